@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# What the virtual environment was made from; when it changes, `make setup` installs again.
+STAMP := .venv/.ready
+
+.PHONY: setup train test test-all lint bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	touch $@
+
+train: setup
+	$(BIN)/ppo2 train CartPole-v1 --progress --run-dir runs/CartPole-v1-$$(date +%Y%m%d-%H%M%S)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+test-all: lint
+	$(BIN)/pytest -m ''
+
+bench: setup
+	$(BIN)/python bench/host.py
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,30 @@
+"""PPO as OpenAI Baselines' `ppo2` would be today: `ppo2.learn(network=..., env=..., total_timesteps=...)`."""
+
+from ppo2 import envs, networks
+from ppo2.config import Config
+from ppo2.envs import make, preset
+from ppo2.evaluate import Evaluation, evaluate
+from ppo2.learn import learn
+from ppo2.model import MicrobatchedModel, Model, load
+from ppo2.networks import register
+from ppo2.runner import Runner
+from ppo2.runtime import configure_runtime
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Evaluation",
+    "MicrobatchedModel",
+    "Model",
+    "Runner",
+    "configure_runtime",
+    "envs",
+    "evaluate",
+    "learn",
+    "load",
+    "make",
+    "networks",
+    "preset",
+    "register",
+]

@@ -1,0 +1,131 @@
+"""Families of environments: which settings and wrappers an id gets."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+
+AnyEnv = gym.Env[Any, Any]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Environments that are treated alike.
+
+    Attributes:
+        name: for people.
+        modules: how the entry points of its environments begin.
+        settings: arguments of `learn` that suit it: the preset. `environments` amends it for single ids (without
+            version).
+        source: where the settings come from.
+        extra: of ppo2, what must be installed for it.
+        wrappers: put around each environment by `ppo2.make`, innermost first.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    settings: Mapping[str, Any]
+    source: str
+    environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    extra: str | None = None
+    wrappers: tuple[Callable[[AnyEnv], AnyEnv], ...] = ()
+
+    def preset(self, env_id: str) -> dict[str, Any]:
+        """The settings for one of its environments."""
+        name = env_id.rpartition(":")[2].rpartition("-v")[0]
+        return {**self.settings, **self.environments.get(name, {})}
+
+
+CLASSIC_CONTROL = Family(
+    name="classic control",
+    modules=("gymnasium.envs.classic_control",),
+    settings={
+        "network": "mlp",
+        "value_network": "copy",
+        "total_timesteps": 100_000,
+        "num_envs": 8,
+        "nsteps": 128,
+        "nminibatches": 4,
+        "noptepochs": 10,
+        "lr": "linear:1e-3",
+        "gamma": 0.99,
+        "lam": 0.95,
+        "ent_coef": 0.0,
+        "log_interval": 5,
+    },
+    source="our own runs, docs/benchmarks.md",
+)
+
+BOX2D = Family(
+    name="Box2D",
+    modules=("gymnasium.envs.box2d",),
+    settings={
+        "network": "mlp",
+        "value_network": "copy",
+        "total_timesteps": 1_000_000,
+        "num_envs": 16,
+        "nsteps": 512,
+        "nminibatches": 32,
+        "noptepochs": 4,
+        "lr": "linear:5e-4",
+        "gamma": 0.999,
+        "lam": 0.98,
+        "ent_coef": 0.01,
+        "log_interval": 5,
+    },
+    source="our own runs, docs/benchmarks.md",
+    extra="box2d",
+)
+
+MUJOCO = Family(
+    name="MuJoCo",
+    modules=("gymnasium.envs.mujoco", "gymnasium_robotics"),
+    settings={
+        "network": "mlp",
+        "value_network": "copy",
+        "total_timesteps": 1_000_000,
+        "num_envs": 1,
+        "nsteps": 2048,
+        "nminibatches": 32,
+        "noptepochs": 10,
+        "lr": "linear:3e-4",
+        "gamma": 0.99,
+        "lam": 0.95,
+        "cliprange": 0.2,
+        "ent_coef": 0.0,
+        "normalize_obs": True,
+        "normalize_rewards": True,
+        "log_interval": 1,
+    },
+    source="OpenAI Baselines, ppo2/defaults.py and run.py",
+    extra="mujoco",
+)
+
+DEFAULT = Family(
+    name="default",
+    modules=("",),
+    settings={
+        "network": "mlp",
+        "value_network": "copy",
+        "total_timesteps": 1_000_000,
+        "num_envs": 8,
+        "nsteps": 256,
+        "nminibatches": 8,
+        "noptepochs": 10,
+        "lr": "linear:3e-4",
+        "normalize_obs": True,
+        "log_interval": 5,
+    },
+    source="a compromise between the others",
+)
+
+FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, DEFAULT)
+
+
+def family_of(env_id: str) -> Family:
+    """The family of a registered id; the default one for any other."""
+    spec = gym.registry.get(env_id.rpartition(":")[2])
+    entry = spec.entry_point if spec is not None else ""
+    module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return next(family for family in FAMILIES if module.startswith(family.modules))

@@ -1,0 +1,172 @@
+"""From what `env=` may be to a vector environment."""
+
+import difflib
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import gymnasium.error
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from ppo2 import spaces
+from ppo2.envs.families import FAMILIES, AnyEnv, family_of
+from ppo2.envs.stepping import AnyVectorEnv
+from ppo2.randomness import Purpose, environment_seeds
+
+DEFAULT_NUM_ENVS = 8
+
+
+class Made(NamedTuple):
+    """A vector environment, and where it comes from. `owned`: made here, so ours to close."""
+
+    env: AnyVectorEnv
+    owned: bool
+
+
+def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None, **kwargs: Any) -> AnyVectorEnv:
+    """The vector environment that `learn(env=env_id)` would build, with its family's standard wrappers.
+
+    Args:
+        env_id: as registered with Gymnasium; "module:Id-v0" imports the module first.
+        num_envs: how many environments.
+        seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
+        kwargs: for the environment's constructor, such as `render_mode`.
+
+    Raises:
+        ValueError: an unknown id, one whose package isn't installed, or observations that aren't of its space.
+    """
+    check_id(env_id)
+    vector = _vector([lambda: _single(env_id, kwargs)] * _count(num_envs))
+    if seed is not None:
+        vector.reset(seed=environment_seeds(seed, Purpose.ENV, vector.num_envs))
+    return vector
+
+
+def preset(env_id: str) -> dict[str, Any]:
+    """The arguments of `learn` that suit the environment's family; the command line starts from them.
+
+    Raises:
+        ValueError: no environment of this id is registered.
+    """
+    check_id(env_id)
+    return family_of(env_id).preset(env_id)
+
+
+def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
+    """The vector environment that an argument means.
+
+    Args:
+        env: an id, one gymnasium.Env, a gymnasium.vector.VectorEnv, or a factory: a function without arguments that
+            makes a new environment at each call.
+        num_envs: how many, for an id or a factory (None: 8); else it must be what the environment has.
+        name: the argument to speak of in errors.
+
+    Raises:
+        ValueError: see `make`; or `num_envs` that contradicts the environment.
+        TypeError: `env` is none of these.
+    """
+    if isinstance(env, str):
+        return Made(make(env, DEFAULT_NUM_ENVS if num_envs is None else num_envs), owned=True)
+    if isinstance(env, VectorEnv | gym.Env):
+        has = env.num_envs if isinstance(env, VectorEnv) else 1
+        if num_envs not in (None, has):
+            raise ValueError(
+                f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
+                "num_envs out, or pass a factory: a function that makes a new environment at each call."
+            )
+        if isinstance(env, VectorEnv):
+            return Made(env, owned=False)
+        return Made(_vector([lambda: env]), owned=False)
+    if isinstance(env, type) or not callable(env):
+        hint = f" Pass an instance, or the factory lambda: {env.__name__}()." if isinstance(env, type) else ""
+        raise TypeError(
+            f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a "
+            f"function without arguments that makes a gymnasium.Env.{hint}"
+        )
+    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+    return Made(_vector([lambda: _from_factory(env, name)] * count), owned=True)
+
+
+def check_id(env_id: str) -> None:
+    """Imports the module that an id names, if it does.
+
+    Raises:
+        ValueError: no such environment is registered; the message has the closest ones.
+    """
+    module, _, name = env_id.rpartition(":")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the user's choice
+            gym.spec(env_id)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).") from error
+    except gymnasium.error.Error as error:
+        namespace = name.partition("/")[0] if "/" in name else None
+        known = list(gym.registry)
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f" The closest known are {', '.join(close)}." if close else ""
+        package = {"ALE": "ale-py", "minigrid": "minigrid", "MiniGrid": "minigrid"}.get(namespace or "")
+        if package:
+            hint = f" It comes with the package {package}: install it and name its module, as in 'module:{name}'."
+        raise ValueError(
+            f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
+            "own package is 'module:Name-v0'."
+        ) from error
+
+
+def _single(env_id: str, kwargs: dict[str, Any]) -> AnyEnv:
+    """One environment of an id, with its family's wrappers."""
+    family = family_of(env_id)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what libraries say of their own constructors is not for our users
+            env: AnyEnv = gym.make(env_id, disable_env_checker=True, **kwargs)
+    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError, ImportError) as error:
+        extra = next((f.extra for f in FAMILIES if f is family and f.extra), None)
+        remedy = f"pip install 'ppo2[{extra}]'" if extra else f"install what it asks for ({error})"
+        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}.") from error
+    for wrap in family.wrappers:
+        env = wrap(env)
+    return CheckedReset(env)
+
+
+def _from_factory(factory: Callable[[], Any], name: str) -> AnyEnv:
+    made = factory()
+    if not isinstance(made, gym.Env):
+        raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
+    return CheckedReset(made)
+
+
+def _vector(factories: list[Callable[[], AnyEnv]]) -> AnyVectorEnv:
+    try:
+        # Without its copies: whoever steps this reads the observations before the next step.
+        return SyncVectorEnv(factories, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+    except RuntimeError as error:
+        raise ValueError(f"`env`: its environments differ in their spaces ({error})") from error
+
+
+def _count(num_envs: Any) -> int:
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        raise ValueError(f"`num_envs` (={num_envs!r}) must be a whole number of at least 1.")
+    return int(num_envs)
+
+
+class CheckedReset(gym.Wrapper[Any, Any, Any, Any]):
+    """Checks that an episode's first observation is of the declared space, before any step is taken."""
+
+    def __init__(self, env: AnyEnv) -> None:
+        super().__init__(env)
+        spaces.check_observation_space(env.observation_space)
+        self.step = env.step  # type: ignore[method-assign]  # saves a call in every step
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        _, single = spaces.observation(self.observation_space, obs, "the first observation of `env`")
+        if not single:
+            raise ValueError(
+                f"the first observation of `env` has the shape {np.shape(obs)}, but its observation_space is "
+                f"{self.observation_space}. Mend the one or the other."
+            )
+        return obs, info

@@ -1,0 +1,124 @@
+"""Stepping a vector environment, whatever its automatic reset: the one place that knows Gymnasium's three modes."""
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from ppo2 import spaces
+from ppo2.randomness import Purpose, environment_seeds
+
+NDArray = np.ndarray[Any, Any]
+AnyVectorEnv = VectorEnv[Any, Any, Any]
+
+
+class Transition(NamedTuple):
+    """One step of all environments.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | obs | (N, ...) | what to act on next: after a reset, the new episode's first |
+    | rewards, terminated, truncated | (N,) | as the environments gave them |
+    | valid | (N,) | False for a step that only reset its environment (NEXT_STEP) |
+    | final_obs | (N, ...) or None | in the rows of `bootstrap`, the observation before the reset |
+    | bootstrap | (N,) or None | rows that were truncated and whose `obs` is another episode's already |
+    """
+
+    obs: NDArray
+    rewards: NDArray
+    terminated: NDArray
+    truncated: NDArray
+    valid: NDArray
+    final_obs: NDArray | None
+    bootstrap: NDArray | None
+
+
+class Stepper:
+    """A vector environment, stepped and reset.
+
+    Raises:
+        ValueError: its automatic reset is of no kind that Gymnasium defines.
+    """
+
+    def __init__(self, env: AnyVectorEnv) -> None:
+        self.env = env
+        self.mode = autoreset_mode(env)
+        self.space: spaces.AnySpace = env.single_observation_space
+        self._action_dtype = env.single_action_space.dtype
+        self._always_valid = np.ones(env.num_envs, bool)
+        self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
+        self._obs_dtype = self.space.dtype
+
+    def reset(self, seed: int, purpose: Purpose) -> NDArray:
+        """The first observations, (N, ...); every environment with a seed of its own.
+
+        Raises:
+            ValueError: they are not of the declared space.
+        """
+        seeds: Any = environment_seeds(seed, purpose, self.env.num_envs)
+        if not isinstance(self.env.unwrapped, gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
+            seeds = seeds[0]  # environments that are vectors by nature take one seed
+        self._resetting[:] = False
+        obs, _ = self.env.reset(seed=seeds)
+        expected = (self.env.num_envs, *(self.space.shape or ()))
+        if np.shape(obs) != expected:
+            raise ValueError(
+                f"`env` gave first observations of shape {np.shape(obs)}, but declares {self.space} for each of its "
+                f"{self.env.num_envs} environments, which makes {expected}. "
+                "Mend its observation_space, or what it returns."
+            )
+        return spaces.observation(self.space, obs, "the first observation of `env`")[0]
+
+    def step(self, actions: NDArray) -> Transition:
+        """One step with actions as the environment wants them, but for the integer's width."""
+        obs, rewards, terminated, truncated, infos = self.env.step(actions.astype(self._action_dtype, copy=False))
+        valid, final_obs, bootstrap = self._always_valid, None, None
+        if self.mode is AutoresetMode.NEXT_STEP:
+            if self._resetting.any():
+                valid = ~self._resetting
+            self._resetting = terminated | truncated
+        else:
+            ended = terminated | truncated
+            if ended.any():
+                bootstrap = truncated & ~terminated
+                if self.mode is AutoresetMode.SAME_STEP:
+                    final_obs = self._final_observations(obs, infos, bootstrap)
+                else:
+                    final_obs = np.array(obs)
+                    # `reset` takes the mask out of the options, and hands out the buffer that `obs` may be
+                    obs, _ = self.env.reset(options={"reset_mask": ended})
+                if not bootstrap.any():
+                    final_obs = bootstrap = None
+        return Transition(np.asarray(obs), rewards, terminated, truncated, valid, final_obs, bootstrap)
+
+    def _final_observations(self, obs: Any, infos: dict[str, Any], bootstrap: NDArray) -> NDArray:
+        final_obs = np.array(obs)
+        if bootstrap.any():
+            given = infos.get("final_obs")
+            if given is None:
+                raise ValueError(
+                    "`env` resets in the same step (autoreset_mode SAME_STEP) but gives no infos['final_obs'], without "
+                    "which truncated episodes can't be bootstrapped. Give it as Gymnasium >= 1.0 does, or use another "
+                    "autoreset mode."
+                )
+            for i in np.flatnonzero(bootstrap):
+                final_obs[i] = given[i]
+        return final_obs
+
+
+def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:
+    """How `env` resets episodes that ended.
+
+    Raises:
+        ValueError: its metadata don't say, or name no mode of Gymnasium's.
+    """
+    declared = env.metadata.get("autoreset_mode")
+    try:
+        return declared if isinstance(declared, AutoresetMode) else AutoresetMode(declared)
+    except ValueError:
+        raise ValueError(
+            f"`env` ({env}) has metadata['autoreset_mode'] = {declared!r}; it must be one of "
+            f"{', '.join(str(mode) for mode in AutoresetMode)} (gymnasium.vector.AutoresetMode), or its episodes' ends "
+            "would be misread. Set it to what the environment does."
+        ) from None

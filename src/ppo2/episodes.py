@@ -1,0 +1,81 @@
+"""Counting episodes: returns and lengths from rewards and ends, with no wrapper around the environments."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NDArray = np.ndarray[Any, Any]
+
+
+class Episode(NamedTuple):
+    """One finished episode: a row of monitor.csv.
+
+    | field | meaning |
+    |---|---|
+    | `r` | undiscounted return |
+    | `l` | length in timesteps |
+    | `t` | seconds from the run's start to the episode's end |
+    | `env` | the environment's index |
+    """
+
+    r: float
+    l: int  # noqa: E741 - the column's name in every monitor.csv since Baselines
+    t: float
+    env: int
+
+
+class Record(NamedTuple):
+    """A rollout's outcomes on the host, (T, N): what counting episodes needs. `seconds` (T,): when each step ended."""
+
+    rewards: NDArray
+    ended: NDArray
+    valid: NDArray
+    seconds: NDArray
+
+    @classmethod
+    def empty(cls, nsteps: int, nenvs: int) -> "Record":
+        shape = (nsteps, nenvs)
+        return cls(np.empty(shape), np.empty(shape, bool), np.empty(shape, bool), np.empty(nsteps))
+
+    def write(self, t: int, rewards: NDArray, ended: NDArray, valid: NDArray, seconds: float) -> None:
+        self.rewards[t] = rewards
+        self.ended[t] = ended
+        self.valid[t] = valid
+        self.seconds[t] = seconds
+
+    def carry_returns(self, before: NDArray, gamma: float) -> NDArray:
+        """The discounted sum of the running episodes' rewards after the last step, given it before the first."""
+        steps = len(self.rewards)
+        steps_left = np.arange(steps - 1, -1, -1)[:, None]
+        any_end = self.ended.any(axis=0)
+        # how many steps belong to the running episode: those after the last end
+        length = np.where(any_end, np.argmax(self.ended[::-1], axis=0), steps)
+        weights = gamma**steps_left * (steps_left < length)
+        rewards = np.where(np.isfinite(self.rewards), self.rewards, 0.0)
+        return ((rewards * weights).sum(axis=0) + np.where(any_end, 0.0, before * gamma**steps)).astype(np.float32)
+
+
+class Tally:
+    """Counts the episodes of a vector environment."""
+
+    def __init__(self, nenvs: int) -> None:
+        self._returns = np.zeros(nenvs)
+        self._lengths = np.zeros(nenvs, int)
+        self._done: list[Episode] = []
+
+    def add(self, record: Record) -> None:
+        """Counts a rollout in. Steps that were no experience add nothing."""
+        returns = self._returns + np.cumsum(record.rewards * record.valid, axis=0)
+        lengths = self._lengths + np.cumsum(record.valid, axis=0)
+        self._returns, self._lengths = returns[-1].copy(), lengths[-1].copy()
+        counted = np.zeros((2, returns.shape[1]))  # what the episodes before this one took, of each environment
+        for t, i in np.argwhere(record.ended & record.valid):
+            r, length = returns[t, i] - counted[0, i], int(lengths[t, i] - counted[1, i])
+            counted[:, i] = returns[t, i], lengths[t, i]
+            self._done.append(Episode(r=float(r), l=length, t=float(record.seconds[t]), env=int(i)))
+        self._returns -= counted[0]
+        self._lengths -= counted[1].astype(int)
+
+    def take(self) -> list[Episode]:
+        done, self._done = self._done, []
+        return done

@@ -1,0 +1,254 @@
+"""`learn`: the whole of training."""
+
+import contextlib
+import dataclasses
+import inspect
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from ppo2 import checkpoint, envs, networks, schedules
+from ppo2.config import Config
+from ppo2.envs.stepping import AnyVectorEnv
+from ppo2.evaluate import check_spaces
+from ppo2.model import Model
+from ppo2.plan import batch_plan
+from ppo2.policy import build_policy
+from ppo2.randomness import Purpose, branch, fresh_seed, root_key
+from ppo2.run import open_run
+from ppo2.runner import Runner
+from ppo2.schedules import Schedule, ScheduleLike
+from ppo2.stops import StopSignals, raise_for
+
+WARM_UP_TIMESTEPS = 512
+"""How many steps, over all environments, fill an empty normaliser before the first rollout."""
+
+
+def learn(
+    *,
+    network: Any = "mlp",
+    env: Any,
+    total_timesteps: float = 1e6,
+    eval_env: Any = None,
+    seed: int | None = None,
+    nsteps: int = 2048,
+    ent_coef: float = 0.0,
+    lr: ScheduleLike = 3e-4,
+    vf_coef: float = 0.5,
+    max_grad_norm: float | None = 0.5,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+    log_interval: int = 10,
+    nminibatches: int = 4,
+    noptepochs: int = 4,
+    cliprange: ScheduleLike = 0.2,
+    save_interval: int = 0,
+    load_path: str | os.PathLike[str] | None = None,
+    model_fn: Callable[..., Model] | None = None,
+    update_fn: Callable[..., Any] | None = None,
+    init_fn: Callable[[], Any] | None = None,
+    value_network: Any = None,
+    num_envs: int | None = None,
+    normalize_obs: bool = False,
+    normalize_rewards: bool = False,
+    value_cliprange: ScheduleLike | None = "same",
+    target_kl: float | None = None,
+    bootstrap_truncated: bool = True,
+    eval_interval: int | None = None,
+    eval_episodes: int = 10,
+    shards: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    on_nonfinite: str = "raise",
+    progress: bool = False,
+    **network_kwargs: Any,
+) -> Model:
+    """Trains a policy with Proximal Policy Optimization (Schulman et al. 2017, arXiv:1707.06347) and returns it.
+
+    Schedules are numbers, text ("linear:3e-4", "cosine:3e-4", "constant:3e-4") or functions of `frac`, which goes from
+    1 at the first update towards 0: frac = 1 - (update - 1) / nupdates. They are evaluated once an update.
+
+    Args:
+        network: the policy's network: a registered name (`ppo2 networks` lists them), a builder, or an
+            equinox.Module that maps one observation to a vector of features.
+        env: what to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a function
+            without arguments that makes an environment.
+        total_timesteps: steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 returns
+            the untrained (or loaded) model.
+        eval_env: an environment, in any form that `env` takes, to evaluate on at intervals with frozen statistics.
+        seed: of everything random; the same seed gives the same bits. None draws one and reports it.
+        nsteps: steps of each environment between two updates; the batch is num_envs * nsteps.
+        ent_coef: weight of the entropy bonus; usually 0 to 0.02.
+        lr: learning rate of Adam, a schedule; usually 1e-4 to 1e-3.
+        vf_coef: weight of the value loss.
+        max_grad_norm: the gradient's largest norm; None leaves it as it is.
+        gamma: discount per step.
+        lam: lambda of generalised advantage estimation: 0 trusts the value function, 1 the rewards seen.
+        log_interval: updates between two rows of the log; the first update is logged too.
+        nminibatches: number of minibatches that each epoch cuts the batch into.
+        noptepochs: passes over the batch in each update, shuffled anew each time.
+        cliprange: how far from 1 the probability ratio pays off, a schedule; usually 0.1 to 0.3.
+        save_interval: updates between two checkpoints, the first update's one included; 0 writes only the final one.
+        load_path: a checkpoint, or a run directory (its newest one), to take weights, optimiser and normaliser from;
+            training then starts at its first update. With run_dir the same directory, and the same arguments, the run
+            in it goes on instead, to its original total.
+        model_fn: makes the model: model_fn(policy=..., config=..., key=...), such as a subclass of ppo2.Model.
+        update_fn: called after each update as update_fn(update[, model[, stats]]), with as many as it takes; returning
+            False stops training after a checkpoint.
+        init_fn: called once, before the first update.
+        value_network: None or "shared": the value is a second head on the network; "copy": it has a network of its own
+            of the same kind; or another network, in any form that `network` takes.
+        num_envs: how many environments, when `env` is an id or a function; None is 8.
+        normalize_obs: bring observations to mean 0 and standard deviation 1, by running statistics.
+        normalize_rewards: divide rewards by the running standard deviation of discounted returns.
+        value_cliprange: how far the value may move in an update: "same" as cliprange, a schedule, or None for any.
+        target_kl: once a minibatch's mean approximate KL divergence exceeds it, the rest of the update is skipped;
+            usually 0.01 to 0.05. None never skips.
+        bootstrap_truncated: count the value of the last observation where an episode was cut short by a time limit;
+            False takes that for a true end, as the original does.
+        eval_interval: updates between two evaluations; None: as log_interval.
+        eval_episodes: episodes in each evaluation.
+        shards: blocks of environments that are shuffled apart; None is 1. Must divide num_envs.
+        run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
+        on_nonfinite: what to do when an observation, reward, loss or gradient is NaN or infinite: "raise" an error, or
+            "skip" that update.
+        progress: show progress: a live table on a terminal, plain lines elsewhere.
+        **network_kwargs: for the network's builder; for mlp num_layers=2, num_hidden=64, activation="tanh",
+            layer_norm=False.
+
+    Returns:
+        The trained model; `step`, `predict`, `value` and `save` it, or `ppo2.evaluate` it.
+
+    Raises:
+        ValueError, TypeError: an argument that can't be, before the first step of an environment; it says which and
+            why. ValueError also where training meets numbers that are not finite and `on_nonfinite` is "raise".
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written.
+    """
+    # locals() before anything else is bound: exactly the arguments
+    given = {name: value for name, value in locals().items() if name in _SETTINGS}
+    with contextlib.ExitStack() as stack:
+        networks.check(network)
+        saved = None if load_path is None else checkpoint.load(load_path)
+        resumed = saved if load_path is not None and run_dir is not None and _same(load_path, run_dir) else None
+        if seed is None:
+            given["seed"] = fresh_seed() if resumed is None else resumed.metadata["config"]["seed"]
+        vector = _environment(stack, env, num_envs)
+        config = Config(**{**given, "num_envs": vector.num_envs, "shards": 1 if shards is None else shards})
+        model = _model(config, vector, model_fn)
+        if saved is not None:
+            model.restore(saved)
+            if resumed is None:
+                model.start_anew(root_key(config.seed))
+        eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
+        lr_at, cliprange_at, value_cliprange_at = _schedules(config)
+        runner = Runner(env=vector, model=model, nsteps=config.nsteps, gamma=config.gamma, lam=config.lam)
+        run = stack.enter_context(open_run(config, model, run_dir=run_dir, before=resumed, progress=progress))
+        run.attach(runner)
+        warm_up = _warm_up_steps(config, model)
+        run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up))
+        if init_fn is not None:
+            init_fn()
+        stop = stack.enter_context(StopSignals())
+        if warm_up:
+            model.observe(runner.run(warm_up))
+
+        update = run.first - 1
+        for update in range(run.first, config.nupdates + 1):
+            frac = config.frac(update)
+            hyper = {"lr": lr_at(frac), "cliprange": cliprange_at(frac)}
+            rollout = runner.run()
+            stats = model.train(rollout, **hyper, value_cliprange=value_cliprange_at(frac))
+            run.check_fault(update, stats)
+            run.count(update, runner)
+            if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
+                run.evaluate(eval_vector)
+            if run.has_evaluation or _due(update, config.log_interval):
+                run.log(update, stats, **hyper)
+            if _due(update, config.save_interval):
+                run.save(update)
+            if update_fn is not None and _call(update_fn, update, model, run.complete(stats)) is False:
+                break
+            if stop.received is not None:
+                break
+        run.finish(update)
+        if stop.received is not None:
+            raise_for(stop.received)
+    return model
+
+
+_SETTINGS = frozenset(field.name for field in dataclasses.fields(Config)) | {"network_kwargs"}
+
+
+def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
+def _due(update: int, interval: int) -> bool:
+    """At every `interval` updates and, as in Baselines, at the first; never for an interval of 0."""
+    return bool(interval) and (update == 1 or update % interval == 0)
+
+
+def _environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env") -> AnyVectorEnv:
+    """The vector environment that an argument means, closed in the end if it was made here."""
+    made = envs.resolve(env, num_envs, name)
+    if made.owned:
+        stack.callback(made.env.close)
+    return made.env
+
+
+def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyVectorEnv:
+    if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
+        raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
+    num_envs = (
+        None
+        if isinstance(eval_env, gym.Env | gym.vector.VectorEnv)
+        else min(envs.DEFAULT_NUM_ENVS, model.config.eval_episodes)
+    )
+    vector = _environment(stack, eval_env, num_envs, "eval_env")
+    check_spaces(model, vector, "eval_env")
+    return vector
+
+
+def _model(config: Config, env: AnyVectorEnv, model_fn: Callable[..., Model] | None) -> Model:
+    key = root_key(config.seed)
+    policy = build_policy(
+        env.single_observation_space,
+        env.single_action_space,
+        network=config.network,
+        value_network=config.value_network,
+        network_kwargs=config.network_kwargs,
+        key=branch(key, Purpose.INIT),
+    )
+    make = Model if model_fn is None else model_fn
+    model = make(policy=policy, config=config, key=key)
+    if not isinstance(model, Model):
+        raise TypeError(f"`model_fn` gave {model!r}; it must give a ppo2.Model.")
+    return model
+
+
+def _schedules(config: Config) -> tuple[Schedule, Schedule, Schedule]:
+    """Of the learning rate, the ratio's clip and the value's."""
+    cliprange = schedules.parse(config.cliprange, "cliprange")
+    value_cliprange = cliprange
+    if config.value_cliprange not in (None, "same"):
+        value_cliprange = schedules.parse(config.value_cliprange, "value_cliprange")
+    return schedules.parse(config.lr, "lr"), cliprange, value_cliprange
+
+
+def _warm_up_steps(config: Config, model: Model) -> int:
+    """How many steps of each environment fill the normaliser before the first rollout; 0 if it has seen something."""
+    if config.nupdates == 0 or not model.state.normaliser.is_empty:
+        return 0
+    return min(config.nsteps, math.ceil(WARM_UP_TIMESTEPS / config.num_envs))
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls with as many of the arguments as the function takes by position."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return function(*arguments)
+    taken = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    return function(*arguments[:taken])

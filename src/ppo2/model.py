@@ -1,0 +1,525 @@
+"""The model: a policy, what it needs to learn, and the update."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ppo2 import checkpoint, schedules, spaces, tensors
+from ppo2.config import Config, is_placeholder
+from ppo2.gae import gae
+from ppo2.losses import Stats, normalise_advantages, ppo_loss
+from ppo2.normaliser import Normaliser
+from ppo2.policy import Policy, build_policy
+from ppo2.randomness import Purpose, branch, root_key
+from ppo2.rollout import Batch, Rollout, flatten, minibatches
+from ppo2.statistics import explained_variance
+from ppo2.train_state import Counters, Fault, Hyperparameters, TrainState, UpdateStats, find_fault
+
+P = TypeVar("P")
+
+ADAM_EPSILON = 1e-5  # Baselines' ppo2 (TensorFlow 1)
+
+
+class _Carry(NamedTuple):
+    params: Float[Array, " P"]
+    opt_state: optax.ScaleByAdamState
+    stopped: Bool[Array, ""]
+
+
+class _Step(NamedTuple):
+    """What one minibatch leaves behind. `computed` is 0 for one that `target_kl` skipped."""
+
+    stats: Stats
+    grad_norm: Float[Array, ""]
+    finite: Bool[Array, ""]
+    computed: Float[Array, ""]
+    taken: Int[Array, ""]
+
+
+class Response(NamedTuple):
+    """What the policy says to a batch of observations; actions as the environment wants them."""
+
+    sampled: Array
+    mode: Array
+    values: Float[Array, " N"]
+    logp: Float[Array, " N"]
+
+
+class Model:
+    """A policy that acts and learns.
+
+    Replace the loss by overriding `loss`, how gradients are made by overriding `gradients`; both are pure and traced
+    once. `learn(model_fn=...)` takes the subclass.
+
+    Args:
+        policy: fresh, from `build_policy`.
+        config: how to learn.
+        key: root of the model's random streams.
+    """
+
+    loss_names = Stats._fields
+
+    def __init__(self, *, policy: Policy, config: Config, key: PRNGKeyArray) -> None:
+        self.config = config
+        self.observation_space = policy.observation_space.space
+        self.action_space = policy.action_space.space
+        self.distribution = policy.distribution
+        arrays, self._static = eqx.partition(policy, eqx.is_inexact_array)
+        params, self._unravel = ravel_pytree(arrays)
+        self.state = TrainState(
+            params=params,
+            normaliser=Normaliser.start(
+                self.observation_space,
+                normalize_obs=config.normalize_obs,
+                normalize_rewards=config.normalize_rewards,
+            ),
+            opt_state=_adam().init(params),
+            key=key,
+            counters=Counters.zero(),
+        )
+        self._responses = 0
+        self._own_programs: OrderedDict[Hashable, Any] = OrderedDict()
+
+    # --- acting ---------------------------------------------------------------------------------------------------
+
+    def policy_of(self, params: Float[Array, " P"]) -> Policy:
+        """The policy with the given flat parameters; pure."""
+        policy: Policy = eqx.combine(self._unravel(params), self._static)
+        return policy
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it stands."""
+        return self.policy_of(self.state.params)
+
+    def step(
+        self,
+        obs: Any,
+        S: Any = None,
+        M: Any = None,
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Any, np.ndarray[Any, Any]]:
+        """Samples an action for each observation: (actions, values, states, neglogpacs), as in Baselines.
+
+        Args:
+            obs: one observation or a batch (N, ...).
+            S, M: the state of a recurrent policy and which episodes begin here; None for others.
+
+        Actions are as the environment wants them; `neglogpacs` belongs to the sample before it was clipped. Draws from
+        a stream of its own, so that calling it never changes training.
+
+        Raises:
+            ValueError: see `ppo2.spaces.observation`.
+        """
+        response, single = self._respond(obs, S)
+        values, logp = np.asarray(response.values), np.asarray(response.logp)
+        actions = self._actions(response.sampled, single)
+        return actions, values[0] if single else values, None, -logp[0] if single else -logp
+
+    def predict(
+        self,
+        obs: Any,
+        states: Any = None,
+        M: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray[Any, Any], Any]:
+        """The most probable action for one observation or each of a batch (or a sample), and the next state.
+
+        Args:
+            obs: one observation or a batch (N, ...).
+            states, M: the state of a recurrent policy and which episodes begin here; None for others.
+            deterministic: False samples, from the same stream as `step`.
+
+        Raises:
+            ValueError: see `ppo2.spaces.observation`.
+        """
+        response, single = self._respond(obs, states)
+        return self._actions(response.mode if deterministic else response.sampled, single), None
+
+    def value(self, obs: Any, S: Any = None, M: Any = None) -> np.ndarray[Any, Any]:
+        """V of one observation, or of each of a batch. Arguments and errors as for `step`."""
+        response, single = self._respond(obs, S)
+        values = np.asarray(response.values)
+        return np.asarray(values[0]) if single else values
+
+    def initial_state(self, nenvs: int) -> None:
+        """The state that recurrent policies start from; None for others."""
+        return None
+
+    def _respond(self, obs: Any, state: Any) -> tuple[Response, bool]:
+        if state is not None:
+            raise ValueError(f"this policy has no state to pass on (S, states): expected None, got {type(state)}.")
+        batch, single = spaces.observation(self.observation_space, obs)
+        response = self.respond(batch, branch(self.state.key, Purpose.STEP), self._responses)
+        self._responses += 1
+        return response, single
+
+    def respond(self, obs: Any, key: PRNGKeyArray, count: int) -> Response:
+        """The policy's answer to a checked batch of observations; the sample is drawn from (key, count)."""
+        return self.program(_respond_program)(self.state.params, self.state.normaliser, obs, key, np.uint32(count))
+
+    def _actions(self, actions: Array, single: bool) -> np.ndarray[Any, Any]:
+        converted: np.ndarray[Any, Any] = np.asarray(actions).astype(self.action_space.dtype, copy=False)
+        return converted[0] if single else converted
+
+    # --- learning -------------------------------------------------------------------------------------------------
+
+    def train(
+        self, rollout: Rollout, *, lr: float, cliprange: float, value_cliprange: float | None = None
+    ) -> UpdateStats:
+        """One update: all epochs and minibatches, in one compiled program.
+
+        An update whose data, loss or gradients are not finite leaves the state as it was: see `UpdateStats.fault`.
+
+        Args:
+            rollout: from a runner.
+            lr, cliprange: for this update.
+            value_cliprange: for this update; None: what `config.value_cliprange` says at the start of training.
+        """
+        hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
+        self.state, stats = self.program(_train_program)(self.state, rollout, hyper)
+        return stats
+
+    def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
+        """The numbers for one update; see `train`."""
+        config = self.config
+        if config.value_cliprange is None:
+            value_clip = None
+        elif value_cliprange is not None or config.value_cliprange == "same":
+            value_clip = cliprange if value_cliprange is None else value_cliprange
+        else:
+            value_clip = schedules.parse(config.value_cliprange, "value_cliprange")(1.0)
+        numbers = (lr, cliprange, value_clip, config.ent_coef, config.vf_coef, config.max_grad_norm, config.target_kl)
+        return Hyperparameters(*(None if number is None else np.float32(number) for number in numbers))
+
+    def loss(
+        self, policy: Policy, normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
+    ) -> tuple[Float[Array, ""], Stats]:
+        """The loss of one minibatch, whose advantages are normalised already. Override to change the objective."""
+        now = policy.evaluate(normaliser, batch.obs, batch.actions)
+        return ppo_loss(
+            now.logp,
+            now.entropy,
+            now.values,
+            old_logp=batch.logp,
+            old_values=batch.values,
+            advantages=batch.advantages,
+            returns=batch.returns,
+            weights=batch.weights,
+            cliprange=hyper.cliprange,
+            value_cliprange=hyper.value_cliprange,
+            ent_coef=hyper.ent_coef,
+            vf_coef=hyper.vf_coef,
+        )
+
+    def gradients(
+        self, params: Float[Array, " P"], normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
+    ) -> tuple[Float[Array, " P"], Stats]:
+        """Gradient of the loss of one minibatch. Override to make it in another way."""
+
+        def objective(params: Float[Array, " P"]) -> tuple[Float[Array, ""], Stats]:
+            return self.loss(self.policy_of(params), normaliser, batch, hyper)
+
+        return jax.grad(objective, has_aux=True)(params)
+
+    def update(self, state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
+        """`train` as a pure function: learning from a rollout, then the observations' statistics."""
+        normaliser = state.normaliser.with_returns(rollout)
+        whole = self._batch(normaliser, rollout)
+        batch = flatten(whole, self.config.shards)
+        key = jax.random.fold_in(branch(state.key, Purpose.SHUFFLE), state.counters.updates)
+
+        def step(carry: _Carry, minibatch: Batch) -> tuple[_Carry, _Step]:
+            return self._minibatch_step(carry, normaliser, minibatch, hyper)
+
+        def epoch(carry: _Carry, index: Int[Array, ""]) -> tuple[_Carry, _Step]:
+            cut = minibatches(
+                batch,
+                jax.random.fold_in(key, index),
+                nminibatches=self.config.nminibatches,
+                shards=self.config.shards,
+            )
+            return jax.lax.scan(step, carry, cut)
+
+        start = _Carry(state.params, state.opt_state, jnp.zeros((), bool))
+        end, steps = jax.lax.scan(epoch, start, jnp.arange(self.config.noptepochs))
+        fault, fault_index = find_fault(self.observation_space, rollout, jnp.all(steps.finite))
+        learned = state._replace(
+            params=end.params, normaliser=normaliser.with_observations(rollout), opt_state=end.opt_state
+        )
+        kept: TrainState = jax.tree.map(lambda new, old: jnp.where(fault == Fault.NONE, new, old), learned, state)
+        count = state.counters
+        counters = Counters(
+            updates=count.updates + 1,
+            gradient_steps=count.gradient_steps + jnp.sum(steps.taken),
+            skipped_updates=count.skipped_updates + (fault != Fault.NONE),
+        )
+        share = steps.computed / jnp.sum(steps.computed)
+        means = jax.tree.map(lambda x: jnp.sum(x * share), (steps.stats, steps.grad_norm))
+        return kept._replace(counters=counters), UpdateStats(
+            *means[0],
+            grad_norm=means[1],
+            explained_variance=explained_variance(whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel()),
+            gradient_steps=jnp.sum(steps.taken),
+            fault=fault,
+            fault_index=fault_index,
+        )
+
+    def _batch(self, normaliser: Normaliser, rollout: Rollout) -> Batch:
+        """The rollout with its advantages and returns, (T, N, ...)."""
+        terminated = rollout.terminated
+        if not self.config.bootstrap_truncated:
+            terminated = terminated | rollout.truncated
+        advantages = gae(
+            normaliser.scale_rewards(rollout.rewards),
+            rollout.values,
+            rollout.next_values,
+            terminated,
+            rollout.truncated,
+            rollout.valid,
+            gamma=rollout.gamma,
+            lam=rollout.lam,
+        )
+        return Batch(
+            obs=rollout.obs,
+            actions=rollout.actions,
+            logp=rollout.logp,
+            values=rollout.values,
+            advantages=advantages,
+            returns=advantages + rollout.values,
+            weights=rollout.valid.astype(jnp.float32),
+        )
+
+    def _minibatch_step(
+        self, carry: _Carry, normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
+    ) -> tuple[_Carry, _Step]:
+        """One gradient step, unless `target_kl` has stopped this update."""
+
+        def learn(carry: _Carry) -> tuple[_Carry, _Step]:
+            normalised = batch._replace(advantages=normalise_advantages(batch.advantages, batch.weights))
+            gradient, stats = self.gradients(carry.params, normaliser, normalised, hyper)
+            norm = jnp.linalg.norm(gradient)
+            if hyper.max_grad_norm is not None:
+                gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
+            direction, opt_state = _adam().update(gradient, carry.opt_state)
+            after = _Carry(carry.params - hyper.lr * direction, opt_state, carry.stopped)
+            if hyper.target_kl is not None:
+                stop = stats.approxkl > hyper.target_kl
+                after = jax.tree.map(lambda new, old: jnp.where(stop, old, new), after, carry)._replace(stopped=stop)
+            finite = jnp.isfinite(norm) & jnp.isfinite(stats.policy_loss) & jnp.isfinite(stats.value_loss)
+            return after, _Step(stats, norm, finite, jnp.ones(()), (~after.stopped).astype(jnp.int32))
+
+        if hyper.target_kl is None:
+            return learn(carry)
+        nothing = _Step(Stats(*[jnp.zeros(())] * 5), jnp.zeros(()), jnp.ones((), bool), jnp.zeros(()), jnp.int32(0))
+        return jax.lax.cond(carry.stopped, lambda carry: (carry, nothing), learn, carry)
+
+    def observe(self, rollout: Rollout) -> None:
+        """Counts a rollout into the normaliser's statistics without learning from it."""
+        self.state = self.program(_observe_program)(self.state, rollout)
+
+    def start_anew(self, key: PRNGKeyArray) -> None:
+        """Keeps what was learned, with other random streams and counters from 0."""
+        self.state = self.state._replace(key=key, counters=Counters.zero())
+
+    # --- compiling ------------------------------------------------------------------------------------------------
+
+    def program(self, make: Callable[["Model"], P]) -> P:
+        """`make(model)`, made once for all models that compile to the same thing.
+
+        `make` may use all of the model but its state, which is an argument of whatever it compiles.
+        """
+        identity = self._identity()
+        programs = self._own_programs if identity is None else _programs
+        key = (make, identity)
+        if key not in programs:
+            blank = copy.copy(self)
+            del blank.state, blank._own_programs
+            programs[key] = make(blank)
+            if len(programs) > _PROGRAMS_KEPT:
+                programs.popitem(last=False)
+        program: P = programs[key]
+        return program
+
+    def _identity(self) -> Hashable | None:
+        """What compiled programs depend on, apart from shapes; None if only this very model can say."""
+        if type(self) is not Model:
+            return None
+        return self._trace_identity()
+
+    def _trace_identity(self) -> Hashable | None:
+        leaves, structure = jax.tree.flatten(self._static)
+        identity = (type(self), tuple(leaves), structure, self.config.trace)
+        try:
+            hash(identity)
+        except TypeError:  # a user's network that holds something unhashable
+            return None
+        return identity
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, *, run: Mapping[str, Any] | None = None) -> Path:
+        """Writes the whole state, the settings and the spaces to one file (see `ppo2.checkpoint`).
+
+        Args:
+            path: the file; by convention it ends in `.safetensors`.
+            run: where training stands, for `learn` to go on from.
+
+        Raises:
+            OSError: it can't be written; what was there before is untouched.
+        """
+        metadata = {
+            "config": self.config.to_json(),
+            "observation_space": spaces.describe(self.observation_space),
+            "action_space": spaces.describe(self.action_space),
+            "key_impl": str(jax.random.key_impl(self.state.key)),
+            "run": dict(run or {}),
+        }
+        return checkpoint.save(path, tensors.to_tensors(self.state, self._unravel), metadata)
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Takes over parameters, optimiser, normaliser, key and counters.
+
+        Raises:
+            ValueError: the checkpoint is of other spaces, or of another network or normaliser.
+        """
+        for name, mine in (("observation_space", self.observation_space), ("action_space", self.action_space)):
+            theirs = spaces.from_description(saved.metadata[name])
+            if spaces.Spec(theirs) != spaces.Spec(mine):
+                raise ValueError(
+                    f"the checkpoint {saved.path} is of another {name.replace('_', ' ')}: expected {mine}, found "
+                    f"{theirs}. Load it for the environment that it was trained on."
+                )
+        self.state = tensors.from_tensors(saved, self.state, self._unravel)
+
+
+class MicrobatchedModel(Model):
+    """A model that makes each minibatch's gradient in pieces, for minibatches that don't fit in memory at once.
+
+    The result is the full minibatch's, to float tolerance.
+
+    Args:
+        microbatch_size: samples in a piece; must divide the minibatch.
+
+    Raises:
+        ValueError: it doesn't.
+    """
+
+    def __init__(self, *, policy: Policy, config: Config, key: PRNGKeyArray, microbatch_size: int) -> None:
+        minibatch = config.nbatch // config.nminibatches
+        if microbatch_size < 1 or minibatch % microbatch_size:
+            raise ValueError(
+                f"`microbatch_size` (={microbatch_size}) must divide the minibatch of `num_envs * nsteps / "
+                f"nminibatches` (={config.num_envs} * {config.nsteps} / {config.nminibatches} = {minibatch})."
+            )
+        super().__init__(policy=policy, config=config, key=key)
+        self.microbatch_size = microbatch_size
+
+    def gradients(
+        self, params: Float[Array, " P"], normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
+    ) -> tuple[Float[Array, " P"], Stats]:
+        """Sums the pieces' gradients, each by its share of the minibatch's valid steps."""
+        pieces = jax.tree.map(lambda x: x.reshape(-1, self.microbatch_size, *x.shape[1:]), batch)
+        total = jnp.maximum(jnp.sum(batch.weights), 1.0)
+        whole = super().gradients
+
+        def add(sums: Any, piece: Batch) -> tuple[Any, None]:
+            share = jnp.sum(piece.weights) / total
+            result = whole(params, normaliser, piece, hyper)
+            return jax.tree.map(lambda sum_, x: sum_ + share * x, sums, result), None
+
+        zeros = (jnp.zeros_like(params), Stats(*[jnp.zeros(())] * len(Stats._fields)))
+        sums: tuple[Float[Array, " P"], Stats] = jax.lax.scan(add, zeros, pieces)[0]
+        return sums
+
+    def _identity(self) -> Hashable | None:
+        return (self._trace_identity(), self.microbatch_size) if type(self) is MicrobatchedModel else None
+
+
+def load(path: str | Path, *, network: object = None, model_fn: Callable[..., Model] | None = None) -> Model:
+    """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
+
+    Args:
+        network: as it was given to `learn`, if that was an object and not a name.
+        model_fn: the same.
+
+    Raises:
+        ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given.
+    """
+    return from_checkpoint(checkpoint.load(path), network=network, model_fn=model_fn)
+
+
+def from_checkpoint(
+    saved: checkpoint.Checkpoint, *, network: object = None, model_fn: Callable[..., Model] | None = None
+) -> Model:
+    """`load`, for a checkpoint that has been read already."""
+    settings = dict(saved.metadata["config"])
+    for name, given in (("network", network), ("model_fn", model_fn)):
+        if is_placeholder(settings[name]) and given is None:
+            raise ValueError(
+                f"the checkpoint {saved.path} was trained with an object ({settings[name]['object']}) as `{name}`, "
+                f"which no file can hold: pass it, ppo2.load(path, {name}=...)."
+            )
+        settings[name] = settings[name] if given is None else given
+    for name in ("lr", "cliprange", "value_cliprange"):  # functions: only training needs them
+        if is_placeholder(settings[name]):
+            settings[name] = 0.0
+    config = Config.from_json(settings)
+    key = root_key(config.seed)
+    policy = build_policy(
+        spaces.from_description(saved.metadata["observation_space"]),
+        spaces.from_description(saved.metadata["action_space"]),
+        network=config.network,
+        value_network=config.value_network,
+        network_kwargs=config.network_kwargs,
+        key=key,
+    )
+    make: Any = config.model_fn or Model
+    model: Model = make(policy=policy, config=config, key=key)
+    model.restore(saved)
+    return model
+
+
+_programs: OrderedDict[Hashable, Any] = OrderedDict()
+_PROGRAMS_KEPT = 128
+
+
+def _adam() -> optax.GradientTransformation:
+    return optax.scale_by_adam(eps=ADAM_EPSILON)
+
+
+def _train_program(model: Model) -> Callable[..., tuple[TrainState, UpdateStats]]:
+    def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
+        return model.update(state, rollout, hyper)
+
+    return jax.jit(train, donate_argnums=0)
+
+
+def _observe_program(model: Model) -> Callable[..., TrainState]:  # noqa: ARG001
+    def observe(state: TrainState, rollout: Rollout) -> TrainState:
+        return state._replace(normaliser=state.normaliser.with_returns(rollout).with_observations(rollout))
+
+    return jax.jit(observe, donate_argnums=0)
+
+
+def _respond_program(model: Model) -> Callable[..., Response]:
+    def respond(
+        params: Float[Array, " P"], normaliser: Normaliser, obs: Array, key: PRNGKeyArray, count: Int[Array, ""]
+    ) -> Response:
+        policy = model.policy_of(params)
+        noise = policy.distribution.noise(jax.random.fold_in(key, count), (obs.shape[0],))
+        acted = policy.act(normaliser, obs, noise)
+        distribution, _ = policy(normaliser, obs)
+        mode = spaces.to_environment(policy.action_space.space, distribution.mode())
+        return Response(acted.env_actions, mode, acted.values, acted.logp)
+
+    return jax.jit(respond)

@@ -1,0 +1,8 @@
+"""Networks by name, and how a `network` argument becomes one."""
+
+from ppo2.networks.mlp import mlp
+from ppo2.networks.registry import Builder, Network, build, check, known, options, register
+
+register("mlp")(mlp)
+
+__all__ = ["Builder", "Network", "build", "check", "known", "mlp", "options", "register"]

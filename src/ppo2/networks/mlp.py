@@ -1,0 +1,84 @@
+"""The multi-layer perceptron."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from ppo2.networks.layers import SQRT2, as_float, dense
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "sigmoid": jax.nn.sigmoid,
+}
+
+
+class MLP(eqx.Module):
+    """Flattens its input, then num_layers times: dense, layer norm if asked for, activation."""
+
+    layers: list[eqx.nn.Linear]
+    norms: list[eqx.nn.LayerNorm] | None
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __call__(self, x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
+        h = as_float(x).ravel()
+        for i, layer in enumerate(self.layers):
+            h = layer(h)
+            if self.norms is not None:
+                h = self.norms[i](h)
+            h = self.activation(h)
+        return h
+
+
+def mlp(
+    num_layers: int = 2,
+    num_hidden: int = 64,
+    activation: str | Callable[[Array], Array] = "tanh",
+    layer_norm: bool = False,
+) -> Callable[..., MLP]:
+    """A multi-layer perceptron, of the same width throughout.
+
+    Args:
+        num_layers: how many hidden layers; usually 1 to 4.
+        num_hidden: units in each; usually 32 to 512.
+        activation: tanh, relu, elu, gelu, silu, leaky_relu or sigmoid, or any function of arrays.
+        layer_norm: normalise each layer's output before its activation (Ba et al. 2016, arXiv:1607.06450).
+
+    Raises:
+        ValueError: fewer than one unit, a negative number of layers, or an unknown activation.
+    """
+    for name, value, least in (("num_layers", num_layers, 0), ("num_hidden", num_hidden, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least {least}, for example 2 or 64.")
+    if isinstance(activation, str) and activation not in ACTIVATIONS:
+        raise ValueError(f"`activation` (={activation!r}) is unknown; known are {', '.join(ACTIVATIONS)}.")
+    function = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+    if not callable(function):
+        raise ValueError(f"`activation` (={function!r}) must be a name ({', '.join(ACTIVATIONS)}) or a function.")
+
+    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> MLP:
+        sizes = (math.prod(input_shape), *[num_hidden] * num_layers)
+        made: MLP = _build(sizes, function, layer_norm, key)
+        return made
+
+    return build
+
+
+# Compiled as a whole: layer by layer the initialisers would be dozens of small programs, compiled one by one.
+@eqx.filter_jit
+def _build(sizes: tuple[int, ...], activation: Callable[[Any], Any], layer_norm: bool, key: PRNGKeyArray) -> MLP:
+    keys = jax.random.split(key, len(sizes))
+    pairs = list(itertools.pairwise(sizes))
+    layers = [dense(n_in, n_out, SQRT2, key=k) for (n_in, n_out), k in zip(pairs, keys, strict=False)]
+    norms = [eqx.nn.LayerNorm(n_out) for _, n_out in pairs] if layer_norm else None
+    return MLP(layers, norms, activation)

@@ -1,0 +1,153 @@
+"""Builders by name, and what `network=` and `value_network=` may be.
+
+| term | is | given by the user as |
+|---|---|---|
+| network | one observation (*input_shape) -> (features,); an `equinox.Module` | itself |
+| function of the shape | `fn(input_shape)` or `fn(input_shape, *, key)` -> network | what a builder returns |
+| builder | `builder(**network_kwargs)` -> function of the shape, or the network at once | itself, or its name |
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import PRNGKeyArray
+
+Network: TypeAlias = Callable[..., Any]
+Builder: TypeAlias = Callable[..., Any]
+B = TypeVar("B", bound=Builder)
+
+_builders: dict[str, Builder] = {}
+
+
+def register(name: str) -> Callable[[B], B]:
+    """Makes a builder known by `name` (a decorator): `learn(network=name, **network_kwargs)`.
+
+    The builder takes the network's keyword arguments and returns a function of the input's shape that returns the
+    network; where that function has a parameter `key`, it gets a JAX random key to initialise with.
+
+    Raises:
+        ValueError: another builder has the name already.
+    """
+
+    def decorate(builder: B) -> B:
+        known_as = _builders.get(name)
+        if known_as is not None and known_as.__qualname__ != builder.__qualname__:
+            raise ValueError(f"a network named {name!r} is registered already ({known_as.__qualname__}).")
+        _builders[name] = builder
+        return builder
+
+    return decorate
+
+
+def known() -> dict[str, Builder]:
+    """The registered builders, by name."""
+    return dict(sorted(_builders.items()))
+
+
+def options(builder: Builder) -> dict[str, inspect.Parameter]:
+    """The keyword arguments that a builder takes, by name."""
+    parameters = inspect.signature(builder).parameters
+    return {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+def check(network: object, name: str = "network") -> Builder | None:
+    """The builder that an argument means; None if it is a network already.
+
+    Raises:
+        ValueError: no network has this name.
+        TypeError: neither a name, nor a builder, nor a network.
+    """
+    if isinstance(network, str):
+        if network not in _builders:
+            close = difflib.get_close_matches(network, _builders, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"`{name}` (={network!r}): unknown network type{hint} Known are {', '.join(known())}; "
+                "add your own with @ppo2.register(name), or pass a builder or an equinox.Module."
+            )
+        return _builders[network]
+    if isinstance(network, eqx.Module):
+        if not callable(network):
+            raise TypeError(f"`{name}` ({type(network).__name__}) is an equinox.Module without __call__.")
+        return None
+    if callable(network):
+        return network
+    raise TypeError(
+        f"`{name}` (={network!r}) must be a name ({', '.join(known())}), a builder: builder(**network_kwargs) -> "
+        "fn(input_shape) -> network, or a network: an equinox.Module."
+    )
+
+
+def check_options(builder: Builder, kwargs: Mapping[str, Any], name: str) -> None:
+    """Raises ValueError for keyword arguments that the builder doesn't take."""
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values()):
+        return
+    taken = options(builder)
+    for key, value in kwargs.items():
+        if key not in taken:
+            close = difflib.get_close_matches(key, taken, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else "."
+            raise ValueError(
+                f"`{key}` (={value!r}) is no argument of learn() nor of the network {name!r}, which takes "
+                f"{', '.join(f'`{option}`' for option in taken) or 'none'}{hint}"
+            )
+
+
+def build(
+    network: object,
+    input_shape: tuple[int, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    key: PRNGKeyArray,
+    dtype: DTypeLike = jnp.float32,
+    argument: str = "network",
+) -> tuple[Network, int]:
+    """The network that an argument means, for one observation of the given shape and dtype; and its features' number.
+
+    Raises:
+        ValueError: an unknown name, an unknown keyword argument, keyword arguments for a ready network, or a network
+            that doesn't map one observation to a vector of floats.
+        TypeError: see `check`.
+    """
+    builder = check(network, argument)
+    called = network if isinstance(network, str) else getattr(network, "__name__", type(network).__name__)
+    if builder is None:
+        if kwargs:
+            raise ValueError(f"`{next(iter(kwargs))}`: a ready {argument} ({called}) takes no network arguments.")
+        made = network
+    else:
+        check_options(builder, kwargs, called)
+        made = _at_shape(builder(**kwargs), input_shape, key)
+    if not callable(made):
+        raise TypeError(f"`{argument}` ({called}) gave {made!r}, which is no network: it can't be called.")
+    return made, _features(made, jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})")
+
+
+def _at_shape(made: Any, input_shape: tuple[int, ...], key: PRNGKeyArray) -> Any:
+    """What a builder returned, called with the shape unless it is the network already."""
+    if isinstance(made, eqx.Module) or not callable(made):
+        return made
+    takes_key = "key" in inspect.signature(made).parameters
+    return made(input_shape, key=key) if takes_key else made(input_shape)
+
+
+def _features(network: Network, obs: jax.ShapeDtypeStruct, what: str) -> int:
+    try:
+        out = eqx.filter_eval_shape(network, obs)
+    except Exception as error:
+        raise ValueError(
+            f"{what} can't be called on one observation of shape {obs.shape} (networks see one observation at a "
+            f"time, without batch axis): {error}"
+        ) from error
+    if not (isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1 and jnp.issubdtype(out.dtype, jnp.floating)):
+        shapes = jax.tree.map(lambda x: getattr(x, "shape", x), out)
+        raise ValueError(
+            f"{what} gives {shapes} for one observation of shape {obs.shape}; it must give one vector of features."
+        )
+    return int(out.shape[0])

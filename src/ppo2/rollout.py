@@ -1,0 +1,94 @@
+"""Experience: what runners fill, what the loss eats, and how the one is cut into the other."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+
+class Rollout(NamedTuple):
+    """`nsteps` steps of `nenvs` environments, time first. Every runner fills the same one.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | obs | (T, N, ...) | what the policy saw, of the space's dtype (at most 32 bits) |
+    | actions | (T, N, ...) | what the distribution gave, before any clip |
+    | logp, values | (T, N) | log-probability of the action, V(obs), both when acting |
+    | rewards | (T, N) | as the environment gave them |
+    | next_values | (T, N) | V of the true next observation, before any reset; unused where terminated |
+    | terminated, truncated | (T, N) | the two ways in which an episode ends |
+    | valid | (T, N) | False for a step that was no experience: it weighs nothing anywhere |
+    | running_returns | (N,) | discounted sum of the running episodes' rewards before the first step |
+    | gamma, lam | () | how these rewards are discounted, and the lambda of their advantages |
+    """
+
+    obs: PyTree[Shaped[Array, "T N ..."]]
+    actions: Shaped[Array, "T N ..."]
+    logp: Float[Array, "T N"]
+    values: Float[Array, "T N"]
+    rewards: Float[Array, "T N"]
+    next_values: Float[Array, "T N"]
+    terminated: Bool[Array, "T N"]
+    truncated: Bool[Array, "T N"]
+    valid: Bool[Array, "T N"]
+    running_returns: Float[Array, " N"]
+    gamma: Float[Array, ""]
+    lam: Float[Array, ""]
+
+
+class Batch(NamedTuple):
+    """Experience to learn from: (T, N, ...) whole, (B, ...) as a minibatch. `weights` is 1.0 where valid, else 0.0."""
+
+    obs: PyTree[Shaped[Array, "B ..."]]
+    actions: Shaped[Array, "B ..."]
+    logp: Float[Array, " B"]
+    values: Float[Array, " B"]
+    advantages: Float[Array, " B"]
+    returns: Float[Array, " B"]
+    weights: Float[Array, " B"]
+
+
+def flatten(batch: Batch, shards: int) -> Batch:
+    """(T, N, ...) to (T * N, ...), block by block: `shards` blocks of N / shards neighbouring environments each."""
+
+    def block_major(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "TN ..."]:
+        t, n, *rest = x.shape
+        blocks = x.reshape(t, shards, n // shards, *rest)
+        return jnp.swapaxes(blocks, 0, 1).reshape(t * n, *rest)
+
+    return jax.tree.map(block_major, batch)
+
+
+def minibatches(batch: Batch, key: PRNGKeyArray, *, nminibatches: int, shards: int) -> Batch:
+    """A flattened batch, shuffled and cut: (T * N, ...) to (nminibatches, B, ...).
+
+    Every block is shuffled apart with a key of its own and gives each minibatch an equal share, so that `shards`
+    processes holding a block each cut the same minibatches as one process that holds them all.
+    """
+    total = batch.weights.shape[0]
+    block = total // shards
+    keys = jax.vmap(lambda shard: jax.random.fold_in(key, shard))(jnp.arange(shards))
+    order = jax.vmap(lambda key: permutation(key, block))(keys) + (jnp.arange(shards) * block)[:, None]
+    chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1)
+    return jax.tree.map(lambda x: x[chosen], batch)
+
+
+def permutation(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
+    """A random order of 0, ..., n - 1: five times as fast on CPU as `jax.random.permutation`.
+
+    XLA sorts plain integers fast and pairs slowly, so the position rides in the low bits of the random number that it
+    is sorted by. What is left for randomness makes few ties (they keep their order); once it is less than the
+    positions need, a second round breaks them.
+    """
+    bits = max(1, (n - 1).bit_length())
+    assert bits < 31, "a batch of two billion steps"
+    rounds = math.ceil(bits / (32 - bits))
+    order = jnp.arange(n)
+    for i in range(rounds):
+        random = jax.random.bits(jax.random.fold_in(key, i), (n,), jnp.uint32)
+        packed = (random >> bits << bits) | jnp.arange(n, dtype=jnp.uint32)
+        positions = jnp.sort(packed, stable=False) & jnp.uint32((1 << bits) - 1)
+        order = order[positions.astype(jnp.int32)]
+    return order

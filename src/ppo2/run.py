@@ -1,0 +1,232 @@
+"""What surrounds the updates of one `learn`: its directory, log, checkpoints, evaluations and last words."""
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from ppo2 import checkpoint, plot, run_directory
+from ppo2.config import Config
+from ppo2.envs.stepping import AnyVectorEnv
+from ppo2.evaluate import run_episodes
+from ppo2.logger import Logger
+from ppo2.model import Model
+from ppo2.runner import Runner
+from ppo2.train_state import Fault, UpdateStats
+
+
+class _Mark(NamedTuple):
+    """Where things stood when the log was last written."""
+
+    update: int
+    seconds: float
+
+
+class Run:
+    """One call of `learn`, from its directory's claim to its curve.
+
+    Attributes:
+        first: the update that comes first; above 1 where an earlier run goes on.
+        rollouts: how many its runner had collected before.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        *,
+        run_dir: Path | None,
+        before: checkpoint.Checkpoint | None,
+        progress: bool,
+    ) -> None:
+        position = {} if before is None else before.metadata["run"]
+        self.config, self.model, self.run_dir = config, model, run_dir
+        self.first = int(position.get("update", 0)) + 1
+        self.rollouts = int(position.get("rollouts", 0))
+        self._elapsed_before = float(position.get("seconds", 0.0))
+        self._saved_update = self.first - 1 if before is not None else None
+        self._evaluation: dict[str, float] = {}
+        self.logger = Logger(
+            run_dir,
+            total_updates=config.nupdates,
+            first_update=self.first,
+            progress=progress,
+            monitor_rows=int(position.get("episodes", 0)),
+            resume=before is not None,
+        )
+        self._progress = progress
+        self._started = time.perf_counter()
+        self._mark = _Mark(self.first - 1, self._elapsed_before)
+        self._act = self._step = 0.0
+        self._runner: Runner | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.close()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self._elapsed_before + time.perf_counter() - self._started
+
+    def attach(self, runner: Runner) -> None:
+        """Goes on counting where an earlier run's runner stopped."""
+        self._runner = runner
+        runner.rollouts = self.rollouts
+        runner.began(self._started - self._elapsed_before)
+
+    def check_fault(self, update: int, stats: UpdateStats) -> None:
+        """Waits for the update and raises ValueError where it couldn't be made, unless it is to be skipped."""
+        fault = Fault(int(stats.fault))
+        if fault is Fault.NONE:
+            return
+        t, env = divmod(int(stats.fault_index), self.config.num_envs)
+        where = f"environment {env} gave it at step {t} of the rollout"
+        what, remedy = {
+            Fault.OBS_NOT_FINITE: ("an observation is NaN or infinite", f"{where}: mend the environment"),
+            Fault.OBS_OUT_OF_RANGE: (
+                f"an observation is out of range for {self.model.observation_space}",
+                f"{where}: mend its observation_space, or what it returns",
+            ),
+            Fault.REWARD_NOT_FINITE: ("a reward is NaN or infinite", f"{where}: mend the environment"),
+            Fault.LOSS_OR_GRADIENT_NOT_FINITE: (
+                "the loss or its gradient is NaN or infinite",
+                "try a lower `lr`, `normalize_obs=True`, or a smaller `max_grad_norm`",
+            ),
+        }[fault]
+        if self.config.on_nonfinite == "skip" and fault is not Fault.OBS_OUT_OF_RANGE:
+            self.logger.say(f"update {update} skipped: {what}")
+            return
+        self.save(update - 1)
+        raise ValueError(
+            f"update {update}: {what}; {remedy}. The model is as it was after update {update - 1}"
+            f"{f', saved in {self.run_dir}' if self.run_dir else ''}. `on_nonfinite='skip'` goes on without such "
+            "updates."
+        )
+
+    def count(self, update: int, runner: Runner) -> None:
+        """Takes note of an update that was made."""
+        self.logger.episodes(runner.episodes())
+        self.logger.tick(update)
+        self._act += runner.seconds.act
+        self._step += runner.seconds.step
+
+    def evaluate(self, env: AnyVectorEnv) -> None:
+        """Evaluates the model; the log's next row tells."""
+        # The same seed each time: evaluations differ by the policy, not by luck of the first states.
+        result = run_episodes(
+            self.model, env, episodes=self.config.eval_episodes, deterministic=True, seed=self.config.seed
+        )
+        self._evaluation = {"eval_eprewmean": result.mean, "eval_eplenmean": float(result.lengths.mean())}
+
+    @property
+    def has_evaluation(self) -> bool:
+        """Whether there is an evaluation that no row has told of."""
+        return bool(self._evaluation)
+
+    def complete(self, stats: UpdateStats) -> UpdateStats:
+        """The figures of an update with those that only the host knows."""
+        return stats._replace(eprewmean=self.logger.eprewmean, eplenmean=self.logger.eplenmean)
+
+    def log(self, update: int, stats: UpdateStats, *, lr: float, cliprange: float) -> None:
+        """Writes a row; figures of time are those since the last one."""
+        now = self.elapsed
+        config, spent = self.config, max(now - self._mark.seconds, 1e-9)
+        row = {
+            "misc/serial_timesteps": update * config.nsteps,
+            "misc/nupdates": update,
+            "misc/total_timesteps": update * config.nbatch,
+            "fps": (update - self._mark.update) * config.nbatch / spent,
+            "misc/explained_variance": float(stats.explained_variance),
+            "eprewmean": self.logger.eprewmean,
+            "eplenmean": self.logger.eplenmean,
+            **self._evaluation,
+            "misc/time_elapsed": now,
+            **{f"loss/{name}": float(getattr(stats, name)) for name in self.model.loss_names},
+            "misc/grad_norm": float(stats.grad_norm),
+            "misc/gradient_steps": int(stats.gradient_steps),
+            "misc/skipped_updates": int(self.model.state.counters.skipped_updates),
+            "lr": lr,
+            "cliprange": cliprange,
+            "time/step": self._step / spent,
+            "time/act": self._act / spent,
+            "time/train": max(0.0, 1.0 - (self._step + self._act) / spent),
+        }
+        self.logger.log(row)
+        self._mark, self._evaluation = _Mark(update, now), {}
+        self._act = self._step = 0.0
+
+    def save(self, update: int) -> None:
+        """Writes the checkpoint of an update, unless it is there already. A disk that is full doesn't end training."""
+        if self.run_dir is None or update == self._saved_update:
+            return
+        position = {
+            "update": update,
+            "timesteps": update * self.config.nbatch,
+            "seconds": self.elapsed,
+            "episodes": self.logger.monitor_rows,
+            "rollouts": 0 if self._runner is None else self._runner.rollouts,
+        }
+        try:
+            self.model.save(checkpoint.file_of(self.run_dir, update), run=position)
+            self._saved_update = update
+        except OSError as error:
+            self.logger.say(
+                f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones are "
+                "intact. Make room, or make the directory writable."
+            )
+
+    def finish(self, update: int) -> None:
+        """The last checkpoint, the curve, and a line that says how it went."""
+        self.save(update)
+        curve = None
+        if self.run_dir is not None and self.logger.monitor_rows:
+            try:
+                curve = plot.curve(self.run_dir, self.run_dir / run_directory.CURVE)
+            except OSError as error:
+                self.logger.say(f"the learning curve could not be drawn: {error}")
+        self.logger.close()
+        if self._progress:
+            self.logger.say(self._last_words(update, curve))
+
+    def _last_words(self, update: int, curve: Path | None) -> str:
+        seconds = self.elapsed
+        steps = (update - self.first + 1) * self.config.nbatch
+        words = [
+            f"mean return {self.logger.eprewmean:.1f} over the last 100 episodes",
+            f"{steps:,} timesteps in {seconds - self._elapsed_before:.1f} s",
+            f"{steps / max(seconds - self._elapsed_before, 1e-9):,.0f} timesteps per second",
+        ]
+        if self.run_dir is not None:
+            words.append(f"run directory {self.run_dir}")
+        if curve is not None:
+            words.append(f"curve {curve}")
+        return "; ".join(words)
+
+
+def open_run(
+    config: Config,
+    model: Model,
+    *,
+    run_dir: str | os.PathLike[str] | None,
+    before: checkpoint.Checkpoint | None,
+    progress: bool,
+) -> Run:
+    """Claims the directory, or takes up the run in it again where `before` is its newest checkpoint.
+
+    Raises:
+        ValueError: it holds another run, or this one under other settings.
+    """
+    path = None if run_dir is None else Path(run_dir).expanduser()
+    if path is not None:
+        if before is None:
+            run_directory.claim(path)
+        else:
+            run_directory.check_same(before.metadata["config"], config, path)
+        versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
+        run_directory.write_config(path, config, versions={"python": platform.python_version(), **versions})
+    return Run(config, model, run_dir=path, before=before, progress=progress)

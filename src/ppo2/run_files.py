@@ -1,0 +1,261 @@
+"""The tables of a run directory: CSV, JSON lines, finished episodes, and TensorBoard or Weights & Biases if asked."""
+
+import csv
+import errno
+import importlib.util
+import io
+import json
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from ppo2.episodes import Episode
+
+Row = Mapping[str, float]
+
+# Format: the package it needs. CSV and JSON lines need none and are always written.
+OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+FORMATS = frozenset({"csv", "json", *OPTIONAL_FORMATS})
+
+EPISODE_WINDOW = 100  # Baselines': eprewmean and eplenmean are means over this many episodes
+
+
+def formats_from_environment() -> frozenset[str]:
+    """The formats to write: CSV, JSON lines, and those that `PPO2_LOG_FORMAT` names ("tensorboard,wandb")."""
+    asked = {name.strip().lower() for name in os.environ.get("PPO2_LOG_FORMAT", "").split(",")} - {""}
+    return check_formats(asked)
+
+
+def check_formats(asked: Iterable[str]) -> frozenset[str]:
+    formats = frozenset(asked) | {"csv", "json"}
+    if unknown := sorted(formats - FORMATS):
+        raise ValueError(f"PPO2_LOG_FORMAT names {', '.join(map(repr, unknown))}; known: {', '.join(sorted(FORMATS))}")
+    for name in sorted(formats & OPTIONAL_FORMATS.keys()):
+        if importlib.util.find_spec(OPTIONAL_FORMATS[name]) is None:
+            raise ValueError(
+                f"PPO2_LOG_FORMAT asks for {name!r}, which needs {OPTIONAL_FORMATS[name]}: pip install 'ppo2[{name}]'"
+            )
+    return formats
+
+
+def _append_text(path: Path, text: str) -> None:
+    """Append whole or not at all, so that a full disk never leaves half a line between two others."""
+    data = text.encode()
+    with path.open("ab", buffering=0) as file:
+        start = file.tell()
+        if file.write(data) != len(data):
+            file.truncate(start)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _replace_text(path: Path, text: str) -> None:
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The file's lines without a last one that a crash cut short."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _csv_text(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+class _RowFile(ABC):
+    """Rows appended to a file, in it when `append` returns. Those that the disk refused are tried again next time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: list[Row] = []
+
+    def append(self, rows: Iterable[Row]) -> None:
+        self._waiting += rows
+        _append_text(self.path, self._encode(self._waiting))
+        self._waiting.clear()
+
+    def close(self) -> None:
+        if self._waiting:
+            self.append(())
+
+    @abstractmethod
+    def _encode(self, rows: Sequence[Row]) -> str: ...
+
+
+class _JsonFile(_RowFile):
+    def _encode(self, rows: Sequence[Row]) -> str:
+        return "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
+
+
+class _CsvFile(_RowFile):
+    def __init__(self, path: Path, columns: Iterable[str] = ()) -> None:
+        super().__init__(path)
+        self._columns: list[str] = next(csv.reader(_whole_lines(path)), [])
+        self._add_columns(columns)
+
+    def _encode(self, rows: Sequence[Row]) -> str:
+        self._add_columns(key for row in rows for key in row)
+        return _csv_text([row.get(column, "") for column in self._columns] for row in rows)
+
+    def _add_columns(self, keys: Iterable[str]) -> None:
+        """Rewrite the file under a wider header: rare, since most keys come with the first row."""
+        new = [key for key in dict.fromkeys(keys) if key not in self._columns]
+        if not new:
+            return
+        _, *rows = csv.reader(_whole_lines(self.path) or [""])
+        _replace_text(self.path, _csv_text([self._columns + new, *(row + [""] * len(new) for row in rows)]))
+        self._columns += new
+
+
+class _TensorBoard:
+    def __init__(self, run_dir: Path, purge_step: int | None) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.path = run_dir / "tensorboard"
+        self._writer = SummaryWriter(str(self.path), purge_step=purge_step)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            for key in (key for key, value in row.items() if math.isfinite(value)):
+                self._writer.add_scalar(key, row[key], int(row["misc/total_timesteps"]))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    def __init__(self, run_dir: Path) -> None:
+        import wandb
+
+        self.path, id_file = run_dir / "wandb", run_dir / "wandb_id.txt"
+        config = run_dir / "config.json"
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "ppo2"),
+            name=run_dir.name,
+            dir=str(run_dir),
+            id=id_file.read_text().strip() if id_file.exists() else None,
+            resume="allow",
+            config=json.loads(config.read_text(encoding="utf-8")) if config.exists() else None,
+        )
+        id_file.write_text(self._run.id)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._run.log(dict(row), step=int(row["misc/total_timesteps"]))
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Sink(Protocol):
+    path: Path
+
+    def append(self, rows: Iterable[Row]) -> None: ...
+    def close(self) -> None: ...
+
+
+class RunFiles:
+    """The tables of one run directory: `progress.csv`, `progress.jsonl`, `monitor.csv`, and what `formats` adds.
+
+    `resume_from` is the update that a resumed run goes on from (None: a new run): later rows of progress are dropped,
+    and all but the first `monitor_rows` of monitor.csv (None: all stay), so that no row is there twice.
+    A disk that fills up doesn't end training: `warn` hears of it once, and the rows are written when there is room.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        formats: Iterable[str] = ("csv", "json"),
+        resume_from: int | None = None,
+        monitor_rows: int | None = None,
+        warn: Callable[[str], None],
+    ) -> None:
+        formats = check_formats(formats)
+        progress, lines, monitor = (run_dir / name for name in ("progress.csv", "progress.jsonl", "monitor.csv"))
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if resume_from is None:
+            _refuse_existing(run_dir, (progress, lines, monitor))
+        else:
+            _drop_later_rows(progress, resume_from)
+            _drop_later_rows(lines, resume_from)
+        self.monitor_rows, self.last_episodes = _keep_episodes(monitor, monitor_rows)
+        self._warn: Callable[[str], None] | None = warn
+        self._monitor = _CsvFile(monitor, Episode._fields)
+        self._progress: list[_Sink] = [_CsvFile(progress), _JsonFile(lines)]
+        if "tensorboard" in formats:
+            self._progress.append(_TensorBoard(run_dir, _next_timestep(lines)))
+        if "wandb" in formats:
+            self._progress.append(_WeightsAndBiases(run_dir))
+
+    def episodes(self, rows: Sequence[Episode]) -> None:
+        if rows:
+            self._guard(self._monitor.path, partial(self._monitor.append, [row._asdict() for row in rows]))
+
+    def log(self, row: Row) -> None:
+        for sink in self._progress:
+            self._guard(sink.path, partial(sink.append, [row]))
+
+    def close(self) -> None:
+        for sink in (self._monitor, *self._progress):
+            self._guard(sink.path, sink.close)
+
+    def _guard(self, path: Path, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if self._warn is not None:
+                self._warn(f"{path}: {error.strerror or error}; training goes on, its rows wait in memory")
+            self._warn = None  # once is enough
+
+
+def _refuse_existing(run_dir: Path, paths: Iterable[Path]) -> None:
+    if found := [path.name for path in paths if path.exists()]:
+        raise ValueError(
+            f"`run_dir` (={str(run_dir)!r}) holds a run already ({found[0]}); choose another, or resume it"
+        )
+
+
+def _drop_later_rows(path: Path, update: int) -> None:
+    if path.exists():
+        lines = _whole_lines(path)
+        header = next(csv.reader(lines[:1]), []) if path.suffix == ".csv" else None
+        first = 0 if header is None else 1
+        _replace_text(
+            path, "".join(lines[:first] + [line for line in lines[first:] if _update(line, header) <= update])
+        )
+
+
+def _update(line: str, header: Sequence[str] | None) -> float:
+    """The update that a row of progress was logged at; infinite for a row that a crash damaged."""
+    try:
+        row = json.loads(line) if header is None else dict(zip(header, next(csv.reader([line])), strict=True))
+        return float(row.get("misc/nupdates") or 0)
+    except (ValueError, AttributeError):  # the latter: JSON, but no object
+        return math.inf
+
+
+def _next_timestep(progress: Path) -> int | None:
+    """TensorBoard hides events from this step on: those of the rows that were dropped."""
+    lines = _whole_lines(progress)
+    return int(json.loads(lines[-1])["misc/total_timesteps"]) + 1 if lines else None
+
+
+def _keep_episodes(path: Path, count: int | None) -> tuple[int, list[Episode]]:
+    """Cut monitor.csv to its first `count` rows; how many there are then, and the last of them."""
+    header, *rows = _whole_lines(path) or [""]
+    rows = rows[:count]
+    if path.exists():
+        _replace_text(path, "".join([header, *rows]))
+    last = csv.DictReader([header, *rows[-EPISODE_WINDOW:]])
+    return len(rows), [Episode(float(e["r"]), int(e["l"]), float(e["t"]), int(e["env"])) for e in last]

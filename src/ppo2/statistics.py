@@ -1,0 +1,61 @@
+"""Running mean and variance, and explained variance."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Moments(NamedTuple):
+    """Mean and (population) variance of what was seen, and how much that was."""
+
+    mean: Float[Array, "..."]
+    var: Float[Array, "..."]
+    count: Float[Array, ""]
+
+    @classmethod
+    def start(cls, shape: tuple[int, ...]) -> "Moments":
+        """Nothing seen: mean 0, variance 1, and a count of 1e-4 (Baselines') so that the first data outweigh it."""
+        return cls(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.asarray(1e-4, jnp.float32))
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of both sets of data together.
+
+        With d = mean_b - mean_a, n = n_a + n_b:
+        mean = mean_a + d n_b / n,  var = (n_a var_a + n_b var_b) / n + d^2 n_a n_b / n^2
+
+        Source: Chan, Golub and LeVeque 1979, updating formulae for sample variances.
+        """
+        count = self.count + other.count
+        share = other.count / count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * share
+        var = self.var * (1 - share) + other.var * share + delta**2 * share * (1 - share)
+        return Moments(mean, var, count)
+
+    def update(self, data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> "Moments":
+        """With the rows of `data` added, each counting `weights` (0 or 1) times."""
+        return self.merge(weighted_moments(data, weights))
+
+
+def weighted_mean(data: Float[Array, " B"], weights: Float[Array, " B"]) -> Float[Array, ""]:
+    """Mean of `data` over the rows of weight 1; 0 if there are none."""
+    return jnp.sum(data * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Moments:
+    """Moments of the rows of weight 1; mean, variance and count 0 if there are none."""
+    count = jnp.sum(weights)
+    rows = weights.reshape(weights.shape + (1,) * (data.ndim - 1))
+    mean = jnp.sum(data * rows, axis=0) / jnp.maximum(count, 1.0)
+    var = jnp.sum((data - mean) ** 2 * rows, axis=0) / jnp.maximum(count, 1.0)
+    return Moments(mean, var, count)
+
+
+def explained_variance(
+    predictions: Float[Array, " B"], targets: Float[Array, " B"], weights: Float[Array, " B"]
+) -> Float[Array, ""]:
+    """1 - Var[targets - predictions] / Var[targets]: 1 is perfect, 0 as good as a constant; NaN if all are equal."""
+    spread = weighted_moments(targets, weights).var
+    left = weighted_moments(targets - predictions, weights).var
+    return jnp.where(spread > 0, 1 - left / jnp.where(spread > 0, spread, 1.0), jnp.nan)

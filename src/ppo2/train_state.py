@@ -1,0 +1,98 @@
+"""What learning changes, what an update is told, and what it tells."""
+
+import math
+from enum import IntEnum
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ppo2 import spaces
+from ppo2.normaliser import Normaliser
+from ppo2.rollout import Rollout
+
+
+class Fault(IntEnum):
+    """What kept an update from being made."""
+
+    NONE = 0
+    OBS_NOT_FINITE = 1
+    OBS_OUT_OF_RANGE = 2
+    REWARD_NOT_FINITE = 3
+    LOSS_OR_GRADIENT_NOT_FINITE = 4
+
+
+class Counters(NamedTuple):
+    updates: Int[Array, ""]
+    gradient_steps: Int[Array, ""]
+    skipped_updates: Int[Array, ""]
+
+    @classmethod
+    def zero(cls) -> "Counters":
+        return cls(*(jnp.zeros((), jnp.int32) for _ in cls._fields))
+
+
+class TrainState(NamedTuple):
+    """Everything that learning changes. Parameters and Adam's moments are one flat vector each: one update of it, one
+    norm and, over several devices, one mean.
+    """
+
+    params: Float[Array, " P"]
+    normaliser: Normaliser
+    opt_state: optax.ScaleByAdamState
+    key: PRNGKeyArray
+    counters: Counters
+
+
+class Hyperparameters(NamedTuple):
+    """What an update is told by number, so that schedules never recompile. None switches a thing off for good."""
+
+    lr: Float[Array, ""]
+    cliprange: Float[Array, ""]
+    value_cliprange: Float[Array, ""] | None
+    ent_coef: Float[Array, ""]
+    vf_coef: Float[Array, ""]
+    max_grad_norm: Float[Array, ""] | None
+    target_kl: Float[Array, ""] | None
+
+
+class UpdateStats(NamedTuple):
+    """One update, on the device: means over its minibatches, then figures of the whole batch.
+
+    `fault` is a `Fault`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and `eplenmean`, over
+    the last 100 episodes, are known to `learn` alone, which hands them to `update_fn`.
+    """
+
+    policy_loss: Float[Array, ""]
+    value_loss: Float[Array, ""]
+    policy_entropy: Float[Array, ""]
+    approxkl: Float[Array, ""]
+    clipfrac: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    explained_variance: Float[Array, ""]
+    gradient_steps: Int[Array, ""]
+    fault: Int[Array, ""]
+    fault_index: Int[Array, ""]
+    eprewmean: float | Float[Array, ""] = math.nan
+    eplenmean: float | Float[Array, ""] = math.nan
+
+
+def find_fault(
+    space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""]
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it."""
+    nothing = jnp.zeros(rollout.valid.shape, bool)
+    obs = rollout.obs
+    not_finite = nothing
+    if jnp.issubdtype(obs.dtype, jnp.floating):
+        not_finite = ~jnp.all(jnp.isfinite(obs).reshape((*nothing.shape, -1)), axis=-1)
+    by_kind = [not_finite, spaces.out_of_range(space, obs), ~jnp.isfinite(rollout.rewards)]
+    fault = jnp.where(finite, Fault.NONE, Fault.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
+    index = jnp.zeros((), jnp.int32)
+    for kind, where in reversed(list(enumerate(by_kind, start=1))):
+        where = (where & rollout.valid).ravel()
+        found = jnp.any(where)
+        fault = jnp.where(found, kind, fault)
+        index = jnp.where(found, jnp.argmax(where).astype(jnp.int32), index)
+    return fault, index
