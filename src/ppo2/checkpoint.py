@@ -38,7 +38,7 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"format": FORMAT, "version": str(VERSION), "metadata": json.dumps(metadata, allow_nan=False)}
-    data = safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, header)
+    data = safetensors.numpy.save({name: np.asarray(t, order="C") for name, t in tensors.items()}, header)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

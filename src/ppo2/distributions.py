@@ -17,7 +17,6 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 
@@ -212,9 +211,9 @@ class ActionDistribution:
         )
 
     @property
-    def dtype(self) -> DTypeLike:
+    def dtype(self) -> type[np.generic]:
         """Of actions inside the library."""
-        return jnp.float32 if self.kind is DiagGaussian else jnp.int32
+        return np.float32 if self.kind is DiagGaussian else np.int32
 
     @property
     def has_log_std(self) -> bool:

@@ -52,7 +52,8 @@ class Record(NamedTuple):
         length = np.where(any_end, np.argmax(self.ended[::-1], axis=0), steps)
         weights = gamma**steps_left * (steps_left < length)
         rewards = np.where(np.isfinite(self.rewards), self.rewards, 0.0)
-        return ((rewards * weights).sum(axis=0) + np.where(any_end, 0.0, before * gamma**steps)).astype(np.float32)
+        carried: NDArray = np.where(any_end, 0.0, before * gamma**steps) + (rewards * weights).sum(axis=0)
+        return carried.astype(np.float32)
 
 
 class Tally:

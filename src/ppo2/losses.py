@@ -20,8 +20,8 @@ class Stats(NamedTuple):
 
 def normalise_advantages(advantages: Float[Array, " B"], weights: Float[Array, " B"]) -> Float[Array, " B"]:
     """(A - mean) / (std + 1e-8), over the minibatch's valid steps."""
-    mean, var, _ = weighted_moments(advantages, weights)
-    return (advantages - mean) / (jnp.sqrt(var) + 1e-8)
+    moments = weighted_moments(advantages, weights)
+    return (advantages - moments.mean) / (jnp.sqrt(moments.var) + 1e-8)
 
 
 def ppo_loss(

@@ -168,8 +168,8 @@ class Model:
         return self.program(_respond_program)(self.state.params, self.state.normaliser, obs, key, np.uint32(count))
 
     def _actions(self, actions: Array, single: bool) -> np.ndarray[Any, Any]:
-        converted: np.ndarray[Any, Any] = np.asarray(actions).astype(self.action_space.dtype, copy=False)
-        return converted[0] if single else converted
+        batch = spaces.as_dtype(self.action_space, np.asarray(actions))
+        return spaces.separate(self.action_space, batch)[0] if single else batch
 
     # --- learning -------------------------------------------------------------------------------------------------
 
@@ -199,7 +199,8 @@ class Model:
         else:
             value_clip = schedules.parse(config.value_cliprange, "value_cliprange")(1.0)
         numbers = (lr, cliprange, value_clip, config.ent_coef, config.vf_coef, config.max_grad_norm, config.target_kl)
-        return Hyperparameters(*(None if number is None else np.float32(number) for number in numbers))
+        scalars: Any = [None if number is None else np.float32(number) for number in numbers]
+        return Hyperparameters(*scalars)
 
     def loss(
         self, policy: Policy, normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
@@ -229,7 +230,8 @@ class Model:
         def objective(params: Float[Array, " P"]) -> tuple[Float[Array, ""], Stats]:
             return self.loss(self.policy_of(params), normaliser, batch, hyper)
 
-        return jax.grad(objective, has_aux=True)(params)
+        gradient, stats = jax.grad(objective, has_aux=True)(params)
+        return gradient, stats
 
     def update(self, state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
         """`train` as a pure function: learning from a rollout, then the observations' statistics."""
@@ -260,14 +262,14 @@ class Model:
         count = state.counters
         counters = Counters(
             updates=count.updates + 1,
-            gradient_steps=count.gradient_steps + jnp.sum(steps.taken),
+            gradient_steps=count.gradient_steps + jnp.where(fault == Fault.NONE, jnp.sum(steps.taken), 0),
             skipped_updates=count.skipped_updates + (fault != Fault.NONE),
         )
         share = steps.computed / jnp.sum(steps.computed)
-        means = jax.tree.map(lambda x: jnp.sum(x * share), (steps.stats, steps.grad_norm))
+        means = Stats(*(jnp.sum(x * share) for x in steps.stats))
         return kept._replace(counters=counters), UpdateStats(
-            *means[0],
-            grad_norm=means[1],
+            **means._asdict(),
+            grad_norm=jnp.sum(steps.grad_norm * share),
             explained_variance=explained_variance(whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel()),
             gradient_steps=jnp.sum(steps.taken),
             fault=fault,
@@ -321,7 +323,8 @@ class Model:
         if hyper.target_kl is None:
             return learn(carry)
         nothing = _Step(Stats(*[jnp.zeros(())] * 5), jnp.zeros(()), jnp.ones((), bool), jnp.zeros(()), jnp.int32(0))
-        return jax.lax.cond(carry.stopped, lambda carry: (carry, nothing), learn, carry)
+        carry, done = jax.lax.cond(carry.stopped, lambda carry: (carry, nothing), learn, carry)
+        return carry, done
 
     def observe(self, rollout: Rollout) -> None:
         """Counts a rollout into the normaliser's statistics without learning from it."""

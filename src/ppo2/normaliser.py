@@ -54,7 +54,7 @@ class Normaliser(eqx.Module):
             return self
         returns = discounted_returns(rollout)
         moments = self.returns.update(returns.ravel(), rollout.valid.ravel().astype(jnp.float32))
-        return eqx.tree_at(lambda n: n.returns, self, moments)
+        return Normaliser(obs=self.obs, returns=moments)
 
     def with_observations(self, rollout: Rollout) -> "Normaliser":
         """With the observations of a rollout counted in: after learning from it, or its first ratio wouldn't be 1."""
@@ -63,7 +63,7 @@ class Normaliser(eqx.Module):
         obs = rollout.obs.astype(jnp.float32)
         obs = obs.reshape(-1, *obs.shape[2:])
         moments = self.obs.update(obs, rollout.valid.ravel().astype(jnp.float32))
-        return eqx.tree_at(lambda n: n.obs, self, moments)
+        return Normaliser(obs=moments, returns=self.returns)
 
 
 def discounted_returns(rollout: Rollout) -> Float[Array, "T N"]:

@@ -9,6 +9,7 @@ import secrets
 from enum import IntEnum
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -26,8 +27,9 @@ class Purpose(IntEnum):
 
 def root_key(seed: int) -> PRNGKeyArray:
     """The key that all of a run's keys come from; threefry, whatever JAX's default is set to."""
-    words = np.random.SeedSequence(seed).generate_state(2)
-    return jax.random.wrap_key_data(words, impl="threefry2x32")
+    words = jnp.asarray(np.random.SeedSequence(seed).generate_state(2))
+    key: PRNGKeyArray = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return key
 
 
 def branch(key: PRNGKeyArray, purpose: Purpose) -> PRNGKeyArray:

@@ -58,7 +58,7 @@ def flatten(batch: Batch, shards: int) -> Batch:
         blocks = x.reshape(t, shards, n // shards, *rest)
         return jnp.swapaxes(blocks, 0, 1).reshape(t * n, *rest)
 
-    return jax.tree.map(block_major, batch)
+    return Batch(*jax.tree.map(block_major, tuple(batch)))
 
 
 def minibatches(batch: Batch, key: PRNGKeyArray, *, nminibatches: int, shards: int) -> Batch:
@@ -72,7 +72,7 @@ def minibatches(batch: Batch, key: PRNGKeyArray, *, nminibatches: int, shards: i
     keys = jax.vmap(lambda shard: jax.random.fold_in(key, shard))(jnp.arange(shards))
     order = jax.vmap(lambda key: permutation(key, block))(keys) + (jnp.arange(shards) * block)[:, None]
     chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1)
-    return jax.tree.map(lambda x: x[chosen], batch)
+    return Batch(*jax.tree.map(lambda x: x[chosen], tuple(batch)))
 
 
 def permutation(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:

@@ -118,7 +118,7 @@ class Runner:
                 buffer = final_values(params, normaliser, buffer, step.final_obs, outcome.copy(), step.bootstrap)
                 outcome[4] = step.bootstrap
         left = outcome[4] == 0.0
-        rollout = final_values(params, normaliser, buffer, np.array(obs), outcome, left).rollout
+        rollout: Rollout = final_values(params, normaliser, buffer, np.array(obs), outcome, left).rollout
         self._obs = obs
         self.rollouts += 1
         self._running_returns = record.carry_returns(self._running_returns, float(self.gamma))
@@ -196,14 +196,14 @@ def act_program(model: Model) -> Callable[..., tuple[Shaped[Array, "N ..."], Buf
         outcome: Float[Array, "5 N"],
     ) -> tuple[Shaped[Array, "N ..."], Buffer]:
         rollout, t = buffer
-        acted = model.policy_of(params).act(normaliser, obs, noise[t])
-        # At t = 0 this writes nonsense into the row that the next call overwrites.
+        acted = model.policy_of(params).act(normaliser, obs, jax.lax.dynamic_index_in_dim(noise, t, keepdims=False))
+        # At t = 0 this writes nonsense into row 0, which the next call overwrites.
         rollout = file_outcome(rollout, t - 1, Outcome(*outcome), acted.values, outcome[4] == 0.0)
         rollout = rollout._replace(
-            obs=rollout.obs.at[t].set(obs.astype(rollout.obs.dtype)),
-            actions=rollout.actions.at[t].set(acted.actions),
-            logp=rollout.logp.at[t].set(acted.logp),
-            values=rollout.values.at[t].set(acted.values),
+            obs=_put(rollout.obs, obs.astype(rollout.obs.dtype), t),
+            actions=_put(rollout.actions, acted.actions, t),
+            logp=_put(rollout.logp, acted.logp, t),
+            values=_put(rollout.values, acted.values, t),
         )
         return acted.env_actions, Buffer(rollout, t + 1)
 
@@ -231,10 +231,17 @@ def file_outcome(
     rollout: Rollout, t: Int[Array, ""], outcome: Outcome, values: Float[Array, " N"], rows: Bool[Array, " N"]
 ) -> Rollout:
     """What step t led to; `values` are V of its next observations where `rows`."""
+    before = jax.lax.dynamic_index_in_dim(rollout.next_values, t, keepdims=False)
     return rollout._replace(
-        rewards=rollout.rewards.at[t].set(outcome.rewards),
-        next_values=rollout.next_values.at[t].set(jnp.where(rows, values, rollout.next_values[t])),
-        terminated=rollout.terminated.at[t].set(outcome.terminated > 0),
-        truncated=rollout.truncated.at[t].set(outcome.truncated > 0),
-        valid=rollout.valid.at[t].set(outcome.valid > 0),
+        rewards=_put(rollout.rewards, outcome.rewards, t),
+        next_values=_put(rollout.next_values, jnp.where(rows, values, before), t),
+        terminated=_put(rollout.terminated, outcome.terminated > 0, t),
+        truncated=_put(rollout.truncated, outcome.truncated > 0, t),
+        valid=_put(rollout.valid, outcome.valid > 0, t),
     )
+
+
+def _put(field: Shaped[Array, "T N ..."], row: Shaped[Array, "N ..."], t: Int[Array, ""]) -> Shaped[Array, "T N ..."]:
+    """`field` with its row t replaced. Out of range is clamped, which is cheaper than `.at[t]`'s wrapping around."""
+    updated: Array = jax.lax.dynamic_update_index_in_dim(field, row, t, axis=0)
+    return updated

@@ -43,9 +43,10 @@ def parse(value: ScheduleLike, name: str = "schedule") -> Schedule:
     if callable(value):
         _checked(value(1.0), name, where=" at frac=1")
         return lambda frac: _checked(value(frac), name, where=f" at frac={frac:.4g}")
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    number: object = value  # NumPy's scalars are numbers too, which the annotation can't say
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
         raise TypeError(f"`{name}` (={value!r}) must be a number, text such as 'linear:3e-4', or a function of frac.")
-    return constant(_checked(float(value), name))
+    return constant(_checked(float(number), name))
 
 
 def _from_text(text: str, name: str) -> Schedule:

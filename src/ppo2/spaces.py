@@ -77,8 +77,8 @@ def _bound(bound: np.ndarray[Any, Any]) -> Any:
 
 
 def _full(bound: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    numbers = np.array(bound if isinstance(bound, list) else [bound]).astype(dtype)
-    return np.broadcast_to(numbers if numbers.size == 1 else numbers.reshape(shape), shape).copy()
+    numbers = np.array(bound, dtype)
+    return np.broadcast_to(numbers.reshape(shape) if isinstance(bound, list) else numbers, shape).copy()
 
 
 # --- observations -------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def observation(space: AnySpace, obs: Any, name: str = "obs") -> tuple[np.ndarra
     else:
         raise ValueError(
             f"`{name}` has the shape {array.shape}; the observation space {space} wants {shape} for one observation "
-            f"or (n, {', '.join(map(str, shape))}{',' if not shape else ''}) for a batch of n."
+            f"or (n,{','.join(f' {size}' for size in shape)}) for a batch of n."
         )
     _check_kind(space, array, name)
     low, high = _integer_range(space)
@@ -214,6 +214,16 @@ def to_environment(space: AnySpace, actions: Shaped[Array, "N *inner"]) -> Shape
             # Only here: the log-probability belongs to the action before the clip.
             return clip_to_bounds(space, actions.reshape(shape))
     return actions.reshape(shape)
+
+
+def as_dtype(space: AnySpace, actions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Actions in the space's dtype, which the device doesn't have where it is of 64 bits."""
+    return actions.astype(space.dtype, copy=False)
+
+
+def separate(space: AnySpace, actions: np.ndarray[Any, Any]) -> Any:
+    """A batch of actions, to be taken one by one: a number of a Box of rank 0 stays an array, as its `contains` asks."""
+    return [np.asarray(action) for action in actions] if space.shape == () and actions.dtype.kind == "f" else actions
 
 
 def clip_to_bounds(space: gym.spaces.Box, actions: Float[Array, "N *shape"]) -> Float[Array, "N *shape"]:

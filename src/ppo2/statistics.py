@@ -1,12 +1,11 @@
 """Running mean and variance, and explained variance."""
 
-from typing import NamedTuple
-
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class Moments(NamedTuple):
+class Moments(eqx.Module):
     """Mean and (population) variance of what was seen, and how much that was."""
 
     mean: Float[Array, "..."]

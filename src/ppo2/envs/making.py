@@ -1,6 +1,7 @@
 """From what `env=` may be to a vector environment."""
 
 import difflib
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None,
     check_id(env_id)
     vector = _vector([lambda: _single(env_id, kwargs)] * _count(num_envs))
     if seed is not None:
-        vector.reset(seed=environment_seeds(seed, Purpose.ENV, vector.num_envs))
+        seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
+        vector.reset(seed=seeds)
     return vector
 
 
@@ -99,7 +101,9 @@ def check_id(env_id: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the user's choice
-            gym.spec(env_id)
+            if module:
+                importlib.import_module(module)  # gym.spec doesn't, gym.make does
+            gym.spec(name)
     except ModuleNotFoundError as error:
         raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).") from error
     except gymnasium.error.Error as error:

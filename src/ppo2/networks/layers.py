@@ -12,9 +12,10 @@ SQRT2 = math.sqrt(2.0)
 
 def dense(in_features: int, out_features: int, gain: float, *, key: PRNGKeyArray) -> eqx.nn.Linear:
     """A linear layer with orthogonal weights of the given gain, and zero bias."""
-    layer = eqx.nn.Linear(in_features, out_features, key=key)
+    layer: eqx.nn.Linear = eqx.nn.Linear(in_features, out_features, key=key)
     weight = jax.nn.initializers.orthogonal(gain)(key, (out_features, in_features), jnp.float32)
-    return eqx.tree_at(lambda m: (m.weight, m.bias), layer, (weight, jnp.zeros(out_features)))
+    layer = eqx.tree_at(lambda m: (m.weight, m.bias), layer, (weight, jnp.zeros(out_features)))
+    return layer
 
 
 def as_float(x: Shaped[Array, "..."]) -> Float[Array, "..."]:

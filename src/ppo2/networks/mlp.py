@@ -57,7 +57,8 @@ def mlp(
     Raises:
         ValueError: fewer than one unit, a negative number of layers, or an unknown activation.
     """
-    for name, value, least in (("num_layers", num_layers, 0), ("num_hidden", num_hidden, 1)):
+    whole: tuple[tuple[str, object, int], ...] = (("num_layers", num_layers, 0), ("num_hidden", num_hidden, 1))
+    for name, value, least in whole:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least {least}, for example 2 or 64.")
     if isinstance(activation, str) and activation not in ACTIVATIONS:

@@ -1,0 +1,124 @@
+"""Small environments whose right answers are known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+
+class Script(gym.Env[Any, Any]):
+    """Observation k at step k of an episode; ends after `length` steps, by `end`. Reward k + 1 for the k-th step."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, length: int = 3, end: str = "terminated", offset: float = 0.0) -> None:
+        self.length, self.end, self.offset = length, end, offset
+        self.t = 0
+
+    def _obs(self) -> Any:
+        return np.array([self.offset + self.t], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        over = self.t >= self.length
+        return self._obs(), float(self.t), over and self.end == "terminated", over and self.end == "truncated", {}
+
+
+class Bandit(gym.Env[Any, Any]):
+    """Probe environments with known values and best actions: `kind` says which.
+
+    | kind | observation | reward | answer |
+    |---|---|---|---|
+    | constant | 0 | 1 | V = 1 |
+    | by_observation | -1 or 1 | the observation | V = observation |
+    | two_steps | 0, then 1 | 0, then 1 | V(0) = gamma, V(1) = 1 |
+    | best_action | 0 | 1 for action 0, else -1 | action 0 |
+    | match | -1 or 1 | 1 if the action is what the observation says, else -1 | action = (observation > 0) |
+    """
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.now = 0.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        drawn = self.kind in ("by_observation", "match")
+        self.now = float(self.np_random.choice([-1.0, 1.0])) if drawn else 0.0
+        return np.array([self.now], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        before, over = self.now, True
+        match self.kind:
+            case "constant":
+                reward = 1.0
+            case "by_observation":
+                reward = before
+            case "two_steps":
+                reward, over, self.now = before, before == 1.0, 1.0
+            case "best_action":
+                reward = 1.0 if action == 0 else -1.0
+            case "match":
+                reward = 1.0 if (action == 1) == (before > 0) else -1.0
+            case _:
+                raise ValueError(self.kind)
+        return np.array([self.now], np.float32), reward, over, False, {}
+
+
+class Spaced(gym.Env[Any, Any]):
+    """Any two spaces: samples its observations, checks its actions, and keeps the last of them."""
+
+    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any], length: int = 5) -> None:
+        self.observation_space, self.action_space, self.length = observation_space, action_space, length
+        self.actions: list[Any] = []
+        self.t = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.t = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
+        self.actions.append(action)
+        self.t += 1
+        return self.observation_space.sample(), 1.0, self.t >= self.length, False, {}
+
+
+class Broken(gym.Env[Any, Any]):
+    """Gives `obs` and `reward` from its `after`-th step on; before, what is right for its space."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(
+        self, space: gym.Space[Any], obs: Any, reward: float = 0.0, at_reset: bool = False, after: int = 3
+    ) -> None:
+        self.observation_space, self.bad, self.reward = space, obs, reward
+        self.at_reset, self.after = at_reset, after
+        self.t = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.t = 0
+        return (self.bad if self.at_reset else self.observation_space.sample()), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        bad = self.t >= self.after
+        return (self.bad if bad else self.observation_space.sample()), self.reward if bad else 0.0, False, False, {}
+
+
+def vector(*factories: Callable[[], gym.Env[Any, Any]], mode: AutoresetMode) -> SyncVectorEnv:
+    """A vector environment with the given automatic reset."""
+    return SyncVectorEnv(list(factories), autoreset_mode=mode)
