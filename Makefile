@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 train: setup
-	$(BIN)/ppo2 train CartPole-v1 --progress --run-dir runs/CartPole-v1-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/ppo2 train CartPole-v1 --until-solved
 
 lint: setup
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ class Config:
     """
 
     env: object = None
+    eval_env: object = None
     total_timesteps: int = 0
     num_envs: int = 8
     network: object = "mlp"

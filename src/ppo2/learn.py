@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 
@@ -62,7 +62,7 @@ def learn(
     eval_episodes: int = 10,
     shards: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
-    on_nonfinite: str = "raise",
+    on_nonfinite: Literal["raise", "skip"] = "raise",
     progress: bool = False,
     **network_kwargs: Any,
 ) -> Model:

@@ -13,6 +13,7 @@ from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.evaluate import run_episodes
 from ppo2.logger import Logger
 from ppo2.model import Model
+from ppo2.run_files import EPISODE_WINDOW, formats_from_environment
 from ppo2.runner import Runner
 from ppo2.train_state import Fault, UpdateStats
 
@@ -130,7 +131,8 @@ class Run:
 
     def complete(self, stats: UpdateStats) -> UpdateStats:
         """The figures of an update with those that only the host knows."""
-        return stats._replace(eprewmean=self.logger.eprewmean, eplenmean=self.logger.eplenmean)
+        logger = self.logger
+        return stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
 
     def log(self, update: int, stats: UpdateStats, *, lr: float, cliprange: float) -> None:
         """Writes a row; figures of time are those since the last one."""
@@ -196,8 +198,11 @@ class Run:
     def _last_words(self, update: int, curve: Path | None) -> str:
         seconds = self.elapsed
         steps = (update - self.first + 1) * self.config.nbatch
+        counted = min(self.logger.monitor_rows, EPISODE_WINDOW)
         words = [
-            f"mean return {self.logger.eprewmean:.1f} over the last 100 episodes",
+            f"mean return {self.logger.eprewmean:.1f} over the last {counted} episodes"
+            if counted
+            else "no episode ended",
             f"{steps:,} timesteps in {seconds - self._elapsed_before:.1f} s",
             f"{steps / max(seconds - self._elapsed_before, 1e-9):,.0f} timesteps per second",
         ]
@@ -227,6 +232,7 @@ def open_run(
             run_directory.claim(path)
         else:
             run_directory.check_same(before.metadata["config"], config, path)
+        formats_from_environment()  # complains before anything is written
         versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
         run_directory.write_config(path, config, versions={"python": platform.python_version(), **versions})
     return Run(config, model, run_dir=path, before=before, progress=progress)

@@ -1,0 +1,212 @@
+"""Speed on host environments, side by side with other libraries (A, B, A, B; each measurement a fresh process).
+
+    python bench/host.py                                  # everything, about 15 minutes
+    python bench/host.py --quick --workloads W1           # to see whether it works
+    python bench/host.py --json results.json
+    taskset --cpu-list 0,1 python bench/host.py           # on chosen cores; the processes started here inherit them
+
+Measured are environment steps per second, rollout and update, over a window of `--seconds` that begins once
+compilation and the first updates are over; the environment alone, with random actions; time from a process's start to
+the end of its first update, without and with compiled programs on disk; time to import; peak memory. Ours runs with
+`ppo2.configure_runtime()` and without, a peer in the faster of its variants, found by short trials.
+
+Network and hyperparameters are the same for all (see `bench/workloads.py`). Ours meanwhile writes its log, its episodes
+and a row every few updates, peers write nothing. Peers are installed in environments of their own, in `bench/.venvs`;
+pip's own settings (such as PIP_INDEX_URL) choose where from. Nothing is pinned to cores unless you do so, and an idle
+machine is up to you.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from programs import OURS, PEERS, Contender, interpreter
+from report import Spread, machine, ratios, show
+from workloads import WORKLOADS, Workload
+
+TIE = 1.05  # trials that differ by less say nothing
+STARTUP_UPDATES = 50  # of the run whose memory is looked at
+TRIALS = 2
+TABLE_WIDTH = 132  # in a file or a pipe, too
+
+Runs = dict[str, list[dict[str, Any]]]
+
+
+def main() -> None:
+    options = parse(sys.argv[1:])
+    out, err = (Console(stderr=stderr, highlight=False) for stderr in (False, True))
+    out.width = max(out.width, TABLE_WIDTH)
+    ours = [Contender(OURS, variant, interpreter(OURS, options.python)) for variant in OURS.variants]
+    peers = [
+        [Contender(PEERS[name], variant, python) for variant in PEERS[name].variants]
+        for name in options.peers
+        for python in [interpreter(PEERS[name], getattr(options, f"{name}_python"))]
+    ]
+    results: dict[str, Any] = {"command": sys.argv, "machine": machine(), "versions": {}, "workloads": {}}
+    results["startup"] = {}
+
+    def keep() -> None:
+        if options.json is not None:
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options, err, Path(folder))
+        for contender in (ours[0], *(variants[0] for variants in peers)):
+            results["versions"][contender.program.title] = contender.measure("import")["versions"]  # warms the disk
+        best = [variants[0] for variants in peers]
+        for name in options.workloads:
+            chosen = [bench.best_variant(WORKLOADS[name], variants) for variants in peers]
+            best = [contender for contender, _ in chosen]
+            trials = {title: rate for _, rates in chosen for title, rate in rates.items()}
+            results["workloads"][name] = {**bench.speed(WORKLOADS[name], ours, best), "trials": trials}
+            keep()
+        if options.startup:
+            results["startup"] = bench.startup(WORKLOADS["W1"], ours[0], best)
+            keep()
+    show(out, results)
+
+
+class Bench:
+    """The measurements, with what they share: how long and how often, and where compiled programs are kept."""
+
+    def __init__(self, options: argparse.Namespace, err: Console, folder: Path) -> None:
+        self.seconds, self.repeats = options.seconds, options.repeats
+        self.err, self.folder = err, folder
+
+    def best_variant(self, workload: Workload, variants: Sequence[Contender]) -> tuple[Contender, dict[str, float]]:
+        """The fastest and all rates, by short trials of each in turn. The first one wins a tie."""
+        if len(variants) == 1:
+            return variants[0], {}
+        runs: Runs = {variant.title: [] for variant in variants}
+        for _ in range(TRIALS):
+            for variant in variants:
+                runs[variant.title].append(self._rate(workload, variant, self.seconds / 2, seed=0))
+        rates = {title: _spread(of, "steps_per_second").median for title, of in runs.items()}
+        self._tell(f"{workload.name} trials: " + ", ".join(f"{title} {rate:,.0f}" for title, rate in rates.items()))
+        fastest = max(variants, key=lambda variant: rates[variant.title])
+        # PyTorch's default threads collapse when something else runs too: not for a gain that may be chance.
+        tie = rates[fastest.title] < TIE * rates[variants[0].title]
+        return variants[0] if tie else fastest, rates
+
+    def speed(self, workload: Workload, ours: Sequence[Contender], peers: Sequence[Contender]) -> dict[str, Any]:
+        """Steps per second of everyone in turn, again and again."""
+        contenders = [*ours, *peers]
+        runs: Runs = {contender.title: [] for contender in contenders}
+        alone: list[dict[str, Any]] = []
+        for repeat in range(self.repeats):
+            for contender in contenders:
+                runs[contender.title].append(self._rate(workload, contender, self.seconds, seed=repeat))
+            alone.append(
+                ours[0].measure("ceiling", workload=workload.to_json(), seconds=min(2.0, self.seconds), seed=repeat)
+            )
+            self._tell(
+                f"{workload.name} {repeat + 1}/{self.repeats}: "
+                + ", ".join(f"{title} {of[-1]['steps_per_second']:,.0f}" for title, of in runs.items())
+            )
+        first = [run["steps_per_second"] for run in runs[ours[0].title]]
+        summary: dict[str, Any] = {}
+        for contender in contenders:
+            rates = [run["steps_per_second"] for run in runs[contender.title]]
+            row: dict[str, Any] = {"steps_per_second": Spread.of(rates)._asdict()}
+            if contender is not ours[0]:
+                row["ratio"] = ratios(first, rates)
+            shares = [run["shares"] for run in runs[contender.title] if run.get("shares")]
+            if shares:
+                row["shares"] = {name: _spread(shares, name).median for name in ("step", "act", "train")}
+            summary[contender.title] = row
+        return {
+            "title": workload.title,
+            "workload": workload.to_json(),
+            "contenders": summary,
+            "environment_alone": {"steps_per_second": _spread(alone, "steps_per_second")._asdict()},
+            "runs": {**runs, "environment alone": alone},
+        }
+
+    def startup(self, workload: Workload, ours: Contender, peers: Sequence[Contender]) -> dict[str, Any]:
+        """From the process's start to the end of the first update, peak memory, and time to import."""
+        cold, warm = f"{ours.title}, cold", f"{ours.title}, compiled before"
+        runs: Runs = {title: [] for title in (cold, warm, *(peer.title for peer in peers))}
+        imports: Runs = {title: [] for title in (cold, *(peer.title for peer in peers))}
+        for repeat in range(self.repeats):
+            job: dict[str, Any] = {"workload": workload.to_json(), "updates": STARTUP_UPDATES, "seed": repeat}
+            cache = self.folder / f"cold-{repeat}"
+            runs[cold].append(ours.measure("startup", cache=cache, **job))
+            # the seed is data: what was compiled with it serves for every other
+            runs[warm].append(ours.measure("startup", cache=cache, **job))
+            imports[cold].append(ours.measure("import"))
+            for peer in peers:
+                runs[peer.title].append(peer.measure("startup", **job))
+                imports[peer.title].append(peer.measure("import"))
+            self._tell(
+                f"start {repeat + 1}/{self.repeats}: "
+                + ", ".join(f"{title} {of[-1]['seconds']:.2f} s" for title, of in runs.items())
+            )
+        rows: dict[str, Any] = {}
+        for title, of in runs.items():
+            rows[title] = {name: _spread(of, name)._asdict() for name in ("seconds", "peak_mb")}
+            if title in imports:
+                rows[title]["import_seconds"] = _spread(imports[title], "seconds")._asdict()
+        return {"workload": workload.title, "contenders": rows, "runs": runs, "imports": imports}
+
+    def _tell(self, text: str) -> None:
+        self.err.print(text, style="dim", soft_wrap=True)
+
+    def _rate(self, workload: Workload, contender: Contender, seconds: float, seed: int) -> dict[str, Any]:
+        configured = contender.program is OURS and OURS.variants[contender.variant]["configure_runtime"]
+        return contender.measure(
+            "speed",
+            cache=self.folder / "cache" if configured else None,  # not the user's own
+            workload=workload.to_json(),
+            seconds=seconds,
+            warmup=seconds / 4,
+            seed=seed,
+        )
+
+
+def _spread(runs: Iterable[Mapping[str, Any]], name: str) -> Spread:
+    return Spread.of([run[name] for run in runs])
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", type=_names(WORKLOADS), default=list(WORKLOADS), help=f"of {_list(WORKLOADS)}")
+    parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"of {_list(PEERS)}; '' for none")
+    parser.add_argument("--repeats", type=int, default=5, help="of every measurement (5)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement of steps per second (8)")
+    parser.add_argument("--quick", action="store_true", help="2 repeats of 2 seconds: whether it works, not how fast")
+    parser.add_argument("--no-startup", dest="startup", action="store_false", help="only steps per second")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there, every single run included")
+    parser.add_argument("--python", type=Path, metavar="PATH", help="interpreter that has ppo2 (this one)")
+    for name in PEERS:
+        parser.add_argument(
+            f"--{name}-python", type=Path, metavar="PATH", help=f"interpreter that has {name} (bench/.venvs/{name})"
+        )
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.repeats, options.seconds = 2, 2.0
+    return options
+
+
+def _list(known: Iterable[str]) -> str:
+    return ",".join(known)
+
+
+def _names(known: Mapping[str, Any]) -> Any:
+    def names(text: str) -> list[str]:
+        chosen = [name for name in text.split(",") if name]
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is unknown; known are {_list(known)}")
+        return chosen
+
+    return names
+
+
+if __name__ == "__main__":
+    main()

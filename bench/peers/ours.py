@@ -1,0 +1,111 @@
+"""Measures ppo2 in a process of its own; `bench/host.py` starts it and reads the last line of its output."""
+
+import json
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from steady import Job, Result, SteadyRate, Watch, answer, watch_of
+
+SAME_NAMES = (
+    *("num_envs", "nsteps", "noptepochs", "nminibatches", "lr", "gamma", "lam", "cliprange", "value_cliprange"),
+    *("vf_coef", "ent_coef", "max_grad_norm", "log_interval"),
+)
+
+
+def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
+    import ppo2
+
+    if job["configure_runtime"]:
+        ppo2.configure_runtime()
+    workload = job["workload"]
+    batch = workload["num_envs"] * workload["nsteps"]
+    width, *others = workload["hidden"]
+    assert all(other == width for other in others), "ppo2's mlp has one width"
+
+    def update_done(update: int) -> bool:
+        return not watch.update_done(update * batch)
+
+    ppo2.learn(
+        env=workload["env"],
+        total_timesteps=1e12,
+        seed=job["seed"],
+        update_fn=update_done,
+        value_network="copy",
+        num_hidden=width,
+        num_layers=len(workload["hidden"]),
+        normalize_obs=workload["normalize"],
+        normalize_rewards=workload["normalize"],
+        run_dir=run_dir,
+        **{name: workload[name] for name in SAME_NAMES},
+    )
+
+
+def speed(job: Job) -> Result:
+    """Steps per second, and where the time went by our own log, which is written meanwhile."""
+    watch = SteadyRate(job["seconds"], job["warmup"])
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        train(job, watch, run_dir)
+        rows = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
+    return {**watch.result, "shares": shares(rows, watch.first_update)}
+
+
+def shares(rows: list[dict[str, Any]], first_update: int) -> dict[str, float] | None:
+    """Shares of time in stepping, acting and training, over the rows that lie in the window; None if there is none."""
+    inside = [
+        (after["misc/time_elapsed"] - before["misc/time_elapsed"], after)
+        for before, after in pairwise(rows)
+        if before["misc/nupdates"] + 1 >= first_update
+    ]
+    if not inside:
+        return None
+    total = sum(seconds for seconds, _ in inside)
+    return {
+        name: sum(seconds * row[f"time/{name}"] for seconds, row in inside) / total for name in ("step", "act", "train")
+    }
+
+
+def startup(job: Job) -> Result:
+    watch = watch_of(job)
+    train(job, watch)
+    return watch.result
+
+
+def ceiling(job: Job) -> Result:
+    """Steps per second of the environment alone: random actions, drawn beforehand, and no policy."""
+    import ppo2
+
+    workload = job["workload"]
+    env = ppo2.make(workload["env"], num_envs=workload["num_envs"], seed=job["seed"])
+    env.action_space.seed(job["seed"])
+    actions = [env.action_space.sample() for _ in range(1024)]
+    env.reset()
+    begin = now = time.perf_counter()
+    vector_steps, warm = 0, False
+    while now - begin < job["seconds"]:
+        for action in actions:
+            env.step(action)
+        vector_steps += len(actions)
+        now = time.perf_counter()
+        if not warm:
+            begin, vector_steps, warm = now, 0, True
+    env.close()
+    steps = vector_steps * workload["num_envs"]
+    return {"steps_per_second": steps / (now - begin), "steps": steps, "seconds": now - begin}
+
+
+def import_time(job: Job) -> Result:  # noqa: ARG001
+    begin = time.perf_counter()
+    import ppo2  # noqa: F401
+
+    seconds = time.perf_counter() - begin
+    from importlib.metadata import version
+
+    return {"seconds": seconds, "versions": {name: version(name) for name in ("ppo2", "jax", "numpy", "gymnasium")}}
+
+
+if __name__ == "__main__":
+    answer({"speed": speed, "startup": startup, "import": import_time, "ceiling": ceiling})

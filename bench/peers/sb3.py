@@ -1,0 +1,74 @@
+"""Measures Stable-Baselines3 in a process of its own; needs nothing of ppo2. See `bench/host.py`."""
+
+import time
+
+from steady import Job, Result, Watch, answer, watch_of
+
+
+def train(job: Job, watch: Watch) -> None:
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    if job["threads"] is not None:
+        torch.set_num_threads(job["threads"])
+    workload = job["workload"]
+
+    class AfterEachUpdate(BaseCallback):  # type: ignore[misc]
+        """A rollout starts when the update before it is done: the moment of our `update_fn`."""
+
+        over = False
+
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps:
+                self.over = watch.update_done(self.num_timesteps)
+
+        def _on_step(self) -> bool:
+            return not self.over
+
+    env = make_vec_env(workload["env"], n_envs=workload["num_envs"], seed=job["seed"], vec_env_cls=DummyVecEnv)
+    if workload["normalize"]:
+        env = VecNormalize(env, gamma=workload["gamma"])
+    hidden = list(workload["hidden"])
+    model = PPO(
+        "MlpPolicy",
+        env,
+        learning_rate=workload["lr"],
+        n_steps=workload["nsteps"],
+        batch_size=workload["num_envs"] * workload["nsteps"] // workload["nminibatches"],
+        n_epochs=workload["noptepochs"],
+        gamma=workload["gamma"],
+        gae_lambda=workload["lam"],
+        clip_range=workload["cliprange"],
+        clip_range_vf=workload["value_cliprange"],
+        ent_coef=workload["ent_coef"],
+        vf_coef=workload["vf_coef"],
+        max_grad_norm=workload["max_grad_norm"],
+        policy_kwargs={"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": torch.nn.Tanh},
+        seed=job["seed"],
+        device="cpu",
+    )
+    model.learn(total_timesteps=10**12, callback=AfterEachUpdate())
+
+
+def measured(job: Job) -> Result:
+    watch = watch_of(job)
+    train(job, watch)
+    return watch.result
+
+
+def import_time(job: Job) -> Result:  # noqa: ARG001
+    begin = time.perf_counter()
+    import stable_baselines3  # noqa: F401
+
+    seconds = time.perf_counter() - begin
+    from importlib.metadata import version
+
+    names = ("stable_baselines3", "torch", "numpy", "gymnasium")
+    return {"seconds": seconds, "versions": {name: version(name) for name in names}}
+
+
+if __name__ == "__main__":
+    answer({"speed": measured, "startup": measured, "import": import_time})

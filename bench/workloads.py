@@ -1,0 +1,66 @@
+"""What is trained in a comparison: each workload the same for everyone who runs it."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One training task. It reaches the measured programs as JSON, so that they need nothing of ours.
+
+    Attributes:
+        hidden: units in each hidden layer (tanh); policy and value have a network each.
+        normalize: observations and rewards by running statistics.
+        value_cliprange: None in the comparisons: Stable-Baselines3 doesn't clip the value unless told to.
+        log_interval: updates between two rows of our log, which tell where the time went.
+    """
+
+    name: str
+    env: str
+    num_envs: int
+    nsteps: int
+    noptepochs: int
+    nminibatches: int
+    lr: float = 2.5e-4
+    gamma: float = 0.99
+    lam: float = 0.95
+    cliprange: float = 0.2
+    value_cliprange: float | None = None
+    vf_coef: float = 0.5
+    ent_coef: float = 0.01
+    max_grad_norm: float = 0.5
+    hidden: tuple[int, ...] = (64, 64)
+    normalize: bool = False
+    log_interval: int = 10
+
+    @property
+    def title(self) -> str:
+        normalised = ", obs and rewards normalised" if self.normalize else ""
+        return (
+            f"{self.name}: {self.env}, {self.num_envs} x {self.nsteps}, {self.noptepochs} epochs, "
+            f"{self.nminibatches} minibatches{normalised}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload(name="W1", env="CartPole-v1", num_envs=8, nsteps=128, noptepochs=4, nminibatches=4),
+        Workload(name="W1b", env="CartPole-v1", num_envs=1, nsteps=2048, noptepochs=4, nminibatches=4, log_interval=2),
+        Workload(
+            name="W3",
+            env="HalfCheetah-v5",
+            num_envs=1,
+            nsteps=2048,
+            noptepochs=10,
+            nminibatches=32,
+            lr=3e-4,
+            ent_coef=0.0,
+            normalize=True,
+            log_interval=1,
+        ),
+    )
+}

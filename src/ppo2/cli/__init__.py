@@ -1,0 +1,75 @@
+"""The command line: `ppo2 train ENV`, `resume`, `eval`, `play`, `plot`, `envs`, `networks`, `presets`."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
+
+import tyro
+from tyro.conf import subcommand
+
+import ppo2
+from ppo2.cli import listings, model_commands, training
+
+DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
+Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `ppo2`; `argv` is without the program's name. Returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.path.append(os.getcwd())  # for environments named module:Id-v0: `python -m ppo2` looks here too
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except BrokenPipeError:  # as in `ppo2 envs | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        print(f"ppo2: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"ppo2 {ppo2.__version__}")
+        return 0
+    commands: dict[str, Any] = {
+        "train": training.train_command(arguments[1:] if arguments[:1] == ["train"] else []),
+        "resume": training.Resume,
+        "eval": model_commands.Eval,
+        "play": model_commands.Play,
+        "plot": listings.Plot,
+        "envs": listings.Envs,
+        "networks": listings.Networks,
+        "presets": listings.Presets,
+    }
+    members = [Annotated[command, subcommand(name, prefix_name=False)] for name, command in commands.items()]
+    any_of_them: Any = Union[tuple(members)]  # noqa: UP007 (made at run time)
+    command = tyro.cli(
+        any_of_them,
+        prog="ppo2",
+        description=DESCRIPTION,
+        args=arguments,
+    )
+    status: int = command()
+    return status
+
+
+def _one_line(error: Exception) -> str:
+    """What a person needs to hear of it; nothing in it, such as a file's name, may steer the terminal."""
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if isinstance(error, ValueError | TypeError | OSError):
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"

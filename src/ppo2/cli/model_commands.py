@@ -1,0 +1,95 @@
+"""`ppo2 eval` and `ppo2 play`."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from ppo2.cli.options import Debug
+from ppo2.cli.output import start_jax
+from ppo2.config import is_placeholder
+from ppo2.evaluate import Evaluation, evaluate
+from ppo2.model import Model, load
+from ppo2.play import has_display, play
+
+RunOrFile = Annotated[
+    Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")
+]
+Env = Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")]
+Stochastic = Annotated[FlagCreatePairsOff[bool], arg(help="sample actions instead of taking the most probable ones")]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Eval:
+    """Evaluate the policy of a run: whole episodes, with everything about it frozen."""
+
+    run: RunOrFile
+    episodes: Annotated[int, arg(help="how many")] = 100
+    env: Env = None
+    seed: Annotated[int, arg(help="of the environments and of sampling")] = 0
+    stochastic: Stochastic = False
+    debug: Debug = False
+
+    def __call__(self) -> int:
+        start_jax()
+        model = load(self.run)
+        env = _env_of(model, self.env, self.run)
+        result = evaluate(model, env, episodes=self.episodes, deterministic=not self.stochastic, seed=self.seed)
+        actions = "sampled actions" if self.stochastic else "most probable actions"
+        print(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
+        print(_table(result))
+        return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Play:
+    """Watch the policy of a run where there is a display, or film it."""
+
+    run: RunOrFile
+    video: Annotated[Path | None, arg(metavar="FILE", help="film it into this file: .mp4 or .gif")] = None
+    episodes: Annotated[int, arg(help="how many")] = 1
+    env: Env = None
+    seed: Annotated[int, arg(help="of the environment; the first episode is the one of `ppo2 eval`")] = 0
+    stochastic: Stochastic = False
+    debug: Debug = False
+
+    def __call__(self) -> int:
+        start_jax()
+        model = load(self.run)
+        env = _env_of(model, self.env, self.run)
+        if self.video is not None and sys.platform == "linux" and not has_display():
+            os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own default needs a display
+        play(
+            model,
+            env,
+            episodes=self.episodes,
+            seed=self.seed,
+            deterministic=not self.stochastic,
+            video=self.video,
+            on_episode=lambda episode, r, length: print(
+                f"episode {episode}: return {r:g}, {length:,} timesteps", flush=True
+            ),
+        )
+        if self.video is not None:
+            print(f"wrote {self.video}")
+        return 0
+
+
+def _env_of(model: Model, given: str | None, path: Path) -> str:
+    """The id given, or the one trained on."""
+    env = model.config.env if given is None else given
+    if isinstance(env, str):
+        return env
+    what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
+    raise ValueError(f"{path} was trained on an environment given as an object{what}: name one with --env ID.")
+
+
+def _table(result: Evaluation) -> str:
+    figures = ("mean", "std", "min", "max")
+    lines = ["        " + "".join(f"{name:>12}" for name in figures)]
+    for name, values in (("return", result.returns), ("length", result.lengths)):
+        lines.append(f"{name:<8}" + "".join(f"{getattr(values, figure)():>12,.2f}" for figure in figures))
+    return "\n".join(lines)

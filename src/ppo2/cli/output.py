@@ -1,0 +1,31 @@
+"""What all commands share: numbers as people write them, tables, and the start of JAX."""
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ppo2.runtime import configure_runtime
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def shown(value: Any) -> str:
+    """A setting in few characters: 3e-4 stays 0.0003, 1000000.0 is 1,000,000."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{int(value):,}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"
+
+
+def console() -> "Console":
+    """For tables. Takes text as it is; where nobody watches, lines are of a fixed width."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 100
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def start_jax() -> None:
+    """Settings for short programs on CPU, unless JAX has started already (as where `main` is called from Python)."""
+    with contextlib.suppress(RuntimeError):
+        configure_runtime()
