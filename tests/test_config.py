@@ -219,7 +219,17 @@ STATIC = {
 }
 BY_NUMBER = {"ent_coef": 0.25, "vf_coef": 0.25, "max_grad_norm": 0.25, "target_kl": 0.25, "value_cliprange": 0.25}
 OTHERS = {
-    *("env", "num_envs", "network", "network_kwargs", "value_network", "model_fn", "seed", "nsteps"),  # shapes, objects
+    *(
+        "env",
+        "eval_env",
+        "num_envs",
+        "network",
+        "network_kwargs",
+        "value_network",
+        "model_fn",
+        "seed",
+        "nsteps",
+    ),  # shapes, objects
     *("gamma", "lam"),  # in the rollout
     *("lr", "cliprange"),  # an argument of each update
     *("normalize_obs", "normalize_rewards"),  # the structure of the state

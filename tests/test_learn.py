@@ -389,6 +389,21 @@ def test_a_bad_environment_is_named_and_the_last_good_model_kept(tmp_path: Path,
     assert ppo2.load(tmp_path).state.counters.gradient_steps == 0
 
 
+def test_what_was_learned_is_kept_when_an_environment_crashes(tmp_path: Path) -> None:
+    class Crashes(Script):
+        steps = 0
+
+        def step(self, action: Any) -> Any:
+            Crashes.steps += 1
+            if Crashes.steps > 4 * 16 * 2 + 5:
+                raise RuntimeError("the simulator fell over")
+            return super().step(action)
+
+    with pytest.raises(RuntimeError, match="fell over"):
+        learn(env=Crashes, run_dir=tmp_path)
+    assert ppo2.load(tmp_path).state.counters.updates == 2
+
+
 def test_skipping_updates_that_are_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = learn(
         env=lambda: Broken(gym.spaces.Box(-1, 1, (2,)), np.zeros(2, np.float32), reward=np.nan),

@@ -1,5 +1,6 @@
 """What surrounds the updates of one `learn`: its directory, log, checkpoints, evaluations and last words."""
 
+import contextlib
 import os
 import platform
 import time
@@ -47,7 +48,8 @@ class Run:
         self.first = int(position.get("update", 0)) + 1
         self.rollouts = int(position.get("rollouts", 0))
         self._elapsed_before = float(position.get("seconds", 0.0))
-        self._saved_update = self.first - 1 if before is not None else None
+        self._done = self.first - 1
+        self._saved_update = self._done if before is not None else None
         self._evaluation: dict[str, float] = {}
         self.logger = Logger(
             run_dir,
@@ -66,7 +68,11 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Whatever ends training early, what was learned before is kept."""
+        if kind is not None and self._runner is not None and self._runner.rollouts > self.rollouts:
+            with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
+                self.save(self._done)
         self.logger.close()
 
     @property
@@ -102,7 +108,6 @@ class Run:
         if self.config.on_nonfinite == "skip" and fault is not Fault.OBS_OUT_OF_RANGE:
             self.logger.say(f"update {update} skipped: {what}")
             return
-        self.save(update - 1)
         raise ValueError(
             f"update {update}: {what}; {remedy}. The model is as it was after update {update - 1}"
             f"{f', saved in {self.run_dir}' if self.run_dir else ''}. `on_nonfinite='skip'` goes on without such "
@@ -111,6 +116,7 @@ class Run:
 
     def count(self, update: int, runner: Runner) -> None:
         """Takes note of an update that was made."""
+        self._done = update
         self.logger.episodes(runner.episodes())
         self.logger.tick(update)
         self._act += runner.seconds.act

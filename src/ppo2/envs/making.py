@@ -81,11 +81,10 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
         if isinstance(env, VectorEnv):
             return Made(env, owned=False)
         return Made(_vector([lambda: env]), owned=False)
-    if isinstance(env, type) or not callable(env):
-        hint = f" Pass an instance, or the factory lambda: {env.__name__}()." if isinstance(env, type) else ""
+    if not callable(env):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a "
-            f"function without arguments that makes a gymnasium.Env.{hint}"
+            "function without arguments that makes a gymnasium.Env, such as its class."
         )
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
     return Made(_vector([lambda: _from_factory(env, name)] * count), owned=True)
