@@ -49,7 +49,7 @@ def assert_orthogonal(weight, gain):
 
 @pytest.mark.parametrize(("n_in", "n_out", "gain"), [(3, 5, math.sqrt(2)), (5, 3, 0.01), (4, 4, 1.0)])
 def test_dense_is_orthogonal_with_zero_bias(n_in, n_out, gain):
-    layer = jax.jit(lambda key: dense(n_in, n_out, gain, key=key))(KEY)
+    layer = dense(n_in, n_out, gain, key=KEY)
     assert layer.weight.shape == (n_out, n_in)
     assert_orthogonal(layer.weight, gain)
     np.testing.assert_array_equal(layer.bias, np.zeros(n_out))

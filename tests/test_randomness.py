@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ppo2.randomness import Purpose, branch, environment_seeds, fresh_seed, root_key
+from ppo2.randomness import Purpose, branch, environment_seeds, fresh_seed, host_generator, host_split, root_key
 
 
 def words(key):
@@ -17,7 +17,13 @@ SEEDS = [0, 1, 2, 1234, 2**31 - 1]
 
 
 @pytest.mark.parametrize(
-    "seed", [*SEEDS, pytest.param(30, marks=pytest.mark.xfail(strict=True, reason="seeds of 31 bits collide"))]
+    "seed",
+    [
+        *SEEDS,
+        pytest.param(
+            30, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason="seeds of 31 bits collide")
+        ),
+    ],
 )
 def test_no_two_environments_share_a_seed(seed):
     seeds = environment_seeds(seed, Purpose.ENV, 10_000)
@@ -55,7 +61,22 @@ def test_keys_are_threefry_and_differ_by_seed_and_purpose():
     keys = [root_key(seed) for seed in (*SEEDS, 2**32, 2**32 + 1)]
     assert {str(jax.random.key_impl(key)) for key in keys} == {"threefry2x32"}
     branches = [branch(key, purpose) for key in keys for purpose in Purpose]
-    assert len({words(key) for key in keys + branches}) == len(keys) * (1 + len(Purpose))
+    on_the_host = [root_key(seed, purpose) for seed in SEEDS for purpose in Purpose]
+    assert len({words(key) for key in keys + branches + on_the_host}) == len(keys + branches + on_the_host)
+
+
+def test_keys_split_on_the_host_differ():
+    parents = [root_key(0), root_key(1), *host_split(root_key(2), 2)]
+    keys = [child for parent in parents for child in host_split(parent, 5)]
+    assert len({words(key) for key in parents + keys}) == 4 + 20
+    assert [words(key) for key in host_split(root_key(0), 5)] == [words(key) for key in keys[:5]]
+    assert {str(jax.random.key_impl(key)) for key in keys} == {"threefry2x32"}
+
+
+def test_generators_on_the_host_follow_the_key():
+    one, again, other = (host_generator(key).random(5) for key in (root_key(0), root_key(0), root_key(1)))
+    np.testing.assert_array_equal(one, again)
+    assert not np.any(one == other)
 
 
 def test_keys_are_threefry_whatever_the_default():

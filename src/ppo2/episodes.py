@@ -28,18 +28,33 @@ class Record(NamedTuple):
     """A rollout's outcomes on the host, (T, N): what counting episodes needs. `seconds` (T,): when each step ended."""
 
     rewards: NDArray
-    ended: NDArray
+    terminated: NDArray
+    truncated: NDArray
     valid: NDArray
     seconds: NDArray
 
     @classmethod
     def empty(cls, nsteps: int, nenvs: int) -> "Record":
+        """Room for a rollout; no step of it is valid yet."""
         shape = (nsteps, nenvs)
-        return cls(np.empty(shape), np.empty(shape, bool), np.empty(shape, bool), np.empty(nsteps))
+        return cls(
+            rewards=np.zeros(shape),
+            terminated=np.zeros(shape, bool),
+            truncated=np.zeros(shape, bool),
+            valid=np.zeros(shape, bool),
+            seconds=np.zeros(nsteps),
+        )
 
-    def write(self, t: int, rewards: NDArray, ended: NDArray, valid: NDArray, seconds: float) -> None:
+    @property
+    def ended(self) -> NDArray:
+        return self.terminated | self.truncated
+
+    def write(
+        self, t: int, *, rewards: NDArray, terminated: NDArray, truncated: NDArray, valid: NDArray, seconds: float
+    ) -> None:
         self.rewards[t] = rewards
-        self.ended[t] = ended
+        self.terminated[t] = terminated
+        self.truncated[t] = truncated
         self.valid[t] = valid
         self.seconds[t] = seconds
 
@@ -47,9 +62,10 @@ class Record(NamedTuple):
         """The discounted sum of the running episodes' rewards after the last step, given it before the first."""
         steps = len(self.rewards)
         steps_left = np.arange(steps - 1, -1, -1)[:, None]
-        any_end = self.ended.any(axis=0)
+        ended = self.ended
+        any_end = ended.any(axis=0)
         # how many steps belong to the running episode: those after the last end
-        length = np.where(any_end, np.argmax(self.ended[::-1], axis=0), steps)
+        length = np.where(any_end, np.argmax(ended[::-1], axis=0), steps)
         weights = gamma**steps_left * (steps_left < length)
         rewards = np.where(np.isfinite(self.rewards), self.rewards, 0.0)
         carried: NDArray = np.where(any_end, 0.0, before * gamma**steps) + (rewards * weights).sum(axis=0)

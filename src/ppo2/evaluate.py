@@ -7,7 +7,7 @@ import numpy as np
 from ppo2 import envs, spaces
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.model import Model
-from ppo2.randomness import Purpose, branch, root_key
+from ppo2.randomness import Purpose, root_key
 
 NDArray = np.ndarray[Any, Any]
 
@@ -64,7 +64,7 @@ def evaluate(
 def run_episodes(model: Model, env: AnyVectorEnv, *, episodes: int, deterministic: bool, seed: int) -> Evaluation:
     """`evaluate`, on a vector environment that is known to fit."""
     stepper = Stepper(env)
-    key = branch(root_key(seed), Purpose.EVALUATE)
+    key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
     quota = np.full(nenvs, episodes // nenvs) + (np.arange(nenvs) < episodes % nenvs)
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)

@@ -18,7 +18,7 @@ from ppo2.evaluate import check_spaces
 from ppo2.model import Model
 from ppo2.plan import batch_plan
 from ppo2.policy import build_policy
-from ppo2.randomness import Purpose, branch, fresh_seed, root_key
+from ppo2.randomness import Purpose, fresh_seed, root_key
 from ppo2.run import open_run
 from ppo2.runner import Runner
 from ppo2.schedules import Schedule, ScheduleLike
@@ -220,7 +220,7 @@ def _model(config: Config, env: AnyVectorEnv, model_fn: Callable[..., Model] | N
         network=config.network,
         value_network=config.value_network,
         network_kwargs=config.network_kwargs,
-        key=branch(key, Purpose.INIT),
+        key=root_key(config.seed, Purpose.INIT),
     )
     make = Model if model_fn is None else model_fn
     model = make(policy=policy, config=config, key=key)

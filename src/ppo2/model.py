@@ -20,8 +20,8 @@ from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy, build_policy
-from ppo2.randomness import Purpose, branch, root_key
-from ppo2.rollout import Batch, Rollout, flatten, minibatches
+from ppo2.randomness import Purpose, root_key, stream
+from ppo2.rollout import Batch, Rollout, flatten, minibatches, shuffling
 from ppo2.statistics import explained_variance
 from ppo2.train_state import Counters, Fault, Hyperparameters, TrainState, UpdateStats, find_fault
 
@@ -47,7 +47,7 @@ class _Step(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What the policy says to a batch of observations; actions as the environment wants them."""
+    """What the policy says to a batch of observations; actions as the distribution gives them."""
 
     sampled: Array
     mode: Array
@@ -159,7 +159,7 @@ class Model:
         if state is not None:
             raise ValueError(f"this policy has no state to pass on (S, states): expected None, got {type(state)}.")
         batch, single = spaces.observation(self.observation_space, obs)
-        response = self.respond(batch, branch(self.state.key, Purpose.STEP), self._responses)
+        response = self.respond(batch, self.state.key, self._responses)
         self._responses += 1
         return response, single
 
@@ -168,7 +168,8 @@ class Model:
         return self.program(_respond_program)(self.state.params, self.state.normaliser, obs, key, np.uint32(count))
 
     def _actions(self, actions: Array, single: bool) -> np.ndarray[Any, Any]:
-        batch = spaces.as_dtype(self.action_space, np.asarray(actions))
+        inner = spaces.to_environment(self.action_space, np.asarray(actions))
+        batch = spaces.as_dtype(self.action_space, inner)
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
     # --- learning -------------------------------------------------------------------------------------------------
@@ -238,22 +239,21 @@ class Model:
         normaliser = state.normaliser.with_returns(rollout)
         whole = self._batch(normaliser, rollout)
         batch = flatten(whole, self.config.shards)
-        key = jax.random.fold_in(branch(state.key, Purpose.SHUFFLE), state.counters.updates)
+        random = shuffling(
+            stream(state.key, Purpose.SHUFFLE, state.counters.updates),
+            epochs=self.config.noptepochs,
+            total=rollout.rewards.size,
+            shards=self.config.shards,
+        )
 
         def step(carry: _Carry, minibatch: Batch) -> tuple[_Carry, _Step]:
             return self._minibatch_step(carry, normaliser, minibatch, hyper)
 
-        def epoch(carry: _Carry, index: Int[Array, ""]) -> tuple[_Carry, _Step]:
-            cut = minibatches(
-                batch,
-                jax.random.fold_in(key, index),
-                nminibatches=self.config.nminibatches,
-                shards=self.config.shards,
-            )
-            return jax.lax.scan(step, carry, cut)
+        def epoch(carry: _Carry, random: Array) -> tuple[_Carry, _Step]:
+            return jax.lax.scan(step, carry, minibatches(batch, random, nminibatches=self.config.nminibatches))
 
         start = _Carry(state.params, state.opt_state, jnp.zeros((), bool))
-        end, steps = jax.lax.scan(epoch, start, jnp.arange(self.config.noptepochs))
+        end, steps = jax.lax.scan(epoch, start, random)
         fault, fault_index = find_fault(self.observation_space, rollout, jnp.all(steps.finite))
         learned = state._replace(
             params=end.params, normaliser=normaliser.with_observations(rollout), opt_state=end.opt_state
@@ -518,11 +518,9 @@ def _respond_program(model: Model) -> Callable[..., Response]:
     def respond(
         params: Float[Array, " P"], normaliser: Normaliser, obs: Array, key: PRNGKeyArray, count: Int[Array, ""]
     ) -> Response:
-        policy = model.policy_of(params)
-        noise = policy.distribution.noise(jax.random.fold_in(key, count), (obs.shape[0],))
-        acted = policy.act(normaliser, obs, noise)
-        distribution, _ = policy(normaliser, obs)
-        mode = spaces.to_environment(policy.action_space.space, distribution.mode())
-        return Response(acted.env_actions, mode, acted.values, acted.logp)
+        distribution, values = model.policy_of(params)(normaliser, obs)
+        noise = model.distribution.noise(stream(key, Purpose.STEP, count), (obs.shape[0],))
+        sampled = distribution.sample(noise)
+        return Response(sampled, distribution.mode(), values, distribution.logp(sampled))
 
     return jax.jit(respond)

@@ -6,24 +6,17 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2 import networks, spaces
 from ppo2.distributions import ActionDistribution, Distribution
 from ppo2.networks.layers import dense
 from ppo2.normaliser import Normaliser
+from ppo2.randomness import host_split
 
 ACTION_GAIN = 0.01  # Baselines: near-uniform actions at the start
 VALUE_GAIN = 1.0
-
-
-class Acted(NamedTuple):
-    """One step of a batch of environments. `env_actions` is `actions` as the environment wants them."""
-
-    actions: Shaped[Array, "N ..."]
-    env_actions: Shaped[Array, "N ..."]
-    logp: Float[Array, " N"]
-    values: Float[Array, " N"]
 
 
 class Evaluated(NamedTuple):
@@ -58,12 +51,13 @@ class Policy(eqx.Module):
         values = jax.vmap(self.value_head)(value_features)[:, 0]
         return self.distribution.build(params, self.log_std), values
 
-    def act(self, normaliser: Normaliser, obs: Shaped[Array, "N *shape"], noise: Float[Array, "N p"]) -> Acted:
-        """Samples an action for each observation; `noise` is the distribution's own."""
-        distribution, values = self(normaliser, obs)
-        actions = distribution.sample(noise)
-        env_actions = spaces.to_environment(self.action_space.space, actions)
-        return Acted(actions, env_actions, distribution.logp(actions), values)
+    def act(
+        self, normaliser: Normaliser, obs: Shaped[Array, "N *shape"], noise: Float[Array, "N p"]
+    ) -> Shaped[Array, "N ..."]:
+        """Samples an action for each observation; `noise` is the distribution's own. The value costs nothing here:
+        whatever isn't asked for is never computed.
+        """
+        return self(normaliser, obs)[0].sample(noise)
 
     def evaluate(
         self, normaliser: Normaliser, obs: Shaped[Array, "B *shape"], actions: Shaped[Array, "B ..."]
@@ -100,7 +94,7 @@ def build_policy(
         lambda one: spaces.encode(observation_space, one),
         jax.ShapeDtypeStruct(observation_space.shape or (), spaces.device_dtype(observation_space)),
     )
-    trunk_key, value_key, heads_key = jax.random.split(key, 3)
+    trunk_key, value_key, action_head_key, value_head_key = host_split(key, 4)
     kwargs = dict(network_kwargs or {})
     trunk, features = networks.build(network, shape, kwargs, key=trunk_key, dtype=obs.dtype)
     value_trunk, value_features = None, features
@@ -110,25 +104,13 @@ def build_policy(
         value_trunk, value_features = networks.build(
             value_network, shape, {}, key=value_key, dtype=obs.dtype, argument="value_network"
         )
-    action_head, value_head = _heads(features, distribution.num_params, value_features, heads_key)
     return Policy(
         trunk=trunk,
         value_trunk=value_trunk,
-        action_head=action_head,
-        value_head=value_head,
-        log_std=jnp.zeros(distribution.num_params) if distribution.has_log_std else None,
+        action_head=dense(features, distribution.num_params, ACTION_GAIN, key=action_head_key),
+        value_head=dense(value_features, 1, VALUE_GAIN, key=value_head_key),
+        log_std=jnp.asarray(np.zeros(distribution.num_params, np.float32)) if distribution.has_log_std else None,
         observation_space=spaces.Spec(observation_space),
         action_space=spaces.Spec(action_space),
         distribution=distribution,
-    )
-
-
-@eqx.filter_jit
-def _heads(
-    features: int, num_params: int, value_features: int, key: PRNGKeyArray
-) -> tuple[eqx.nn.Linear, eqx.nn.Linear]:
-    action_key, value_key = jax.random.split(key)
-    return (
-        dense(features, num_params, ACTION_GAIN, key=action_key),
-        dense(value_features, 1, VALUE_GAIN, key=value_key),
     )

@@ -14,27 +14,10 @@ from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.episodes import Episode, Record, Tally
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
-from ppo2.randomness import Purpose, branch
+from ppo2.randomness import Purpose, stream
 from ppo2.rollout import Rollout
 
 NDArray = np.ndarray[Any, Any]
-
-
-class Outcome(NamedTuple):
-    """The rows of the one array that carries a step's outcome to the device."""
-
-    rewards: Any
-    terminated: Any
-    truncated: Any
-    valid: Any
-    bootstrapped: Any  # 1 where the value of the final observation is written already
-
-
-class Buffer(NamedTuple):
-    """A rollout being filled, on the device, and how many steps have been acted."""
-
-    rollout: Rollout
-    t: Int[Array, ""]
 
 
 class Seconds(NamedTuple):
@@ -42,6 +25,33 @@ class Seconds(NamedTuple):
 
     act: float
     step: float
+
+
+class Final(NamedTuple):
+    """The observation that an episode was cut short at."""
+
+    t: int
+    env: int
+    obs: Any
+
+
+class Experience(NamedTuple):
+    """What was seen and done: see `Rollout`, but for obs, which is (T + 1, N, ...)."""
+
+    obs: Any
+    actions: Any
+    rewards: Any
+    terminated: Any
+    truncated: Any
+    valid: Any
+
+
+class Discounting(NamedTuple):
+    """The fields of a rollout that say how its rewards are discounted."""
+
+    running_returns: Any
+    gamma: Any
+    lam: Any
 
 
 class Runner:
@@ -79,47 +89,40 @@ class Runner:
             steps: stop after so many; the rest of the rollout is not valid.
 
         Raises:
-            ValueError: the environment's first observations are not of its space.
+            ValueError: the environment's observations are not of its space.
         """
         steps = self.nsteps if steps is None else steps
         if self._obs is None:
             self._obs = self._stepper.reset(self.model.config.seed, Purpose.ENV)
-        start, act, final_values = self._programs()
-        state = self.model.state
-        params, normaliser = state.params, state.normaliser
-        buffer, noise = start(state.key, np.uint32(self.rollouts), self._running_returns, self.gamma, self.lam)
-        record = Record.empty(steps, self.nenvs)
-        outcome = np.zeros((len(Outcome._fields), self.nenvs), np.float32)
-        obs, clock, before, acting = self._obs, self._clock, self._clock(), 0.0
-        began = before
+        state, program = self.model.state, self.model.program
+        params, normaliser, act = state.params, state.normaliser, program(act_program)
+        noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), (self.nsteps, self.nenvs)))
+        all_obs, all_actions, record = self._room()
+        final: list[Final] = []
+        clock, epoch, stepper = self._clock, self._epoch, self._stepper
+        obs, acting, began = self._obs, 0.0, clock()
+        before = began
         for t in range(steps):
-            env_actions, buffer = act(params, normaliser, noise, buffer, obs, outcome)
-            # Waits for the device, so that it has read `obs` and `outcome` before they change.
-            env_actions = np.asarray(env_actions)
+            seen = all_obs[t]
+            seen[:] = obs
+            # Reading the actions waits for the device: one dispatch and one transfer back, and nothing else, a step.
+            all_actions[t] = actions = np.asarray(act(params, normaliser, seen, noise[t]))
             now = clock()
             acting += now - before
-            step = self._stepper.step(env_actions)
-            obs = step.obs
-            before = clock()
+            step = stepper.step(actions)
+            obs, before = step.obs, clock()
             record.write(
                 t,
-                step.rewards,
-                step.terminated | step.truncated,
-                step.valid,
-                before - self._epoch,
+                rewards=step.rewards,
+                terminated=step.terminated,
+                truncated=step.truncated,
+                valid=step.valid,
+                seconds=before - epoch,
             )
-            outcome[0] = step.rewards
-            outcome[1] = step.terminated
-            outcome[2] = step.truncated
-            outcome[3] = step.valid
-            if step.bootstrap is None:
-                outcome[4] = 0.0
-            else:
-                buffer = final_values(params, normaliser, buffer, step.final_obs, outcome.copy(), step.bootstrap)
-                outcome[4] = step.bootstrap
-        left = outcome[4] == 0.0
-        rollout: Rollout = final_values(params, normaliser, buffer, np.array(obs), outcome, left).rollout
-        self._obs = obs
+            if step.final_obs is not None:
+                final += [Final(t, env, one) for env, one in step.final_obs.items()]
+        all_obs[steps:] = self._obs = np.array(obs)
+        rollout = self._complete(all_obs, all_actions, record, final)
         self.rollouts += 1
         self._running_returns = record.carry_returns(self._running_returns, float(self.gamma))
         self._tally.add(record)
@@ -134,114 +137,104 @@ class Runner:
         """The episodes that ended since the last call, in the order in which they ended."""
         return self._tally.take()
 
-    def _programs(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-        program = self.model.program
-        nsteps, nenvs = self.nsteps, self.nenvs
-        return (
-            lambda *args: program(start_program)(nsteps, nenvs, *args),
-            program(act_program),
-            program(final_values_program),
+    def _room(self) -> tuple[NDArray, NDArray, Record]:
+        """Where a rollout's observations (one more than steps), actions and outcomes go: new for each, as they stay."""
+        space, distribution = self.model.observation_space, self.model.distribution
+        obs = np.zeros((self.nsteps + 1, self.nenvs, *(space.shape or ())), spaces.device_dtype(space))
+        actions = np.zeros((self.nsteps, self.nenvs, *distribution.shape), distribution.dtype)
+        return obs, actions, Record.empty(self.nsteps, self.nenvs)
+
+    def _complete(self, obs: NDArray, actions: NDArray, record: Record, final: list[Final]) -> Rollout:
+        """Adds what the policy makes of it all."""
+        state, nenvs = self.model.state, self.nenvs
+        final_values = np.zeros((self.nsteps, nenvs), np.float32)
+        bootstrapped = np.zeros(final_values.shape, bool)
+        values = self.model.program(values_program)
+        # In batches of one fixed shape, so that any number of them takes one compiled program.
+        for first in range(0, len(final), nenvs):
+            some = final[first : first + nenvs]
+            batch = np.zeros(obs.shape[1:], obs.dtype)
+            batch[: len(some)] = [one.obs for one in some]
+            for one, value in zip(some, np.asarray(values(state.params, state.normaliser, batch)), strict=False):
+                final_values[one.t, one.env], bootstrapped[one.t, one.env] = value, True
+        rollout: Rollout = self.model.program(complete_program)(
+            state.params,
+            state.normaliser,
+            Experience(obs, actions, record.rewards, record.terminated, record.truncated, record.valid),
+            final_values,
+            bootstrapped,
+            Discounting(self._running_returns, self.gamma, self.lam),
         )
+        return rollout
 
 
-def start_program(model: Model) -> Callable[..., tuple[Buffer, Float[Array, "T N p"]]]:
-    """An empty rollout and the noise of all its actions.
-
-    One draw for the whole rollout: the same bits whatever steps it, and a quarter of the cost of one in each step.
-    """
-    space, distribution = model.observation_space, model.distribution
-
-    def start(
-        nsteps: int,
-        nenvs: int,
-        key: PRNGKeyArray,
-        index: Int[Array, ""],
-        running_returns: Float[Array, " N"],
-        gamma: Float[Array, ""],
-        lam: Float[Array, ""],
-    ) -> tuple[Buffer, Float[Array, "T N p"]]:
-        noise = distribution.noise(jax.random.fold_in(branch(key, Purpose.ACT), index), (nsteps, nenvs))
-
-        def room(shape: tuple[int, ...] = (), dtype: Any = jnp.float32) -> Shaped[Array, "T N ..."]:
-            return jnp.zeros((nsteps, nenvs, *shape), dtype)
-
-        rollout = Rollout(
-            obs=room(space.shape or (), spaces.device_dtype(space)),
-            actions=room(distribution.shape, distribution.dtype),
-            logp=room(),
-            values=room(),
-            rewards=room(),
-            next_values=room(),
-            terminated=room(dtype=bool),
-            truncated=room(dtype=bool),
-            valid=room(dtype=bool),
-            running_returns=running_returns,
-            gamma=gamma,
-            lam=lam,
-        )
-        return Buffer(rollout, jnp.zeros((), jnp.int32)), noise
-
-    return jax.jit(start, static_argnums=(0, 1))
-
-
-def act_program(model: Model) -> Callable[..., tuple[Shaped[Array, "N ..."], Buffer]]:
-    """Acts on the observations of step t, and files them with the outcome of step t - 1."""
+def act_program(model: Model) -> Callable[..., Shaped[Array, "N ..."]]:
+    """An action for each observation: nothing but what stepping the environments waits for."""
 
     def act(
-        params: Float[Array, " P"],
-        normaliser: Normaliser,
-        noise: Float[Array, "T N p"],
-        buffer: Buffer,
-        obs: Shaped[Array, "N ..."],
-        outcome: Float[Array, "5 N"],
-    ) -> tuple[Shaped[Array, "N ..."], Buffer]:
-        rollout, t = buffer
-        acted = model.policy_of(params).act(normaliser, obs, jax.lax.dynamic_index_in_dim(noise, t, keepdims=False))
-        # At t = 0 this writes nonsense into row 0, which the next call overwrites.
-        rollout = file_outcome(rollout, t - 1, Outcome(*outcome), acted.values, outcome[4] == 0.0)
-        rollout = rollout._replace(
-            obs=_put(rollout.obs, obs.astype(rollout.obs.dtype), t),
-            actions=_put(rollout.actions, acted.actions, t),
-            logp=_put(rollout.logp, acted.logp, t),
-            values=_put(rollout.values, acted.values, t),
-        )
-        return acted.env_actions, Buffer(rollout, t + 1)
+        params: Float[Array, " P"], normaliser: Normaliser, obs: Shaped[Array, "N ..."], noise: Float[Array, "N p"]
+    ) -> Shaped[Array, "N ..."]:
+        return model.policy_of(params).act(normaliser, obs, noise)
 
-    return jax.jit(act, donate_argnums=3)
+    return jax.jit(act)
 
 
-def final_values_program(model: Model) -> Callable[..., Buffer]:
-    """Files V of observations that no later step will act on: an episode's last, and the rollout's."""
+def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
+    """The noise of a whole rollout's actions.
+
+    One draw for all: the same bits whatever steps it, and a quarter of the cost of one in each step.
+    """
+
+    def noise(key: PRNGKeyArray, index: Int[Array, ""], batch: tuple[int, int]) -> Float[Array, "T N p"]:
+        return model.distribution.noise(stream(key, Purpose.ACT, index), batch)
+
+    return jax.jit(noise, static_argnums=2)
+
+
+def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
+    """V of a batch of observations."""
 
     def final_values(
+        params: Float[Array, " P"], normaliser: Normaliser, obs: Shaped[Array, "N ..."]
+    ) -> Float[Array, " N"]:
+        return model.policy_of(params)(normaliser, obs)[1]
+
+    return jax.jit(final_values)
+
+
+def complete_program(model: Model) -> Callable[..., Rollout]:
+    """The rollout of what was seen and done, with the policy's figures.
+
+    Values and log-probabilities, which only learning needs, are made for all steps at once: on CPU that is several
+    times cheaper than in each acting step, and learning sees the very numbers that its own batches would give.
+    """
+
+    def complete(
         params: Float[Array, " P"],
         normaliser: Normaliser,
-        buffer: Buffer,
-        obs: Shaped[Array, "N ..."],
-        outcome: Float[Array, "5 N"],
-        rows: Bool[Array, " N"],
-    ) -> Buffer:
-        _, values = model.policy_of(params)(normaliser, obs)
-        return buffer._replace(rollout=file_outcome(buffer.rollout, buffer.t - 1, Outcome(*outcome), values, rows))
+        experience: Experience,
+        final_values: Float[Array, "T N"],
+        bootstrapped: Bool[Array, "T N"],
+        discounting: Discounting,
+    ) -> Rollout:
+        policy, obs = model.policy_of(params), experience.obs
+        steps, nenvs = experience.rewards.shape
+        flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs[:-1], experience.actions))
+        acted = policy.evaluate(normaliser, flat_obs, flat_actions)
+        _, last_values = policy(normaliser, obs[-1])
+        values = acted.values.reshape(steps, nenvs)
+        following = jnp.concatenate([values[1:], last_values[None]])
+        return Rollout(
+            obs=obs[:-1],
+            actions=experience.actions,
+            logp=acted.logp.reshape(steps, nenvs),
+            values=values,
+            rewards=experience.rewards,
+            next_values=jnp.where(bootstrapped, final_values, following),
+            terminated=experience.terminated,
+            truncated=experience.truncated,
+            valid=experience.valid,
+            **discounting._asdict(),
+        )
 
-    return jax.jit(final_values, donate_argnums=2)
-
-
-def file_outcome(
-    rollout: Rollout, t: Int[Array, ""], outcome: Outcome, values: Float[Array, " N"], rows: Bool[Array, " N"]
-) -> Rollout:
-    """What step t led to; `values` are V of its next observations where `rows`."""
-    before = jax.lax.dynamic_index_in_dim(rollout.next_values, t, keepdims=False)
-    return rollout._replace(
-        rewards=_put(rollout.rewards, outcome.rewards, t),
-        next_values=_put(rollout.next_values, jnp.where(rows, values, before), t),
-        terminated=_put(rollout.terminated, outcome.terminated > 0, t),
-        truncated=_put(rollout.truncated, outcome.truncated > 0, t),
-        valid=_put(rollout.valid, outcome.valid > 0, t),
-    )
-
-
-def _put(field: Shaped[Array, "T N ..."], row: Shaped[Array, "N ..."], t: Int[Array, ""]) -> Shaped[Array, "T N ..."]:
-    """`field` with its row t replaced. Out of range is clamped, which is cheaper than `.at[t]`'s wrapping around."""
-    updated: Array = jax.lax.dynamic_update_index_in_dim(field, row, t, axis=0)
-    return updated
+    return jax.jit(complete)

@@ -8,7 +8,7 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Shaped
 
 AnySpace = gym.Space[Any]
 KNOWN_OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
@@ -202,17 +202,20 @@ def out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arra
 # --- actions ------------------------------------------------------------------------------------------------------
 
 
-def to_environment(space: AnySpace, actions: Shaped[Array, "N *inner"]) -> Shaped[Array, "N *shape"]:
-    """Actions of the distribution as the environment wants them, on the device: `start` added, clipped, shaped."""
+def to_environment(space: AnySpace, actions: Any) -> Any:
+    """Actions (N, *inner) of the distribution as the environment wants them, (N, *shape): start added, clipped, shaped.
+
+    Of NumPy or of JAX, and of the dtype that they came in.
+    """
     shape = (actions.shape[0], *(space.shape or ()))
     match space:
         case gym.spaces.Discrete():
-            return actions + int(space.start)
+            return actions + np.int32(space.start)
         case gym.spaces.MultiDiscrete():
-            return actions.reshape(shape) + space.start
+            return actions.reshape(shape) + space.start.astype(np.int32)
         case gym.spaces.Box():
             # Only here: the log-probability belongs to the action before the clip.
-            return clip_to_bounds(space, actions.reshape(shape))
+            return actions.reshape(shape).clip(space.low.astype(np.float32), space.high.astype(np.float32))
     return actions.reshape(shape)
 
 
@@ -222,10 +225,5 @@ def as_dtype(space: AnySpace, actions: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
 
 def separate(space: AnySpace, actions: np.ndarray[Any, Any]) -> Any:
-    """A batch of actions, to be taken one by one: a number of a Box of rank 0 stays an array, as its `contains` asks."""
+    """A batch of actions, to be taken one by one: those of a Box of rank 0 stay arrays, as its `contains` asks."""
     return [np.asarray(action) for action in actions] if space.shape == () and actions.dtype.kind == "f" else actions
-
-
-def clip_to_bounds(space: gym.spaces.Box, actions: Float[Array, "N *shape"]) -> Float[Array, "N *shape"]:
-    low, high = jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32)
-    return jnp.clip(actions, low, high)

@@ -61,7 +61,7 @@ class UpdateStats(NamedTuple):
     """One update, on the device: means over its minibatches, then figures of the whole batch.
 
     `fault` is a `Fault`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and `eplenmean`, over
-    the last 100 episodes, and `episodes`, the number of all that ended, are known to `learn` alone, which hands them to `update_fn`.
+    the last 100 episodes, and `episodes`, how many ended so far, are filled in by `learn` for its `update_fn`.
     """
 
     policy_loss: Float[Array, ""]

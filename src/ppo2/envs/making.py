@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import gymnasium.error
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
-from ppo2 import spaces
 from ppo2.envs.families import FAMILIES, AnyEnv, family_of
+from ppo2.envs.local import LocalVectorEnv
 from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
 
@@ -39,7 +39,7 @@ def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None,
         ValueError: an unknown id, one whose package isn't installed, or observations that aren't of its space.
     """
     check_id(env_id)
-    vector = _vector([lambda: _single(env_id, kwargs)] * _count(num_envs))
+    vector = LocalVectorEnv([lambda: _single(env_id, kwargs)] * _count(num_envs))
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
         vector.reset(seed=seeds)
@@ -80,14 +80,14 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
             )
         if isinstance(env, VectorEnv):
             return Made(env, owned=False)
-        return Made(_vector([lambda: env]), owned=False)
+        return Made(LocalVectorEnv([lambda: env]), owned=False)
     if not callable(env):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a "
             "function without arguments that makes a gymnasium.Env, such as its class."
         )
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    return Made(_vector([lambda: _from_factory(env, name)] * count), owned=True)
+    return Made(LocalVectorEnv([lambda: _from_factory(env, name)] * count), owned=True)
 
 
 def check_id(env_id: str) -> None:
@@ -132,44 +132,17 @@ def _single(env_id: str, kwargs: dict[str, Any]) -> AnyEnv:
         raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}.") from error
     for wrap in family.wrappers:
         env = wrap(env)
-    return CheckedReset(env)
+    return env
 
 
 def _from_factory(factory: Callable[[], Any], name: str) -> AnyEnv:
     made = factory()
     if not isinstance(made, gym.Env):
         raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
-    return CheckedReset(made)
-
-
-def _vector(factories: list[Callable[[], AnyEnv]]) -> AnyVectorEnv:
-    try:
-        # Without its copies: whoever steps this reads the observations before the next step.
-        return SyncVectorEnv(factories, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-    except RuntimeError as error:
-        raise ValueError(f"`env`: its environments differ in their spaces ({error})") from error
+    return made
 
 
 def _count(num_envs: Any) -> int:
     if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
         raise ValueError(f"`num_envs` (={num_envs!r}) must be a whole number of at least 1.")
     return int(num_envs)
-
-
-class CheckedReset(gym.Wrapper[Any, Any, Any, Any]):
-    """Checks that an episode's first observation is of the declared space, before any step is taken."""
-
-    def __init__(self, env: AnyEnv) -> None:
-        super().__init__(env)
-        spaces.check_observation_space(env.observation_space)
-        self.step = env.step  # type: ignore[method-assign]  # saves a call in every step
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
-        _, single = spaces.observation(self.observation_space, obs, "the first observation of `env`")
-        if not single:
-            raise ValueError(
-                f"the first observation of `env` has the shape {np.shape(obs)}, but its observation_space is "
-                f"{self.observation_space}. Mend the one or the other."
-            )
-        return obs, info

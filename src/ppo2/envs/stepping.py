@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ppo2 import spaces
+from ppo2.envs.local import LocalVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
 
 NDArray = np.ndarray[Any, Any]
@@ -21,8 +22,7 @@ class Transition(NamedTuple):
     | obs | (N, ...) | what to act on next: after a reset, the new episode's first |
     | rewards, terminated, truncated | (N,) | as the environments gave them |
     | valid | (N,) | False for a step that only reset its environment (NEXT_STEP) |
-    | final_obs | (N, ...) or None | in the rows of `bootstrap`, the observation before the reset |
-    | bootstrap | (N,) or None | rows that were truncated and whose `obs` is another episode's already |
+    | final_obs | by environment, or None | where an episode was truncated and reset, its last observation |
     """
 
     obs: NDArray
@@ -30,8 +30,7 @@ class Transition(NamedTuple):
     terminated: NDArray
     truncated: NDArray
     valid: NDArray
-    final_obs: NDArray | None
-    bootstrap: NDArray | None
+    final_obs: dict[int, NDArray] | None
 
 
 class Stepper:
@@ -46,9 +45,10 @@ class Stepper:
         self.mode = autoreset_mode(env)
         self.space: spaces.AnySpace = env.single_observation_space
         self._action_space: spaces.AnySpace = env.single_action_space
-        self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv)
+        self._one_by_one = isinstance(env, LocalVectorEnv | gym.vector.SyncVectorEnv)
         # Python's integers pass `Discrete.contains`, which many environments assert, in a fifth of NumPy's time.
         self._as_list = self._one_by_one and isinstance(self._action_space, gym.spaces.Discrete)
+        self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
         self._always_valid = np.ones(env.num_envs, bool)
         self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
 
@@ -59,7 +59,7 @@ class Stepper:
             ValueError: they are not of the declared space.
         """
         seeds: Any = environment_seeds(seed, purpose, self.env.num_envs)
-        if not isinstance(self.env.unwrapped, gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
+        if not isinstance(self.env.unwrapped, LocalVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
             seeds = seeds[0]  # environments that are vectors by nature take one seed
         self._resetting[:] = False
         obs, _ = self.env.reset(seed=seeds)
@@ -73,45 +73,38 @@ class Stepper:
         return spaces.observation(self.space, obs, "the first observation of `env`")[0]
 
     def step(self, actions: NDArray) -> Transition:
-        """One step with actions as the environment wants them, but for the integer's width."""
-        sent = actions.tolist() if self._as_list else self._converted(actions)
-        obs, rewards, terminated, truncated, infos = self.env.step(sent)
-        valid, final_obs, bootstrap = self._always_valid, None, None
+        """One step, with actions as the policy's distribution gives them."""
+        obs, rewards, terminated, truncated, infos = self.env.step(self._converted(actions))
+        valid, final_obs = self._always_valid, None
+        ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
             if self._resetting.any():
                 valid = ~self._resetting
-            self._resetting = terminated | truncated
-        else:
-            ended = terminated | truncated
-            if ended.any():
-                bootstrap = truncated & ~terminated
-                if self.mode is AutoresetMode.SAME_STEP:
-                    final_obs = self._final_observations(obs, infos, bootstrap)
-                else:
-                    final_obs = np.array(obs)
-                    # `reset` takes the mask out of the options, and hands out the buffer that `obs` may be
-                    obs, _ = self.env.reset(options={"reset_mask": ended})
-                if not bootstrap.any():
-                    final_obs = bootstrap = None
-        return Transition(np.asarray(obs), rewards, terminated, truncated, valid, final_obs, bootstrap)
+            self._resetting = ended
+        elif ended.any():
+            cut = np.flatnonzero(truncated & ~terminated)
+            if self.mode is AutoresetMode.SAME_STEP:
+                final_obs = {i: self._final_obs(infos, i) for i in cut.tolist()}
+            else:
+                final_obs = {i: np.array(obs[i]) for i in cut.tolist()}
+                obs, _ = self.env.reset(options={"reset_mask": ended})
+        return Transition(np.asarray(obs), rewards, terminated, truncated, valid, final_obs or None)
 
     def _converted(self, actions: NDArray) -> Any:
-        converted = spaces.as_dtype(self._action_space, actions)
-        return spaces.separate(self._action_space, converted) if self._one_by_one else converted
+        if self._as_list:
+            return [action + self._start for action in actions.tolist()]
+        sent = spaces.as_dtype(self._action_space, spaces.to_environment(self._action_space, actions))
+        return spaces.separate(self._action_space, sent) if self._one_by_one else sent
 
-    def _final_observations(self, obs: Any, infos: dict[str, Any], bootstrap: NDArray) -> NDArray:
-        final_obs = np.array(obs)
-        if bootstrap.any():
-            given = infos.get("final_obs")
-            if given is None:
-                raise ValueError(
-                    "`env` resets in the same step (autoreset_mode SAME_STEP) but gives no infos['final_obs'], without "
-                    "which truncated episodes can't be bootstrapped. Give it as Gymnasium >= 1.0 does, or use another "
-                    "autoreset mode."
-                )
-            for i in np.flatnonzero(bootstrap):
-                final_obs[i] = given[i]
-        return final_obs
+    def _final_obs(self, infos: dict[str, Any], env: int) -> NDArray:
+        given = infos.get("final_obs")
+        if given is None:
+            raise ValueError(
+                "`env` resets in the same step (autoreset_mode SAME_STEP) but gives no infos['final_obs'], without "
+                "which truncated episodes can't be bootstrapped. Give it as Gymnasium >= 1.0 does, or use another "
+                "autoreset mode."
+            )
+        return np.asarray(given[env])
 
 
 def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.networks.layers import SQRT2, as_float, dense
+from ppo2.randomness import host_split
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -69,17 +69,11 @@ def mlp(
 
     def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> MLP:
         sizes = (math.prod(input_shape), *[num_hidden] * num_layers)
-        made: MLP = _build(sizes, function, layer_norm, key)
-        return made
+        layers = [
+            dense(n_in, n_out, SQRT2, key=k)
+            for (n_in, n_out), k in zip(itertools.pairwise(sizes), host_split(key, num_layers), strict=True)
+        ]
+        norms = [eqx.nn.LayerNorm(num_hidden) for _ in layers] if layer_norm else None
+        return MLP(layers, norms, function)
 
     return build
-
-
-# Compiled as a whole: layer by layer the initialisers would be dozens of small programs, compiled one by one.
-@eqx.filter_jit
-def _build(sizes: tuple[int, ...], activation: Callable[[Any], Any], layer_norm: bool, key: PRNGKeyArray) -> MLP:
-    keys = jax.random.split(key, len(sizes))
-    pairs = list(itertools.pairwise(sizes))
-    layers = [dense(n_in, n_out, SQRT2, key=k) for (n_in, n_out), k in zip(pairs, keys, strict=False)]
-    norms = [eqx.nn.LayerNorm(n_out) for _, n_out in pairs] if layer_norm else None
-    return MLP(layers, norms, activation)
