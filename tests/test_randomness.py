@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ppo2.randomness import Purpose, branch, environment_seeds, fresh_seed, host_generator, host_split, root_key
+from ppo2.randomness import Purpose, environment_seeds, fresh_seed, host_generator, host_split, root_key, stream
 
 
 def words(key):
@@ -60,9 +60,17 @@ def test_keys_are_threefry_and_differ_by_seed_and_purpose():
     # 0 and 2**32 would be the same in 32 bits
     keys = [root_key(seed) for seed in (*SEEDS, 2**32, 2**32 + 1)]
     assert {str(jax.random.key_impl(key)) for key in keys} == {"threefry2x32"}
-    branches = [branch(key, purpose) for key in keys for purpose in Purpose]
+    branches = [stream(key, purpose, count) for key in keys for purpose in Purpose for count in range(3)]
     on_the_host = [root_key(seed, purpose) for seed in SEEDS for purpose in Purpose]
     assert len({words(key) for key in keys + branches + on_the_host}) == len(keys + branches + on_the_host)
+
+
+def test_streams_by_hand():
+    # one fold by 6 * counter + purpose, on the host or traced; a 7th purpose must not move those that runs have used
+    key = root_key(0)
+    expected = words(jax.random.fold_in(key, 6 * 7 + 2))
+    assert words(stream(key, Purpose.SHUFFLE, 7)) == expected
+    assert words(jax.jit(lambda key, count: stream(key, Purpose.SHUFFLE, count))(key, np.int32(7))) == expected
 
 
 def test_keys_split_on_the_host_differ():
@@ -113,7 +121,8 @@ def state():
     return random.getstate(), kind, words.tolist(), rest, dict(jax.config.values)
 before = state()
 import ppo2, ppo2.randomness as r
-r.branch(r.root_key(3), r.Purpose.ACT), r.environment_seeds(3, r.Purpose.ENV, 4), r.fresh_seed()
+r.stream(r.root_key(3), r.Purpose.ACT, 0), r.host_split(r.root_key(3), 2)
+r.environment_seeds(3, r.Purpose.ENV, 4), r.fresh_seed()
 changed = [(a, b) for a, b in zip(before, state()) if a != b]
 assert not changed, changed
 """

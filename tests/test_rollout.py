@@ -1,4 +1,3 @@
-import functools
 import itertools
 
 import jax
@@ -7,10 +6,24 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ppo2.rollout import Batch, flatten, minibatches, permutation
+from ppo2.rollout import Batch, flatten, minibatches, permutation, shuffling
 
-shuffled = jax.jit(permutation, static_argnums=1)
-cut = jax.jit(minibatches, static_argnames=("nminibatches", "shards"))
+bits = jax.jit(shuffling, static_argnames=("epochs", "total", "shards"))
+cut = jax.jit(minibatches, static_argnames="nminibatches")
+
+
+@jax.jit
+def orders_of(random):
+    """(count, 1, rounds, n) random numbers to (count, n)."""
+    return jax.vmap(permutation)(random[:, 0])
+
+
+def orders(n, count, seed=0):
+    return np.asarray(orders_of(bits(jax.random.key(seed), epochs=count, total=n, shards=1)))
+
+
+def shuffled(n, seed=0):
+    return orders(n, 1, seed)[0]
 
 
 def numbered(steps=2, nenvs=4):
@@ -31,22 +44,17 @@ def assert_together(batch):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 1000, 70_000])
 def test_a_permutation_holds_each_number_once(n):
-    order = np.asarray(shuffled(jax.random.key(0), n))
+    order = shuffled(n)
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
 
 @pytest.mark.parametrize("n", [1000, 70_000])
 def test_permutations_of_other_keys_differ_and_of_the_same_do_not(n):
-    one, again, other = (np.asarray(shuffled(jax.random.key(seed), n)) for seed in (0, 0, 1))
+    one, again, other = (shuffled(n, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     # by chance one number in n stays where it is
     assert np.mean(one == other) < 0.01
     assert np.mean(one == np.arange(n)) < 0.01
-
-
-def orders(n, count):
-    keys = jax.random.split(jax.random.key(0), count)
-    return np.asarray(jax.jit(jax.vmap(functools.partial(permutation, n=n)))(keys))
 
 
 def test_every_number_is_at_every_position_equally_often():
@@ -76,12 +84,12 @@ def test_every_order_is_equally_likely():
 )
 def test_ties_leave_no_order(n):
     # Of random neighbours half ascend, with variance (n + 1) / 12; ties, which keep their order, would add to them.
-    ascents = np.sum(np.diff(np.asarray(shuffled(jax.random.key(0), n))) > 0)
+    ascents = np.sum(np.diff(shuffled(n)) > 0)
     assert abs(ascents - (n - 1) / 2) < 4 * np.sqrt((n + 1) / 12)
 
 
 def test_a_large_permutation_has_no_trend():
-    order = np.asarray(shuffled(jax.random.key(0), 70_000))
+    order = shuffled(70_000)
     table, _, _ = np.histogram2d(np.arange(70_000), order, bins=10)
     assert 1e-3 < scipy.stats.chi2.sf(((table - 700) ** 2 / 700).sum(), 81) < 1 - 1e-3
 
@@ -95,10 +103,14 @@ def test_flatten_is_block_major():
     np.testing.assert_array_equal(flatten(numbered(), shards=4).weights, [0, 10, 1, 11, 2, 12, 3, 13])
 
 
+def random_for(shards, seed=0):
+    """To shuffle the 24 steps of `numbered(steps=6)` once."""
+    return bits(jax.random.key(seed), epochs=1, total=24, shards=shards)[0]
+
+
 @pytest.mark.parametrize("shards", [1, 2, 4])
 def test_minibatches_hold_each_sample_once_and_a_like_share_of_every_block(shards):
-    batch = flatten(numbered(steps=6), shards)
-    found = cut(batch, jax.random.key(0), nminibatches=3, shards=shards)
+    found = cut(flatten(numbered(steps=6), shards), random_for(shards), nminibatches=3)
     assert_together(found)
     samples = np.asarray(found.weights)
     assert samples.shape == (3, 8)
@@ -110,20 +122,24 @@ def test_minibatches_hold_each_sample_once_and_a_like_share_of_every_block(shard
 
 def test_minibatches_differ_by_key():
     batch = flatten(numbered(steps=6), 2)
-    one, again, other = (cut(batch, jax.random.key(k), nminibatches=3, shards=2).weights for k in (0, 0, 1))
+    one, again, other = (cut(batch, random_for(2, seed), nminibatches=3).weights for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert np.any(np.asarray(one) != np.asarray(other))
 
 
+def test_epochs_and_blocks_are_shuffled_in_their_own_ways():
+    random = bits(jax.random.key(0), epochs=3, total=4000, shards=2)
+    found = np.asarray(jax.vmap(jax.vmap(permutation))(random)).reshape(6, 2000)
+    for one, other in itertools.combinations(found, 2):
+        assert np.mean(one == other) < 0.01
+
+
 def test_two_processes_with_a_block_each_cut_the_same_minibatches():
-    # Each process sees its two environments only, and shuffles them by the key folded with its block's number.
-    key, batch = jax.random.key(3), numbered(steps=6)
-    whole = np.asarray(cut(flatten(batch, 2), key, nminibatches=3, shards=2).weights)
+    # each process sees its two environments only, and takes its row of the random numbers
+    random, batch = random_for(2, seed=3), numbered(steps=6)
+    whole = cut(flatten(batch, 2), random, nminibatches=3).weights
     shares = []
     for block in range(2):
-        mine = flatten(jax.tree.map(lambda x, block=block: x[:, 2 * block : 2 * block + 2], batch), 1).weights
-        order = np.asarray(shuffled(jax.random.fold_in(key, block), len(mine)))
-        shares.append(np.asarray(mine)[order].reshape(3, -1))
+        mine = jax.tree.map(lambda x, block=block: x[:, 2 * block : 2 * block + 2], batch)
+        shares.append(cut(flatten(mine, 1), random[block : block + 1], nminibatches=3).weights)
     np.testing.assert_array_equal(whole, np.concatenate(shares, axis=1))
-    # the blocks' orders are not one another's
-    assert np.any(shares[0] != shares[1] - 2)

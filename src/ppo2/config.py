@@ -81,8 +81,10 @@ class Config:
             )
         block = self.nbatch // self.shards
         if block % self.nminibatches:
-            good = [n for n in range(1, 4 * self.nminibatches + 1) if block % n == 0]
-            near = sorted(sorted(good, key=lambda n: abs(n - self.nminibatches))[:2])
+            n = self.nminibatches
+            below = next(d for d in range(n, 0, -1) if block % d == 0)
+            above = next((d for d in range(n, block + 1) if block % d == 0), below)
+            near = sorted({below, above})
             blocks = f" / shards (={self.shards})" if self.shards > 1 else ""
             raise ValueError(
                 f"`nminibatches` (={self.nminibatches}) must divide `num_envs * nsteps`{blocks} "
