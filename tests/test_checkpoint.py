@@ -213,9 +213,6 @@ def test_bytes_of_the_header_flipped(tmp_path, position):
     damaged(path)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=pytest.fail.Exception, reason="there is no checksum, so changed weights are taken as they are"
-)
 def test_bytes_of_a_tensor_flipped(tmp_path):
     path = checkpoint.save(tmp_path / "model.safetensors", {"x": np.zeros(100)}, METADATA)
     flip(path, -50)
@@ -231,9 +228,6 @@ def test_a_header_that_lacks_something(tmp_path, name):
     damaged(saved(tmp_path / "model.safetensors", **{name: None}))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="int()'s own ValueError, without the path, is let through"
-)
 def test_a_version_that_is_no_number(tmp_path):
     damaged(saved(tmp_path / "model.safetensors", version="one"))
 

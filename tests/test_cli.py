@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -331,21 +330,19 @@ def test_prints_what_it_resolved_to(given, capsys):
         "env       CartPole-v1 (classic control preset)",
         "network   mlp, num_layers 3, num_hidden 64, activation tanh, layer_norm False,",
         "          value_network copy",
-        "settings  ent_coef 0, lr linear:1e-3, gamma 0.9, lam 0.95, log_interval 5,",
-        "          save_interval 5",
+        "settings  ent_coef 0, lr linear:1e-3, gamma 0.9, lam 0.8, log_interval 10,",
+        "          save_interval 5, value_cliprange same",
         "run       runs/z",
     ]
 
 
 def test_verdict():
-    solved = training._UntilSolved("CartPole-v1", Path("nowhere"))
-    assert solved(1, None, SimpleNamespace(eprewmean=474.9)) is True  # goes on
+    solved = training._UntilSolved("CartPole-v1")
+    assert solved(1, None, SimpleNamespace(eprewmean=474.9, episodes=200)) is True  # goes on
     assert solved.verdict() == "not solved: the mean return did not reach the threshold of 475"
-    solved._episodes = lambda: 99
-    assert solved(2, None, SimpleNamespace(eprewmean=475.0)) is True
+    assert solved(2, None, SimpleNamespace(eprewmean=475.0, episodes=99)) is True
     assert solved.verdict() == "not solved: the mean return did not reach the threshold of 475 in 100 episodes"
-    solved._episodes = lambda: 100
-    assert solved(3, None, SimpleNamespace(eprewmean=475.0)) is False
+    assert solved(3, None, SimpleNamespace(eprewmean=475.0, episodes=100)) is False
     assert solved.verdict() == "solved: the mean return of 475.0 reaches the threshold of 475"
 
 
@@ -410,7 +407,7 @@ def test_presets(capsys):
     assert main(["presets"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^ +classic control +Box2D +MuJoCo +default$", out, re.MULTILINE)
-    assert re.search(r"^total_timesteps +100,000 +1,000,000 +1,000,000 +1,000,000$", out, re.MULTILINE)
+    assert re.search(r"^total_timesteps +300,000 +1,000,000 +1,000,000 +1,000,000$", out, re.MULTILINE)
     assert main(["presets", "CartPole-v1"]) == 0
     rows = dict(line.split() for line in capsys.readouterr().out.splitlines()[1:-2])
     assert set(rows) == set(ppo2.preset("CartPole-v1"))

@@ -150,10 +150,10 @@ def test_shards_must_divide_the_environments():
 @pytest.mark.parametrize(
     ("settings", "product", "good"),
     [
-        # 1024 = 2^10: of its divisors 4 is 1 away from 5, and 2 and 8 are 3
-        ({"nminibatches": 5, "num_envs": 8, "nsteps": 128}, "(=8 * 128 = 1024)", "; 2 and 4 do."),
-        # 15: 5 is 2 away, 3 is 4
-        ({"nminibatches": 7, "num_envs": 3, "nsteps": 5}, "(=3 * 5 = 15)", "; 3 and 5 do."),
+        # 1024 = 2^10: of its divisors 4 is next below 5, and 8 next above
+        ({"nminibatches": 5, "num_envs": 8, "nsteps": 128}, "(=8 * 128 = 1024)", "; 4 and 8 do."),
+        # 15: 5 is next below 7, 15 next above
+        ({"nminibatches": 7, "num_envs": 3, "nsteps": 5}, "(=3 * 5 = 15)", "; 5 and 15 do."),
         ({"nminibatches": 4, "num_envs": 1, "nsteps": 1}, "(=1 * 1 = 1)", "; 1 does."),
     ],
 )
@@ -173,7 +173,7 @@ def test_minibatches_must_divide_a_shard():
 @pytest.mark.parametrize("nminibatches", [5, 7, 11, 100])
 def test_the_minibatches_proposed_are_accepted(nminibatches):
     found = message(ValueError, nminibatches=nminibatches, num_envs=6, nsteps=8)
-    for number in found.rpartition("; ")[2].removesuffix(" do.").split(" and "):
+    for number in found.rpartition("; ")[2].removesuffix(" do.").removesuffix(" does.").split(" and "):
         assert Config(nminibatches=int(number), num_envs=6, nsteps=8).nbatch == 48
 
 

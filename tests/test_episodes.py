@@ -125,19 +125,11 @@ def test_counting_equals_a_plain_loop():
     assert found == expected
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="ends of invalid steps are not seen, so the failed episode joins the next one",
-)
 def test_an_episode_that_a_failed_step_ended_is_not_counted():
     found = taken(record([[5], [0], [1]], ended=[(1, 0), (2, 0)], invalid=[(1, 0)]))
     assert found == [Episode(r=1, l=1, t=1.0, env=0)]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="NaN stays in the cumulative sum, and in every later rollout's"
-)
 def test_a_reward_that_is_not_finite_spoils_its_own_episode_only():
     tally = Tally(1)
     tally.add(record([[np.nan], [1]], ended=[(0, 0), (1, 0)]))

@@ -106,7 +106,6 @@ def test_samples_of_weight_0_change_nothing():
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="0 * NaN is NaN in weighted_mean")
 def test_samples_of_weight_0_change_nothing_even_if_not_finite():
     found, _ = loss(with_garbage(np.nan))
     assert found == pytest.approx(float(loss(samples())[0]), rel=1e-5)

@@ -158,7 +158,6 @@ def test_statistics_go_on_over_rollouts():
     np.testing.assert_allclose(np.std(scaled, axis=0), [1, 1], atol=1e-3)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="0 * NaN is NaN in weighted_moments")
 def test_an_invalid_observation_counts_nothing_even_if_not_finite():
     obs = np.array([[[1.0, 1]], [[np.nan, np.nan]]])
     after = both_kinds().with_observations(rollout([[0], [0]], obs=obs, invalid=[(1, 0)]))

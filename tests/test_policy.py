@@ -83,7 +83,7 @@ def test_acting_and_evaluating_are_of_one_distribution(space):
     np.testing.assert_allclose(found, figures, rtol=1e-5, atol=1e-6)
     # actions are the distribution's, and become the environment's
     assert (actions.shape, actions.dtype) == ((5, *mine.distribution.shape), mine.distribution.dtype)
-    for action in np.asarray(to_environment(space, actions)):
+    for action in np.asarray(to_environment(space, np.asarray(actions))):
         assert space.contains(np.asarray(action, space.dtype))
 
 

@@ -3,7 +3,6 @@ import re
 
 import gymnasium as gym
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
@@ -178,7 +177,7 @@ def test_another_shape_is_refused(space, given, wanted):
 def test_another_kind_of_number_is_refused(space, given, kinds):
     rule = f"`first obs` has the dtype {np.asarray(given).dtype}; the observation space {space} wants {kinds}."
     with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
-        spaces.observation(space, given, "first obs")
+        spaces.observation(space, given, "`first obs`")
 
 
 @pytest.mark.parametrize(
@@ -292,20 +291,13 @@ def test_out_of_range_on_the_device(space, obs, wrong):
     ],
 )
 def test_actions_as_the_environment_wants_them(space, actions, expected):
-    for found in (spaces.to_environment(space, actions), spaces.to_environment(space, jnp.asarray(actions))):
-        np.testing.assert_array_equal(found, np.asarray(expected, actions.dtype))
-        assert found.dtype == actions.dtype
-    made = spaces.as_dtype(space, np.asarray(found))
+    made = spaces.to_environment(space, actions)
+    np.testing.assert_array_equal(made, np.asarray(expected, space.dtype))
     assert made.dtype == space.dtype
     assert all(space.contains(action) for action in spaces.separate(space, made))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="float32(0.1) is more than 0.1: clipped before the cast to the space's dtype",
-)
 def test_actions_are_within_bounds_that_float32_cannot_hold():
     space = Box(-0.1, 0.1, (1,), np.float64)
-    found = spaces.as_dtype(space, spaces.to_environment(space, np.ones((1, 1), np.float32)))
+    found = spaces.to_environment(space, np.ones((1, 1), np.float32))
     assert space.contains(found[0])

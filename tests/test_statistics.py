@@ -93,12 +93,7 @@ def test_explained_variance_leaves_out_weight_0():
     [
         0.0,
         2.0,
-        pytest.param(
-            0.1,
-            marks=pytest.mark.xfail(
-                strict=True, raises=AssertionError, reason="the mean of 0.1s is not 0.1 in float32"
-            ),
-        ),
+        0.1,
     ],
 )
 def test_explained_variance_of_equal_targets_is_nan(constant):

@@ -1,6 +1,7 @@
 """Tensors and metadata in one safetensors file: nothing in it can run, and it is never half there."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -37,8 +38,10 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
     """
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"format": FORMAT, "version": str(VERSION), "metadata": json.dumps(metadata, allow_nan=False)}
-    data = safetensors.numpy.save({name: np.asarray(t, order="C") for name, t in tensors.items()}, header)
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    text = json.dumps(metadata, allow_nan=False)
+    header = {"format": FORMAT, "version": str(VERSION), "metadata": text, "sha256": _digest(tensors, text)}
+    data = safetensors.numpy.save(tensors, header)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -66,11 +69,11 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             header = opened.metadata() or {}
             _check_header(file, header)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+        if _digest(tensors, header["metadata"]) != header["sha256"]:
+            raise _damaged(file, "its content isn't what was written")
         metadata = json.loads(header["metadata"])
     except (safetensors.SafetensorError, KeyError, json.JSONDecodeError, TypeError, OSError) as error:
-        raise ValueError(
-            f"the checkpoint {file} is damaged, or is no checkpoint ({error}); use another one, or train afresh."
-        ) from error
+        raise _damaged(file, error) from error
     return Checkpoint(file, tensors, metadata)
 
 
@@ -103,11 +106,29 @@ def file_of(run_dir: Path, update: int) -> Path:
 def _check_header(file: Path, header: Mapping[str, str]) -> None:
     if header.get("format") != FORMAT:
         raise ValueError(f"{file} is a safetensors file, but no checkpoint of ppo2: it was written by something else.")
-    if int(header["version"]) > VERSION:
+    version = header["version"]
+    if not version.isdecimal():
+        raise _damaged(file, f"its version is {version[:20]!r}")
+    if int(version) > VERSION:
         raise ValueError(
-            f"the checkpoint {file} has format {header['version']}; this version of ppo2 reads up to {VERSION}: "
+            f"the checkpoint {file} has format {version}; this version of ppo2 reads up to {VERSION}: "
             "install a newer ppo2."
         )
+
+
+def _damaged(file: Path, why: object) -> ValueError:
+    return ValueError(
+        f"the checkpoint {file} is damaged, or is no checkpoint ({why}); use another one, or train afresh."
+    )
+
+
+def _digest(tensors: Tensors, metadata: str) -> str:
+    """A checksum of the content: formats such as safetensors only check their structure."""
+    digest = hashlib.sha256(metadata.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        digest.update(tensors[name].data)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

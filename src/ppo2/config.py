@@ -1,10 +1,13 @@
 """The settings of a run: frozen, checked once, in one place."""
 
 import dataclasses
+import json
 import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ppo2 import schedules
 from ppo2.schedules import ScheduleLike
@@ -66,7 +69,7 @@ class Config:
                 raise TypeError(f"`{name}` (={getattr(self, name)!r}) must be True or False.")
         for name in ("lr", "cliprange", "value_cliprange"):
             value = getattr(self, name)
-            if not (name == "value_cliprange" and value in (None, "same")):
+            if not (name == "value_cliprange" and (value is None or (isinstance(value, str) and value == "same"))):
                 schedules.parse(value, name)
                 object.__setattr__(self, name, float(value) if isinstance(value, numbers.Real) else value)
         if self.on_nonfinite not in ("raise", "skip"):
@@ -82,7 +85,7 @@ class Config:
         block = self.nbatch // self.shards
         if block % self.nminibatches:
             n = self.nminibatches
-            below = next(d for d in range(n, 0, -1) if block % d == 0)
+            below = next(d for d in range(min(n, block), 0, -1) if block % d == 0)
             above = next((d for d in range(n, block + 1) if block % d == 0), below)
             near = sorted({below, above})
             blocks = f" / shards (={self.shards})" if self.shards > 1 else ""
@@ -97,6 +100,9 @@ class Config:
                 f"(={self.num_envs} * {self.nsteps} = {self.nbatch}), so that nothing would be learned: raise it, or "
                 "lower `nsteps` or `num_envs`."
             )
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_json(), sort_keys=True))
 
     @property
     def nbatch(self) -> int:
@@ -163,7 +169,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool | str):
+    if isinstance(value, bool | np.bool_ | str):
         raise TypeError(f"`{name}` (={value!r}) must be a number.")
     try:
         number = float(value)
@@ -185,6 +191,8 @@ def jsonable(value: object) -> Any:
         return [jsonable(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     return {PLACEHOLDER: getattr(value, "__name__", type(value).__name__)}
 
 

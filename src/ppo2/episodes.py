@@ -81,17 +81,18 @@ class Tally:
         self._done: list[Episode] = []
 
     def add(self, record: Record) -> None:
-        """Counts a rollout in. Steps that were no experience add nothing."""
-        returns = self._returns + np.cumsum(record.rewards * record.valid, axis=0)
-        lengths = self._lengths + np.cumsum(record.valid, axis=0)
-        self._returns, self._lengths = returns[-1].copy(), lengths[-1].copy()
-        counted = np.zeros((2, returns.shape[1]))  # what the episodes before this one took, of each environment
-        for t, i in np.argwhere(record.ended & record.valid):
-            r, length = returns[t, i] - counted[0, i], int(lengths[t, i] - counted[1, i])
-            counted[:, i] = returns[t, i], lengths[t, i]
-            self._done.append(Episode(r=float(r), l=length, t=float(record.seconds[t]), env=int(i)))
-        self._returns -= counted[0]
-        self._lengths -= counted[1].astype(int)
+        """Counts a rollout in. Steps that were no experience add nothing; an episode that ends at one isn't told of."""
+        rewards = np.where(record.valid, record.rewards, 0.0)
+        start = np.zeros(len(self._returns), int)  # of each environment's running episode, within this rollout
+        for t, i in np.argwhere(record.ended).tolist():
+            if record.valid[t, i]:
+                r = self._returns[i] + rewards[start[i] : t + 1, i].sum()
+                length = self._lengths[i] + record.valid[start[i] : t + 1, i].sum()
+                self._done.append(Episode(r=float(r), l=int(length), t=float(record.seconds[t]), env=i))
+            self._returns[i], self._lengths[i], start[i] = 0.0, 0, t + 1
+        running = np.arange(len(rewards))[:, None] >= start
+        self._returns += np.where(running, rewards, 0.0).sum(axis=0)
+        self._lengths += (running & record.valid).sum(axis=0)
 
     def take(self) -> list[Episode]:
         done, self._done = self._done, []

@@ -168,8 +168,7 @@ class Model:
         return self.program(_respond_program)(self.state.params, self.state.normaliser, obs, key, np.uint32(count))
 
     def _actions(self, actions: Array, single: bool) -> np.ndarray[Any, Any]:
-        inner = spaces.to_environment(self.action_space, np.asarray(actions))
-        batch = spaces.as_dtype(self.action_space, inner)
+        batch = spaces.to_environment(self.action_space, np.asarray(actions))
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
     # --- learning -------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from typing import Any
 import gymnasium as gym
 import gymnasium.error
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 
 from ppo2 import envs
+from ppo2.envs.local import LocalVectorEnv
 from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.evaluate import Evaluation, check_spaces
 from ppo2.model import Model
@@ -111,7 +111,7 @@ def _drawn(env: AnyEnv) -> Any:
         ) from error
 
 
-def _vector(env: str | AnyEnv, render_mode: str | None) -> SyncVectorEnv:
+def _vector(env: str | AnyEnv, render_mode: str | None) -> LocalVectorEnv:
     """One environment, as `ppo2.make` wraps it, in the mode asked for; None is a window where there can be one."""
     vector: AnyVectorEnv
     if not isinstance(env, str):
@@ -128,7 +128,7 @@ def _vector(env: str | AnyEnv, render_mode: str | None) -> SyncVectorEnv:
                 raise ValueError(f"`video`: {env} can't be drawn; its render modes are {', '.join(modes) or 'none'}.")
             with _explained_rendering():
                 vector = envs.make(env, num_envs=1, render_mode=render_mode)
-    if not isinstance(vector, SyncVectorEnv):
+    if not isinstance(vector, LocalVectorEnv):
         raise TypeError(f"`env` (={env!r}) must be an environment id or a gymnasium.Env.")
     if render_mode == "rgb_array" and not isinstance(env, str) and env.render_mode != render_mode:
         raise ValueError(f"`env` has render_mode {env.render_mode!r}; a video needs one made with 'rgb_array'.")

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 
 class Purpose(IntEnum):
-    """The branches of the tree. Their numbers, and how many there are, are part of saved runs."""
+    """The branches of the tree."""
 
     INIT = 0
     ACT = 1
@@ -24,6 +24,10 @@ class Purpose(IntEnum):
     ENV = 3
     STEP = 4
     EVALUATE = 5
+
+
+PURPOSES = 16
+"""Room for purposes. Part of saved runs, as are their numbers."""
 
 
 def root_key(seed: int, purpose: Purpose | None = None) -> PRNGKeyArray:
@@ -42,7 +46,7 @@ def _wrap(words: np.ndarray[Any, Any]) -> PRNGKeyArray:
 
 def stream(key: PRNGKeyArray, purpose: Purpose, counter: int | Int[Array, ""]) -> PRNGKeyArray:
     """The key for the counter-th draw for a purpose. One fold, as each costs a tenth of a second to compile."""
-    return jax.random.fold_in(key, jnp.uint32(counter) * len(Purpose) + int(purpose))
+    return jax.random.fold_in(key, jnp.uint32(counter) * PURPOSES + int(purpose))
 
 
 def host_split(key: PRNGKeyArray, count: int) -> list[PRNGKeyArray]:
@@ -57,11 +61,10 @@ def host_generator(key: PRNGKeyArray) -> np.random.Generator:
 
 
 def environment_seeds(seed: int, purpose: Purpose, count: int, first: int = 0) -> list[int]:
-    """A seed of 31 bits for each of `count` environments, from global index `first` on."""
-    return [
-        int(np.random.SeedSequence(seed, spawn_key=(int(purpose), index)).generate_state(1)[0] >> 1)
-        for index in range(first, first + count)
-    ]
+    """A seed of 31 bits for each of `count` environments, from global index `first` on; no two are the same."""
+    base = int(np.random.SeedSequence(seed, spawn_key=(int(purpose),)).generate_state(1)[0])
+    # An odd factor (2**32 over the golden ratio) maps the indices one to one, far apart from each other.
+    return [(base + index * 0x9E3779B1) % 2**31 for index in range(first, first + count)]
 
 
 def fresh_seed() -> int:

@@ -95,7 +95,7 @@ def check_observation_space(space: AnySpace) -> None:
         ) from None
 
 
-def observation(space: AnySpace, obs: Any, name: str = "obs") -> tuple[np.ndarray[Any, Any], bool]:
+def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[np.ndarray[Any, Any], bool]:
     """`obs` as an array (B, *space.shape) of the space's dtype, and whether it was one observation alone.
 
     Integers are cast where they are in range, floats to the declared precision.
@@ -113,15 +113,19 @@ def observation(space: AnySpace, obs: Any, name: str = "obs") -> tuple[np.ndarra
         single = False
     else:
         raise ValueError(
-            f"`{name}` has the shape {array.shape}; the observation space {space} wants {shape} for one observation "
+            f"{name} has the shape {array.shape}; the observation space {space} wants {shape} for one observation "
             f"or (n,{','.join(f' {size}' for size in shape)}) for a batch of n."
         )
     _check_kind(space, array, name)
     low, high = _integer_range(space)
     if low is not None and array.size and (np.any(array < low) or np.any(array > high)):
         bad = array[np.logical_or(array < low, array > high)].flat[0]
-        raise ValueError(f"`{name}` holds {bad}, which is out of range for the observation space {space}.")
-    return array.astype(space.dtype, copy=False), single
+        raise ValueError(f"{name} holds {bad}, which is out of range for the observation space {space}.")
+    with np.errstate(over="ignore"):
+        cast = array.astype(space.dtype, copy=False)
+    if cast is not array and cast.dtype.kind == "f" and np.any(np.isinf(cast) & np.isfinite(array)):
+        raise ValueError(f"{name} holds numbers too large for {cast.dtype}, which the observation space {space} has.")
+    return cast, single
 
 
 def _check_kind(space: AnySpace, array: np.ndarray[Any, Any], name: str) -> None:
@@ -130,7 +134,7 @@ def _check_kind(space: AnySpace, array: np.ndarray[Any, Any], name: str) -> None
     allowed = "iub" if integers else "iubf"
     if array.dtype.kind not in allowed:
         kinds = "integers" if integers else "real numbers"
-        raise ValueError(f"`{name}` has the dtype {array.dtype}; the observation space {space} wants {kinds}.")
+        raise ValueError(f"{name} has the dtype {array.dtype}; the observation space {space} wants {kinds}.")
 
 
 def _integer_range(space: AnySpace) -> tuple[Any, Any]:
@@ -149,11 +153,16 @@ def _integer_range(space: AnySpace) -> tuple[Any, Any]:
 
 
 def device_dtype(space: AnySpace) -> np.dtype[Any]:
-    """The dtype that observations of `space` have on the device: 8- and 16-bit kinds as they are, others in 32 bits."""
+    """The dtype that observations of `space` have on the device: 8- and 16-bit kinds as they are, others in 32 bits.
+
+    Integers that 32 bits don't hold become floats.
+    """
     dtype = np.dtype(space.dtype)
     if dtype.itemsize <= 2:
         return dtype
-    return np.dtype(np.float32 if dtype.kind == "f" else np.int32)
+    info = np.iinfo(np.int32)
+    fits = not isinstance(space, gym.spaces.Box) or (np.all(space.low >= info.min) and np.all(space.high <= info.max))
+    return np.dtype(np.int32 if dtype.kind != "f" and fits else np.float32)
 
 
 def encoded_shape(space: AnySpace) -> tuple[int, ...]:
@@ -202,26 +211,19 @@ def out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arra
 # --- actions ------------------------------------------------------------------------------------------------------
 
 
-def to_environment(space: AnySpace, actions: Any) -> Any:
-    """Actions (N, *inner) of the distribution as the environment wants them, (N, *shape): start added, clipped, shaped.
+def to_environment(space: AnySpace, actions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Actions (N, *inner) of the distribution as the environment wants them, (N, *shape), and in its dtype.
 
-    Of NumPy or of JAX, and of the dtype that they came in.
+    `start` is added; a Box's are clipped to its bounds, and only here: the log-probability belongs to what was sampled.
     """
-    shape = (actions.shape[0], *(space.shape or ()))
+    converted: np.ndarray[Any, Any] = actions.reshape(len(actions), *(space.shape or ()))
+    converted = converted.astype(space.dtype, copy=False)
     match space:
-        case gym.spaces.Discrete():
-            return actions + np.int32(space.start)
-        case gym.spaces.MultiDiscrete():
-            return actions.reshape(shape) + space.start.astype(np.int32)
+        case gym.spaces.Discrete() | gym.spaces.MultiDiscrete():
+            converted = converted + space.start
         case gym.spaces.Box():
-            # Only here: the log-probability belongs to the action before the clip.
-            return actions.reshape(shape).clip(space.low.astype(np.float32), space.high.astype(np.float32))
-    return actions.reshape(shape)
-
-
-def as_dtype(space: AnySpace, actions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Actions in the space's dtype, which the device doesn't have where it is of 64 bits."""
-    return actions.astype(space.dtype, copy=False)
+            converted = converted.clip(space.low, space.high)
+    return converted
 
 
 def separate(space: AnySpace, actions: np.ndarray[Any, Any]) -> Any:

@@ -29,7 +29,8 @@ class Moments(eqx.Module):
         share = other.count / count
         delta = other.mean - self.mean
         mean = self.mean + delta * share
-        var = self.var * (1 - share) + other.var * share + delta**2 * share * (1 - share)
+        mine = self.count / count
+        var = self.var * mine + other.var * share + delta**2 * share * mine
         return Moments(mean, var, count)
 
     def update(self, data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> "Moments":
@@ -38,16 +39,15 @@ class Moments(eqx.Module):
 
 
 def weighted_mean(data: Float[Array, " B"], weights: Float[Array, " B"]) -> Float[Array, ""]:
-    """Mean of `data` over the rows of weight 1; 0 if there are none."""
-    return jnp.sum(data * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+    """Mean of `data` over the rows of weight 1, whatever stands in the others; 0 if there are none."""
+    return jnp.sum(_only(data, weights)) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Moments:
-    """Moments of the rows of weight 1; mean, variance and count 0 if there are none."""
+    """Moments of the rows of weight 1, whatever stands in the others; mean, variance and count 0 if there are none."""
     count = jnp.sum(weights)
-    rows = weights.reshape(weights.shape + (1,) * (data.ndim - 1))
-    mean = jnp.sum(data * rows, axis=0) / jnp.maximum(count, 1.0)
-    var = jnp.sum((data - mean) ** 2 * rows, axis=0) / jnp.maximum(count, 1.0)
+    mean = jnp.sum(_only(data, weights), axis=0) / jnp.maximum(count, 1.0)
+    var = jnp.sum(_only((data - mean) ** 2, weights), axis=0) / jnp.maximum(count, 1.0)
     return Moments(mean, var, count)
 
 
@@ -55,6 +55,12 @@ def explained_variance(
     predictions: Float[Array, " B"], targets: Float[Array, " B"], weights: Float[Array, " B"]
 ) -> Float[Array, ""]:
     """1 - Var[targets - predictions] / Var[targets]: 1 is perfect, 0 as good as a constant; NaN if all are equal."""
-    spread = weighted_moments(targets, weights).var
+    spread = weighted_moments(targets, weights)
     left = weighted_moments(targets - predictions, weights).var
-    return jnp.where(spread > 0, 1 - left / jnp.where(spread > 0, spread, 1.0), jnp.nan)
+    varies = spread.var > 1e-12 * spread.mean**2  # less is what rounding makes of equal targets
+    return jnp.where(varies, 1 - left / jnp.where(varies, spread.var, 1.0), jnp.nan)
+
+
+def _only(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "B ..."]:
+    """`data` with 0 in the rows of weight 0. Not a product: there, 0 times NaN would be NaN."""
+    return jnp.where(weights.reshape(weights.shape + (1,) * (data.ndim - 1)) > 0, data, 0.0)

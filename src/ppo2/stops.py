@@ -24,7 +24,8 @@ class StopSignals:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: not installed from Python, and so not ours to put back
+                signal.signal(number, handler)
 
     def _note(self, number: int, _frame: object) -> None:
         if self.received is not None:

@@ -93,7 +93,7 @@ class Stepper:
     def _converted(self, actions: NDArray) -> Any:
         if self._as_list:
             return [action + self._start for action in actions.tolist()]
-        sent = spaces.as_dtype(self._action_space, spaces.to_environment(self._action_space, actions))
+        sent = spaces.to_environment(self._action_space, actions)
         return spaces.separate(self._action_space, sent) if self._one_by_one else sent
 
     def _final_obs(self, infos: dict[str, Any], env: int) -> NDArray:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.networks.layers import SQRT2, as_float, dense
@@ -59,7 +60,7 @@ def mlp(
     """
     whole: tuple[tuple[str, object, int], ...] = (("num_layers", num_layers, 0), ("num_hidden", num_hidden, 1))
     for name, value, least in whole:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least {least}, for example 2 or 64.")
     if isinstance(activation, str) and activation not in ACTIVATIONS:
         raise ValueError(f"`activation` (={activation!r}) is unknown; known are {', '.join(ACTIVATIONS)}.")

@@ -36,13 +36,18 @@ def register(name: str) -> Callable[[B], B]:
     """
 
     def decorate(builder: B) -> B:
-        known_as = _builders.get(name)
-        if known_as is not None and known_as.__qualname__ != builder.__qualname__:
-            raise ValueError(f"a network named {name!r} is registered already ({known_as.__qualname__}).")
+        before = _builders.get(name)
+        if before is not None and _origin(before) != _origin(builder):  # the same one again: a notebook's cell
+            raise ValueError(f"a network named {name!r} is registered already ({_origin(before)}).")
         _builders[name] = builder
         return builder
 
     return decorate
+
+
+def _origin(builder: Builder) -> str:
+    named = getattr(builder, "func", builder)  # of a functools.partial
+    return f"{named.__module__}.{getattr(named, '__qualname__', type(named).__qualname__)}"
 
 
 def known() -> dict[str, Builder]:
