@@ -63,6 +63,7 @@ CLASSIC_CONTROL = Family(
             "nminibatches": 4,
             "noptepochs": 10,
             "lr": "linear:1e-3",
+            "cliprange": "linear:0.2",
             "gamma": 0.98,
             "lam": 0.8,
             "ent_coef": 0.0,
