@@ -330,8 +330,8 @@ def test_prints_what_it_resolved_to(given, capsys):
         "env       CartPole-v1 (classic control preset)",
         "network   mlp, num_layers 3, num_hidden 64, activation tanh, layer_norm False,",
         "          value_network copy",
-        "settings  ent_coef 0, lr linear:1e-3, gamma 0.9, lam 0.8, log_interval 10,",
-        "          cliprange linear:0.2, save_interval 5, value_cliprange same",
+        "settings  ent_coef 0, lr linear:1e-3, gamma 0.9, lam 0.9, log_interval 10,",
+        "          cliprange linear:0.2, save_interval 5, value_cliprange None",
         "run       runs/z",
     ]
 
