@@ -144,7 +144,7 @@ def test_a_reward_that_is_not_finite_spoils_its_own_episode_only():
 def test_carried_returns_by_hand():
     made = record([[1, 1, 1], [2, 2, 2], [3, 3, 3]], ended=[(1, 1), (2, 2)])
     # gamma 0.5, from 8: ((8 * 0.5 + 1) * 0.5 + 2) * 0.5 + 3 = 5.25; after an end just 3; at an end 0
-    found = made.carry_returns(np.full(3, 8.0), 0.5)
+    found = made.carry_returns(np.full(3, 8.0), 0.5, len(made.rewards))
     np.testing.assert_allclose(found, [5.25, 3, 0])
     assert found.dtype == np.float32
 
@@ -158,11 +158,11 @@ def test_carried_returns_equal_a_plain_loop(steps, gamma):
     ended[:, 0] = False
     for reward, end in zip(rewards, ended, strict=True):
         running = np.where(end, 0, gamma * running + reward)
-    found = record(rewards, ended=set(map(tuple, np.argwhere(ended)))).carry_returns(before, gamma)
+    found = record(rewards, ended=set(map(tuple, np.argwhere(ended)))).carry_returns(before, gamma, len(rewards))
     np.testing.assert_allclose(found, running, rtol=1e-5, atol=1e-6)
 
 
 def test_rewards_that_are_not_finite_are_not_carried():
-    found = record([[np.nan, np.inf], [2, 3]]).carry_returns(np.array([8.0, 8]), 0.5)
+    found = record([[np.nan, np.inf], [2, 3]]).carry_returns(np.array([8.0, 8]), 0.5, 2)
     # 8 * 0.25 + 0 + 2 and + 3
     np.testing.assert_allclose(found, [4, 5])

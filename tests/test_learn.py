@@ -422,6 +422,47 @@ def test_skipping_updates_that_are_not_finite(tmp_path: Path, capsys: pytest.Cap
     assert int(model.state.counters.gradient_steps) >= 0
 
 
+def test_the_rollout_that_fills_the_normaliser_is_checked_too() -> None:
+    with pytest.raises(ValueError, match="the rollout that fills the normaliser: an observation is NaN"):
+        learn(
+            env=lambda: Broken(gym.spaces.Box(-1, 1, (2,)), np.array([np.nan, 0], np.float32)),
+            normalize_obs=True,
+        )
+
+
+def test_a_rollouts_last_observation_that_is_not_finite_is_named() -> None:
+    with pytest.raises(ValueError, match="update 1: an observation is NaN.*environment 0 gave it at step 15"):
+        learn(env=lambda: Broken(gym.spaces.Box(-1, 1, (2,)), np.array([np.nan, 0], np.float32), after=16))
+
+
+def test_a_model_is_returned_even_if_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ppo2 import plot
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ValueError("no finished episode")
+
+    monkeypatch.setattr(plot, "curve", fails)
+    assert learn(run_dir=tmp_path).state.counters.updates == 4
+
+
+def test_a_run_that_failed_before_its_first_update_leaves_the_directory_free(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        learn(run_dir=tmp_path, init_fn=fails)
+    learn(run_dir=tmp_path)
+
+
+def test_a_checkpoint_saved_by_hand_is_not_resumed_from(tmp_path: Path) -> None:
+    model = learn(run_dir=tmp_path, update_fn=lambda update: update < 2)
+    model.save(tmp_path / "checkpoints" / "99999.safetensors")
+    before = (tmp_path / "progress.csv").read_bytes(), (tmp_path / "monitor.csv").read_bytes()
+    with pytest.raises(ValueError, match="saved by hand"):
+        learn(run_dir=tmp_path, load_path=tmp_path)
+    assert before == ((tmp_path / "progress.csv").read_bytes(), (tmp_path / "monitor.csv").read_bytes())
+
+
 # --- normalisers
 
 

@@ -1,8 +1,10 @@
 """The model: acting, the update, microbatches, saving."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from ppo2.policy import build_policy
 from ppo2.randomness import root_key
 from ppo2.rollout import Rollout
 from ppo2.runner import Runner
-from ppo2.train_state import Fault
+from ppo2.train_state import FaultKind
 
 OBS = gym.spaces.Box(-1.0, 1.0, (3,))
 
@@ -213,7 +215,7 @@ def test_invalid_steps_weigh_nothing() -> None:
             values=rollout.values.at[3:5, 1].set(garbage),
         )
         told = train(model, rollout)
-        assert int(told.fault) == Fault.NONE
+        assert int(told.fault) == FaultKind.NONE
         results.append((params(model), np.asarray(model.state.normaliser.obs.mean), float(told.explained_variance)))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_allclose(results[0][1], results[1][1])
@@ -288,9 +290,11 @@ def test_gamma_and_lambda_come_with_the_rollout() -> None:
     assert not np.array_equal(results[0], results[2])
 
 
-@pytest.mark.parametrize(("field", "fault"), [("obs", Fault.OBS_NOT_FINITE), ("rewards", Fault.REWARD_NOT_FINITE)])
+@pytest.mark.parametrize(
+    ("field", "fault"), [("obs", FaultKind.OBS_NOT_FINITE), ("rewards", FaultKind.REWARD_NOT_FINITE)]
+)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_numbers_that_are_not_finite_leave_the_state_alone(field: str, fault: Fault, bad: float) -> None:
+def test_numbers_that_are_not_finite_leave_the_state_alone(field: str, fault: FaultKind, bad: float) -> None:
     model = make(normalize_obs=True, normalize_rewards=True)
     rollout = rollout_for(model)
     before = jax.tree.map(np.array, model.state._replace(key=jax.random.key_data(model.state.key)))
@@ -301,7 +305,7 @@ def test_numbers_that_are_not_finite_leave_the_state_alone(field: str, fault: Fa
     for old, new in zip(jax.tree.leaves(before[:4]), jax.tree.leaves(after[:4]), strict=True):
         np.testing.assert_array_equal(old, np.asarray(new))
     assert int(after.counters.skipped_updates) == 1
-    assert int(train(model, rollout).fault) == Fault.NONE
+    assert int(train(model, rollout).fault) == FaultKind.NONE
 
 
 def test_a_loss_that_is_not_finite_is_a_fault() -> None:
@@ -309,14 +313,14 @@ def test_a_loss_that_is_not_finite_is_a_fault() -> None:
     rollout = rollout_for(model)
     before = params(model)
     told = train(model, rollout._replace(values=rollout.values.at[0, 0].set(np.nan)))
-    assert int(told.fault) == Fault.LOSS_OR_GRADIENT_NOT_FINITE
+    assert int(told.fault) == FaultKind.LOSS_OR_GRADIENT_NOT_FINITE
     np.testing.assert_array_equal(params(model), before)
 
 
 def test_out_of_range_observations_are_a_fault() -> None:
     model = make(obs_space=gym.spaces.Discrete(4))
     rollout = rollout_for(model)
-    assert int(train(model, rollout._replace(obs=rollout.obs.at[1, 2].set(7))).fault) == Fault.OBS_OUT_OF_RANGE
+    assert int(train(model, rollout._replace(obs=rollout.obs.at[1, 2].set(7))).fault) == FaultKind.OBS_OUT_OF_RANGE
 
 
 class DoubledLoss(Model):
@@ -416,8 +420,6 @@ def test_a_checkpoint_of_another_space_is_refused(tmp_path: Path, spaces: dict[s
 
 
 def test_what_a_file_cannot_hold_must_be_passed(tmp_path: Path) -> None:
-    import equinox as eqx
-
     network = eqx.nn.MLP(3, 8, 8, 1, key=jax.random.key(0))
     policy = build_policy(OBS, gym.spaces.Discrete(3), network=network, key=root_key(0))
     model = make(policy=policy, network=network, network_kwargs={}, lr=lambda frac: 1e-3 * frac)
@@ -426,3 +428,109 @@ def test_what_a_file_cannot_hold_must_be_passed(tmp_path: Path) -> None:
         ppo2.load(path)
     obs = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(ppo2.load(path, network=network).value(obs), model.value(obs))
+
+
+# --- compiled programs are shared only where they are the same
+
+
+class Gathered(eqx.Module):
+    """A network with arrays that aren't learned, which can't be hashed."""
+
+    weight: Any
+    order: Any
+    function: Any = eqx.field(static=True)
+
+    def __call__(self, x: Any) -> Any:
+        return self.function(self.weight @ x[self.order])
+
+
+def gathered(function: Any, order: list[int], width: int = 8) -> Gathered:
+    return Gathered(jax.random.normal(jax.random.key(1), (width, 3)), jnp.array(order), function)
+
+
+def policy_with(network: Any) -> Any:
+    return build_policy(OBS, gym.spaces.Discrete(3), network=network, key=root_key(0))
+
+
+def test_models_of_other_networks_do_not_share_programs() -> None:
+    for function, order in ((jnp.tanh, [0, 1, 2]), (jnp.sin, [2, 1, 0])):
+        network = gathered(function, order)
+        whole, pieces = (
+            make(kind, policy=policy_with(network))
+            for kind in (Model, lambda **kw: MicrobatchedModel(**kw, microbatch_size=4))
+        )
+        rollout = rollout_for(whole)
+        train(whole, rollout)
+        train(pieces, rollout)
+        np.testing.assert_allclose(params(whole), params(pieces), atol=2e-5)
+
+
+def test_networks_of_other_shapes_do_not_share_programs() -> None:
+    class Raw(eqx.Module):
+        first: Any
+        second: Any
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.tanh(self.second @ jnp.tanh(self.first @ x))
+
+    for width in (8, 12):
+        network = Raw(jnp.ones((width, 3)), jnp.ones((16, width)))
+        model = make(policy=policy_with(network))
+        train(model, rollout_for(model))
+
+
+def test_a_method_patched_on_one_model_stays_there() -> None:
+    patched, usual = make(), make()
+    loss = patched.loss
+    patched.loss = lambda *args: (loss(*args)[0], loss(*args)[1]._replace(policy_loss=jnp.float32(777.0)))  # type: ignore[method-assign]
+    assert float(train(patched, rollout_for(patched)).policy_loss) == 777.0
+    assert float(train(usual, rollout_for(usual)).policy_loss) != 777.0
+
+
+def test_training_leaves_the_callers_key_alone() -> None:
+    key = root_key(5)
+    model = Model(policy=make().policy, config=make().config, key=key)
+    train(model, rollout_for(model))
+    jax.random.split(key)
+
+
+def test_a_copy_stays_what_it_was() -> None:
+    model = make(normalize_obs=True)
+    best = copy.deepcopy(model)
+    obs = np.ones((4, 3), np.float32)
+    before = model.value(obs)
+    train(model, rollout_for(model))
+    np.testing.assert_array_equal(best.value(obs), before)
+    assert not np.array_equal(model.value(obs), before)
+    train(best, rollout_for(best))
+
+
+def test_a_network_with_arrays_of_its_own_is_loaded_as_it_was(tmp_path: Path) -> None:
+    @ppo2.register("test-masked")
+    def masked() -> Any:
+        def build(input_shape: tuple[int, ...], *, key: Any) -> Gathered:
+            return Gathered(jnp.ones((8, 3)), jax.random.permutation(key, 3), jnp.tanh)
+
+        return build
+
+    model = ppo2.learn(
+        network="test-masked", env=lambda: Spaced(OBS, gym.spaces.Discrete(2)), total_timesteps=0, seed=4
+    )
+    obs = np.arange(3, dtype=np.float32)
+    assert float(ppo2.load(model.save(tmp_path / "m.safetensors")).value(obs)) == float(model.value(obs))
+
+
+def test_networks_given_in_parts_can_be_loaded(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "network": "mlp",
+        "activation": jax.nn.elu,
+        "value_network": gathered(jnp.tanh, [0, 1, 2]),
+    }
+    model = ppo2.learn(env=lambda: Spaced(OBS, gym.spaces.Discrete(2)), total_timesteps=0, seed=4, **settings)
+    path = model.save(tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="`value_network`"):
+        ppo2.load(path)
+    with pytest.raises(ValueError, match=r"`activation`.*activation=\.\.\."):
+        ppo2.load(path, value_network=settings["value_network"])
+    loaded = ppo2.load(path, value_network=settings["value_network"], activation=jax.nn.elu)
+    assert float(loaded.value(np.ones(3))) == float(model.value(np.ones(3)))

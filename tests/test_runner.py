@@ -7,10 +7,11 @@ import gymnasium as gym
 import jax
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from environments import Script, Spaced, vector
 from ppo2.config import Config
+from ppo2.envs.local import LocalVectorEnv
 from ppo2.envs.stepping import Stepper
 from ppo2.model import Model
 from ppo2.policy import build_policy
@@ -187,3 +188,97 @@ def test_gymnasiums_asynchronous_vector() -> None:
         np.testing.assert_array_equal(np.asarray(rollout.obs)[:, 0, 0], [0, 1, 2, 0])
     finally:
         env.close()
+
+
+class InPlace(Script):
+    """Always returns the same array."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.buffer = np.zeros(1, np.float32)
+
+    def _obs(self) -> Any:
+        self.buffer[:] = self.offset + self.t
+        return self.buffer
+
+
+def test_final_observations_that_the_environment_overwrites() -> None:
+    env = LocalVectorEnv([lambda: InPlace(3, "truncated")], copy=False)
+    runner = make_runner(env, nsteps=5)
+    v = values_of(runner.model, 0, 1, 2, 3)
+    np.testing.assert_allclose(np.asarray(runner.run().next_values)[:, 0], [v[1], v[2], v[3], v[1], v[2]], rtol=1e-5)
+
+
+class Loose(SyncVectorEnv):
+    """A user's own: flags as whole numbers, rewards as lists, buffers used again, and observations of another dtype."""
+
+    def step(self, actions: Any) -> Any:
+        obs, rewards, terminated, truncated, infos = super().step(actions)
+        return obs.astype(np.float64), rewards.tolist(), terminated.astype(np.uint8), truncated.tolist(), infos
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_users_vector_environment_of_loose_types(mode: AutoresetMode) -> None:
+    strict, loose = (
+        make_runner(kind([lambda: Script(3, "truncated")] * 2, autoreset_mode=mode), nsteps=7)
+        for kind in (SyncVectorEnv, Loose)
+    )
+    for a, b in zip(jax.tree.leaves(strict.run()), jax.tree.leaves(loose.run()), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert strict.episodes()[0][:2] == loose.episodes()[0][:2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda obs: obs[:, :1].repeat(2, 1), r"shape \(2, 2\)"), (lambda obs: obs.astype(str), "real numbers")],
+)
+def test_a_users_vector_environment_of_wrong_observations(change: Any, message: str) -> None:
+    class Wrong(SyncVectorEnv):
+        def step(self, actions: Any) -> Any:
+            obs, *rest = super().step(actions)
+            return change(obs), *rest
+
+    runner = make_runner(Wrong([lambda: Script(3)] * 2), nsteps=4)
+    with pytest.raises(ValueError, match=rf"an observation of `env`.*{message}"):
+        runner.run()
+
+
+def test_running_returns_after_a_short_run() -> None:
+    """Rewards 1, 2 over the two steps made: 1 * 0.9 + 2 = 2.9, whatever room was left in the rollout."""
+    env = vector(lambda: Script(100), mode=AutoresetMode.SAME_STEP)
+    runner = make_runner(env, nsteps=50)
+    runner.run(steps=2)
+    assert float(runner.run().running_returns[0]) == pytest.approx(2.9)
+
+
+def test_whatever_stands_in_a_step_that_was_no_experience() -> None:
+    """A simulation that blew up: its last observation is NaN, and NEXT_STEP shows it to the policy once more."""
+
+    class Blown(Script):
+        def _obs(self) -> Any:
+            return super()._obs() * (np.nan if self.t == self.length else 1.0)
+
+    env = vector(*[lambda: Blown(3)] * 2, mode=AutoresetMode.NEXT_STEP)
+    runner = make_runner(env, nsteps=8, normalize_obs=True, normalize_rewards=True)
+    for _ in range(2):
+        assert int(runner.model.train(runner.run(), lr=1e-3, cliprange=0.2).fault) == 0
+
+
+def test_copies_or_not() -> None:
+    kept, reused = (LocalVectorEnv([lambda: Script(5)], copy=copy) for copy in (True, False))
+    for env, same in ((kept, False), (reused, True)):
+        first, _ = env.reset(seed=np.int64(3))
+        assert (env.step([0])[0] is first) == same
+
+
+def test_environments_made_before_a_failure_are_closed() -> None:
+    closed = []
+
+    class Closes(Script):
+        def close(self) -> None:
+            closed.append(self)
+
+    made = iter([Closes, Closes, lambda: 1 / 0])
+    with pytest.raises(ZeroDivisionError):
+        LocalVectorEnv([lambda: next(made)()] * 3)
+    assert len(closed) == 2

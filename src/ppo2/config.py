@@ -74,6 +74,10 @@ class Config:
                 object.__setattr__(self, name, float(value) if isinstance(value, numbers.Real) else value)
         if self.on_nonfinite not in ("raise", "skip"):
             raise ValueError(f"`on_nonfinite` (={self.on_nonfinite!r}) must be 'raise' or 'skip'.")
+        try:
+            json.dumps(self.to_json(), allow_nan=False)
+        except ValueError:
+            raise ValueError(f"`network_kwargs` (={dict(self.network_kwargs)!r}) must be finite.") from None
         self._check_batch()
 
     def _check_batch(self) -> None:

@@ -58,16 +58,15 @@ class Record(NamedTuple):
         self.valid[t] = valid
         self.seconds[t] = seconds
 
-    def carry_returns(self, before: NDArray, gamma: float) -> NDArray:
-        """The discounted sum of the running episodes' rewards after the last step, given it before the first."""
-        steps = len(self.rewards)
+    def carry_returns(self, before: NDArray, gamma: float, steps: int) -> NDArray:
+        """The discounted sum of the running episodes' rewards after `steps` steps, given it before the first."""
         steps_left = np.arange(steps - 1, -1, -1)[:, None]
-        ended = self.ended
+        ended = self.ended[:steps]
         any_end = ended.any(axis=0)
         # how many steps belong to the running episode: those after the last end
         length = np.where(any_end, np.argmax(ended[::-1], axis=0), steps)
         weights = gamma**steps_left * (steps_left < length)
-        rewards = np.where(np.isfinite(self.rewards), self.rewards, 0.0)
+        rewards = np.where(np.isfinite(self.rewards) & self.valid, self.rewards, 0.0)[:steps]
         carried: NDArray = np.where(any_end, 0.0, before * gamma**steps) + (rewards * weights).sum(axis=0)
         return carried.astype(np.float32)
 

@@ -38,6 +38,5 @@ def gae(
         advantage = delta + carry * advantage
         return advantage, advantage
 
-    # Unrolled by 8: the loop's own overhead is most of the cost at 8 environments.
-    _, advantages = jax.lax.scan(backwards, jnp.zeros_like(values[0]), (deltas, decay), reverse=True, unroll=1)
+    _, advantages = jax.lax.scan(backwards, jnp.zeros_like(values[0]), (deltas, decay), reverse=True)
     return advantages

@@ -23,6 +23,7 @@ from ppo2.run import open_run
 from ppo2.runner import Runner
 from ppo2.schedules import Schedule, ScheduleLike
 from ppo2.stops import StopSignals, raise_for
+from ppo2.train_state import Fault
 
 WARM_UP_TIMESTEPS = 512
 """How many steps, over all environments, fill an empty normaliser before the first rollout."""
@@ -131,6 +132,7 @@ def learn(
     given = {name: value for name, value in locals().items() if name in _SETTINGS}
     with contextlib.ExitStack() as stack:
         networks.check(network)
+        _check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         saved = None if load_path is None else checkpoint.load(load_path)
         resumed = saved if load_path is not None and run_dir is not None and _same(load_path, run_dir) else None
         if seed is None:
@@ -153,15 +155,16 @@ def learn(
             init_fn()
         stop = stack.enter_context(StopSignals())
         if warm_up:
-            model.observe(runner.run(warm_up))
+            run.check_fault(0, model.observe(runner.run(warm_up)))
 
         update = run.first - 1
         for update in range(run.first, config.nupdates + 1):
             frac = config.frac(update)
             hyper = {"lr": lr_at(frac), "cliprange": cliprange_at(frac)}
             rollout = runner.run()
-            stats = model.train(rollout, **hyper, value_cliprange=value_cliprange_at(frac))
-            run.check_fault(update, stats)
+            value_clip = None if value_cliprange_at is None else value_cliprange_at(frac)
+            stats = model.train(rollout, **hyper, value_cliprange=value_clip)
+            run.check_fault(update, Fault(stats.fault, stats.fault_index))
             run.count(update, runner)
             if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
                 run.evaluate(eval_vector)
@@ -170,6 +173,7 @@ def learn(
             if _due(update, config.save_interval):
                 run.save(update)
             if update_fn is not None and _call(update_fn, update, model, run.complete(stats)) is False:
+                run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
                 break
             if stop.received is not None:
                 break
@@ -180,6 +184,12 @@ def learn(
 
 
 _SETTINGS = frozenset(field.name for field in dataclasses.fields(Config)) | {"network_kwargs"}
+
+
+def _check_callable(**functions: object) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
 
 
 def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
@@ -229,11 +239,11 @@ def _model(config: Config, env: AnyVectorEnv, model_fn: Callable[..., Model] | N
     return model
 
 
-def _schedules(config: Config) -> tuple[Schedule, Schedule, Schedule]:
-    """Of the learning rate, the ratio's clip and the value's."""
+def _schedules(config: Config) -> tuple[Schedule, Schedule, Schedule | None]:
+    """Of the learning rate, the ratio's clip and the value's, if that is not clipped as the ratio or not at all."""
     cliprange = schedules.parse(config.cliprange, "cliprange")
-    value_cliprange = cliprange
-    if config.value_cliprange not in (None, "same"):
+    value_cliprange = None
+    if config.value_cliprange is not None and config.value_cliprange != "same":
         value_cliprange = schedules.parse(config.value_cliprange, "value_cliprange")
     return schedules.parse(config.lr, "lr"), cliprange, value_cliprange
 

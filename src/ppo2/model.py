@@ -1,6 +1,7 @@
 """The model: a policy, what it needs to learn, and the update."""
 
 import copy
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -20,10 +21,10 @@ from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy, build_policy
-from ppo2.randomness import Purpose, root_key, stream
+from ppo2.randomness import Purpose, copied_key, root_key, stream
 from ppo2.rollout import Batch, Rollout, flatten, minibatches, shuffling
 from ppo2.statistics import explained_variance
-from ppo2.train_state import Counters, Fault, Hyperparameters, TrainState, UpdateStats, find_fault
+from ppo2.train_state import Counters, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, find_fault
 
 P = TypeVar("P")
 
@@ -76,6 +77,7 @@ class Model:
         self.distribution = policy.distribution
         arrays, self._static = eqx.partition(policy, eqx.is_inexact_array)
         params, self._unravel = ravel_pytree(arrays)
+        self._shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
         self.state = TrainState(
             params=params,
             normaliser=Normaliser.start(
@@ -84,7 +86,7 @@ class Model:
                 normalize_rewards=config.normalize_rewards,
             ),
             opt_state=_adam().init(params),
-            key=key,
+            key=copied_key(key),  # training donates it
             counters=Counters.zero(),
         )
         self._responses = 0
@@ -193,6 +195,8 @@ class Model:
         """The numbers for one update; see `train`."""
         config = self.config
         if config.value_cliprange is None:
+            if value_cliprange is not None:
+                raise ValueError("`value_cliprange` was None when the model was made, which switches it off for good.")
             value_clip = None
         elif value_cliprange is not None or config.value_cliprange == "same":
             value_clip = cliprange if value_cliprange is None else value_cliprange
@@ -253,16 +257,17 @@ class Model:
 
         start = _Carry(state.params, state.opt_state, jnp.zeros((), bool))
         end, steps = jax.lax.scan(epoch, start, random)
-        fault, fault_index = find_fault(self.observation_space, rollout, jnp.all(steps.finite))
+        fault = find_fault(self.observation_space, rollout, jnp.all(steps.finite))
         learned = state._replace(
             params=end.params, normaliser=normaliser.with_observations(rollout), opt_state=end.opt_state
         )
-        kept: TrainState = jax.tree.map(lambda new, old: jnp.where(fault == Fault.NONE, new, old), learned, state)
+        good = fault.kind == FaultKind.NONE
+        kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), learned, state)
         count = state.counters
         counters = Counters(
             updates=count.updates + 1,
-            gradient_steps=count.gradient_steps + jnp.where(fault == Fault.NONE, jnp.sum(steps.taken), 0),
-            skipped_updates=count.skipped_updates + (fault != Fault.NONE),
+            gradient_steps=count.gradient_steps + jnp.where(fault.kind == FaultKind.NONE, jnp.sum(steps.taken), 0),
+            skipped_updates=count.skipped_updates + (fault.kind != FaultKind.NONE),
         )
         share = steps.computed / jnp.sum(steps.computed)
         means = Stats(*(jnp.sum(x * share) for x in steps.stats))
@@ -271,8 +276,8 @@ class Model:
             grad_norm=jnp.sum(steps.grad_norm * share),
             explained_variance=explained_variance(whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel()),
             gradient_steps=jnp.sum(steps.taken),
-            fault=fault,
-            fault_index=fault_index,
+            fault=fault.kind,
+            fault_index=fault.step,
         )
 
     def _batch(self, normaliser: Normaliser, rollout: Rollout) -> Batch:
@@ -325,13 +330,14 @@ class Model:
         carry, done = jax.lax.cond(carry.stopped, lambda carry: (carry, nothing), learn, carry)
         return carry, done
 
-    def observe(self, rollout: Rollout) -> None:
-        """Counts a rollout into the normaliser's statistics without learning from it."""
-        self.state = self.program(_observe_program)(self.state, rollout)
+    def observe(self, rollout: Rollout) -> Fault:
+        """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault."""
+        self.state, fault = self.program(_observe_program)(self.state, rollout)
+        return fault
 
     def start_anew(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
-        self.state = self.state._replace(key=key, counters=Counters.zero())
+        self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -344,28 +350,40 @@ class Model:
         programs = self._own_programs if identity is None else _programs
         key = (make, identity)
         if key not in programs:
-            blank = copy.copy(self)
-            del blank.state, blank._own_programs
-            programs[key] = make(blank)
+            programs[key] = make(self._blank())
             if len(programs) > _PROGRAMS_KEPT:
                 programs.popitem(last=False)
+        programs.move_to_end(key)
         program: P = programs[key]
         return program
 
+    def _blank(self) -> "Model":
+        """The model without what programs must not keep alive: arrays, environments, other programs."""
+        blank = copy.copy(self)
+        del blank.state, blank._own_programs
+        blank.config = dataclasses.replace(self.config, env=None, eval_env=None, model_fn=None)
+        return blank
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
+        """A model with a state of its own: what stays of this one while it trains on, since training donates arrays."""
+        twin = copy.copy(self)
+        state = self.state._replace(key=jax.random.key_data(self.state.key))
+        twin.state = jax.tree.map(jnp.array, state)._replace(key=copied_key(self.state.key))
+        return twin
+
     def _identity(self) -> Hashable | None:
-        """What compiled programs depend on, apart from shapes; None if only this very model can say."""
-        if type(self) is not Model:
-            return None
-        return self._trace_identity()
+        """What compiled programs depend on; None if only this very model can say."""
+        return self._trace_identity() if type(self) is Model else None
 
     def _trace_identity(self) -> Hashable | None:
         leaves, structure = jax.tree.flatten(self._static)
-        identity = (type(self), tuple(leaves), structure, self.config.trace)
+        identity = (type(self), tuple(leaves), structure, self._shapes, self.config.trace)
+        patched = set(vars(self)) & set(dir(type(self)))  # a method replaced on the instance
         try:
             hash(identity)
         except TypeError:  # a user's network that holds something unhashable
             return None
-        return identity
+        return None if patched else identity
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -444,55 +462,59 @@ class MicrobatchedModel(Model):
         return sums
 
     def _identity(self) -> Hashable | None:
-        return (self._trace_identity(), self.microbatch_size) if type(self) is MicrobatchedModel else None
+        shared = self._trace_identity() if type(self) is MicrobatchedModel else None
+        return None if shared is None else (shared, self.microbatch_size)
 
 
-def load(path: str | Path, *, network: object = None, model_fn: Callable[..., Model] | None = None) -> Model:
+def load(
+    path: str | Path,
+    *,
+    network: object = None,
+    value_network: object = None,
+    model_fn: Callable[..., Model] | None = None,
+    **network_kwargs: Any,
+) -> Model:
     """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
 
     Args:
-        network: as it was given to `learn`, if that was an object and not a name.
-        model_fn: the same.
+        network, value_network, model_fn, network_kwargs: as they were given to `learn`, where that was an object and
+            not a name or a number.
 
     Raises:
         ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given.
     """
-    return from_checkpoint(checkpoint.load(path), network=network, model_fn=model_fn)
-
-
-def from_checkpoint(
-    saved: checkpoint.Checkpoint, *, network: object = None, model_fn: Callable[..., Model] | None = None
-) -> Model:
-    """`load`, for a checkpoint that has been read already."""
+    saved = checkpoint.load(path)
     settings = dict(saved.metadata["config"])
-    for name, given in (("network", network), ("model_fn", model_fn)):
-        if is_placeholder(settings[name]) and given is None:
+    given = {"network": network, "value_network": value_network, "model_fn": model_fn}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if isinstance(network, eqx.Module):
+        settings["network_kwargs"] = {}
+    settings["network_kwargs"] = {**settings["network_kwargs"], **network_kwargs}
+    for name, value in {**{name: settings[name] for name in given}, **settings["network_kwargs"]}.items():
+        if is_placeholder(value):
             raise ValueError(
-                f"the checkpoint {saved.path} was trained with an object ({settings[name]['object']}) as `{name}`, "
-                f"which no file can hold: pass it, ppo2.load(path, {name}=...)."
+                f"the checkpoint {saved.path} was trained with an object ({value['object']}) as `{name}`, which no "
+                f"file can hold: pass it, ppo2.load(path, {name}=...)."
             )
-        settings[name] = settings[name] if given is None else given
-    for name in ("lr", "cliprange", "value_cliprange"):  # functions: only training needs them
-        if is_placeholder(settings[name]):
-            settings[name] = 0.0
+    # Functions of frac, which only `learn` calls, and it has its own: the defaults stand in for them.
+    settings = {name: value for name, value in settings.items() if not is_placeholder(value)}
     config = Config.from_json(settings)
-    key = root_key(config.seed)
     policy = build_policy(
         spaces.from_description(saved.metadata["observation_space"]),
         spaces.from_description(saved.metadata["action_space"]),
         network=config.network,
         value_network=config.value_network,
         network_kwargs=config.network_kwargs,
-        key=key,
+        key=root_key(config.seed, Purpose.INIT),
     )
     make: Any = config.model_fn or Model
-    model: Model = make(policy=policy, config=config, key=key)
+    model: Model = make(policy=policy, config=config, key=root_key(config.seed))
     model.restore(saved)
     return model
 
 
 _programs: OrderedDict[Hashable, Any] = OrderedDict()
-_PROGRAMS_KEPT = 128
+_PROGRAMS_KEPT = 48
 
 
 def _adam() -> optax.GradientTransformation:
@@ -506,9 +528,12 @@ def _train_program(model: Model) -> Callable[..., tuple[TrainState, UpdateStats]
     return jax.jit(train, donate_argnums=0)
 
 
-def _observe_program(model: Model) -> Callable[..., TrainState]:  # noqa: ARG001
-    def observe(state: TrainState, rollout: Rollout) -> TrainState:
-        return state._replace(normaliser=state.normaliser.with_returns(rollout).with_observations(rollout))
+def _observe_program(model: Model) -> Callable[..., tuple[TrainState, Fault]]:
+    def observe(state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
+        fault = find_fault(model.observation_space, rollout, jnp.ones((), bool))
+        seen = state.normaliser.with_returns(rollout).with_observations(rollout)
+        kept = jax.tree.map(lambda new, old: jnp.where(fault.kind == FaultKind.NONE, new, old), seen, state.normaliser)
+        return state._replace(normaliser=kept), fault
 
     return jax.jit(observe, donate_argnums=0)
 

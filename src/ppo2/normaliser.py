@@ -75,5 +75,5 @@ def discounted_returns(rollout: Rollout) -> Float[Array, "T N"]:
         running = rollout.gamma * running + reward
         return jnp.where(end, 0.0, running), running
 
-    _, returns = jax.lax.scan(forwards, rollout.running_returns, (rollout.rewards, ended), unroll=1)
+    _, returns = jax.lax.scan(forwards, rollout.running_returns, (rollout.rewards, ended))
     return returns

@@ -49,6 +49,13 @@ def stream(key: PRNGKeyArray, purpose: Purpose, counter: int | Int[Array, ""]) -
     return jax.random.fold_in(key, jnp.uint32(counter) * PURPOSES + int(purpose))
 
 
+def copied_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """The same key in memory of its own."""
+    data = jnp.array(np.array(jax.random.key_data(key)))
+    copied: PRNGKeyArray = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+    return copied
+
+
 def host_split(key: PRNGKeyArray, count: int) -> list[PRNGKeyArray]:
     """Independent keys made of one, without compiling anything, as `jax.random.split` would: for building networks."""
     words = host_generator(key).bit_generator.seed_seq.generate_state(2 * count).reshape(count, 2)
@@ -60,9 +67,13 @@ def host_generator(key: PRNGKeyArray) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
 
 
-def environment_seeds(seed: int, purpose: Purpose, count: int, first: int = 0) -> list[int]:
-    """A seed of 31 bits for each of `count` environments, from global index `first` on; no two are the same."""
-    base = int(np.random.SeedSequence(seed, spawn_key=(int(purpose),)).generate_state(1)[0])
+def environment_seeds(seed: int, purpose: Purpose, count: int, first: int = 0, start: int = 0) -> list[int]:
+    """A seed of 31 bits for each of `count` environments, from global index `first` on; no two are the same.
+
+    `start` tells the starts of a run apart: 0 at first, then how many rollouts were collected when it was resumed.
+    """
+    branches = (int(purpose), start) if start else (int(purpose),)
+    base = int(np.random.SeedSequence(seed, spawn_key=branches).generate_state(1)[0])
     # An odd factor (2**32 over the golden ratio) maps the indices one to one, far apart from each other.
     return [(base + index * 0x9E3779B1) % 2**31 for index in range(first, first + count)]
 

@@ -16,7 +16,7 @@ from ppo2.logger import Logger
 from ppo2.model import Model
 from ppo2.run_files import EPISODE_WINDOW, formats_from_environment
 from ppo2.runner import Runner
-from ppo2.train_state import Fault, UpdateStats
+from ppo2.train_state import Fault, FaultKind, UpdateStats
 
 
 class _Mark(NamedTuple):
@@ -86,32 +86,33 @@ class Run:
         runner.rollouts = self.rollouts
         runner.began(self._started - self._elapsed_before)
 
-    def check_fault(self, update: int, stats: UpdateStats) -> None:
+    def check_fault(self, update: int, fault: Fault) -> None:
         """Waits for the update and raises ValueError where it couldn't be made, unless it is to be skipped."""
-        fault = Fault(int(stats.fault))
-        if fault is Fault.NONE:
+        kind = FaultKind(int(fault.kind))
+        if kind is FaultKind.NONE:
             return
-        t, env = divmod(int(stats.fault_index), self.config.num_envs)
+        where_in_run = f"update {update}" if update else "the rollout that fills the normaliser"
+        t, env = divmod(int(fault.step), self.config.num_envs)
         where = f"environment {env} gave it at step {t} of the rollout"
         what, remedy = {
-            Fault.OBS_NOT_FINITE: ("an observation is NaN or infinite", f"{where}: mend the environment"),
-            Fault.OBS_OUT_OF_RANGE: (
+            FaultKind.OBS_NOT_FINITE: ("an observation is NaN or infinite", f"{where}: mend the environment"),
+            FaultKind.OBS_OUT_OF_RANGE: (
                 f"an observation is out of range for {self.model.observation_space}",
                 f"{where}: mend its observation_space, or what it returns",
             ),
-            Fault.REWARD_NOT_FINITE: ("a reward is NaN or infinite", f"{where}: mend the environment"),
-            Fault.LOSS_OR_GRADIENT_NOT_FINITE: (
+            FaultKind.REWARD_NOT_FINITE: ("a reward is NaN or infinite", f"{where}: mend the environment"),
+            FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: (
                 "the loss or its gradient is NaN or infinite",
                 "try a lower `lr`, `normalize_obs=True`, or a smaller `max_grad_norm`",
             ),
-        }[fault]
-        if self.config.on_nonfinite == "skip" and fault is not Fault.OBS_OUT_OF_RANGE:
-            self.logger.say(f"update {update} skipped: {what}")
+        }[kind]
+        if self.config.on_nonfinite == "skip" and kind is not FaultKind.OBS_OUT_OF_RANGE:
+            self.logger.say(f"{where_in_run} skipped: {what}")
             return
         raise ValueError(
-            f"update {update}: {what}; {remedy}. The model is as it was after update {update - 1}"
-            f"{f', saved in {self.run_dir}' if self.run_dir else ''}. `on_nonfinite='skip'` goes on without such "
-            "updates."
+            f"{where_in_run}: {what}; {remedy}. The model is as it was before"
+            f"{f', saved in {self.run_dir}' if self.run_dir else ''}."
+            + ("" if kind is FaultKind.OBS_OUT_OF_RANGE else " `on_nonfinite='skip'` goes on without such updates.")
         )
 
     def count(self, update: int, runner: Runner) -> None:
@@ -195,7 +196,7 @@ class Run:
         if self.run_dir is not None and self.logger.monitor_rows:
             try:
                 curve = plot.curve(self.run_dir, self.run_dir / run_directory.CURVE)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self.logger.say(f"the learning curve could not be drawn: {error}")
         self.logger.close()
         if self._progress:
@@ -232,11 +233,19 @@ def open_run(
     Raises:
         ValueError: it holds another run, or this one under other settings.
     """
+    if run_dir == "":
+        raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
     path = None if run_dir is None else Path(run_dir).expanduser()
     if path is not None:
         if before is None:
             run_directory.claim(path)
         else:
+            if "update" not in before.metadata["run"]:
+                raise ValueError(
+                    f"the newest checkpoint of `run_dir`, {before.path}, was saved by hand and doesn't say where "
+                    "training stood: move it elsewhere to go on from the run's own, or train from it in another "
+                    "`run_dir`."
+                )
             run_directory.check_same(before.metadata["config"], config, path)
         formats_from_environment()  # complains before anything is written
         versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}

@@ -21,14 +21,25 @@ def claim(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"`run_dir` (={str(path)!r}) is a file; it must be a directory, or not exist yet.")
-    traces = [path / CONFIG, path / checkpoint.FOLDER, path / "progress.csv", path / "monitor.csv"]
-    found = next((trace.name for trace in traces if trace.exists()), None)
+    checkpoints = sorted((path / checkpoint.FOLDER).glob("*"))
+    logs = [path / name for name in ("progress.csv", "progress.jsonl", "monitor.csv")]
+    found = next((file.name for file in [*checkpoints, *logs] if file.exists() and _holds_something(file)), None)
+    if not found:  # of a run that never got as far as its first update
+        for log in logs:
+            log.unlink(missing_ok=True)
     if found:
         raise ValueError(
             f"`run_dir` (={str(path)!r}) already holds a run (it has {found}), and a run is never overwritten. "
             f"Choose another directory, remove this one, or go on with it: ppo2 resume {path}, or "
             f"learn(load_path={str(path)!r}, run_dir={str(path)!r}) with the same arguments."
         )
+
+
+def _holds_something(file: Path) -> bool:
+    """A checkpoint, or a log with a row under its header that tells of an update."""
+    with file.open("rb") as opened:
+        lines = sum(1 for _ in opened)
+    return file.suffix not in (".csv", ".jsonl") or (file.stem == "progress" and lines > (file.suffix == ".csv"))
 
 
 def write_config(path: Path, config: Config, **more: Any) -> None:

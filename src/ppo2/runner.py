@@ -93,7 +93,7 @@ class Runner:
         """
         steps = self.nsteps if steps is None else steps
         if self._obs is None:
-            self._obs = self._stepper.reset(self.model.config.seed, Purpose.ENV)
+            self._obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts)
         state, program = self.model.state, self.model.program
         params, normaliser, act = state.params, state.normaliser, program(act_program)
         noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), (self.nsteps, self.nenvs)))
@@ -124,7 +124,7 @@ class Runner:
         all_obs[steps:] = self._obs = np.array(obs)
         rollout = self._complete(all_obs, all_actions, record, final)
         self.rollouts += 1
-        self._running_returns = record.carry_returns(self._running_returns, float(self.gamma))
+        self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
         self._tally.add(record)
         self.seconds = Seconds(act=acting, step=before - began - acting)
         return rollout
@@ -217,7 +217,10 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
         bootstrapped: Bool[Array, "T N"],
         discounting: Discounting,
     ) -> Rollout:
-        policy, obs = model.policy_of(params), experience.obs
+        policy, valid = model.policy_of(params), experience.valid
+        # A step that was no experience may hold anything, and even a NaN of weight 0 would spoil the gradient.
+        kept = valid.reshape(*valid.shape, *[1] * (experience.obs.ndim - 2))
+        obs = jnp.concatenate([jnp.where(kept, experience.obs[:-1], 0), experience.obs[-1:]])
         steps, nenvs = experience.rewards.shape
         flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs[:-1], experience.actions))
         acted = policy.evaluate(normaliser, flat_obs, flat_actions)
@@ -229,11 +232,11 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
             actions=experience.actions,
             logp=acted.logp.reshape(steps, nenvs),
             values=values,
-            rewards=experience.rewards,
+            rewards=jnp.where(valid, experience.rewards, 0.0),
             next_values=jnp.where(bootstrapped, final_values, following),
             terminated=experience.terminated,
             truncated=experience.truncated,
-            valid=experience.valid,
+            valid=valid,
             **discounting._asdict(),
         )
 

@@ -13,7 +13,7 @@ from ppo2.normaliser import Normaliser
 from ppo2.rollout import Rollout
 
 
-class Fault(IntEnum):
+class FaultKind(IntEnum):
     """What kept an update from being made."""
 
     NONE = 0
@@ -21,6 +21,13 @@ class Fault(IntEnum):
     OBS_OUT_OF_RANGE = 2
     REWARD_NOT_FINITE = 3
     LOSS_OR_GRADIENT_NOT_FINITE = 4
+
+
+class Fault(NamedTuple):
+    """A `FaultKind`, and the flat (T, N) index of the step to blame."""
+
+    kind: Int[Array, ""]
+    step: Int[Array, ""]
 
 
 class Counters(NamedTuple):
@@ -60,8 +67,9 @@ class Hyperparameters(NamedTuple):
 class UpdateStats(NamedTuple):
     """One update, on the device: means over its minibatches, then figures of the whole batch.
 
-    `fault` is a `Fault`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and `eplenmean`, over
-    the last 100 episodes, and `episodes`, how many ended so far, are filled in by `learn` for its `update_fn`.
+    `fault` is a `FaultKind`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and
+    `eplenmean`, over the last 100 episodes, and `episodes`, how many ended so far, are filled in
+    by `learn` for its `update_fn`.
     """
 
     policy_loss: Float[Array, ""]
@@ -79,21 +87,21 @@ class UpdateStats(NamedTuple):
     episodes: int | Int[Array, ""] = 0
 
 
-def find_fault(
-    space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""]
-) -> tuple[Int[Array, ""], Int[Array, ""]]:
+def find_fault(space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""]) -> Fault:
     """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it."""
     nothing = jnp.zeros(rollout.valid.shape, bool)
     obs = rollout.obs
     not_finite = nothing
     if jnp.issubdtype(obs.dtype, jnp.floating):
         not_finite = ~jnp.all(jnp.isfinite(obs).reshape((*nothing.shape, -1)), axis=-1)
-    by_kind = [not_finite, spaces.out_of_range(space, obs), ~jnp.isfinite(rollout.rewards)]
-    fault = jnp.where(finite, Fault.NONE, Fault.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
+    # V of what came next is only NaN by its observation, where V itself is finite
+    unseen = jnp.isfinite(rollout.values) & ~jnp.isfinite(rollout.next_values) & ~rollout.terminated
+    by_kind = [not_finite | unseen, spaces.out_of_range(space, obs), ~jnp.isfinite(rollout.rewards)]
+    fault = jnp.where(finite, FaultKind.NONE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
     index = jnp.zeros((), jnp.int32)
     for kind, where in reversed(list(enumerate(by_kind, start=1))):
         where = (where & rollout.valid).ravel()
         found = jnp.any(where)
         fault = jnp.where(found, kind, fault)
         index = jnp.where(found, jnp.argmax(where).astype(jnp.int32), index)
-    return fault, index
+    return Fault(fault, index)

@@ -38,8 +38,7 @@ def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None,
     Raises:
         ValueError: an unknown id, one whose package isn't installed, or observations that aren't of its space.
     """
-    check_id(env_id)
-    vector = LocalVectorEnv([lambda: _single(env_id, kwargs)] * _count(num_envs))
+    vector = _from_id(env_id, num_envs, kwargs, copy=True)
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
         vector.reset(seed=seeds)
@@ -70,7 +69,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
         TypeError: `env` is none of these.
     """
     if isinstance(env, str):
-        return Made(make(env, DEFAULT_NUM_ENVS if num_envs is None else num_envs), owned=True)
+        return Made(_from_id(env, DEFAULT_NUM_ENVS if num_envs is None else num_envs, {}, copy=False), owned=True)
     if isinstance(env, VectorEnv | gym.Env):
         has = env.num_envs if isinstance(env, VectorEnv) else 1
         if num_envs not in (None, has):
@@ -80,14 +79,14 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
             )
         if isinstance(env, VectorEnv):
             return Made(env, owned=False)
-        return Made(LocalVectorEnv([lambda: env]), owned=False)
+        return Made(LocalVectorEnv([lambda: env], copy=False), owned=False)
     if not callable(env):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a "
             "function without arguments that makes a gymnasium.Env, such as its class."
         )
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    return Made(LocalVectorEnv([lambda: _from_factory(env, name)] * count), owned=True)
+    return Made(LocalVectorEnv([lambda: _from_factory(env, name)] * count, copy=False), owned=True)
 
 
 def check_id(env_id: str) -> None:
@@ -112,11 +111,17 @@ def check_id(env_id: str) -> None:
         hint = f" The closest known are {', '.join(close)}." if close else ""
         package = {"ALE": "ale-py", "minigrid": "minigrid", "MiniGrid": "minigrid"}.get(namespace or "")
         if package:
-            hint = f" It comes with the package {package}: install it and name its module, as in 'module:{name}'."
+            module = package.replace("-", "_")
+            hint = f" It comes with the package {package}: install it and name its module, as in '{module}:{name}'."
         raise ValueError(
             f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
             "own package is 'module:Name-v0'."
         ) from error
+
+
+def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], *, copy: bool) -> AnyVectorEnv:
+    check_id(env_id)
+    return LocalVectorEnv([lambda: _single(env_id, kwargs)] * _count(num_envs), copy=copy)
 
 
 def _single(env_id: str, kwargs: dict[str, Any]) -> AnyEnv:

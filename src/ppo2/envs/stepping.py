@@ -49,32 +49,33 @@ class Stepper:
         # Python's integers pass `Discrete.contains`, which many environments assert, in a fifth of NumPy's time.
         self._as_list = self._one_by_one and isinstance(self._action_space, gym.spaces.Discrete)
         self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
+        self._checks_itself = isinstance(env, LocalVectorEnv)
+        self._shape = (env.num_envs, *(self.space.shape or ()))
         self._always_valid = np.ones(env.num_envs, bool)
         self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
 
-    def reset(self, seed: int, purpose: Purpose) -> NDArray:
+    def reset(self, seed: int, purpose: Purpose, start: int = 0) -> NDArray:
         """The first observations, (N, ...); every environment with a seed of its own.
 
         Raises:
             ValueError: they are not of the declared space.
         """
-        seeds: Any = environment_seeds(seed, purpose, self.env.num_envs)
+        seeds: Any = environment_seeds(seed, purpose, self.env.num_envs, start=start)
         if not isinstance(self.env.unwrapped, LocalVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
             seeds = seeds[0]  # environments that are vectors by nature take one seed
         self._resetting[:] = False
         obs, _ = self.env.reset(seed=seeds)
-        expected = (self.env.num_envs, *(self.space.shape or ()))
-        if np.shape(obs) != expected:
-            raise ValueError(
-                f"`env` gave first observations of shape {np.shape(obs)}, but declares {self.space} for each of its "
-                f"{self.env.num_envs} environments, which makes {expected}. "
-                "Mend its observation_space, or what it returns."
-            )
-        return spaces.observation(self.space, obs, "the first observation of `env`")[0]
+        return self._checked(obs, "the first observation of `env`")
 
     def step(self, actions: NDArray) -> Transition:
-        """One step, with actions as the policy's distribution gives them."""
+        """One step, with actions as the policy's distribution gives them.
+
+        Raises:
+            ValueError: observations that are not of the declared space.
+        """
         obs, rewards, terminated, truncated, infos = self.env.step(self._converted(actions))
+        # What a user's environment calls a flag may be 0 and 1, or a list.
+        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         valid, final_obs = self._always_valid, None
         ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
@@ -88,7 +89,21 @@ class Stepper:
             else:
                 final_obs = {i: np.array(obs[i]) for i in cut.tolist()}
                 obs, _ = self.env.reset(options={"reset_mask": ended})
-        return Transition(np.asarray(obs), rewards, terminated, truncated, valid, final_obs or None)
+        if not self._checks_itself:
+            obs = self._checked(obs, "an observation of `env`")
+        return Transition(obs, rewards, terminated, truncated, valid, final_obs or None)
+
+    def _checked(self, obs: Any, what: str) -> NDArray:
+        """Observations as an array (N, ...) of the space; the slow path only where shape or dtype differ."""
+        if type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self.space.dtype:
+            return obs
+        if np.shape(obs) != self._shape:
+            raise ValueError(
+                f"{what} has the shape {np.shape(obs)}, but it declares {self.space} for each of its "
+                f"{self.env.num_envs} environments, which makes {self._shape}. "
+                "Mend its observation_space, or what it returns."
+            )
+        return spaces.observation(self.space, obs, what)[0]
 
     def _converted(self, actions: NDArray) -> Any:
         if self._as_list:
@@ -104,7 +119,7 @@ class Stepper:
                 "which truncated episodes can't be bootstrapped. Give it as Gymnasium >= 1.0 does, or use another "
                 "autoreset mode."
             )
-        return np.asarray(given[env])
+        return np.array(given[env])  # its own: an environment may use the memory again
 
 
 def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:

@@ -71,7 +71,7 @@ def check(network: object, name: str = "network") -> Builder | None:
     if isinstance(network, str):
         if network not in _builders:
             close = difflib.get_close_matches(network, _builders, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(
                 f"`{name}` (={network!r}): unknown network type{hint} Known are {', '.join(known())}; "
                 "add your own with @ppo2.register(name), or pass a builder or an equinox.Module."
