@@ -431,7 +431,7 @@ def test_the_rollout_that_fills_the_normaliser_is_checked_too() -> None:
 
 
 def test_a_rollouts_last_observation_that_is_not_finite_is_named() -> None:
-    with pytest.raises(ValueError, match="update 1: an observation is NaN.*environment 0 gave it at step 15"):
+    with pytest.raises(ValueError, match=r"update 1: an observation is NaN.*environment 0 gave it at step 15"):
         learn(env=lambda: Broken(gym.spaces.Box(-1, 1, (2,)), np.array([np.nan, 0], np.float32), after=16))
 
 

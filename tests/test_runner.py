@@ -53,8 +53,8 @@ def test_a_rollout_across_an_episodes_end(mode: AutoresetMode, end: str) -> None
     rollout = jax.tree.map(np.asarray, runner.run())
     ended = [False, False, True, False, False]
     next_step = mode is AutoresetMode.NEXT_STEP
-    # NEXT_STEP: the final observation 3 is acted on, and that step only resets.
-    expected_obs = [0, 1, 2, 3, 0] if next_step else [0, 1, 2, 0, 1]
+    # NEXT_STEP: the final observation 3 is acted on, and that step only resets; nothing of it is kept.
+    expected_obs = [0, 1, 2, 0, 0] if next_step else [0, 1, 2, 0, 1]
     np.testing.assert_array_equal(rollout.obs[:, 0, 0], expected_obs)
     np.testing.assert_array_equal(rollout.valid[:, 0], [True, True, True, not next_step, True])
     np.testing.assert_array_equal((rollout.terminated | rollout.truncated)[:, 0], ended)
@@ -64,7 +64,8 @@ def test_a_rollout_across_an_episodes_end(mode: AutoresetMode, end: str) -> None
     expected_next = [v[1], v[2], v[3], v[0], v[1]] if next_step else [v[1], v[2], v[3], v[1], v[2]]
     looked_at = ~rollout.terminated[:, 0]
     np.testing.assert_allclose(rollout.next_values[looked_at, 0], np.array(expected_next)[looked_at], rtol=1e-5)
-    np.testing.assert_allclose(rollout.values[:, 0], [v[int(o)] for o in expected_obs], rtol=1e-5)
+    expected_values = np.where(rollout.valid[:, 0], [v[int(o)] for o in expected_obs], 0.0)
+    np.testing.assert_allclose(rollout.values[:, 0], expected_values, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)

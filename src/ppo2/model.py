@@ -497,7 +497,9 @@ def load(
                 f"file can hold: pass it, ppo2.load(path, {name}=...)."
             )
     # Functions of frac, which only `learn` calls, and it has its own: the defaults stand in for them.
-    settings = {name: value for name, value in settings.items() if not is_placeholder(value)}
+    for name in ("lr", "cliprange", "value_cliprange"):
+        if is_placeholder(settings[name]):
+            del settings[name]
     config = Config.from_json(settings)
     policy = build_policy(
         spaces.from_description(saved.metadata["observation_space"]),

@@ -217,22 +217,24 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
         bootstrapped: Bool[Array, "T N"],
         discounting: Discounting,
     ) -> Rollout:
-        policy, valid = model.policy_of(params), experience.valid
-        # A step that was no experience may hold anything, and even a NaN of weight 0 would spoil the gradient.
-        kept = valid.reshape(*valid.shape, *[1] * (experience.obs.ndim - 2))
-        obs = jnp.concatenate([jnp.where(kept, experience.obs[:-1], 0), experience.obs[-1:]])
-        steps, nenvs = experience.rewards.shape
+        policy, obs, valid = model.policy_of(params), experience.obs, experience.valid
+        steps, nenvs = valid.shape
         flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs[:-1], experience.actions))
         acted = policy.evaluate(normaliser, flat_obs, flat_actions)
         _, last_values = policy(normaliser, obs[-1])
         values = acted.values.reshape(steps, nenvs)
         following = jnp.concatenate([values[1:], last_values[None]])
+
+        def of_experience(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
+            """`x` without what stands in other steps, as even a NaN of weight 0 would spoil the gradient."""
+            return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, 0)
+
         return Rollout(
-            obs=obs[:-1],
+            obs=of_experience(obs[:-1]),
             actions=experience.actions,
-            logp=acted.logp.reshape(steps, nenvs),
-            values=values,
-            rewards=jnp.where(valid, experience.rewards, 0.0),
+            logp=of_experience(acted.logp.reshape(steps, nenvs)),
+            values=of_experience(values),
+            rewards=of_experience(experience.rewards),
             next_values=jnp.where(bootstrapped, final_values, following),
             terminated=experience.terminated,
             truncated=experience.truncated,

@@ -32,7 +32,8 @@ class LocalVectorEnv(VectorEnv[Any, Any, Any]):
     def __init__(self, factories: Sequence[Callable[[], AnyEnv]], *, copy: bool = True) -> None:
         self.envs: list[AnyEnv] = []
         try:
-            self.envs += [factory() for factory in factories]
+            for factory in factories:
+                self.envs.append(factory())
             self._check_alike()
         except BaseException:
             self.close_extras()
