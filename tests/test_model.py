@@ -17,6 +17,7 @@ from environments import Spaced, vector
 from ppo2.config import Config
 from ppo2.losses import Stats
 from ppo2.model import MicrobatchedModel, Model
+from ppo2.networks import registry
 from ppo2.policy import build_policy
 from ppo2.randomness import root_key
 from ppo2.rollout import Rollout
@@ -505,14 +506,14 @@ def test_a_copy_stays_what_it_was() -> None:
     train(best, rollout_for(best))
 
 
-def test_a_network_with_arrays_of_its_own_is_loaded_as_it_was(tmp_path: Path) -> None:
-    @ppo2.register("test-masked")
+def test_a_network_with_arrays_of_its_own_is_loaded_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def masked() -> Any:
         def build(input_shape: tuple[int, ...], *, key: Any) -> Gathered:
-            return Gathered(jnp.ones((8, 3)), jax.random.permutation(key, 3), jnp.tanh)
+            return Gathered(jnp.ones((8, *input_shape)), jax.random.permutation(key, 3), jnp.tanh)
 
         return build
 
+    monkeypatch.setitem(registry._builders, "test-masked", masked)
     model = ppo2.learn(
         network="test-masked", env=lambda: Spaced(OBS, gym.spaces.Discrete(2)), total_timesteps=0, seed=4
     )

@@ -1,0 +1,28 @@
+"""A loss of one's own: PPO whose ratio may grow further than it may shrink ("clip higher", DAPO, arXiv:2503.14476)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+import ppo2
+from ppo2.statistics import weighted_mean
+
+
+class ClipHigher(ppo2.Model):
+    """Replaces the policy's part of the loss; everything else is the library's."""
+
+    higher = 0.28
+
+    def loss(self, policy: Any, normaliser: Any, batch: Any, hyper: Any) -> Any:
+        _, stats = super().loss(policy, normaliser, batch, hyper)
+        ratio = jnp.exp(policy.evaluate(normaliser, batch.obs, batch.actions).logp - batch.logp)
+        clipped = jnp.clip(ratio, 1.0 - hyper.cliprange, 1.0 + self.higher)
+        policy_loss = weighted_mean(-jnp.minimum(batch.advantages * ratio, batch.advantages * clipped), batch.weights)
+        loss = policy_loss - hyper.ent_coef * stats.policy_entropy + hyper.vf_coef * stats.value_loss
+        return loss, stats._replace(policy_loss=policy_loss)
+
+
+if __name__ == "__main__":
+    settings = {**ppo2.preset("CartPole-v1"), "total_timesteps": 20_000}
+    model = ppo2.learn(env="CartPole-v1", seed=0, model_fn=ClipHigher, **settings)
+    print(f"mean return {ppo2.evaluate(model, 'CartPole-v1', episodes=20).mean:.1f}")
