@@ -283,3 +283,22 @@ def test_environments_made_before_a_failure_are_closed() -> None:
     with pytest.raises(ZeroDivisionError):
         LocalVectorEnv([lambda: next(made)()] * 3)
     assert len(closed) == 2
+
+
+def test_a_masked_reset_that_clears_what_the_step_gave() -> None:
+    class Clearing(SyncVectorEnv):
+        def step(self, actions: Any) -> Any:
+            obs, rewards, terminated, truncated, infos = super().step(actions)
+            self.given = (rewards, terminated, truncated)
+            return obs, rewards, terminated, truncated, infos
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            for part in getattr(self, "given", ()):
+                part[:] = 0
+            return super().reset(seed=seed, options=options)
+
+    runner = make_runner(Clearing([lambda: Script(3)], autoreset_mode=AutoresetMode.DISABLED), nsteps=4)
+    rollout = runner.run()
+    np.testing.assert_array_equal(np.asarray(rollout.rewards)[:, 0], [1, 2, 3, 1])
+    np.testing.assert_array_equal(np.asarray(rollout.terminated)[:, 0], [False, False, True, False])
+    assert [episode[:2] for episode in runner.episodes()] == [(6.0, 3)]

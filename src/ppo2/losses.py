@@ -17,6 +17,10 @@ class Stats(NamedTuple):
     approxkl: Float[Array, ""]
     clipfrac: Float[Array, ""]
 
+    @classmethod
+    def zero(cls) -> "Stats":
+        return cls(*(jnp.zeros(()) for _ in cls._fields))
+
 
 def normalise_advantages(advantages: Float[Array, " B"], weights: Float[Array, " B"]) -> Float[Array, " B"]:
     """(A - mean) / (std + 1e-8), over the minibatch's valid steps."""

@@ -326,7 +326,7 @@ class Model:
 
         if hyper.target_kl is None:
             return learn(carry)
-        nothing = _Step(Stats(*[jnp.zeros(())] * 5), jnp.zeros(()), jnp.ones((), bool), jnp.zeros(()), jnp.int32(0))
+        nothing = _Step(Stats.zero(), jnp.zeros(()), jnp.ones((), bool), jnp.zeros(()), jnp.int32(0))
         carry, done = jax.lax.cond(carry.stopped, lambda carry: (carry, nothing), learn, carry)
         return carry, done
 
@@ -457,7 +457,7 @@ class MicrobatchedModel(Model):
             result = whole(params, normaliser, piece, hyper)
             return jax.tree.map(lambda sum_, x: sum_ + share * x, sums, result), None
 
-        zeros = (jnp.zeros_like(params), Stats(*[jnp.zeros(())] * len(Stats._fields)))
+        zeros = (jnp.zeros_like(params), Stats.zero())
         sums: tuple[Float[Array, " P"], Stats] = jax.lax.scan(add, zeros, pieces)[0]
         return sums
 

@@ -88,6 +88,8 @@ class Stepper:
                 final_obs = {i: self._final_obs(infos, i) for i in cut.tolist()}
             else:
                 final_obs = {i: np.array(obs[i]) for i in cut.tolist()}
+                # The reset may clear the very arrays that the step handed out.
+                rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
                 obs, _ = self.env.reset(options={"reset_mask": ended})
         if not self._checks_itself:
             obs = self._checked(obs, "an observation of `env`")
