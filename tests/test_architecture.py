@@ -16,6 +16,7 @@ FLOORS: list[list[str]] = [
     [
         "distributions",
         "gae",
+        "sharding",
         "statistics",
         "losses",
         "schedules",
@@ -30,7 +31,7 @@ FLOORS: list[list[str]] = [
     ],
     ["networks", "policy", "envs"],
     ["checkpoint", "train_state", "tensors", "model"],
-    ["runner"],
+    ["runner", "device_runner"],
     ["run_files", "display", "logger", "plot", "evaluate", "plan", "run_directory", "run", "learn"],
     ["play", "__init__", "cli", "__main__"],
 ]

@@ -394,13 +394,21 @@ def test_plot(place, resumed, tmp_path, capsys):
 
 
 def test_envs(capsys, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "Box2D" else object())
+    absent = {"Box2D", *(adapter.package for adapter in ppo2.envs.ADAPTERS.values())}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in absent else object())
     assert main(["envs"]) == 0
     out = capsys.readouterr().out
     assert "Box2D  (needs ppo2[box2d])\n" in out
     assert "MuJoCo\n" in out
     assert "CartPole-v1" in out
     assert "CartPole-v0" not in out.split()
+    assert "gymnax: (on the device)  (needs pip install 'ppo2[jax-envs]')\n" in out
+
+
+def test_envs_of_jax_libraries(capsys):
+    pytest.importorskip("gymnax")
+    assert main(["envs"]) == 0
+    assert "gymnax:CartPole-v1" in capsys.readouterr().out.split()
 
 
 def test_presets(capsys):
@@ -408,6 +416,7 @@ def test_presets(capsys):
     out = capsys.readouterr().out
     assert re.search(r"^ +classic control +Box2D +MuJoCo +default$", out, re.MULTILINE)
     assert re.search(r"^total_timesteps +300,000 +1,000,000 +1,000,000 +1,000,000$", out, re.MULTILINE)
+    assert re.search(r"^ +gymnax +locomotion +grid worlds$", out, re.MULTILINE)
     assert main(["presets", "CartPole-v1"]) == 0
     rows = dict(line.split() for line in capsys.readouterr().out.splitlines()[1:-2])
     assert set(rows) == set(ppo2.preset("CartPole-v1"))

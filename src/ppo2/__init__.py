@@ -2,6 +2,7 @@
 
 from ppo2 import envs, networks
 from ppo2.config import Config
+from ppo2.device_runner import DeviceRunner
 from ppo2.envs import make, preset
 from ppo2.evaluate import Evaluation, evaluate
 from ppo2.learn import learn
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "DeviceRunner",
     "Evaluation",
     "MicrobatchedModel",
     "Model",

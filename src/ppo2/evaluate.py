@@ -1,15 +1,24 @@
 """How good a model is: whole episodes, with everything about it frozen."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ppo2 import envs, spaces
+from ppo2.envs.device import DeviceVector, Running, begin, is_device_env, unroll
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.model import Model
-from ppo2.randomness import Purpose, root_key
+from ppo2.normaliser import Normaliser
+from ppo2.randomness import Purpose, environment_keys, root_key
 
 NDArray = np.ndarray[Any, Any]
+
+DEVICE_NUM_ENVS = 64
+LOOK_EVERY = 128  # steps, on the device, between two looks at which episodes are over
 
 
 class Evaluation(NamedTuple):
@@ -43,16 +52,15 @@ def evaluate(
         episodes: how many.
         deterministic: the most probable action; False samples.
         seed: of the environments and of sampling.
-        num_envs: how many environments step side by side, for an id or a factory; None: 8, or fewer for few episodes.
+        num_envs: how many environments step side by side, for an id, a factory or a device environment; None: 8 (on
+            the device, 64), or fewer for few episodes.
 
     Raises:
         ValueError: `episodes` below 1, `env` can't be made, or has other spaces than the model.
     """
     if episodes < 1:
         raise ValueError(f"`episodes` (={episodes}) must be at least 1.")
-    if num_envs is None and (isinstance(env, str) or _is_factory(env)):
-        num_envs = min(envs.DEFAULT_NUM_ENVS, episodes)
-    made = envs.resolve(env, num_envs)
+    made = envs.resolve(env, num_envs if num_envs is not None else side_by_side(env, episodes))
     try:
         check_spaces(model, made.env)
         return run_episodes(model, made.env, episodes=episodes, deterministic=deterministic, seed=seed)
@@ -61,12 +69,30 @@ def evaluate(
             made.env.close()
 
 
-def run_episodes(model: Model, env: AnyVectorEnv, *, episodes: int, deterministic: bool, seed: int) -> Evaluation:
-    """`evaluate`, on a vector environment that is known to fit."""
+def side_by_side(env: Any, episodes: int) -> int | None:
+    """How many environments to evaluate on, in any form that `learn` takes; None where `env` says."""
+    on_device = is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None)
+    if not (on_device or isinstance(env, str) or _is_factory(env)):
+        return None
+    return min(DEVICE_NUM_ENVS if on_device else envs.DEFAULT_NUM_ENVS, episodes)
+
+
+def run_episodes(model: Model, env: envs.AnyEnvs, *, episodes: int, deterministic: bool, seed: int) -> Evaluation:
+    """`evaluate`, on environments that are known to fit."""
+    nenvs = env.num_envs
+    quota = np.full(nenvs, episodes // nenvs) + (np.arange(nenvs) < episodes % nenvs)
+    run = _run_on_device if isinstance(env, DeviceVector) else _run_on_host
+    done = run(model, env, quota, deterministic, seed)  # type: ignore[arg-type]
+    return Evaluation(np.array([r for r, _ in done]), np.array([length for _, length in done]))
+
+
+def _run_on_host(
+    model: Model, env: AnyVectorEnv, quota: NDArray, deterministic: bool, seed: int
+) -> list[tuple[float, int]]:
+    """Return and length of so many episodes of each environment."""
     stepper = Stepper(env)
     key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
-    quota = np.full(nenvs, episodes // nenvs) + (np.arange(nenvs) < episodes % nenvs)
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
     done: list[tuple[float, int]] = []
     obs = stepper.reset(seed, Purpose.EVALUATE)
@@ -82,10 +108,56 @@ def run_episodes(model: Model, env: AnyVectorEnv, *, episodes: int, deterministi
                 quota[i] -= 1
                 done.append((float(returns[i]), int(lengths[i])))
             returns[i], lengths[i] = 0.0, 0
-    return Evaluation(np.array([r for r, _ in done]), np.array([length for _, length in done]))
+    return done
 
 
-def check_spaces(model: Model, env: AnyVectorEnv, name: str = "env") -> None:
+def _run_on_device(
+    model: Model, env: DeviceVector, quota: NDArray, deterministic: bool, seed: int
+) -> list[tuple[float, int]]:
+    """Return and length of so many episodes of each environment; the host looks every so many steps."""
+    key = root_key(seed, Purpose.EVALUATE)
+    running = model.program(_begin_program, env)(key)
+    steps = model.program(_steps_program, env, deterministic)
+    done: list[tuple[float, int]] = []
+    left, count = quota.copy(), 0
+    while left.any():
+        running, *ends = steps(model.state.params, model.state.normaliser, running, key, np.uint32(count))
+        count += 1
+        returns, lengths = map(np.asarray, ends)
+        for t, i in zip(*np.nonzero(lengths), strict=True):
+            if left[i]:
+                left[i] -= 1
+                done.append((float(returns[t, i]), int(lengths[t, i])))
+    return done
+
+
+def _begin_program(_: Model, env: DeviceVector) -> Callable[..., Running]:
+    def begun(key: PRNGKeyArray) -> Running:
+        return begin(env.env, environment_keys(key, Purpose.ENV, 0, jnp.arange(env.num_envs)))
+
+    return jax.jit(begun)
+
+
+def _steps_program(
+    model: Model, env: DeviceVector, deterministic: bool
+) -> Callable[..., tuple[Running, Float[Array, "T N"], Int[Array, "T N"]]]:
+    def steps(
+        params: Float[Array, " P"], normaliser: Normaliser, running: Running, key: PRNGKeyArray, count: Int[Array, ""]
+    ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"]]:
+        policy, indices = model.policy_of(params), jnp.arange(env.num_envs)
+        noise = model.acting_noise(key, count, LOOK_EVERY, indices)
+        keys = environment_keys(key, Purpose.ENV, count + 1, indices)
+
+        def act(obs: Array, noise: Array) -> Array:
+            return policy(normaliser, obs)[0].mode() if deterministic else policy.act(normaliser, obs, noise)
+
+        running, step = unroll(env.env, act, running, noise, keys)
+        return running, step.returns, step.lengths
+
+    return jax.jit(steps, donate_argnums=2)
+
+
+def check_spaces(model: Model, env: envs.AnyEnvs, name: str = "env") -> None:
     """Raises ValueError where the model was made for other spaces than the environment's."""
     pairs = (
         ("observation", model.observation_space, env.single_observation_space),

@@ -11,17 +11,18 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
-from ppo2 import checkpoint, envs, networks, schedules
+from ppo2 import checkpoint, envs, networks, schedules, sharding
 from ppo2.config import Config
-from ppo2.envs.stepping import AnyVectorEnv
-from ppo2.evaluate import check_spaces
+from ppo2.device_runner import DeviceRunner
+from ppo2.envs import AnyEnvs, DeviceVector
+from ppo2.evaluate import check_spaces, side_by_side
 from ppo2.model import Model
 from ppo2.plan import batch_plan
 from ppo2.policy import build_policy
 from ppo2.randomness import Purpose, fresh_seed, root_key
 from ppo2.run import open_run
 from ppo2.runner import Runner
-from ppo2.schedules import Schedule, ScheduleLike
+from ppo2.schedules import ScheduleLike
 from ppo2.stops import StopSignals, raise_for
 from ppo2.train_state import Fault
 
@@ -76,7 +77,8 @@ def learn(
         network: the policy's network: a registered name (`ppo2 networks` lists them), a builder, or an
             equinox.Module that maps one observation to a vector of features.
         env: what to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a function
-            without arguments that makes an environment.
+            without arguments that makes an environment; or an environment in JAX, which trains without leaving the
+            device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1".
         total_timesteps: steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 returns
             the untrained (or loaded) model.
         eval_env: an environment, in any form that `env` takes, to evaluate on at intervals with frozen statistics.
@@ -102,7 +104,7 @@ def learn(
         init_fn: called once, before the first update.
         value_network: None or "shared": the value is a second head on the network; "copy": it has a network of its own
             of the same kind; or another network, in any form that `network` takes.
-        num_envs: how many environments, when `env` is an id or a function; None is 8.
+        num_envs: how many environments, when `env` is an id, a function or a device environment; None is 8.
         normalize_obs: bring observations to mean 0 and standard deviation 1, by running statistics.
         normalize_rewards: divide rewards by the running standard deviation of discounted returns.
         value_cliprange: how far the value may move in an update: "same" as cliprange, a schedule, or None for any.
@@ -112,7 +114,9 @@ def learn(
             False takes that for a true end, as the original does.
         eval_interval: updates between two evaluations; None: as log_interval.
         eval_episodes: episodes in each evaluation.
-        shards: blocks of environments that are shuffled apart; None is 1. Must divide num_envs.
+        shards: blocks of environments that are shuffled apart; must divide num_envs. With device environments, as many
+            devices as divide them share the work. None: the devices that there are, where each gets 32 environments,
+            for device environments; else 1.
         run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
         on_nonfinite: what to do when an observation, reward, loss or gradient is NaN or infinite: "raise" an error, or
             "skip" that update.
@@ -138,15 +142,17 @@ def learn(
         if seed is None:
             given["seed"] = fresh_seed() if resumed is None else resumed.metadata["config"]["seed"]
         vector = _environment(stack, env, num_envs)
-        config = Config(**{**given, "num_envs": vector.num_envs, "shards": 1 if shards is None else shards})
+        if shards is None:
+            shards = sharding.default_shards(vector.num_envs) if isinstance(vector, DeviceVector) else 1
+        config = Config(**{**given, "num_envs": vector.num_envs, "shards": shards})
         model = _model(config, vector, model_fn)
         if saved is not None:
             model.restore(saved)
             if resumed is None:
                 model.start_anew(root_key(config.seed))
         eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
-        lr_at, cliprange_at, value_cliprange_at = _schedules(config)
-        runner = Runner(env=vector, model=model, nsteps=config.nsteps, gamma=config.gamma, lam=config.lam)
+        schedule = Schedules(config)
+        runner = _runner(config, vector, model)
         run = stack.enter_context(open_run(config, model, run_dir=run_dir, before=resumed, progress=progress))
         run.attach(runner)
         warm_up = _warm_up_steps(config, model)
@@ -158,18 +164,24 @@ def learn(
             run.check_fault(0, model.observe(runner.run(warm_up)))
 
         update = run.first - 1
-        for update in range(run.first, config.nupdates + 1):
-            frac = config.frac(update)
-            hyper = {"lr": lr_at(frac), "cliprange": cliprange_at(frac)}
-            rollout = runner.run()
-            value_clip = None if value_cliprange_at is None else value_cliprange_at(frac)
-            stats = model.train(rollout, **hyper, value_cliprange=value_clip)
-            run.check_fault(update, Fault(stats.fault, stats.fault_index))
+        while update < config.nupdates:
+            if isinstance(runner, DeviceRunner):
+                until = update + 1 if update_fn is not None else _next_look(update, config, eval_vector is not None)
+                count = min(until - update, runner.most_updates())
+                chunk = runner.iterate([model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)])
+                first, update, stats = update + 1, update + int(chunk.done), chunk.stats
+                if chunk.halted:
+                    run.count(update - 1, runner)
+                run.check_fault(first + int(chunk.faulty), chunk.fault)
+            else:
+                update += 1
+                stats = model.train(runner.run(), **schedule.at(update))
+                run.check_fault(update, Fault(stats.fault, stats.fault_index))
             run.count(update, runner)
             if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
                 run.evaluate(eval_vector)
             if run.has_evaluation or _due(update, config.log_interval):
-                run.log(update, stats, **hyper)
+                run.log(update, stats, schedule.at(update))
             if _due(update, config.save_interval):
                 run.save(update)
             if update_fn is not None and _call(update_fn, update, model, run.complete(stats)) is False:
@@ -201,7 +213,30 @@ def _due(update: int, interval: int) -> bool:
     return bool(interval) and (update == 1 or update % interval == 0)
 
 
-def _environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env") -> AnyVectorEnv:
+def _next_look(update: int, config: Config, evaluates: bool) -> int:
+    """The next update after which there is something to log, evaluate or save, or the last of all."""
+    intervals = [config.log_interval, config.save_interval]
+    if evaluates:
+        intervals.append(config.eval_interval or config.log_interval)
+    if update == 0:
+        return 1
+    following = [(update // interval + 1) * interval for interval in intervals if interval]
+    return min(*following, config.nupdates)
+
+
+def _runner(config: Config, env: AnyEnvs, model: Model) -> Runner | DeviceRunner:
+    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
+    if not isinstance(env, DeviceVector):
+        return Runner(env=env, **settings)
+    if type(model).train is not Model.train:
+        raise TypeError(
+            f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
+            "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
+        )
+    return DeviceRunner(env=env.env, num_envs=env.num_envs, **settings)
+
+
+def _environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env") -> AnyEnvs:
     """The vector environment that an argument means, closed in the end if it was made here."""
     made = envs.resolve(env, num_envs, name)
     if made.owned:
@@ -209,20 +244,15 @@ def _environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, na
     return made.env
 
 
-def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyVectorEnv:
+def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
     if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
         raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
-    num_envs = (
-        None
-        if isinstance(eval_env, gym.Env | gym.vector.VectorEnv)
-        else min(envs.DEFAULT_NUM_ENVS, model.config.eval_episodes)
-    )
-    vector = _environment(stack, eval_env, num_envs, "eval_env")
+    vector = _environment(stack, eval_env, side_by_side(eval_env, model.config.eval_episodes), "eval_env")
     check_spaces(model, vector, "eval_env")
     return vector
 
 
-def _model(config: Config, env: AnyVectorEnv, model_fn: Callable[..., Model] | None) -> Model:
+def _model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
     key = root_key(config.seed)
     policy = build_policy(
         env.single_observation_space,
@@ -239,13 +269,20 @@ def _model(config: Config, env: AnyVectorEnv, model_fn: Callable[..., Model] | N
     return model
 
 
-def _schedules(config: Config) -> tuple[Schedule, Schedule, Schedule | None]:
-    """Of the learning rate, the ratio's clip and the value's, if that is not clipped as the ratio or not at all."""
-    cliprange = schedules.parse(config.cliprange, "cliprange")
-    value_cliprange = None
-    if config.value_cliprange is not None and config.value_cliprange != "same":
-        value_cliprange = schedules.parse(config.value_cliprange, "value_cliprange")
-    return schedules.parse(config.lr, "lr"), cliprange, value_cliprange
+class Schedules:
+    """What changes from update to update: the learning rate, the ratio's clip, and the value's if it has its own."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        names = ["lr", "cliprange"]
+        if config.value_cliprange is not None and config.value_cliprange != "same":
+            names.append("value_cliprange")
+        self._schedules = {name: schedules.parse(getattr(config, name), name) for name in names}
+
+    def at(self, update: int) -> dict[str, float]:
+        """For `Model.train`, at an update counted from 1."""
+        frac = self._config.frac(update)
+        return {name: schedule(frac) for name, schedule in self._schedules.items()}
 
 
 def _warm_up_steps(config: Config, model: Model) -> int:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ppo2.sharding import WHOLE, Split
 from ppo2.statistics import weighted_mean, weighted_moments
 
 
@@ -22,9 +23,11 @@ class Stats(NamedTuple):
         return cls(*(jnp.zeros(()) for _ in cls._fields))
 
 
-def normalise_advantages(advantages: Float[Array, " B"], weights: Float[Array, " B"]) -> Float[Array, " B"]:
-    """(A - mean) / (std + 1e-8), over the minibatch's valid steps."""
-    moments = weighted_moments(advantages, weights)
+def normalise_advantages(
+    advantages: Float[Array, " B"], weights: Float[Array, " B"], split: Split = WHOLE
+) -> Float[Array, " B"]:
+    """(A - mean) / (std + 1e-8), over the minibatch's valid steps, those of all blocks."""
+    moments = weighted_moments(advantages, weights, split)
     return (advantages - moments.mean) / (jnp.sqrt(moments.var) + 1e-8)
 
 

@@ -21,8 +21,9 @@ from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy, build_policy
-from ppo2.randomness import Purpose, copied_key, root_key, stream
-from ppo2.rollout import Batch, Rollout, flatten, minibatches, shuffling
+from ppo2.randomness import Purpose, copied_key, environment_keys, root_key, stream
+from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, shuffling
+from ppo2.sharding import WHOLE, Split
 from ppo2.statistics import explained_variance
 from ppo2.train_state import Counters, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, find_fault
 
@@ -173,6 +174,17 @@ class Model:
         batch = spaces.to_environment(self.action_space, np.asarray(actions))
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
+    def acting_noise(
+        self, key: PRNGKeyArray, rollout: Int[Array, ""], steps: int, envs: Int[Array, " N"]
+    ) -> Float[Array, "T N p"]:
+        """The noise of a whole rollout's actions, for the environments of these global indices; pure.
+
+        One draw for all steps: a quarter of the cost of one in each. One stream for each environment: the same bits
+        wherever it is stepped.
+        """
+        keys = environment_keys(key, Purpose.ACT, rollout, envs)
+        return jax.vmap(lambda key: self.distribution.noise(key, (steps,)), out_axes=1)(keys)
+
     # --- learning -------------------------------------------------------------------------------------------------
 
     def train(
@@ -231,35 +243,53 @@ class Model:
     ) -> tuple[Float[Array, " P"], Stats]:
         """Gradient of the loss of one minibatch. Override to make it in another way."""
 
-        def objective(params: Float[Array, " P"]) -> tuple[Float[Array, ""], Stats]:
-            return self.loss(self.policy_of(params), normaliser, batch, hyper)
+        def of_piece(batch: Batch) -> tuple[Float[Array, " P"], Stats]:
+            def objective(params: Float[Array, " P"]) -> tuple[Float[Array, ""], Stats]:
+                return self.loss(self.policy_of(params), normaliser, batch, hyper)
 
-        gradient, stats = jax.grad(objective, has_aux=True)(params)
-        return gradient, stats
+            gradient, stats = jax.grad(objective, has_aux=True)(params)
+            return gradient, stats
 
-    def update(self, state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
-        """`train` as a pure function: learning from a rollout, then the observations' statistics."""
-        normaliser = state.normaliser.with_returns(rollout)
+        return accumulate(of_piece, batch, self._piece(batch.weights.size))
+
+    def _piece(self, size: int) -> int:
+        """Samples whose gradient is made at once, of a minibatch of `size`."""
+        return piece_size(size)
+
+    def update(
+        self, state: TrainState, rollout: Rollout, hyper: Hyperparameters, split: Split = WHOLE
+    ) -> tuple[TrainState, UpdateStats]:
+        """`train` as a pure function: learning from a rollout, then the observations' statistics.
+
+        `split` says which of the environments `rollout` is of; the state that comes back is the same in every block.
+        """
+        shards = self.config.shards // split.devices
+        normaliser = state.normaliser.with_returns(rollout, split)
         whole = self._batch(normaliser, rollout)
-        batch = flatten(whole, self.config.shards)
+        batch = flatten(whole, shards)
         random = shuffling(
             stream(state.key, Purpose.SHUFFLE, state.counters.updates),
             epochs=self.config.noptepochs,
-            total=rollout.rewards.size,
+            total=rollout.rewards.size * split.devices,
             shards=self.config.shards,
         )
+        random = jax.lax.dynamic_slice_in_dim(random, split.index * shards, shards, axis=1)
 
-        def step(carry: _Carry, minibatch: Batch) -> tuple[_Carry, _Step]:
-            return self._minibatch_step(carry, normaliser, minibatch, hyper)
+        def step(carry: _Carry, minibatch: tuple[Batch, Float[Array, ""]]) -> tuple[_Carry, _Step]:
+            return self._minibatch_step(carry, normaliser, *minibatch, hyper, split)
 
         def epoch(carry: _Carry, random: Array) -> tuple[_Carry, _Step]:
-            return jax.lax.scan(step, carry, minibatches(batch, random, nminibatches=self.config.nminibatches))
+            cut = minibatches(batch, random, nminibatches=self.config.nminibatches)
+            normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, split))(cut.advantages, cut.weights)
+            mine = jnp.sum(cut.weights, axis=1)
+            share = mine / jnp.maximum(split.sum(mine), 1.0)  # this block's in each minibatch
+            return jax.lax.scan(step, carry, (cut._replace(advantages=normalised), share))
 
         start = _Carry(state.params, state.opt_state, jnp.zeros((), bool))
         end, steps = jax.lax.scan(epoch, start, random)
-        fault = find_fault(self.observation_space, rollout, jnp.all(steps.finite))
+        fault = find_fault(self.observation_space, rollout, jnp.all(steps.finite), split)
         learned = state._replace(
-            params=end.params, normaliser=normaliser.with_observations(rollout), opt_state=end.opt_state
+            params=end.params, normaliser=normaliser.with_observations(rollout, split), opt_state=end.opt_state
         )
         good = fault.kind == FaultKind.NONE
         kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), learned, state)
@@ -274,7 +304,9 @@ class Model:
         return kept._replace(counters=counters), UpdateStats(
             **means._asdict(),
             grad_norm=jnp.sum(steps.grad_norm * share),
-            explained_variance=explained_variance(whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel()),
+            explained_variance=explained_variance(
+                whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel(), split
+            ),
             gradient_steps=jnp.sum(steps.taken),
             fault=fault.kind,
             fault_index=fault.step,
@@ -306,13 +338,20 @@ class Model:
         )
 
     def _minibatch_step(
-        self, carry: _Carry, normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
+        self,
+        carry: _Carry,
+        normaliser: Normaliser,
+        batch: Batch,
+        share: Float[Array, ""],
+        hyper: Hyperparameters,
+        split: Split,
     ) -> tuple[_Carry, _Step]:
         """One gradient step, unless `target_kl` has stopped this update."""
 
         def learn(carry: _Carry) -> tuple[_Carry, _Step]:
-            normalised = batch._replace(advantages=normalise_advantages(batch.advantages, batch.weights))
-            gradient, stats = self.gradients(carry.params, normaliser, normalised, hyper)
+            gradient, stats = self.gradients(carry.params, normaliser, batch, hyper)
+            if split.devices > 1:
+                gradient, stats = split.sum(jax.tree.map(lambda x: x * share, (gradient, stats)))
             norm = jnp.linalg.norm(gradient)
             if hyper.max_grad_norm is not None:
                 gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
@@ -341,16 +380,19 @@ class Model:
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
-    def program(self, make: Callable[["Model"], P]) -> P:
-        """`make(model)`, made once for all models that compile to the same thing.
+    def program(self, make: Callable[..., P], *of: Any) -> P:
+        """`make(model, *of)`, made once for all models that compile to the same thing.
 
-        `make` may use all of the model but its state, which is an argument of whatever it compiles.
+        `make` may use all of the model but its state, which is an argument of whatever it compiles. What else it needs
+        (`of`) is compared; an object that only equals itself, such as a user's environment, may change between two
+        trainings, so its programs stay this model's own.
         """
         identity = self._identity()
-        programs = self._own_programs if identity is None else _programs
-        key = (make, identity)
+        shared = identity is not None and all(map(_is_value, of))
+        programs = _programs if shared else self._own_programs
+        key = (make, identity, *(x if _is_value(x) else _Same(x) for x in of))
         if key not in programs:
-            programs[key] = make(self._blank())
+            programs[key] = make(self._blank(), *of)
             if len(programs) > _PROGRAMS_KEPT:
                 programs.popitem(last=False)
         programs.move_to_end(key)
@@ -444,22 +486,8 @@ class MicrobatchedModel(Model):
         super().__init__(policy=policy, config=config, key=key)
         self.microbatch_size = microbatch_size
 
-    def gradients(
-        self, params: Float[Array, " P"], normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
-    ) -> tuple[Float[Array, " P"], Stats]:
-        """Sums the pieces' gradients, each by its share of the minibatch's valid steps."""
-        pieces = jax.tree.map(lambda x: x.reshape(-1, self.microbatch_size, *x.shape[1:]), batch)
-        total = jnp.maximum(jnp.sum(batch.weights), 1.0)
-        whole = super().gradients
-
-        def add(sums: Any, piece: Batch) -> tuple[Any, None]:
-            share = jnp.sum(piece.weights) / total
-            result = whole(params, normaliser, piece, hyper)
-            return jax.tree.map(lambda sum_, x: sum_ + share * x, sums, result), None
-
-        zeros = (jnp.zeros_like(params), Stats.zero())
-        sums: tuple[Float[Array, " P"], Stats] = jax.lax.scan(add, zeros, pieces)[0]
-        return sums
+    def _piece(self, size: int) -> int:
+        return self.microbatch_size
 
     def _identity(self) -> Hashable | None:
         shared = self._trace_identity() if type(self) is MicrobatchedModel else None
@@ -517,6 +545,30 @@ def load(
 
 _programs: OrderedDict[Hashable, Any] = OrderedDict()
 _PROGRAMS_KEPT = 48
+
+
+class _Same:
+    """Equal to itself alone, with what it holds."""
+
+    def __init__(self, of: object) -> None:
+        self._of = of
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._of is other._of
+
+    def __hash__(self) -> int:
+        return id(self._of)
+
+
+def _is_value(x: Any) -> bool:
+    """Whether `x` is equal to others that are made alike."""
+    if getattr(type(x), "__hash__", None) is object.__hash__:
+        return False
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
 
 
 def _adam() -> optax.GradientTransformation:

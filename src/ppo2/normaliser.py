@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from ppo2.rollout import Rollout
+from ppo2.sharding import WHOLE, Split
 from ppo2.spaces import AnySpace, is_float_box
 from ppo2.statistics import Moments
 
@@ -48,21 +49,21 @@ class Normaliser(eqx.Module):
             return rewards
         return jnp.clip(rewards * jax.lax.rsqrt(self.returns.var + EPSILON), -CLIP, CLIP)
 
-    def with_returns(self, rollout: Rollout) -> "Normaliser":
+    def with_returns(self, rollout: Rollout, split: Split = WHOLE) -> "Normaliser":
         """With the discounted returns of a rollout counted in. Only scales rewards, so it may precede learning."""
         if self.returns is None:
             return self
         returns = discounted_returns(rollout)
-        moments = self.returns.update(returns.ravel(), rollout.valid.ravel().astype(jnp.float32))
+        moments = self.returns.update(returns.ravel(), rollout.valid.ravel().astype(jnp.float32), split)
         return Normaliser(obs=self.obs, returns=moments)
 
-    def with_observations(self, rollout: Rollout) -> "Normaliser":
+    def with_observations(self, rollout: Rollout, split: Split = WHOLE) -> "Normaliser":
         """With the observations of a rollout counted in: after learning from it, or its first ratio wouldn't be 1."""
         if self.obs is None:
             return self
         obs = rollout.obs.astype(jnp.float32)
         obs = obs.reshape(-1, *obs.shape[2:])
-        moments = self.obs.update(obs, rollout.valid.ravel().astype(jnp.float32))
+        moments = self.obs.update(obs, rollout.valid.ravel().astype(jnp.float32), split)
         return Normaliser(obs=moments, returns=self.returns)
 
 

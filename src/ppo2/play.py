@@ -15,7 +15,6 @@ import numpy as np
 
 from ppo2 import envs
 from ppo2.envs.local import LocalVectorEnv
-from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.evaluate import Evaluation, check_spaces
 from ppo2.model import Model
 from ppo2.randomness import Purpose, environment_seeds
@@ -113,13 +112,15 @@ def _drawn(env: AnyEnv) -> Any:
 
 def _vector(env: str | AnyEnv, render_mode: str | None) -> LocalVectorEnv:
     """One environment, as `ppo2.make` wraps it, in the mode asked for; None is a window where there can be one."""
-    vector: AnyVectorEnv
+    vector: envs.AnyEnvs
+    if envs.is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None):
+        raise ValueError(f"`env` (={env!r}) is a device environment, which can't be drawn; `evaluate` plays it.")
     if not isinstance(env, str):
         vector = envs.resolve(env).env
     else:
         # Without rendering first: Gymnasium's answer to a mode that an environment lacks depends on the environment.
-        vector = envs.make(env, num_envs=1)
-        modes = list(vector.metadata.get("render_modes") or ())
+        vector = made = envs.make(env, num_envs=1)
+        modes = list(made.metadata.get("render_modes") or ())
         if render_mode is None and has_display() and {"human", "rgb_array"} & set(modes):
             render_mode = "human"
         if render_mode is not None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2 import networks, spaces
 from ppo2.distributions import ActionDistribution, Distribution
-from ppo2.networks.layers import dense
+from ppo2.networks.layers import dense, linear
 from ppo2.normaliser import Normaliser
 from ppo2.randomness import host_split
 
@@ -47,8 +47,8 @@ class Policy(eqx.Module):
         inputs = jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs))
         features = jax.vmap(self.trunk)(inputs)
         value_features = features if self.value_trunk is None else jax.vmap(self.value_trunk)(inputs)
-        params = jax.vmap(self.action_head)(features)
-        values = jax.vmap(self.value_head)(value_features)[:, 0]
+        params = jax.vmap(lambda one: linear(self.action_head, one))(features)
+        values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
         return self.distribution.build(params, self.log_std), values
 
     def act(

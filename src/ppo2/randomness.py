@@ -49,6 +49,14 @@ def stream(key: PRNGKeyArray, purpose: Purpose, counter: int | Int[Array, ""]) -
     return jax.random.fold_in(key, jnp.uint32(counter) * PURPOSES + int(purpose))
 
 
+def environment_keys(
+    key: PRNGKeyArray, purpose: Purpose, counter: int | Int[Array, ""], envs: Int[Array, " N"]
+) -> PRNGKeyArray:
+    """The counter-th key for a purpose of each environment, (N,), given their global indices."""
+    keys: PRNGKeyArray = jax.vmap(jax.random.fold_in, (None, 0))(stream(key, purpose, counter), envs)
+    return keys
+
+
 def copied_key(key: PRNGKeyArray) -> PRNGKeyArray:
     """The same key in memory of its own."""
     data = jnp.array(np.array(jax.random.key_data(key)))

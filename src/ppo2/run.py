@@ -4,13 +4,15 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from ppo2 import checkpoint, plot, run_directory
 from ppo2.config import Config
-from ppo2.envs.stepping import AnyVectorEnv
+from ppo2.device_runner import DeviceRunner
+from ppo2.envs import AnyEnvs
 from ppo2.evaluate import run_episodes
 from ppo2.logger import Logger
 from ppo2.model import Model
@@ -63,7 +65,7 @@ class Run:
         self._started = time.perf_counter()
         self._mark = _Mark(self.first - 1, self._elapsed_before)
         self._act = self._step = 0.0
-        self._runner: Runner | None = None
+        self._runner: Runner | DeviceRunner | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +82,7 @@ class Run:
         """Seconds of training, those before a resume included."""
         return self._elapsed_before + time.perf_counter() - self._started
 
-    def attach(self, runner: Runner) -> None:
+    def attach(self, runner: Runner | DeviceRunner) -> None:
         """Goes on counting where an earlier run's runner stopped."""
         self._runner = runner
         runner.rollouts = self.rollouts
@@ -115,15 +117,16 @@ class Run:
             + ("" if kind is FaultKind.OBS_OUT_OF_RANGE else " `on_nonfinite='skip'` goes on without such updates.")
         )
 
-    def count(self, update: int, runner: Runner) -> None:
-        """Takes note of an update that was made."""
+    def count(self, update: int, runner: Runner | DeviceRunner) -> None:
+        """Takes note of the updates that were made, up to `update`."""
         self._done = update
         self.logger.episodes(runner.episodes())
         self.logger.tick(update)
-        self._act += runner.seconds.act
-        self._step += runner.seconds.step
+        if isinstance(runner, Runner):
+            self._act += runner.seconds.act
+            self._step += runner.seconds.step
 
-    def evaluate(self, env: AnyVectorEnv) -> None:
+    def evaluate(self, env: AnyEnvs) -> None:
         """Evaluates the model; the log's next row tells."""
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         result = run_episodes(
@@ -141,8 +144,8 @@ class Run:
         logger = self.logger
         return stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
 
-    def log(self, update: int, stats: UpdateStats, *, lr: float, cliprange: float) -> None:
-        """Writes a row; figures of time are those since the last one."""
+    def log(self, update: int, stats: UpdateStats, hyper: Mapping[str, float]) -> None:
+        """Writes a row; figures of time are those since the last one. `hyper`: what the update was told."""
         now = self.elapsed
         config, spent = self.config, max(now - self._mark.seconds, 1e-9)
         row = {
@@ -159,12 +162,15 @@ class Run:
             "misc/grad_norm": float(stats.grad_norm),
             "misc/gradient_steps": int(stats.gradient_steps),
             "misc/skipped_updates": int(self.model.state.counters.skipped_updates),
-            "lr": lr,
-            "cliprange": cliprange,
-            "time/step": self._step / spent,
-            "time/act": self._act / spent,
-            "time/train": max(0.0, 1.0 - (self._step + self._act) / spent),
+            "lr": hyper["lr"],
+            "cliprange": hyper["cliprange"],
         }
+        if isinstance(self._runner, Runner):  # on the device all of it is one program
+            row |= {
+                "time/step": self._step / spent,
+                "time/act": self._act / spent,
+                "time/train": max(0.0, 1.0 - (self._step + self._act) / spent),
+            }
         self.logger.log(row)
         self._mark, self._evaluation = _Mark(update, now), {}
         self._act = self._step = 0.0

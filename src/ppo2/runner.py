@@ -14,8 +14,8 @@ from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.episodes import Episode, Record, Tally
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
-from ppo2.randomness import Purpose, stream
-from ppo2.rollout import Rollout
+from ppo2.randomness import Purpose
+from ppo2.rollout import Rollout, in_pieces
 
 NDArray = np.ndarray[Any, Any]
 
@@ -96,7 +96,7 @@ class Runner:
             self._obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts)
         state, program = self.model.state, self.model.program
         params, normaliser, act = state.params, state.normaliser, program(act_program)
-        noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), (self.nsteps, self.nenvs)))
+        noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), self.nsteps, self.nenvs))
         all_obs, all_actions, record = self._room()
         final: list[Final] = []
         clock, epoch, stepper = self._clock, self._epoch, self._stepper
@@ -180,15 +180,12 @@ def act_program(model: Model) -> Callable[..., Shaped[Array, "N ..."]]:
 
 
 def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
-    """The noise of a whole rollout's actions.
+    """`Model.acting_noise`."""
 
-    One draw for all: the same bits whatever steps it, and a quarter of the cost of one in each step.
-    """
+    def noise(key: PRNGKeyArray, rollout: Int[Array, ""], steps: int, nenvs: int) -> Float[Array, "T N p"]:
+        return model.acting_noise(key, rollout, steps, jnp.arange(nenvs))
 
-    def noise(key: PRNGKeyArray, index: Int[Array, ""], batch: tuple[int, int]) -> Float[Array, "T N p"]:
-        return model.distribution.noise(stream(key, Purpose.ACT, index), batch)
-
-    return jax.jit(noise, static_argnums=2)
+    return jax.jit(noise, static_argnums=(2, 3))
 
 
 def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
@@ -203,43 +200,58 @@ def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
 
 
 def complete_program(model: Model) -> Callable[..., Rollout]:
-    """The rollout of what was seen and done, with the policy's figures.
+    """`complete`, for observations (T + 1, N, ...) of which the last are what comes next."""
+
+    def completed(params: Float[Array, " P"], normaliser: Normaliser, experience: Experience, *more: Any) -> Rollout:
+        obs = experience.obs
+        return complete(model, params, normaliser, experience._replace(obs=obs[:-1]), obs[-1], *more)
+
+    return jax.jit(completed)
+
+
+def complete(
+    model: Model,
+    params: Float[Array, " P"],
+    normaliser: Normaliser,
+    experience: Experience,
+    next_obs: Shaped[Array, "N ..."],
+    final_values: Float[Array, "T N"],
+    bootstrapped: Bool[Array, "T N"],
+    discounting: Discounting,
+) -> Rollout:
+    """The rollout of what was seen and done, with the policy's figures; pure.
 
     Values and log-probabilities, which only learning needs, are made for all steps at once: on CPU that is several
     times cheaper than in each acting step, and learning sees the very numbers that its own batches would give.
+
+    Args:
+        model, params, normaliser: the policy, as it acted.
+        experience: T steps of N environments.
+        next_obs: what the environments show after the last of them.
+        final_values: V of the observations that episodes were cut short at, where `bootstrapped`.
+        discounting: goes into the rollout.
     """
+    policy, obs, valid = model.policy_of(params), experience.obs, experience.valid
+    steps, nenvs = valid.shape
+    flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs, experience.actions))
+    acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), flat_obs, flat_actions)
+    _, last_values = policy(normaliser, next_obs)
+    values = acted.values.reshape(steps, nenvs)
+    following = jnp.concatenate([values[1:], last_values[None]])
 
-    def complete(
-        params: Float[Array, " P"],
-        normaliser: Normaliser,
-        experience: Experience,
-        final_values: Float[Array, "T N"],
-        bootstrapped: Bool[Array, "T N"],
-        discounting: Discounting,
-    ) -> Rollout:
-        policy, obs, valid = model.policy_of(params), experience.obs, experience.valid
-        steps, nenvs = valid.shape
-        flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs[:-1], experience.actions))
-        acted = policy.evaluate(normaliser, flat_obs, flat_actions)
-        _, last_values = policy(normaliser, obs[-1])
-        values = acted.values.reshape(steps, nenvs)
-        following = jnp.concatenate([values[1:], last_values[None]])
+    def of_experience(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
+        """`x` without what stands in other steps, as even a NaN of weight 0 would spoil the gradient."""
+        return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, 0)
 
-        def of_experience(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
-            """`x` without what stands in other steps, as even a NaN of weight 0 would spoil the gradient."""
-            return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, 0)
-
-        return Rollout(
-            obs=of_experience(obs[:-1]),
-            actions=experience.actions,
-            logp=of_experience(acted.logp.reshape(steps, nenvs)),
-            values=of_experience(values),
-            rewards=of_experience(experience.rewards),
-            next_values=jnp.where(bootstrapped, final_values, following),
-            terminated=experience.terminated,
-            truncated=experience.truncated,
-            valid=valid,
-            **discounting._asdict(),
-        )
-
-    return jax.jit(complete)
+    return Rollout(
+        obs=of_experience(obs),
+        actions=experience.actions,
+        logp=of_experience(acted.logp.reshape(steps, nenvs)),
+        values=of_experience(values),
+        rewards=of_experience(experience.rewards),
+        next_values=jnp.where(bootstrapped, final_values, following),
+        terminated=experience.terminated,
+        truncated=experience.truncated,
+        valid=valid,
+        **discounting._asdict(),
+    )

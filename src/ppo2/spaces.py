@@ -226,6 +226,17 @@ def to_environment(space: AnySpace, actions: np.ndarray[Any, Any]) -> np.ndarray
     return converted
 
 
+def to_device_environment(space: AnySpace, action: Shaped[Array, "*inner"]) -> Shaped[Array, "*shape"]:
+    """`to_environment` for one action, on the device; 64 bits become 32."""
+    converted = action.reshape(space.shape or ()).astype(device_dtype(space))
+    match space:
+        case gym.spaces.Discrete() | gym.spaces.MultiDiscrete():
+            converted = converted + jnp.asarray(space.start, converted.dtype)
+        case gym.spaces.Box():
+            converted = jnp.clip(converted, space.low.astype(converted.dtype), space.high.astype(converted.dtype))
+    return converted
+
+
 def separate(space: AnySpace, actions: np.ndarray[Any, Any]) -> Any:
     """A batch of actions, to be taken one by one: those of a Box of rank 0 stay arrays, as its `contains` asks."""
     return [np.asarray(action) for action in actions] if space.shape == () and actions.dtype.kind == "f" else actions

@@ -4,6 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ppo2.sharding import WHOLE, Split
+
 
 class Moments(eqx.Module):
     """Mean and (population) variance of what was seen, and how much that was."""
@@ -33,30 +35,33 @@ class Moments(eqx.Module):
         var = self.var * mine + other.var * share + delta**2 * share * mine
         return Moments(mean, var, count)
 
-    def update(self, data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> "Moments":
-        """With the rows of `data` added, each counting `weights` (0 or 1) times."""
-        return self.merge(weighted_moments(data, weights))
+    def update(self, data: Float[Array, "B ..."], weights: Float[Array, " B"], split: Split = WHOLE) -> "Moments":
+        """With the rows of `data`, those of all blocks, added, each counting `weights` (0 or 1) times."""
+        return self.merge(weighted_moments(data, weights, split))
 
 
-def weighted_mean(data: Float[Array, " B"], weights: Float[Array, " B"]) -> Float[Array, ""]:
+def weighted_mean(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "..."]:
     """Mean of `data` over the rows of weight 1, whatever stands in the others; 0 if there are none."""
-    return jnp.sum(_only(data, weights)) / jnp.maximum(jnp.sum(weights), 1.0)
+    return jnp.sum(_only(data, weights), axis=0) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
-def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Moments:
-    """Moments of the rows of weight 1, whatever stands in the others; mean, variance and count 0 if there are none."""
-    count = jnp.sum(weights)
-    mean = jnp.sum(_only(data, weights), axis=0) / jnp.maximum(count, 1.0)
-    var = jnp.sum(_only((data - mean) ** 2, weights), axis=0) / jnp.maximum(count, 1.0)
-    return Moments(mean, var, count)
+def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"], split: Split = WHOLE) -> Moments:
+    """Moments of the rows of weight 1, whatever stands in the others; mean, variance and count 0 if there are none.
+
+    Over the rows of all blocks, where `split` has several.
+    """
+    count, total = split.sum((jnp.sum(weights), jnp.sum(_only(data, weights), axis=0)))
+    mean = total / jnp.maximum(count, 1.0)
+    squares = split.sum(jnp.sum(_only((data - mean) ** 2, weights), axis=0))
+    return Moments(mean, squares / jnp.maximum(count, 1.0), count)
 
 
 def explained_variance(
-    predictions: Float[Array, " B"], targets: Float[Array, " B"], weights: Float[Array, " B"]
+    predictions: Float[Array, " B"], targets: Float[Array, " B"], weights: Float[Array, " B"], split: Split = WHOLE
 ) -> Float[Array, ""]:
     """1 - Var[targets - predictions] / Var[targets]: 1 is perfect, 0 as good as a constant; NaN if all are equal."""
-    spread = weighted_moments(targets, weights)
-    left = weighted_moments(targets - predictions, weights).var
+    spread = weighted_moments(targets, weights, split)
+    left = weighted_moments(targets - predictions, weights, split).var
     varies = spread.var > 1e-12 * spread.mean**2  # less is what rounding makes of equal targets
     return jnp.where(varies, 1 - left / jnp.where(varies, spread.var, 1.0), jnp.nan)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ppo2 import spaces
 from ppo2.normaliser import Normaliser
 from ppo2.rollout import Rollout
+from ppo2.sharding import WHOLE, Split
 
 
 class FaultKind(IntEnum):
@@ -87,8 +88,10 @@ class UpdateStats(NamedTuple):
     episodes: int | Int[Array, ""] = 0
 
 
-def find_fault(space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""]) -> Fault:
-    """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it."""
+def find_fault(space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""], split: Split = WHOLE) -> Fault:
+    """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it, N counting
+    the environments of all blocks.
+    """
     nothing = jnp.zeros(rollout.valid.shape, bool)
     obs = rollout.obs
     not_finite = nothing
@@ -104,4 +107,15 @@ def find_fault(space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""]
         found = jnp.any(where)
         fault = jnp.where(found, kind, fault)
         index = jnp.where(found, jnp.argmax(where).astype(jnp.int32), index)
-    return Fault(fault, index)
+    return _across(split, Fault(fault, index), rollout.valid.shape[1])
+
+
+def _across(split: Split, mine: Fault, nenvs: int) -> Fault:
+    """The fault of all blocks: the lowest kind, where the first block has it."""
+    if split.devices == 1:
+        return mine
+    t, env = jnp.divmod(mine.step, nenvs)
+    step = t * nenvs * split.devices + split.index * nenvs + env
+    kinds, steps = split.gather((mine.kind, step))
+    block = jnp.argmin(jnp.where(kinds == FaultKind.NONE, len(FaultKind), kinds))
+    return Fault(kinds[block], steps[block].astype(jnp.int32))

@@ -38,7 +38,7 @@ class Plot:
 
 @dataclasses.dataclass(kw_only=True)
 class Envs:
-    """List the environment ids that are registered, by family."""
+    """List the environment ids that are registered, by family, and those of JAX libraries, by prefix."""
 
     debug: Debug = False
 
@@ -56,6 +56,17 @@ class Envs:
                 screen.print(Text(family.name, "bold").append(needs, "not bold dim"))
                 screen.print(Padding(Columns([Text(i, no_wrap=True) for i in mine], padding=(0, 3)), (0, 0, 0, 2)))
                 screen.print()
+        for adapter in envs.ADAPTERS.values():
+            there = importlib.util.find_spec(adapter.package) is not None
+            title = Text(f"{adapter.prefix}: (on the device)", "bold")
+            if not there:
+                title.append(f"  (needs {adapter.remedy})", "not bold dim")
+            screen.print(title, soft_wrap=True)
+            names = [Text(f"{adapter.prefix}:{name}", no_wrap=True) for name in adapter.ids()] if there else []
+            if names:
+                screen.print(Padding(Columns(names, padding=(0, 3)), (0, 0, 0, 2)))
+            screen.print(Padding(Text(adapter.ends, "dim"), (0, 0, 0, 2)))
+            screen.print()
         screen.print(
             "The newest versions; others, and ids of your own package as module:Name-v0, work too.", soft_wrap=True
         )
@@ -90,25 +101,26 @@ class Presets:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
         if self.env is None:
-            columns = [(family.name, family.settings) for family in envs.FAMILIES]
+            host = [family for family in envs.FAMILIES if family not in envs.DEVICE_FAMILIES]
+            tables = [{family.name: family.settings for family in some} for some in (host, envs.DEVICE_FAMILIES)]
             notes = [f"{family.name}: {family.source}" for family in envs.FAMILIES]
             notes.append("An empty cell: learn's own default; `ppo2 train ID --help` has them all.")
         else:
-            columns = [(self.env, envs.preset(self.env))]
+            tables = [{self.env: envs.preset(self.env)}]
             family = envs.family_of(self.env)
             notes = [f"{family.name}: {family.source}"]
-        table.add_column("")
-        for name, _ in columns:
-            table.add_column(Text(name), justify="right")
-        for setting in _in_order(name for _, settings in columns for name in settings):
-            table.add_row(
-                setting, *(Text(shown(settings[setting])) if setting in settings else "" for _, settings in columns)
-            )
         screen = console()
-        screen.print(table)
-        screen.print()
+        for columns in tables:
+            table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+            table.add_column("")
+            for name in columns:
+                table.add_column(Text(name), justify="right")
+            for setting in _in_order(name for settings in columns.values() for name in settings):
+                cells = (Text(shown(of[setting])) if setting in of else "" for of in columns.values())
+                table.add_row(setting, *cells)
+            screen.print(table)
+            screen.print()
         for note in notes:
             screen.print(note, style="dim", soft_wrap=True)
         return 0

@@ -121,7 +121,7 @@ class _UntilSolved:
 
     def __init__(self, env_id: str) -> None:
         envs.check_id(env_id)
-        threshold = gym.spec(env_id.rpartition(":")[2]).reward_threshold
+        threshold = None if envs.adapter_of(env_id) else gym.spec(env_id.rpartition(":")[2]).reward_threshold
         if threshold is None:
             raise ValueError(
                 f"--until-solved: {env_id} is registered without a reward_threshold. Leave the option out."

@@ -6,6 +6,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from ppo2.envs import adapters
+
 AnyEnv = gym.Env[Any, Any]
 
 
@@ -15,7 +17,7 @@ class Family:
 
     Attributes:
         name: for people.
-        modules: how the entry points of its environments begin.
+        modules: how the entry points of its environments begin; for device environments, how their ids do.
         settings: arguments of `learn` that suit it: the preset. `environments` amends it for single ids (without
             version).
         source: where the settings come from.
@@ -33,7 +35,8 @@ class Family:
 
     def preset(self, env_id: str) -> dict[str, Any]:
         """The settings for one of its environments."""
-        name = env_id.rpartition(":")[2].rpartition("-v")[0]
+        name = env_id.rpartition(":")[2]
+        name = name.rpartition("-v")[0] or name
         return {**self.settings, **self.environments.get(name, {})}
 
 
@@ -126,6 +129,61 @@ MUJOCO = Family(
     extra="mujoco",
 )
 
+GYMNAX = Family(
+    name="gymnax",
+    modules=("gymnax:",),
+    settings={**CLASSIC_CONTROL.settings, "log_interval": 20},
+    environments=CLASSIC_CONTROL.environments,
+    source="as classic control, docs/benchmarks.md",
+    extra="jax-envs",
+)
+
+LOCOMOTION = Family(
+    name="locomotion",
+    modules=("brax:", "playground:"),
+    settings={
+        "network": "mlp",
+        "value_network": "copy",
+        "num_layers": 3,
+        "num_hidden": 128,
+        "activation": "silu",
+        "total_timesteps": 5_000_000,
+        "num_envs": 256,
+        "nsteps": 32,
+        "nminibatches": 8,
+        "noptepochs": 4,
+        "lr": 3e-4,
+        "gamma": 0.97,
+        "lam": 0.95,
+        "ent_coef": 0.001,
+        "value_cliprange": None,
+        "normalize_obs": True,
+        "log_interval": 10,
+    },
+    source="Brax's own settings for its locomotion tasks, with fewer environments",
+    extra="jax-envs",
+)
+
+GRIDS = Family(
+    name="grid worlds",
+    modules=("xminigrid:", "navix:", "pgx:", "craftax:"),
+    settings={
+        "network": "mlp",
+        "value_network": "copy",
+        "total_timesteps": 5_000_000,
+        "num_envs": 256,
+        "nsteps": 64,
+        "nminibatches": 8,
+        "noptepochs": 4,
+        "lr": "linear:5e-4",
+        "ent_coef": 0.01,
+        "value_cliprange": None,
+        "log_interval": 10,
+    },
+    source="a compromise between the others",
+    extra="jax-envs",
+)
+
 DEFAULT = Family(
     name="default",
     modules=("",),
@@ -144,12 +202,15 @@ DEFAULT = Family(
     source="a compromise between the others",
 )
 
-FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, DEFAULT)
+DEVICE_FAMILIES = (GYMNAX, LOCOMOTION, GRIDS)
+FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, *DEVICE_FAMILIES, DEFAULT)
 
 
 def family_of(env_id: str) -> Family:
     """The family of a registered id; the default one for any other."""
-    spec = gym.registry.get(env_id.rpartition(":")[2])
-    entry = spec.entry_point if spec is not None else ""
-    module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    module = env_id
+    if adapters.split(env_id) is None:
+        spec = gym.registry.get(env_id.rpartition(":")[2])
+        entry = spec.entry_point if spec is not None else ""
+        module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
     return next(family for family in FAMILIES if module.startswith(family.modules))

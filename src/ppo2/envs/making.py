@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -11,6 +10,9 @@ import gymnasium.error
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from ppo2.envs import adapters
+from ppo2.envs.device import DeviceEnv, DeviceVector, is_device_env
+from ppo2.envs.device_check import check_device_env
 from ppo2.envs.families import FAMILIES, AnyEnv, family_of
 from ppo2.envs.local import LocalVectorEnv
 from ppo2.envs.stepping import AnyVectorEnv
@@ -19,18 +21,24 @@ from ppo2.randomness import Purpose, environment_seeds
 DEFAULT_NUM_ENVS = 8
 
 
-class Made(NamedTuple):
-    """A vector environment, and where it comes from. `owned`: made here, so ours to close."""
+AnyEnvs = AnyVectorEnv | DeviceVector
 
-    env: AnyVectorEnv
+
+class Made(NamedTuple):
+    """Environments, and where they come from. `owned`: made here, so ours to close."""
+
+    env: AnyEnvs
     owned: bool
 
 
-def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None, **kwargs: Any) -> AnyVectorEnv:
-    """The vector environment that `learn(env=env_id)` would build, with its family's standard wrappers.
+def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None, **kwargs: Any) -> Any:
+    """The environment that `learn(env=env_id)` would build, with its family's standard wrappers.
 
     Args:
-        env_id: as registered with Gymnasium; "module:Id-v0" imports the module first.
+        env_id: as registered with Gymnasium ("module:Id-v0" imports the module first); or, for an environment of a JAX
+            library, "gymnax:CartPole-v1" (`ppo2 envs` lists the prefixes), which gives a device environment: pure
+            functions of one environment, so that how many there are, and their seeds, is what is said to `learn`
+            (`num_envs`, `seed`) or to `DeviceRunner`.
         num_envs: how many environments.
         seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
         kwargs: for the environment's constructor, such as `render_mode`.
@@ -38,6 +46,8 @@ def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None,
     Raises:
         ValueError: an unknown id, one whose package isn't installed, or observations that aren't of its space.
     """
+    if adapters.split(env_id) is not None:
+        return adapters.make(env_id, **kwargs)
     vector = _from_id(env_id, num_envs, kwargs, copy=True)
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
@@ -59,15 +69,20 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
     """The vector environment that an argument means.
 
     Args:
-        env: an id, one gymnasium.Env, a gymnasium.vector.VectorEnv, or a factory: a function without arguments that
-            makes a new environment at each call.
-        num_envs: how many, for an id or a factory (None: 8); else it must be what the environment has.
+        env: an id, one gymnasium.Env, a gymnasium.vector.VectorEnv, a device environment, or a factory: a function
+            without arguments that makes a new environment at each call.
+        num_envs: how many, for an id, a factory or a device environment (None: 8); else it must be what the
+            environment has.
         name: the argument to speak of in errors.
 
     Raises:
         ValueError: see `make`; or `num_envs` that contradicts the environment.
         TypeError: `env` is none of these.
     """
+    if isinstance(env, str) and adapters.split(env) is not None:
+        env = adapters.make(env)
+    if is_device_env(env):
+        return Made(_on_device(env, num_envs, name), owned=False)
     if isinstance(env, str):
         return Made(_from_id(env, DEFAULT_NUM_ENVS if num_envs is None else num_envs, {}, copy=False), owned=True)
     if isinstance(env, VectorEnv | gym.Env):
@@ -82,11 +97,22 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
         return Made(LocalVectorEnv([lambda: env], copy=False), owned=False)
     if not callable(env):
         raise TypeError(
-            f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a "
-            "function without arguments that makes a gymnasium.Env, such as its class."
+            f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
+            "environment (observation_space, action_space, reset(key), step(state, action, key)), or a function "
+            "without arguments that makes one environment, such as its class."
         )
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    return Made(LocalVectorEnv([lambda: _from_factory(env, name)] * count, copy=False), owned=True)
+    first = env()
+    if is_device_env(first):
+        return Made(_on_device(first, num_envs, name), owned=False)
+    factories = [lambda: _gymnasium_env(first, name), *[lambda: _gymnasium_env(env(), name)] * (count - 1)]
+    return Made(LocalVectorEnv(factories, copy=False), owned=True)
+
+
+def _on_device(env: DeviceEnv, num_envs: int | None, name: str) -> DeviceVector:
+    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+    check_device_env(env, name)
+    return DeviceVector(env, count)
 
 
 def check_id(env_id: str) -> None:
@@ -95,6 +121,9 @@ def check_id(env_id: str) -> None:
     Raises:
         ValueError: no such environment is registered; the message has the closest ones.
     """
+    if adapters.split(env_id) is not None:
+        adapters.check(env_id)
+        return
     module, _, name = env_id.rpartition(":")
     try:
         with warnings.catch_warnings():
@@ -140,8 +169,7 @@ def _single(env_id: str, kwargs: dict[str, Any]) -> AnyEnv:
     return env
 
 
-def _from_factory(factory: Callable[[], Any], name: str) -> AnyEnv:
-    made = factory()
+def _gymnasium_env(made: Any, name: str) -> AnyEnv:
     if not isinstance(made, gym.Env):
         raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
     return made

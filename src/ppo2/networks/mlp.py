@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ppo2.networks.layers import SQRT2, as_float, dense
+from ppo2.networks.layers import SQRT2, as_float, dense, linear
 from ppo2.randomness import host_split
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -34,7 +34,7 @@ class MLP(eqx.Module):
     def __call__(self, x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
         h = as_float(x).ravel()
         for i, layer in enumerate(self.layers):
-            h = layer(h)
+            h = linear(layer, h)
             if self.norms is not None:
                 h = self.norms[i](h)
             h = self.activation(h)

@@ -1,0 +1,397 @@
+"""Collecting experience from device environments, and training on them, without leaving the device."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ppo2 import sharding
+from ppo2.envs.device import DeviceEnv, Running, Step, begin, strong, unroll
+from ppo2.envs.device_check import check_device_env
+from ppo2.episodes import Episode
+from ppo2.model import Model
+from ppo2.randomness import Purpose, environment_keys
+from ppo2.rollout import Rollout
+from ppo2.runner import Discounting, Experience, complete
+from ppo2.sharding import WHOLE, Split
+from ppo2.train_state import Fault, FaultKind, Hyperparameters, TrainState, UpdateStats
+
+
+class EnvState(NamedTuple):
+    """All that a runner carries from one rollout to the next.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | running | (N, ...) | the environments |
+    | running_returns | (N,) | discounted sum of the running episodes' rewards |
+    | rollouts | (1,) | how many were collected; one number for each block of environments |
+    """
+
+    running: Running
+    running_returns: Float[Array, " N"]
+    rollouts: Int[Array, "1"]
+
+
+class Ends(NamedTuple):
+    """Where episodes ended, (T, N): their returns and lengths in steps. The length is 0 where none did."""
+
+    returns: Float[Array, "T N"]
+    lengths: Int[Array, "T N"]
+
+
+def start(env: DeviceEnv, key: PRNGKeyArray, envs: Int[Array, " N"], purpose: Purpose) -> EnvState:
+    """The environments of these global indices in their first states; pure."""
+    nenvs = envs.shape[0]
+    running = begin(env, environment_keys(key, purpose, 0, envs))
+    return EnvState(running, jnp.zeros(nenvs), jnp.zeros(1, jnp.uint32))
+
+
+def collect(
+    model: Model,
+    env: DeviceEnv,
+    state: TrainState,
+    envs: EnvState,
+    indices: Int[Array, " N"],
+    *,
+    steps: int,
+    gamma: Float[Array, ""],
+    lam: Float[Array, ""],
+) -> tuple[EnvState, Rollout, Ends]:
+    """The next `steps` steps of N environments; pure.
+
+    Args:
+        indices: (N,), the environments' global indices.
+    """
+    count = envs.rollouts[0]
+    noise = model.acting_noise(state.key, count, steps, indices)
+    keys = environment_keys(state.key, Purpose.ENV, count + 1, indices)
+    policy = model.policy_of(state.params)
+    running, step = unroll(env, lambda obs, noise: policy.act(state.normaliser, obs, noise), envs.running, noise, keys)
+    rollout = complete(
+        model,
+        state.params,
+        state.normaliser,
+        Experience(
+            obs=step.obs,
+            actions=step.actions,
+            rewards=step.rewards,
+            terminated=step.terminated,
+            truncated=step.truncated,
+            valid=jnp.ones(step.rewards.shape, bool),
+        ),
+        running.obs,
+        final_values(model, state, step),
+        step.truncated,
+        Discounting(envs.running_returns, gamma, lam),
+    )
+    after = EnvState(running, _carried(envs.running_returns, step, gamma), envs.rollouts + 1)
+    return after, rollout, Ends(step.returns, step.lengths)
+
+
+def _carried(returns: Float[Array, " N"], step: Step, gamma: Float[Array, ""]) -> Float[Array, " N"]:
+    """The discounted sum of the running episodes' rewards after the steps, given it before."""
+
+    def forwards(running: Float[Array, " N"], now: tuple[Array, Array]) -> tuple[Array, None]:
+        reward, ended = now
+        return jnp.where(ended, 0.0, gamma * running + reward), None
+
+    carried: Float[Array, " N"] = jax.lax.scan(
+        forwards, returns, (jnp.where(jnp.isfinite(step.rewards), step.rewards, 0.0), step.terminated | step.truncated)
+    )[0]
+    return carried
+
+
+FINAL_BATCH = 256
+"""Final observations that are looked at together: the policy's cost for a batch hardly falls below."""
+
+
+def final_values(model: Model, state: TrainState, step: Step) -> Float[Array, "T N"]:
+    """V of the observations that episodes were cut short at, where they were: in batches, as many as it takes."""
+    total = step.truncated.size
+    size = min(FINAL_BATCH, total)
+    count = jnp.sum(step.truncated)
+    # where episodes were cut short, in order; beyond the last of them an index that no array has
+    where = jnp.nonzero(step.truncated.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
+    obs = step.next_obs.reshape(total, *step.next_obs.shape[2:])
+    policy = model.policy_of(state.params)
+
+    def one_batch(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        done, values = carry
+        rows = jax.lax.dynamic_slice_in_dim(where, done, size)
+        _, found = policy(state.normaliser, obs.at[rows].get(mode="clip"))
+        return done + size, values.at[rows].set(found, mode="drop")
+
+    _, values = jax.lax.while_loop(lambda carry: carry[0] < count, one_batch, (jnp.int32(0), jnp.zeros(total)))
+    return values.reshape(step.truncated.shape)
+
+
+class Chunk(NamedTuple):
+    """What several updates in one program leave behind.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | done | () | updates that were made: fewer than asked for where a fault stopped them |
+    | stats | | of the last of them |
+    | halted | () | whether they ended at a fault, that of the last of them |
+    | fault, faulty | | the first fault, and at which of the updates, counted from 0 |
+    | ends | (K, T, N) | of the episodes, by update |
+    """
+
+    done: Int[Array, ""]
+    stats: UpdateStats
+    halted: Bool[Array, ""]
+    fault: Fault
+    faulty: Int[Array, ""]
+    ends: Ends
+
+
+HALTING = {
+    "raise": frozenset(FaultKind) - {FaultKind.NONE},
+    "skip": frozenset({FaultKind.OBS_OUT_OF_RANGE}),
+}
+"""By `on_nonfinite`: the faults that end a chunk."""
+
+
+def iterate(
+    model: Model,
+    env: DeviceEnv,
+    state: TrainState,
+    envs: EnvState,
+    hypers: Hyperparameters,
+    count: Int[Array, ""],
+    discount: tuple[Float[Array, ""], Float[Array, ""]],
+    *,
+    steps: int,
+    halt_on: frozenset[FaultKind],
+    split: Split = WHOLE,
+) -> tuple[TrainState, EnvState, Chunk]:
+    """`count` times a rollout and `Model.update`; pure.
+
+    Args:
+        hypers: for each update, (K,): room for K updates, of which `count` are made.
+        count: traced, so that any number up to K takes the one program, and the bits don't depend on how updates are
+            cut into chunks.
+        discount: gamma and lambda.
+        halt_on: faults after which no further update is made.
+    """
+    gamma, lam = discount
+    capacity = hypers.lr.shape[0]
+    nenvs = envs.running_returns.shape[0]
+    indices = split.index * nenvs + jnp.arange(nenvs)
+
+    def update(state: TrainState, envs: EnvState, hyper: Hyperparameters) -> tuple[Any, Ends]:
+        envs, rollout, ends = collect(model, env, state, envs, indices, steps=steps, gamma=gamma, lam=lam)
+        state, stats = model.update(state, rollout, hyper, split)
+        return (state, envs, jax.tree.map(strong, stats)), ends
+
+    class Carry(NamedTuple):
+        state: TrainState
+        envs: EnvState
+        chunk: Chunk
+
+    def body(carry: Carry) -> Carry:
+        chunk, i = carry.chunk, carry.chunk.done
+        (state, envs, stats), ends = update(carry.state, carry.envs, jax.tree.map(lambda x: x[i], hypers))
+        first = (chunk.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE)
+        fault = Fault(
+            jnp.where(first, stats.fault, chunk.fault.kind), jnp.where(first, stats.fault_index, chunk.fault.step)
+        )
+        halted = jnp.zeros((), bool)
+        for kind in halt_on:
+            halted |= stats.fault == kind
+        written = jax.tree.map(lambda all_, now: all_.at[i].set(now), chunk.ends, ends)
+        chunk = Chunk(i + 1, stats, halted, fault, jnp.where(first, i, chunk.faulty), written)
+        return Carry(state, envs, chunk)
+
+    shapes, ends = jax.eval_shape(update, state, envs, jax.tree.map(lambda x: x[0], hypers))
+    zero = jnp.int32(0)
+    nothing = Chunk(
+        done=zero,
+        stats=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[2]),
+        halted=jnp.zeros((), bool),
+        fault=Fault(zero, zero),
+        faulty=zero,
+        ends=jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), ends),
+    )
+    last = jax.lax.while_loop(
+        lambda carry: (carry.chunk.done < count) & ~carry.chunk.halted, body, Carry(state, envs, nothing)
+    )
+    return last.state, last.envs, last.chunk
+
+
+CHUNK_SECONDS = 1.0  # a look from the host at least so often
+CHUNK_BYTES = 2**26  # what telling of episodes may take
+MOST_UPDATES = 512
+
+
+class DeviceRunner:
+    """Steps device environments with a model's policy, in compiled programs.
+
+    The environments are split over the devices as `model.config.shards` allows.
+
+    Args:
+        env: the environment.
+        num_envs: how many of it.
+        model: acts; its key seeds the environments.
+        nsteps: steps of each environment in a rollout.
+        gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
+
+    Raises:
+        ValueError: `env` breaks its contract: see `ppo2.envs.device_check`.
+    """
+
+    def __init__(self, *, env: DeviceEnv, num_envs: int, model: Model, nsteps: int, gamma: float, lam: float) -> None:
+        check_device_env(env)
+        if num_envs % model.config.shards:
+            raise ValueError(
+                f"`num_envs` (={num_envs}) must be a multiple of the model's shards ({model.config.shards})."
+            )
+        self.env = env
+        self.model = model
+        self.nsteps = nsteps
+        self.nenvs = num_envs
+        self.gamma, self.lam = np.float32(gamma), np.float32(lam)
+        self.rollouts = 0
+        self.split = sharding.split_for(model.config.shards)
+        self._mesh = sharding.mesh(self.split)
+        self._capacity = max(1, min(MOST_UPDATES, CHUNK_BYTES // (8 * nsteps * num_envs)))
+        self._envs: EnvState | None = None
+        self._epoch = time.perf_counter()
+        self._seconds_per_update = np.inf
+        self._episodes: list[Episode] = []
+
+    def run(self, steps: int | None = None) -> Rollout:
+        """The next `nsteps` steps of every environment, going on from where the last call stopped.
+
+        Args:
+            steps: another number of steps; compiles a program for it.
+        """
+        steps = self.nsteps if steps is None else steps
+        program = self.model.program(_rollout_program, self.env, self.split, self._mesh, steps)
+        began = time.perf_counter()
+        rollout: Rollout
+        self._envs, rollout, ends = program(*self._placed(), self.gamma, self.lam)
+        self._count(jax.tree.map(lambda x: x[None], ends), began)
+        self.rollouts += 1
+        return rollout
+
+    def most_updates(self) -> int:
+        """How many updates to ask `iterate` for at most: as many as take about a second."""
+        return max(1, min(self._capacity, int(CHUNK_SECONDS / self._seconds_per_update)))
+
+    def iterate(self, hypers: Sequence[Hyperparameters]) -> Chunk:
+        """An update of the model for each of `hypers`, in one program; waits for it.
+
+        Fewer are made where one meets a fault that `on_nonfinite` doesn't skip.
+        """
+        count = len(hypers)
+        assert 0 < count <= self._capacity, (count, self._capacity)
+        padded = [*hypers, *[hypers[-1]] * (self._capacity - count)]
+        stacked = jax.tree.map(lambda *x: np.stack(x), *padded)
+        program = self.model.program(
+            _iterate_program, self.env, self.split, self._mesh, self.nsteps, HALTING[self.model.config.on_nonfinite]
+        )
+        began = time.perf_counter()
+        chunk: Chunk
+        state, self._envs, chunk = program(*self._placed(), stacked, np.int32(count), (self.gamma, self.lam))
+        self.model.state = self._alone(state)
+        done = int(chunk.done)
+        self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
+        self._seconds_per_update = (time.perf_counter() - began) / done
+        self.rollouts += done
+        return chunk
+
+    def began(self, clock: float) -> None:
+        """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
+        self._epoch = clock
+
+    def episodes(self) -> list[Episode]:
+        """The episodes that ended since the last call, in the order in which they ended. Their times are estimates,
+        as nobody looks while a program runs.
+        """
+        taken, self._episodes = self._episodes, []
+        return taken
+
+    def _placed(self) -> tuple[TrainState, EnvState]:
+        """The states of model and environments, where the programs expect them."""
+        state = self.model.state
+        if self._envs is None:
+            program = self.model.program(_start_program, self.env, self.split, self._mesh, self.nenvs)
+            self._envs = program(state.key, np.uint32(self.rollouts))
+        if self.split.devices > 1:
+            state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
+        return state, self._envs
+
+    def _alone(self, state: TrainState) -> TrainState:
+        """A state on one device, for whatever else the model does."""
+        if self.split.devices == 1:
+            return state
+        single: TrainState = jax.device_put(state, self._mesh.devices.flat[0])
+        return single
+
+    def _count(self, ends: Ends, began: float) -> None:
+        """Takes note of the episodes of some updates, (K, T, N), that ran from `began` until now."""
+        returns, lengths = (np.asarray(x) for x in ends)
+        update, t, env = np.nonzero(lengths)
+        updates, steps, _ = lengths.shape
+        passed = (update * steps + t + 1) / (updates * steps)
+        now = time.perf_counter()
+        seconds = began - self._epoch + passed * (now - began)
+        rows = (returns[update, t, env], lengths[update, t, env], seconds.round(6), env)
+        self._episodes += map(Episode, *(column.tolist() for column in rows))
+
+
+Compiled = Callable[..., Any]
+
+
+def _start_program(_: Model, env: DeviceEnv, split: Split, mesh: Mesh, nenvs: int) -> Compiled:
+    def started(key: PRNGKeyArray, rollouts: Int[Array, ""]) -> EnvState:
+        local = nenvs // split.devices
+        envs = start(env, key, split.index * local + jnp.arange(local), Purpose.ENV)
+        return envs._replace(rollouts=envs.rollouts + rollouts)
+
+    return jax.jit(_split(started, split, mesh, (REPLICATED, REPLICATED), BY_ENV))
+
+
+def _rollout_program(model: Model, env: DeviceEnv, split: Split, mesh: Mesh, steps: int) -> Compiled:
+    def rollout(
+        state: TrainState, envs: EnvState, gamma: Float[Array, ""], lam: Float[Array, ""]
+    ) -> tuple[EnvState, Rollout, Ends]:
+        nenvs = envs.running_returns.shape[0]
+        indices = split.index * nenvs + jnp.arange(nenvs)
+        return collect(model, env, state, envs, indices, steps=steps, gamma=gamma, lam=lam)
+
+    fields: dict[str, Any] = dict.fromkeys(Rollout._fields, BY_STEP) | {"running_returns": BY_ENV}
+    rollouts = Rollout(**fields | dict.fromkeys(("gamma", "lam"), REPLICATED))
+    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, rollouts, BY_STEP)
+    return jax.jit(_split(rollout, split, mesh, into, out), donate_argnums=1)
+
+
+def _iterate_program(
+    model: Model, env: DeviceEnv, split: Split, mesh: Mesh, steps: int, halt_on: frozenset[FaultKind]
+) -> Compiled:
+    def iterated(*arguments: Any) -> tuple[TrainState, EnvState, Chunk]:
+        return iterate(model, env, *arguments, steps=steps, halt_on=halt_on, split=split)
+
+    fields: dict[str, Any] = dict.fromkeys(Chunk._fields, REPLICATED)
+    chunk = Chunk(**fields | {"ends": PartitionSpec(None, None, sharding.AXIS)})
+    into = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED)
+    return jax.jit(_split(iterated, split, mesh, into, (REPLICATED, BY_ENV, chunk)), donate_argnums=(0, 1))
+
+
+REPLICATED = PartitionSpec()
+BY_ENV = PartitionSpec(sharding.AXIS)
+BY_STEP = PartitionSpec(None, sharding.AXIS)
+
+
+def _split(function: Compiled, split: Split, mesh: Mesh, into: Any, out: Any) -> Compiled:
+    """`function` on every block of environments at once."""
+    if split.devices == 1:
+        return function
+    # Unchecked: that what leaves as replicated is so follows from the sums in `Model.update`; a test compares.
+    return jax.shard_map(function, mesh=mesh, in_specs=into, out_specs=out, check_vma=False)

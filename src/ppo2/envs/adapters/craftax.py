@@ -1,0 +1,58 @@
+"""Craftax and Craftax-Classic, with observations as numbers."""
+
+import dataclasses
+from typing import Any
+
+from jaxtyping import PRNGKeyArray
+
+from ppo2.envs.adapters import shared
+from ppo2.envs.adapters.shared import Adapted, Info
+
+ENDS = (
+    "Death and victory are terminations; after `max_timesteps` (100,000; Classic 10,000) it is truncated, unless both "
+    "fall on one step: then it terminated."
+)
+NEVER = 2**30  # steps: beyond any episode, and an int32 still
+IDS = ["Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1"]
+
+
+class Craftax(Adapted):
+    """Craftax with symbolic observations.
+
+    Args:
+        name: "Craftax-Symbolic-v1" or "Craftax-Classic-Symbolic-v1".
+        kwargs: fields of the environment's parameters, such as `max_timesteps`.
+
+    Raises:
+        ValueError: an unknown name or argument.
+    """
+
+    prefix = "craftax"
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        reason = "observations as pixels aren't adapted." if "Pixels" in name else ""
+        shared.check_name(self.prefix, name, IDS, reason)
+        super().__init__(name, kwargs)
+        library = shared.imported("craftax.craftax_env")
+        with shared.quiet():
+            self._env = library.make_craftax_env_from_name(name, auto_reset=False)
+            params = self._env.default_params
+            shared.check_options(f"craftax:{name}", kwargs, {field.name for field in dataclasses.fields(params)})
+            self._params = params.replace(**kwargs)
+            space = self._env.observation_space(self._params)
+            self.observation_space = shared.unbounded(tuple(space.shape))  # oversteps the bounds that it declares
+            self.action_space = shared.discrete(self._env.num_actions)
+        self._unlimited = self._params.replace(max_timesteps=NEVER)
+
+    def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
+        obs, state = self._env.reset_env(key, self._params)
+        return state, obs
+
+    def _step(self, state: Any, action: Any, key: PRNGKeyArray) -> tuple[Any, Any, Any, Any, Any, Info]:
+        obs, after, reward, ended, info = self._env.step_env(key, state, action, self._params)
+        terminated = self._env.is_terminal(after, self._unlimited)
+        return after, obs, reward, terminated, ended & ~terminated, info
+
+
+def ids() -> list[str]:
+    return list(IDS)

@@ -1,0 +1,60 @@
+"""Environments of XLand-MiniGrid: MiniGrid's rooms, and XLand's with rules."""
+
+import dataclasses
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ppo2.envs.adapters import shared
+from ppo2.envs.adapters.shared import Adapted, Info
+
+ENDS = (
+    "A goal reached is a termination (the library's discount of 0); after `max_steps` it is truncated, unless both "
+    "fall on one step: then it terminated."
+)
+
+
+class XMiniGrid(Adapted):
+    """XLand-MiniGrid's environments.
+
+    Observations are what the agent sees, (view_size, view_size, 2): the kind of each tile and its colour. They are
+    names and not amounts, hence MultiDiscrete, which a network gets as one-hots.
+
+    Args:
+        name: such as "MiniGrid-DoorKey-8x8".
+        kwargs: fields of the environment's parameters, such as `view_size` and `max_steps`.
+
+    Raises:
+        ValueError: an unknown name or argument.
+    """
+
+    prefix = "xminigrid"
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        shared.check_name(self.prefix, name, ids())
+        super().__init__(name, kwargs)
+        library = shared.imported("xminigrid")
+        with shared.quiet():
+            self._env, params = library.make(name)
+            shared.check_options(f"xminigrid:{name}", kwargs, {field.name for field in dataclasses.fields(params)})
+            self._params = params.replace(**kwargs)
+            shape = self._env.observation_shape(self._params)
+            constants = shared.imported("xminigrid.core.constants")
+            kinds = np.array([constants.NUM_TILES, constants.NUM_COLORS])
+            self.observation_space = gym.spaces.MultiDiscrete(np.broadcast_to(kinds, shape), dtype=np.uint8)
+            self.action_space = shared.discrete(self._env.num_actions(self._params))
+
+    def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
+        timestep = self._env.reset(self._params, key)
+        return timestep, timestep.observation
+
+    def _step(self, state: Any, action: Any, key: PRNGKeyArray) -> tuple[Any, Any, Any, Any, Any, Info]:
+        after = self._env.step(self._params, state, action)
+        terminated = after.discount == 0
+        return after, after.observation, after.reward, terminated, after.last() & ~terminated, {}
+
+
+def ids() -> list[str]:
+    return sorted(shared.imported("xminigrid").registered_environments())

@@ -1,0 +1,273 @@
+"""Environments written in JAX: what they are, how they are checked, and how many of them are stepped at once.
+
+A device environment is pure functions of one environment; nobody inherits from anything:
+
+| member | shape | meaning |
+|---|---|---|
+| `observation_space`, `action_space` | | Gymnasium spaces of one environment |
+| `reset(key) -> (state, obs)` | | `state`: any pytree of arrays; `obs` of the space |
+| `step(state, action, key)` | | `(state, obs, reward, terminated, truncated, info)`: scalars but for `obs` and `info` |
+
+`info` is a dict of arrays, of the same structure at every step. `step` never resets: its `obs` is what the action led
+to, also at an episode's end. `action` is of the action space: `start` added, clipped to the bounds. A key of its own
+comes with every reset and every step.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from ppo2 import spaces
+
+State = Any  # a pytree of arrays
+Info = dict[str, Any]
+
+
+class DeviceEnv(Protocol):
+    """The contract: see the module."""
+
+    @property
+    def observation_space(self) -> spaces.AnySpace: ...
+
+    @property
+    def action_space(self) -> spaces.AnySpace: ...
+
+    def reset(self, key: PRNGKeyArray, /) -> tuple[State, Any]:
+        """The first state of an episode and its observation."""
+        ...
+
+    def step(self, state: State, action: Any, key: PRNGKeyArray, /) -> tuple[State, Any, Any, Any, Any, Info]:
+        """(state, obs, reward, terminated, truncated, info)."""
+        ...
+
+
+def is_device_env(env: object) -> bool:
+    """Whether `env` has the members of a device environment; classes and Gymnasium's environments are none."""
+    if isinstance(env, gym.Env | gym.vector.VectorEnv | type):
+        return False
+    if not all(hasattr(env, name) for name in ("observation_space", "action_space")):
+        return False
+    return _takes(getattr(env, "reset", None), 1) and _takes(getattr(env, "step", None), 3)
+
+
+def _takes(function: object, count: int) -> bool:
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class DeviceVector(NamedTuple):
+    """A device environment and how many of it there are: what a vector environment is on the host."""
+
+    env: DeviceEnv
+    num_envs: int
+
+    @property
+    def single_observation_space(self) -> spaces.AnySpace:
+        return self.env.observation_space
+
+    @property
+    def single_action_space(self) -> spaces.AnySpace:
+        return self.env.action_space
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """A device environment whose episodes are cut short (`truncated`) after so many steps.
+
+    Args:
+        env: the environment.
+        max_episode_steps: steps of an episode at most.
+
+    Raises:
+        ValueError: `max_episode_steps` below 1.
+    """
+
+    env: DeviceEnv
+    max_episode_steps: int
+
+    def __post_init__(self) -> None:
+        if self.max_episode_steps < 1:
+            raise ValueError(f"`max_episode_steps` (={self.max_episode_steps}) must be at least 1.")
+
+    @property
+    def observation_space(self) -> spaces.AnySpace:
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> spaces.AnySpace:
+        return self.env.action_space
+
+    def reset(self, key: PRNGKeyArray) -> tuple[State, Any]:
+        state, obs = self.env.reset(key)
+        return (state, jnp.zeros((), jnp.int32)), obs
+
+    def step(self, state: State, action: Any, key: PRNGKeyArray) -> tuple[State, Any, Any, Any, Any, Info]:
+        inner, before = state
+        inner, obs, reward, terminated, truncated, info = self.env.step(inner, action, key)
+        steps = before + 1
+        over = (steps >= self.max_episode_steps) & ~jnp.asarray(terminated, bool)
+        return (inner, steps), obs, reward, terminated, truncated | over, info
+
+
+# --- stepping -----------------------------------------------------------------------------------------------------
+
+
+def start(env: DeviceEnv, key: PRNGKeyArray) -> tuple[State, Array]:
+    """`reset`, with types that don't depend on how the environment wrote its numbers down."""
+    state, obs = env.reset(key)
+    return jax.tree.map(strong, state), jnp.asarray(obs, spaces.device_dtype(env.observation_space))
+
+
+class Outcome(NamedTuple):
+    """One step of one environment."""
+
+    state: State
+    obs: Array
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+
+
+def advance(env: DeviceEnv, state: State, action: Shaped[Array, "..."], key: PRNGKeyArray) -> Outcome:
+    """`step`, with an action as the distribution gives it. An episode that is over isn't cut short as well."""
+    sent = spaces.to_device_environment(env.action_space, action)
+    state, obs, reward, terminated, truncated, _ = env.step(state, sent, key)
+    terminated = jnp.asarray(terminated, bool)
+    return Outcome(
+        jax.tree.map(strong, state),
+        jnp.asarray(obs, spaces.device_dtype(env.observation_space)),
+        jnp.asarray(reward, jnp.float32),
+        terminated,
+        jnp.asarray(truncated, bool) & ~terminated,
+    )
+
+
+def strong(leaf: Any) -> Array:
+    """`leaf` as an array whose type is its own: a Python number would take that of its neighbours, which a loop's state
+    may not.
+    """
+    array = jnp.asarray(leaf)
+    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return array if is_key else jax.lax.convert_element_type(array, array.dtype)
+
+
+class Running(NamedTuple):
+    """N environments between two steps: what the next step goes on from.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | state | (N, ...) | of the environments |
+    | obs | (N, ...) | to act on next |
+    | returns, lengths | (N,) | of the running episodes so far, undiscounted and in steps |
+    """
+
+    state: State
+    obs: PyTree[Shaped[Array, "N ..."]]
+    returns: Float[Array, " N"]
+    lengths: Int[Array, " N"]
+
+
+class Step(NamedTuple):
+    """One step of N environments, as the rollout keeps it: see `Rollout`; `next_obs` is before any reset.
+
+    `returns`, `lengths`: of the episodes that ended here, else 0.
+    """
+
+    obs: Shaped[Array, "N ..."]
+    actions: Shaped[Array, "N ..."]
+    rewards: Float[Array, " N"]
+    terminated: Bool[Array, " N"]
+    truncated: Bool[Array, " N"]
+    next_obs: Shaped[Array, "N ..."]
+    returns: Float[Array, " N"]
+    lengths: Int[Array, " N"]
+
+
+def begin(env: DeviceEnv, keys: PRNGKeyArray) -> Running:
+    """N environments in their first states; `keys` (N,) has a stream for each."""
+    state, obs = jax.vmap(lambda key: start(env, key))(jax.vmap(_reset_key, (0, None))(keys, jnp.int32(0)))
+    nenvs = keys.shape[0]
+    return Running(state, obs, jnp.zeros(nenvs), jnp.zeros(nenvs, jnp.int32))
+
+
+def unroll(
+    env: DeviceEnv,
+    act: Callable[[Array, Float[Array, "N p"]], Array],
+    running: Running,
+    noise: Float[Array, "T N p"],
+    keys: PRNGKeyArray,
+) -> tuple[Running, Step]:
+    """T steps of N environments, each reset as soon as its episode ends; steps come back stacked, (T, N, ...).
+
+    Args:
+        act: actions, as the distribution gives them, for observations and noise.
+        noise: for the actions, one row a step.
+        keys: (N,), a stream for each environment, of these T steps alone.
+    """
+
+    def step(running: Running, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[Running, Step]:
+        t, noise = now
+        actions = act(running.obs, noise)
+        step_keys = jax.vmap(_step_key, (0, None))(keys, t)
+        outcome = jax.vmap(lambda *one: advance(env, *one))(running.state, actions, step_keys)
+        ended = outcome.terminated | outcome.truncated
+        returns, lengths = running.returns + outcome.reward, running.lengths + 1
+        state, obs = _reset_ended(env, ended, keys, t, outcome.state, outcome.obs)
+        left = Running(state, obs, jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
+        return left, Step(
+            obs=running.obs,
+            actions=actions,
+            rewards=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            next_obs=outcome.obs,
+            returns=jnp.where(ended, returns, 0.0),
+            lengths=jnp.where(ended, lengths, 0),
+        )
+
+    return jax.lax.scan(step, running, (jnp.arange(noise.shape[0]), noise))
+
+
+def _step_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
+    return jax.random.fold_in(key, 2 * t)
+
+
+def _reset_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
+    return jax.random.fold_in(key, 2 * t + 1)
+
+
+def _reset_ended(
+    env: DeviceEnv, ended: Bool[Array, " N"], keys: PRNGKeyArray, t: Int[Array, ""], state: State, obs: Array
+) -> tuple[State, Array]:
+    """First states in the place of those whose episode ended."""
+
+    def reset(state: State, obs: Array) -> tuple[State, Array]:
+        fresh = jax.vmap(lambda key: start(env, _reset_key(key, t)))(keys)
+
+        def chosen(new: Array, old: Array) -> Array:
+            return jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old)
+
+        picked: tuple[State, Array] = jax.tree.map(chosen, fresh, (state, obs))
+        return picked
+
+    def reset_if_any(state: State, obs: Array) -> tuple[State, Array]:
+        kept: tuple[State, Array] = jax.lax.cond(jnp.any(ended), reset, lambda *as_is: as_is, state, obs)
+        return kept
+
+    # On an accelerator a branch waits for the host; resets that nobody needs cost less.
+    result: tuple[State, Array] = jax.lax.platform_dependent(state, obs, cpu=reset_if_any, default=reset)
+    return result
