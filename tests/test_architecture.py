@@ -33,7 +33,7 @@ FLOORS: list[list[str]] = [
     ["checkpoint", "train_state", "tensors", "model"],
     ["runner", "device_runner"],
     ["run_files", "display", "logger", "plot", "evaluate", "plan", "run_directory", "run", "learn"],
-    ["play", "__init__", "cli", "__main__"],
+    ["play", "sweep_runs", "sweep", "__init__", "cli", "__main__"],
 ]
 RANK = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
 
@@ -84,7 +84,7 @@ def test_public_verbs_are_functions_after_importing_every_submodule() -> None:
             importlib.import_module(info.name)
     for name in ppo2.__all__:
         assert hasattr(ppo2, name)
-    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "configure_runtime"):
+    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime"):
         assert callable(getattr(ppo2, verb)), verb
 
 

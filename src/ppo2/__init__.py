@@ -10,6 +10,7 @@ from ppo2.model import MicrobatchedModel, Model, load
 from ppo2.networks import register
 from ppo2.runner import Runner
 from ppo2.runtime import configure_runtime
+from ppo2.sweep import Sweep, sweep
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ __all__ = [
     "MicrobatchedModel",
     "Model",
     "Runner",
+    "Sweep",
     "configure_runtime",
     "envs",
     "evaluate",
@@ -29,4 +31,5 @@ __all__ = [
     "networks",
     "preset",
     "register",
+    "sweep",
 ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ppo2 import sharding
@@ -272,7 +272,7 @@ class DeviceRunner:
             steps: another number of steps; compiles a program for it.
         """
         steps = self.nsteps if steps is None else steps
-        program = self.model.program(_rollout_program, self.env, self.split, self._mesh, steps)
+        program = self.model.program(_rollout_program, self.env, self.split, steps)
         began = time.perf_counter()
         rollout: Rollout
         self._envs, rollout, ends = program(*self._placed(), self.gamma, self.lam)
@@ -294,7 +294,7 @@ class DeviceRunner:
         padded = [*hypers, *[hypers[-1]] * (self._capacity - count)]
         stacked = jax.tree.map(lambda *x: np.stack(x), *padded)
         program = self.model.program(
-            _iterate_program, self.env, self.split, self._mesh, self.nsteps, HALTING[self.model.config.on_nonfinite]
+            _iterate_program, self.env, self.split, self.nsteps, HALTING[self.model.config.on_nonfinite]
         )
         began = time.perf_counter()
         chunk: Chunk
@@ -321,7 +321,7 @@ class DeviceRunner:
         """The states of model and environments, where the programs expect them."""
         state = self.model.state
         if self._envs is None:
-            program = self.model.program(_start_program, self.env, self.split, self._mesh, self.nenvs)
+            program = self.model.program(_start_program, self.env, self.split, self.nenvs)
             self._envs = program(state.key, np.uint32(self.rollouts))
         if self.split.devices > 1:
             state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
@@ -349,16 +349,16 @@ class DeviceRunner:
 Compiled = Callable[..., Any]
 
 
-def _start_program(_: Model, env: DeviceEnv, split: Split, mesh: Mesh, nenvs: int) -> Compiled:
+def _start_program(_: Model, env: DeviceEnv, split: Split, nenvs: int) -> Compiled:
     def started(key: PRNGKeyArray, rollouts: Int[Array, ""]) -> EnvState:
         local = nenvs // split.devices
         envs = start(env, key, split.index * local + jnp.arange(local), Purpose.ENV)
         return envs._replace(rollouts=envs.rollouts + rollouts)
 
-    return jax.jit(_split(started, split, mesh, (REPLICATED, REPLICATED), BY_ENV))
+    return jax.jit(_split(started, split, (REPLICATED, REPLICATED), BY_ENV))
 
 
-def _rollout_program(model: Model, env: DeviceEnv, split: Split, mesh: Mesh, steps: int) -> Compiled:
+def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int) -> Compiled:
     def rollout(
         state: TrainState, envs: EnvState, gamma: Float[Array, ""], lam: Float[Array, ""]
     ) -> tuple[EnvState, Rollout, Ends]:
@@ -369,19 +369,17 @@ def _rollout_program(model: Model, env: DeviceEnv, split: Split, mesh: Mesh, ste
     fields: dict[str, Any] = dict.fromkeys(Rollout._fields, BY_STEP) | {"running_returns": BY_ENV}
     rollouts = Rollout(**fields | dict.fromkeys(("gamma", "lam"), REPLICATED))
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, rollouts, BY_STEP)
-    return jax.jit(_split(rollout, split, mesh, into, out), donate_argnums=1)
+    return jax.jit(_split(rollout, split, into, out), donate_argnums=1)
 
 
-def _iterate_program(
-    model: Model, env: DeviceEnv, split: Split, mesh: Mesh, steps: int, halt_on: frozenset[FaultKind]
-) -> Compiled:
+def _iterate_program(model: Model, env: DeviceEnv, split: Split, steps: int, halt_on: frozenset[FaultKind]) -> Compiled:
     def iterated(*arguments: Any) -> tuple[TrainState, EnvState, Chunk]:
         return iterate(model, env, *arguments, steps=steps, halt_on=halt_on, split=split)
 
     fields: dict[str, Any] = dict.fromkeys(Chunk._fields, REPLICATED)
     chunk = Chunk(**fields | {"ends": PartitionSpec(None, None, sharding.AXIS)})
     into = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED)
-    return jax.jit(_split(iterated, split, mesh, into, (REPLICATED, BY_ENV, chunk)), donate_argnums=(0, 1))
+    return jax.jit(_split(iterated, split, into, (REPLICATED, BY_ENV, chunk)), donate_argnums=(0, 1))
 
 
 REPLICATED = PartitionSpec()
@@ -389,9 +387,9 @@ BY_ENV = PartitionSpec(sharding.AXIS)
 BY_STEP = PartitionSpec(None, sharding.AXIS)
 
 
-def _split(function: Compiled, split: Split, mesh: Mesh, into: Any, out: Any) -> Compiled:
+def _split(function: Compiled, split: Split, into: Any, out: Any) -> Compiled:
     """`function` on every block of environments at once."""
     if split.devices == 1:
         return function
     # Unchecked: that what leaves as replicated is so follows from the sums in `Model.update`; a test compares.
-    return jax.shard_map(function, mesh=mesh, in_specs=into, out_specs=out, check_vma=False)
+    return jax.shard_map(function, mesh=sharding.mesh(split), in_specs=into, out_specs=out, check_vma=False)

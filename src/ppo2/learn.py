@@ -133,7 +133,7 @@ def learn(
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written.
     """
     # locals() before anything else is bound: exactly the arguments
-    given = {name: value for name, value in locals().items() if name in _SETTINGS}
+    given = {name: value for name, value in locals().items() if name in SETTINGS}
     with contextlib.ExitStack() as stack:
         networks.check(network)
         _check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
@@ -145,7 +145,7 @@ def learn(
         if shards is None:
             shards = sharding.default_shards(vector.num_envs) if isinstance(vector, DeviceVector) else 1
         config = Config(**{**given, "num_envs": vector.num_envs, "shards": shards})
-        model = _model(config, vector, model_fn)
+        model = build_model(config, vector, model_fn)
         if saved is not None:
             model.restore(saved)
             if resumed is None:
@@ -155,7 +155,7 @@ def learn(
         runner = _runner(config, vector, model)
         run = stack.enter_context(open_run(config, model, run_dir=run_dir, before=resumed, progress=progress))
         run.attach(runner)
-        warm_up = _warm_up_steps(config, model)
+        warm_up = warm_up_steps(config, model)
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up))
         if init_fn is not None:
             init_fn()
@@ -195,7 +195,7 @@ def learn(
     return model
 
 
-_SETTINGS = frozenset(field.name for field in dataclasses.fields(Config)) | {"network_kwargs"}
+SETTINGS = frozenset(field.name for field in dataclasses.fields(Config)) | {"network_kwargs"}
 
 
 def _check_callable(**functions: object) -> None:
@@ -252,7 +252,8 @@ def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, mode
     return vector
 
 
-def _model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
+def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
+    """The untrained model for an environment."""
     key = root_key(config.seed)
     policy = build_policy(
         env.single_observation_space,
@@ -285,7 +286,7 @@ class Schedules:
         return {name: schedule(frac) for name, schedule in self._schedules.items()}
 
 
-def _warm_up_steps(config: Config, model: Model) -> int:
+def warm_up_steps(config: Config, model: Model) -> int:
     """How many steps of each environment fill the normaliser before the first rollout; 0 if it has seen something."""
     if config.nupdates == 0 or not model.state.normaliser.is_empty:
         return 0

@@ -374,6 +374,13 @@ class Model:
         self.state, fault = self.program(_observe_program)(self.state, rollout)
         return fault
 
+    def observed(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
+        """`observe` as a pure function."""
+        fault = find_fault(self.observation_space, rollout, jnp.ones((), bool))
+        seen = state.normaliser.with_returns(rollout).with_observations(rollout)
+        kept = jax.tree.map(lambda new, old: jnp.where(fault.kind == FaultKind.NONE, new, old), seen, state.normaliser)
+        return state._replace(normaliser=kept), fault
+
     def start_anew(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
         self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
@@ -584,10 +591,7 @@ def _train_program(model: Model) -> Callable[..., tuple[TrainState, UpdateStats]
 
 def _observe_program(model: Model) -> Callable[..., tuple[TrainState, Fault]]:
     def observe(state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
-        fault = find_fault(model.observation_space, rollout, jnp.ones((), bool))
-        seen = state.normaliser.with_returns(rollout).with_observations(rollout)
-        kept = jax.tree.map(lambda new, old: jnp.where(fault.kind == FaultKind.NONE, new, old), seen, state.normaliser)
-        return state._replace(normaliser=kept), fault
+        return model.observed(state, rollout)
 
     return jax.jit(observe, donate_argnums=0)
 

@@ -26,6 +26,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Runs that differ only in these are runs of one configuration.
 NOT_CONFIGURATION = {"seed", "run_dir", "load_path", "progress", "log_interval", "save_interval", "versions", "started"}
+FEWEST_SEEDS = 3  # for a confidence band
 MOST_POINTS = 2000  # a curve needs no more, and an SVG of a million episodes can't be opened
 
 
@@ -104,6 +105,73 @@ def curve(
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=160)
     return out
+
+
+Curves = Sequence[tuple[Floats, Floats]]
+"""(timesteps, returns) of each run, all at the same timesteps."""
+
+
+def confidence(groups: Sequence[tuple[str, Curves]], out: Path, *, title: str) -> Path | None:
+    """Draw learning curves with what is known of them: for each (label, curves of its runs), the interquartile mean and
+    a band that holds it with 95 % confidence, by bootstrap over the runs. None where no run has a value.
+
+    Of more groups than colours, those that ended highest.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean and bootstrap over seeds).
+    """
+    found = [(label, kept) for label, curves in groups if (kept := _common(curves)) is not None]
+    if not found:
+        return None
+    found.sort(key=lambda one: iqm(one[1][1][:, -1]), reverse=True)
+    lines = [_confident_line(label, *kept) for label, kept in found[: len(COLORS)]]
+    figure, axes = _canvas(title)
+    _draw_lines(axes, lines, "95 % confidence")
+    axes.set_xlim(0, axes.get_xlim()[1])
+    axes.set_ylabel(f"episode return (sum of rewards),\nmean of the last {EPISODE_WINDOW} episodes")
+    left_out = f"; the best {len(COLORS)} of {len(found)}" if len(found) > len(COLORS) else ""
+    banded = any(line.low is not None for line in lines)
+    meaning = f"line: interquartile mean over seeds, band: 95 % confidence{left_out}"
+    _legend(figure, axes, meaning if banded else left_out.removeprefix("; ") or None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=160)
+    return out
+
+
+def iqm(values: Floats | Sequence[float]) -> float:
+    """The mean of the middle half of the finite values; NaN if there are none."""
+    from scipy.stats import trim_mean
+
+    finite = np.asarray(values, np.float64)[np.isfinite(values)]
+    return float(trim_mean(finite, 0.25)) if finite.size else float("nan")
+
+
+def _common(curves: Curves) -> tuple[Floats, Floats] | None:
+    """Timesteps, and returns (runs, timesteps), where every run has one."""
+    points = min(len(timesteps) for timesteps, _ in curves)
+    returns = np.stack([values[:points] for _, values in curves])
+    there = np.isfinite(returns).all(0)
+    if not there.any():
+        return None
+    timesteps = _thinned(curves[0][0][:points][there])
+    return timesteps.astype(np.float64), np.stack([_thinned(row) for row in returns[:, there]])
+
+
+def _confident_line(label: str, timesteps: Floats, returns: Floats) -> Line:
+    from scipy.stats import bootstrap, trim_mean
+
+    middle = trim_mean(returns, 0.25, axis=0)
+    if len(returns) < FEWEST_SEEDS:
+        return Line(label, timesteps, middle)
+    interval = bootstrap(
+        (returns,),
+        lambda sample, axis: trim_mean(sample, 0.25, axis=axis),
+        axis=0,
+        n_resamples=1000,
+        batch=50,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Line(label, timesteps, middle, interval.low, interval.high)
 
 
 def rolling_mean(values: Floats, window: int) -> Floats:
@@ -226,14 +294,7 @@ def _title(runs: Iterable[Run]) -> str:
 
 
 def _figure(runs: Sequence[Run], lines: Sequence[Line], title: str, smooth: int) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontweight="bold", pad=12, parse_math=False)
-    _style(axes)
+    figure, axes = _canvas(title)
     window = f"mean of the last {smooth} episodes" if smooth > 1 else "each episode"
     if len(runs) == 1:
         _draw_run(axes, runs[0], lines[0], window)
@@ -244,8 +305,22 @@ def _figure(runs: Sequence[Run], lines: Sequence[Line], title: str, smooth: int)
     axes.set_ylabel(
         "episode return (sum of rewards)" if len(runs) == 1 else f"episode return (sum of rewards),\n{window}"
     )
-    _legend(figure, axes, lines)
+    banded = len(lines) > 1 and any(line.low is not None for line in lines)
+    _legend(figure, axes, "line: mean over runs, band: lowest to highest" if banded else None)
     return figure
+
+
+def _canvas(title: str) -> tuple["Figure", "Axes"]:
+    """An empty figure of ours."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontweight="bold", pad=12, parse_math=False)
+    _style(axes)
+    return figure, axes
 
 
 def _style(axes: "Axes") -> None:
@@ -270,8 +345,8 @@ def _draw_run(axes: "Axes", run: Run, line: Line, window: str) -> None:
         axes.plot(at, evaluations[there], "o-", color=COLORS[1], linewidth=1.2, markersize=4, label="evaluation")
 
 
-def _draw_lines(axes: "Axes", lines: Sequence[Line]) -> None:
-    band_label = "lowest to highest run" if len(lines) == 1 else "_"  # the legend's title says it of several
+def _draw_lines(axes: "Axes", lines: Sequence[Line], meaning: str = "lowest to highest run") -> None:
+    band_label = meaning if len(lines) == 1 else "_"  # the legend's title says it of several
     for index, line in enumerate(lines):
         color = COLORS[index % len(COLORS)]
         dashes = ("-", "--", ":")[index // len(COLORS) % 3]
@@ -282,19 +357,18 @@ def _draw_lines(axes: "Axes", lines: Sequence[Line]) -> None:
             band.set_label(band_label)
 
 
-def _legend(figure: "Figure", axes: "Axes", lines: Sequence[Line]) -> None:
+def _legend(figure: "Figure", axes: "Axes", title: str | None) -> None:
     """Below the axes, where it hides no data."""
     handles, labels = axes.get_legend_handles_labels()
     one_row = sum(len(label) + 8 for label in labels) <= 90
     columns = len(labels) if one_row else max(1, 90 // max(len(label) + 8 for label in labels))
-    banded = len(lines) > 1 and any(line.low is not None for line in lines)
     legend = figure.legend(
         handles,
         labels,
         loc="outside lower center",
         ncols=columns,
         frameon=False,
-        title="line: mean over runs, band: lowest to highest" if banded else None,
+        title=title,
         title_fontsize="small",
     )
     for text in legend.get_texts():

@@ -1,4 +1,4 @@
-"""The command line: `ppo2 train ENV`, `resume`, `eval`, `play`, `plot`, `envs`, `networks`, `presets`."""
+"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `plot`, `envs`, `networks`, `presets`."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2.cli import listings, model_commands, training
+from ppo2.cli import listings, model_commands, sweeping, training
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
 Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
@@ -47,6 +47,7 @@ def _run(arguments: list[str]) -> int:
     commands: dict[str, Any] = {
         "train": training.train_command(arguments[1:] if arguments[:1] == ["train"] else []),
         "resume": training.Resume,
+        "sweep": sweeping.sweep_command(arguments[1:] if arguments[:1] == ["sweep"] else []),
         "eval": model_commands.Eval,
         "play": model_commands.Play,
         "plot": listings.Plot,

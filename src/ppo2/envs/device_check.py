@@ -63,13 +63,14 @@ def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:
     """What a method returns, as shapes and dtypes."""
     before = _tracers(env)
     # A function of its own for each call: JAX would not trace the same one again.
+    kept = (
+        f"`{name}`.{method} uses an array that an earlier call kept: environments of JAX must be pure functions. "
+        "Carry what changes in `state`, not on `self` or in a global."
+    )
     try:
-        found = jax.eval_shape(lambda *given: getattr(env, method)(*given), *arguments)
+        program, found = jax.make_jaxpr(lambda *given: getattr(env, method)(*given), return_shape=True)(*arguments)
     except jax.errors.UnexpectedTracerError as error:
-        raise ValueError(
-            f"`{name}`.{method} uses an array that an earlier call kept: environments of JAX must be pure functions. "
-            f"Carry what changes in `state`, not on `self` or in a global. ({_brief(error)})"
-        ) from error
+        raise ValueError(f"{kept} ({_brief(error)})") from error
     except _CONCRETE as error:
         raise ValueError(
             f"`{name}`.{method} needs the value of an array while it is compiled (an `if`, a loop or a NumPy call on "
@@ -79,6 +80,8 @@ def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:
         if "is not a valid JAX type" not in str(error):
             raise
         raise ValueError(f"`{name}`.{method} returns what is no array: {_brief(error)}") from error
+    if any(isinstance(constant, jax.core.Tracer) for constant in program.consts):
+        raise ValueError(kept)
     leaked = sorted(_tracers(env) - before)
     if leaked:
         raise ValueError(

@@ -1,0 +1,328 @@
+"""The runs of a sweep: together in one compiled program on the device, or one after another on the host."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from ppo2 import sharding
+from ppo2.config import Config
+from ppo2.device_runner import CHUNK_SECONDS, Chunk, Ends, EnvState, collect, iterate, start
+from ppo2.display import Display
+from ppo2.envs import AnyEnvs, DeviceVector
+from ppo2.envs.device import DeviceEnv
+from ppo2.learn import SETTINGS, Schedules, build_model, learn, warm_up_steps
+from ppo2.model import Model
+from ppo2.plan import rollout_bytes
+from ppo2.randomness import Purpose
+from ppo2.run_files import EPISODE_WINDOW
+from ppo2.stops import StopSignals
+from ppo2.train_state import Fault, FaultKind, Hyperparameters, TrainState
+
+NDArray = np.ndarray[Any, Any]
+
+SCALARS = ("lr", "cliprange", "gamma", "lam", "ent_coef", "vf_coef", "max_grad_norm")
+"""Hyperparameters that reach a program as numbers: runs that differ only in these and the seed train together."""
+
+RUNS = "runs"  # the mesh axis that runs are spread over
+MEMORY_SHARE = 0.4  # of what is free may be taken by runs that train together
+COPIES = 5  # of a rollout while it is learned from: itself, its batch, that batch shuffled, and what XLA keeps of them
+ENDS_BYTES = 2**26  # telling of episodes, for all runs together
+MOST_UPDATES = 512  # in one program
+
+
+class Curve(NamedTuple):
+    """A learning curve: at each row of the log, the timesteps so far and the mean return of the last 100 episodes."""
+
+    timesteps: NDArray
+    returns: NDArray
+
+
+class Plan(NamedTuple):
+    """One run before it is trained."""
+
+    config: Config
+    model: Model
+
+
+class Trained(NamedTuple):
+    model: Model
+    curve: Curve
+
+
+def planned(env: AnyEnvs, given_env: Any, settings: Mapping[str, Any]) -> Plan:
+    """Checks one run's settings (the arguments of `learn`) and builds its model.
+
+    Raises:
+        ValueError, TypeError: a setting that can't be.
+    """
+    mine = {name: value for name, value in settings.items() if name in SETTINGS}
+    network_kwargs = {name: value for name, value in settings.items() if name not in SETTINGS}
+    on_device = isinstance(env, DeviceVector)
+    num_envs = settings.get("num_envs") if on_device or _is_countable(given_env) else None
+    num_envs = env.num_envs if num_envs is None else num_envs
+    shards = settings.get("shards")
+    if shards is None:
+        shards = sharding.default_shards(num_envs) if on_device else 1
+    counts = {"num_envs": num_envs, "shards": shards}
+    config = Config(**{"total_timesteps": 1e6, **mine, **counts, "env": given_env, "network_kwargs": network_kwargs})
+    return Plan(config, build_model(config, env, settings.get("model_fn")))
+
+
+def _is_countable(env: Any) -> bool:
+    """Whether `num_envs` says how many there are of it."""
+    return isinstance(env, str) or callable(env)
+
+
+def train_in_turn(
+    env: Any,
+    settings: Sequence[Mapping[str, Any]],
+    plans: Sequence[Plan],
+    path: Path | None,
+    display: Display,
+    stop: StopSignals,
+) -> list[Trained]:
+    """One `learn` after another; those that a stop forestalls are as their plans are."""
+    trained = []
+    for i, (arguments, plan) in enumerate(zip(settings, plans, strict=True)):
+        points: list[tuple[int, float]] = []
+        config = plan.config
+
+        def note(update: int, _: Model, stats: Any, config: Config = config, points: Any = points) -> bool:
+            if update == 1 or update % config.log_interval == 0 or update == config.nupdates:
+                points.append((update * config.nbatch, stats.eprewmean))
+            return stop.received is None
+
+        model = plan.model
+        if stop.received is None:
+            run_dir = None if path is None else path / "runs" / f"{i:04}"
+            model = learn(env=env, run_dir=run_dir, update_fn=note, **arguments)
+            display.say(f"run {i + 1}/{len(plans)}  return {points[-1][1] if points else np.nan:.1f}")
+        trained.append(Trained(model, _curve(points)))
+    return trained
+
+
+def _curve(points: Sequence[tuple[int, float]]) -> Curve:
+    return Curve(np.array([t for t, _ in points], np.int64), np.array([r for _, r in points], np.float64))
+
+
+# --- together -----------------------------------------------------------------------------------------------------
+
+
+def train_together(env: DeviceEnv, plans: Sequence[Plan], display: Display, stop: StopSignals) -> list[Trained]:
+    """Trains runs in as few compiled programs as their settings and the memory allow."""
+    trained: dict[int, Trained] = {}
+    for group in _groups(plans):
+        size = _runs_at_once(plans[group[0]])
+        for first in range(0, len(group), size):
+            some = group[first : first + size]
+            curves = _Together(env, [plans[i] for i in some]).train(display, stop)
+            trained |= {i: Trained(plans[i].model, curve) for i, curve in zip(some, curves, strict=True)}
+    return [trained[i] for i in range(len(plans))]
+
+
+def _groups(plans: Sequence[Plan]) -> list[list[int]]:
+    """The runs of each program: those that differ only in numbers that reach it as such."""
+    groups: dict[Any, list[int]] = {}
+    for i, (config, _) in enumerate(plans):
+        same = {
+            field.name: getattr(config, field.name)
+            for field in dataclasses.fields(config)
+            if field.name not in (*SCALARS, "seed")
+        }
+        # By what they are and not by how JSON shows them, where it can't show them.
+        key = tuple(
+            (name, value if _is_hashable(value) else json.dumps(value, default=id)) for name, value in same.items()
+        )
+        groups.setdefault((key, config.max_grad_norm is None), []).append(i)
+    return list(groups.values())
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _runs_at_once(plan: Plan) -> int:
+    """How many runs fit in memory."""
+    each = COPIES * rollout_bytes(plan.config, plan.model) + 8 * 4 * plan.model.state.params.size
+    each += 8 * plan.config.nbatch
+    return max(1, int(MEMORY_SHARE * _free_memory() / each))
+
+
+def _free_memory() -> int:
+    """Bytes, on the devices or, where they don't tell, of this machine."""
+    devices = jax.local_devices()
+    stats = [device.memory_stats() or {} for device in devices]
+    if all("bytes_limit" in one for one in stats):
+        return sum(one["bytes_limit"] - one.get("bytes_in_use", 0) for one in stats)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not on every system
+        return 2**31
+
+
+class _Together:
+    """Runs of one shape, trained in one program: a leading axis R of runs on everything."""
+
+    def __init__(self, env: DeviceEnv, plans: Sequence[Plan]) -> None:
+        self.env, self.plans = env, plans
+        self.config = plans[0].config
+        self.maker = plans[0].model
+        self.devices = min(jax.local_device_count(), len(plans))
+        # Every device gets as many: the last run is trained again where that doesn't work out.
+        padding = -len(plans) % self.devices
+        self.padded = [*plans, *[plans[-1]] * padding]
+        self.schedules = [Schedules(plan.config) for plan in self.padded]
+        self.discount = tuple(
+            np.array([getattr(plan.config, name) for plan in self.padded], np.float32) for name in ("gamma", "lam")
+        )
+        self.capacity = max(1, min(MOST_UPDATES, ENDS_BYTES // (8 * self.config.nbatch * len(self.padded))))
+        self.recent: list[NDArray] = [np.zeros(0)] * len(plans)
+        self.points: list[list[tuple[int, float]]] = [[] for _ in plans]
+
+    def train(self, display: Display, stop: StopSignals) -> list[Curve]:
+        """Trains all to the end, or until a stop, and leaves what was learned in their models."""
+        config, update = self.config, 0
+        states, runs = self._begin()
+        seconds = np.inf  # an update
+        while update < config.nupdates and stop.received is None:
+            look = 1 if update == 0 else min((update // config.log_interval + 1) * config.log_interval, config.nupdates)
+            count = max(1, min(self.capacity, look - update, int(CHUNK_SECONDS / seconds)))
+            began = time.perf_counter()
+            program = self.maker.program(_iterate_runs, self.env, self.devices, config.nsteps)
+            states, runs, chunk = program(
+                states, runs, self._hyperparameters(update + 1, count), self.discount, np.int32(count)
+            )
+            self._raise_for(update + 1, chunk.fault)
+            self._count(jax.tree.map(lambda x, count=count: np.asarray(x)[:, :count], chunk.ends))
+            update += count
+            seconds = (time.perf_counter() - began) / count
+            if update == look:
+                self._log(update, display)
+        self._finish(states)
+        return [_curve(points) for points in self.points]
+
+    def _begin(self) -> tuple[TrainState, EnvState]:
+        """The states of all runs, their normalisers filled as `learn` would."""
+        states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[plan.model.state for plan in self.padded])
+        states = jax.device_put(states, NamedSharding(_mesh(self.devices), PartitionSpec(RUNS)))
+        steps = warm_up_steps(self.config, self.maker)
+        program = self.maker.program(_begin_runs, self.env, self.devices, self.config.num_envs, steps)
+        states, runs, fault, ends = program(states, self.discount)
+        self._raise_for(0, fault)
+        self._count(ends)
+        return states, runs
+
+    def _count(self, ends: Ends) -> None:
+        """Takes note of episodes, (R, ..., T, N)."""
+        for i in range(len(self.plans)):
+            ended = np.asarray(ends.returns[i])[np.asarray(ends.lengths[i]) > 0]
+            self.recent[i] = np.concatenate([self.recent[i], ended])[-EPISODE_WINDOW:]
+
+    def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
+        """(R, K), the last of them again and again to fill up."""
+        last = first + count - 1
+        rows = [
+            jax.tree.map(
+                lambda *numbers: np.stack(numbers),
+                *[plan.model.hyperparameters(**schedule.at(min(first + i, last))) for i in range(self.capacity)],
+            )
+            for plan, schedule in zip(self.padded, self.schedules, strict=True)
+        ]
+        stacked: Hyperparameters = jax.tree.map(lambda *numbers: np.stack(numbers), *rows)
+        return stacked
+
+    def _raise_for(self, update: int, fault: Fault) -> None:
+        """Raises ValueError where an environment is at fault: no other run would fare better."""
+        kinds, steps = np.asarray(fault.kind), np.asarray(fault.step)
+        whole = [FaultKind.OBS_OUT_OF_RANGE]
+        if self.config.on_nonfinite == "raise":
+            whole += [FaultKind.OBS_NOT_FINITE, FaultKind.REWARD_NOT_FINITE]
+        for kind, step, plan in zip(kinds, steps, self.padded, strict=True):
+            if FaultKind(int(kind)) in whole:
+                t, env = divmod(int(step), self.config.num_envs)
+                what = FaultKind(int(kind)).name.lower().replace("_", " ")
+                raise ValueError(
+                    f"from update {update} on, seed {plan.config.seed}: {what}; environment {env} gave it at step {t} "
+                    "of the rollout: mend the environment."
+                )
+
+    def _log(self, update: int, display: Display) -> None:
+        means = [float(recent.mean()) if recent.size else np.nan for recent in self.recent]
+        for points, mean in zip(self.points, means, strict=True):
+            points.append((update * self.config.nbatch, mean))
+        known = [mean for mean in means if np.isfinite(mean)]
+        best = f"{max(known):.1f}" if known else "-"
+        middle = f"{np.median(known):.1f}" if known else "-"
+        display.say(
+            f"update {update}/{self.config.nupdates}  {len(self.plans)} runs  median return {middle}  best {best}"
+        )
+
+    def _finish(self, states: TrainState) -> None:
+        """Gives every model its own state."""
+        device = jax.local_devices()[0]
+        for i, plan in enumerate(self.plans):
+            plan.model.state = jax.device_put(jax.tree.map(lambda x, i=i: x[i], states), device)
+
+
+Program = Callable[..., Any]
+
+
+def _mesh(devices: int) -> Mesh:
+    return Mesh(np.array(jax.local_devices()[:devices]), (RUNS,))
+
+
+def _each(run: Program, devices: int, *, shared: int = 0) -> Program:
+    """`run` for every run of a leading axis, spread over the devices; the last `shared` arguments are for all."""
+
+    def spread(*arguments: Any) -> Any:
+        own = len(arguments) - shared
+        runs = jax.vmap(run, (0,) * own + (None,) * shared)
+        specs = (PartitionSpec(RUNS),) * own + (PartitionSpec(),) * shared
+        out = PartitionSpec(RUNS)
+        return jax.shard_map(runs, mesh=_mesh(devices), in_specs=specs, out_specs=out, check_vma=False)(*arguments)
+
+    return spread
+
+
+def _begin_runs(model: Model, env: DeviceEnv, devices: int, nenvs: int, steps: int) -> Program:
+    def begin(
+        state: TrainState, discount: tuple[Float[Array, ""], Float[Array, ""]]
+    ) -> tuple[TrainState, EnvState, Fault, Ends]:
+        indices = jnp.arange(nenvs)
+        runs = start(env, state.key, indices, Purpose.ENV)
+        fault = Fault(jnp.int32(0), jnp.int32(0))
+        ends = Ends(jnp.zeros((0, nenvs)), jnp.zeros((0, nenvs), jnp.int32))
+        if steps:
+            gamma, lam = discount
+            runs, rollout, ends = collect(model, env, state, runs, indices, steps=steps, gamma=gamma, lam=lam)
+            state, fault = model.observed(state, rollout)
+        return state, runs, fault, ends
+
+    return jax.jit(_each(begin, devices), donate_argnums=0)
+
+
+def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
+    def iterated(
+        state: TrainState,
+        runs: EnvState,
+        hypers: Hyperparameters,
+        discount: tuple[Float[Array, ""], Float[Array, ""]],
+        count: Int[Array, ""],
+    ) -> tuple[TrainState, EnvState, Chunk]:
+        return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=frozenset())
+
+    return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))
