@@ -28,6 +28,7 @@ test-all: lint
 
 bench: setup
 	$(BIN)/python bench/host.py
+	$(BIN)/python bench/device.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -20,20 +20,20 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from options import common, parsed
 from programs import OURS, PEERS, Contender, interpreter
-from report import Spread, machine, ratios, show
+from report import TABLE_WIDTH, Spread, machine, ratios, show, spread
 from workloads import WORKLOADS, Workload
 
 TIE = 1.05  # trials that differ by less say nothing
 STARTUP_UPDATES = 50  # of the run whose memory is looked at
 TRIALS = 2
-TABLE_WIDTH = 132  # in a file or a pipe, too
 
 Runs = dict[str, list[dict[str, Any]]]
 
@@ -87,7 +87,7 @@ class Bench:
         for _ in range(TRIALS):
             for variant in variants:
                 runs[variant.title].append(self._rate(workload, variant, self.seconds / 2, seed=0))
-        rates = {title: _spread(of, "steps_per_second").median for title, of in runs.items()}
+        rates = {title: spread(of, "steps_per_second").median for title, of in runs.items()}
         self._tell(f"{workload.name} trials: " + ", ".join(f"{title} {rate:,.0f}" for title, rate in rates.items()))
         fastest = max(variants, key=lambda variant: rates[variant.title])
         # PyTorch's default threads collapse when something else runs too: not for a gain that may be chance.
@@ -118,13 +118,13 @@ class Bench:
                 row["ratio"] = ratios(first, rates)
             shares = [run["shares"] for run in runs[contender.title] if run.get("shares")]
             if shares:
-                row["shares"] = {name: _spread(shares, name).median for name in ("step", "act", "train")}
+                row["shares"] = {name: spread(shares, name).median for name in ("step", "act", "train")}
             summary[contender.title] = row
         return {
             "title": workload.title,
             "workload": workload.to_json(),
             "contenders": summary,
-            "environment_alone": {"steps_per_second": _spread(alone, "steps_per_second")._asdict()},
+            "environment_alone": {"steps_per_second": spread(alone, "steps_per_second")._asdict()},
             "runs": {**runs, "environment alone": alone},
         }
 
@@ -149,9 +149,9 @@ class Bench:
             )
         rows: dict[str, Any] = {}
         for title, of in runs.items():
-            rows[title] = {name: _spread(of, name)._asdict() for name in ("seconds", "peak_mb")}
+            rows[title] = {name: spread(of, name)._asdict() for name in ("seconds", "peak_mb")}
             if title in imports:
-                rows[title]["import_seconds"] = _spread(imports[title], "seconds")._asdict()
+                rows[title]["import_seconds"] = spread(imports[title], "seconds")._asdict()
         return {"workload": workload.title, "contenders": rows, "runs": runs, "imports": imports}
 
     def _tell(self, text: str) -> None:
@@ -169,43 +169,11 @@ class Bench:
         )
 
 
-def _spread(runs: Iterable[Mapping[str, Any]], name: str) -> Spread:
-    return Spread.of([run[name] for run in runs])
-
-
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workloads", type=_names(WORKLOADS), default=list(WORKLOADS), help=f"of {_list(WORKLOADS)}")
-    parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"of {_list(PEERS)}; '' for none")
-    parser.add_argument("--repeats", type=int, default=5, help="of every measurement (5)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement of steps per second (8)")
-    parser.add_argument("--quick", action="store_true", help="2 repeats of 2 seconds: whether it works, not how fast")
+    common(parser, workloads=WORKLOADS, peers=PEERS, seconds=8.0)
     parser.add_argument("--no-startup", dest="startup", action="store_false", help="only steps per second")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there, every single run included")
-    parser.add_argument("--python", type=Path, metavar="PATH", help="interpreter that has ppo2 (this one)")
-    for name in PEERS:
-        parser.add_argument(
-            f"--{name}-python", type=Path, metavar="PATH", help=f"interpreter that has {name} (bench/.venvs/{name})"
-        )
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.repeats, options.seconds = 2, 2.0
-    return options
-
-
-def _list(known: Iterable[str]) -> str:
-    return ",".join(known)
-
-
-def _names(known: Mapping[str, Any]) -> Any:
-    def names(text: str) -> list[str]:
-        chosen = [name for name in text.split(",") if name]
-        for name in chosen:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is unknown; known are {_list(known)}")
-        return chosen
-
-    return names
+    return parsed(parser, arguments)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,16 @@ Settings = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """A library and the script that measures it, `bench/peers/<name>.py`.
+    """A library and the script that measures it.
 
     Attributes:
+        script: of `bench/peers`; it may not bear the name of a package that it imports.
         variants: ways to run it, as the settings that its script is told.
         requirements: what `pip install` gets, call by call, in an environment of its own; none for ours.
     """
 
     name: str
+    script: str
     title: str
     variants: Mapping[str, Settings]
     requirements: tuple[tuple[str, ...], ...] = ()
@@ -34,6 +36,7 @@ class Program:
 
 OURS = Program(
     name="ours",
+    script="ours.py",
     title="ppo2",
     variants={"configured": {"configure_runtime": True}, "plain": {"configure_runtime": False}},
 )
@@ -43,10 +46,32 @@ PEERS = {
     for program in (
         Program(
             name="sb3",
+            script="sb3.py",
             title="Stable-Baselines3",
             variants={"1 thread": {"threads": 1}, "default threads": {"threads": None}},
             # torch first and pinned: later requirements would take another
             requirements=(("torch==2.13.0",), ("stable-baselines3>=2.9,<2.10", "gymnasium[mujoco]")),
+        ),
+    )
+}
+
+OURS_ON_DEVICE = Program(
+    name="ours",
+    script="ours_device.py",
+    title="ppo2",
+    variants={"configured": {"devices": None}, "1 device": {"devices": 1}},
+)
+
+DEVICE_PEERS = {
+    program.name: program
+    for program in (
+        Program(
+            name="rejax",
+            script="rejax_ppo.py",
+            title="rejax",
+            variants={"jitted": {}},
+            # other versions of gymnax break it; gymnax imports six without declaring it
+            requirements=(("rejax==0.1.3", "gymnax==0.0.9", "six"),),
         ),
     )
 }
@@ -80,7 +105,7 @@ class Contender:
             environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         settings = {**self.program.variants[self.variant], **job, "measure": what, "started": time.monotonic()}
         done = subprocess.run(
-            [self.python, BENCH / "peers" / f"{self.program.name}.py", json.dumps(settings)],
+            [self.python, BENCH / "peers" / self.program.script, json.dumps(settings)],
             env=environment,
             capture_output=True,
             text=True,

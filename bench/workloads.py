@@ -11,8 +11,9 @@ class Workload:
     Attributes:
         hidden: units in each hidden layer (tanh); policy and value have a network each.
         normalize: observations and rewards by running statistics.
-        value_cliprange: None in the comparisons: Stable-Baselines3 doesn't clip the value unless told to.
-        log_interval: updates between two rows of our log, which tell where the time went.
+        value_cliprange: as the peer has it: Stable-Baselines3 doesn't clip the value unless told to, rejax always does.
+        log_interval: updates between two rows of our log, which tell where the time went; on device environments also
+            between two looks at a peer.
     """
 
     name: str
@@ -64,3 +65,22 @@ WORKLOADS = {
         ),
     )
 }
+
+LOOK_STEPS = 2**17  # a third to half a second at 250,000 to 400,000 steps per second
+
+
+def on_device(name: str, num_envs: int) -> Workload:
+    """CartPole in JAX, side by side as often as wanted."""
+    return Workload(
+        name=name,
+        env="gymnax:CartPole-v1",
+        num_envs=num_envs,
+        nsteps=128,
+        noptepochs=4,
+        nminibatches=4,
+        value_cliprange=0.2,
+        log_interval=max(1, LOOK_STEPS // (num_envs * 128)),
+    )
+
+
+DEVICE_WORKLOADS = {workload.name: workload for workload in (on_device("D1", 8), on_device("D2", 1024))}

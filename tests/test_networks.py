@@ -9,7 +9,7 @@ import pytest
 
 from ppo2 import networks
 from ppo2.networks import registry
-from ppo2.networks.layers import as_float, dense
+from ppo2.networks.layers import as_float, dense, linear
 from ppo2.networks.mlp import ACTIVATIONS
 
 KEY = jax.random.key(0)
@@ -328,3 +328,69 @@ def test_networks_are_tried_with_the_observations_dtype():
 
     networks.build(spy, (2, 2), {}, key=KEY, dtype=np.uint8)
     assert seen == [((2, 2), np.uint8)]
+
+
+# --- the linear layer
+
+
+def stacked(*trees):
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+def biased(seed):
+    """4 features to 3, with a bias that is not 0."""
+    layer = dense(4, 3, 1.0, key=jax.random.key(seed))
+    return eqx.tree_at(lambda m: m.bias, layer, jax.random.normal(jax.random.key(seed), (3,)))
+
+
+INPUTS = jax.random.normal(KEY, (5, 4))
+
+
+def over_inputs(apply, layer):
+    return jax.vmap(lambda x: apply(layer, x))(INPUTS)
+
+
+WAYS = {
+    "one input": (lambda apply, layer: apply(layer, INPUTS[0]), lambda: biased(0)),
+    "inputs": (over_inputs, lambda: biased(0)),
+    "inputs twice": (
+        lambda apply, layer: jax.vmap(jax.vmap(lambda x: apply(layer, x)))(INPUTS.reshape(5, 2, 2).repeat(2, -1)),
+        lambda: biased(0),
+    ),
+    "layers, then inputs": (
+        lambda apply, layers: jax.vmap(lambda layer: over_inputs(apply, layer))(layers),
+        lambda: stacked(biased(0), biased(1)),
+    ),
+    "inputs, then layers": (
+        lambda apply, layers: jax.vmap(lambda x: jax.vmap(lambda layer: apply(layer, x))(layers))(INPUTS),
+        lambda: stacked(biased(0), biased(1)),
+    ),
+    "layers with inputs of their own": (
+        lambda apply, layers: jax.vmap(apply)(layers, INPUTS),
+        lambda: stacked(*map(biased, range(5))),
+    ),
+    "layers alone": (
+        lambda apply, layers: jax.vmap(lambda layer: apply(layer, INPUTS[0]))(layers),
+        lambda: stacked(biased(0), biased(1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_linear_is_the_layer_and_so_are_its_gradients(way, jit):
+    """Against Equinox's own, however it is mapped: by sample as in policies, by seed as in sweeps, or not at all."""
+    apply_in, make = WAYS[way]
+
+    def outputs_and_gradients(apply, layer, x_scale):
+        def loss(layer, x_scale):
+            found = apply_in(lambda layer, x: apply(layer, x * x_scale), layer)
+            return jnp.sum(jnp.sin(found)), found
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(layer, x_scale)
+
+    run = jax.jit(outputs_and_gradients, static_argnums=0) if jit else outputs_and_gradients
+    arguments = make(), jnp.float32(0.7)
+    mine, theirs = (run(apply, *arguments) for apply in (linear, lambda layer, x: layer(x)))
+    for one, other in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ppo2.rollout import Batch, flatten, minibatches, permutation, shuffling
+from ppo2.rollout import (
+    Batch,
+    accumulate,
+    flatten,
+    in_pieces,
+    minibatches,
+    permutation,
+    piece_size,
+    shuffling,
+)
+from ppo2.statistics import weighted_mean
 
 bits = jax.jit(shuffling, static_argnames=("epochs", "total", "shards"))
 cut = jax.jit(minibatches, static_argnames="nminibatches")
@@ -140,3 +150,67 @@ def test_two_processes_with_a_block_each_cut_the_same_minibatches():
         mine = jax.tree.map(lambda x, block=block: x[:, 2 * block : 2 * block + 2], batch)
         shares.append(cut(flatten(mine, 1), random[block : block + 1], nminibatches=3).weights)
     np.testing.assert_array_equal(whole, np.concatenate(shares, axis=1))
+
+
+# --- piece by piece
+
+
+@pytest.mark.parametrize(
+    ("size", "piece"),
+    # the largest divisor up to 256: 512 = 2 * 256, 300 = 2 * 150, 1000 = 4 * 250; 514 = 2 * 257 and 1009, a prime,
+    # have none above 64 and stay whole
+    [(1, 1), (64, 64), (256, 256), (512, 256), (300, 150), (1000, 250), (514, 514), (1009, 1009)],
+)
+def test_pieces_divide_the_batch_and_fit_the_cache(size, piece):
+    assert piece_size(size) == piece
+
+
+def test_other_devices_take_the_batch_whole(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert piece_size(32_768) == 32_768
+
+
+def weighted(weights):
+    """8 samples of random observations."""
+    numbers = jax.random.normal(jax.random.key(2), (8, 3))
+    return Batch(*[numbers] * 6, weights=jnp.asarray(weights, jnp.float32))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "weights",
+    [[1] * 8, [1, 0, 1, 1, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 0, 1], [0] * 8],  # the third: its first half is empty
+    ids=str,
+)
+def test_accumulated_pieces_equal_the_whole(piece, weights):
+    batch = weighted(weights)
+
+    def gradient(batch):
+        def loss(x):
+            return weighted_mean(jnp.tanh(batch.obs @ x) ** 2, batch.weights)
+
+        return jax.grad(loss)(jnp.arange(3.0)), {"sum": weighted_mean(batch.obs, batch.weights)}
+
+    found, expected = accumulate(gradient, batch, piece), gradient(batch)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    if any(weights):
+        mean = np.asarray(batch.obs)[np.asarray(weights) == 1].mean(axis=0)  # by hand
+        np.testing.assert_allclose(found[1]["sum"], mean, atol=1e-6)
+
+
+def test_rows_in_pieces_equal_all_at_once():
+    seen = []
+
+    def function(x, y):
+        seen.append(x.shape)
+        return x.sum(axis=1) * y, {"x": x}
+
+    x, y = np.arange(1200.0).reshape(400, 3), np.arange(400.0)
+    product, rest = in_pieces(function, jnp.float32(x), jnp.float32(y))
+    assert set(seen) == {(200, 3)}  # 400 = 2 * 200
+    np.testing.assert_allclose(product, x.sum(axis=1) * y, rtol=1e-6)
+    np.testing.assert_array_equal(rest["x"], np.float32(x))
+    seen.clear()
+    in_pieces(function, jnp.float32(x[:100]), jnp.float32(y[:100]))
+    assert seen == [(100, 3)]  # few enough for one

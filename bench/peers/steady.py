@@ -32,9 +32,11 @@ class SteadyRate:
         """The window's first update; 0 before there is one."""
         return 0 if self._begin is None else self._begin[2] + 1
 
-    def update_done(self, steps: int) -> bool:
-        """Takes note of `steps` having been made, updates included. True when the window is over."""
-        now = time.perf_counter()
+    def update_done(self, steps: int, now: float | None = None) -> bool:
+        """Takes note of `steps` having been made, updates included, by `now` (in seconds, of any clock; None: this
+        moment). True when the window is over.
+        """
+        now = time.perf_counter() if now is None else now
         self.updates += 1
         if self._first is None:
             self._first = now

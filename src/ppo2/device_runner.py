@@ -44,11 +44,10 @@ class Ends(NamedTuple):
     lengths: Int[Array, "T N"]
 
 
-def start(env: DeviceEnv, key: PRNGKeyArray, envs: Int[Array, " N"], purpose: Purpose) -> EnvState:
-    """The environments of these global indices in their first states; pure."""
-    nenvs = envs.shape[0]
-    running = begin(env, environment_keys(key, purpose, 0, envs))
-    return EnvState(running, jnp.zeros(nenvs), jnp.zeros(1, jnp.uint32))
+def start(env: DeviceEnv, key: PRNGKeyArray, envs: Int[Array, " N"], rollouts: Int[Array, ""]) -> EnvState:
+    """The environments of these global indices in first states, other ones after each number of rollouts; pure."""
+    running = begin(env, environment_keys(key, Purpose.ENV, rollouts, envs))
+    return EnvState(running, jnp.zeros(envs.shape[0]), jnp.full(1, rollouts, jnp.uint32))
 
 
 def collect(
@@ -352,8 +351,7 @@ Compiled = Callable[..., Any]
 def _start_program(_: Model, env: DeviceEnv, split: Split, nenvs: int) -> Compiled:
     def started(key: PRNGKeyArray, rollouts: Int[Array, ""]) -> EnvState:
         local = nenvs // split.devices
-        envs = start(env, key, split.index * local + jnp.arange(local), Purpose.ENV)
-        return envs._replace(rollouts=envs.rollouts + rollouts)
+        return start(env, key, split.index * local + jnp.arange(local), rollouts)
 
     return jax.jit(_split(started, split, (REPLICATED, REPLICATED), BY_ENV))
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ppo2 import envs, spaces
-from ppo2.envs.device import DeviceVector, Running, begin, is_device_env, unroll
+from ppo2.envs.device import DeviceEnv, DeviceVector, Running, begin, is_device_env, unroll
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
@@ -116,8 +116,8 @@ def _run_on_device(
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment; the host looks every so many steps."""
     key = root_key(seed, Purpose.EVALUATE)
-    running = model.program(_begin_program, env)(key)
-    steps = model.program(_steps_program, env, deterministic)
+    running = model.program(_begin_program, env.env, env.num_envs)(key)
+    steps = model.program(_steps_program, env.env, env.num_envs, deterministic)
     done: list[tuple[float, int]] = []
     left, count = quota.copy(), 0
     while left.any():
@@ -131,27 +131,27 @@ def _run_on_device(
     return done
 
 
-def _begin_program(_: Model, env: DeviceVector) -> Callable[..., Running]:
+def _begin_program(_: Model, env: DeviceEnv, nenvs: int) -> Callable[..., Running]:
     def begun(key: PRNGKeyArray) -> Running:
-        return begin(env.env, environment_keys(key, Purpose.ENV, 0, jnp.arange(env.num_envs)))
+        return begin(env, environment_keys(key, Purpose.ENV, 0, jnp.arange(nenvs)))
 
     return jax.jit(begun)
 
 
 def _steps_program(
-    model: Model, env: DeviceVector, deterministic: bool
+    model: Model, env: DeviceEnv, nenvs: int, deterministic: bool
 ) -> Callable[..., tuple[Running, Float[Array, "T N"], Int[Array, "T N"]]]:
     def steps(
         params: Float[Array, " P"], normaliser: Normaliser, running: Running, key: PRNGKeyArray, count: Int[Array, ""]
     ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"]]:
-        policy, indices = model.policy_of(params), jnp.arange(env.num_envs)
+        policy, indices = model.policy_of(params), jnp.arange(nenvs)
         noise = model.acting_noise(key, count, LOOK_EVERY, indices)
         keys = environment_keys(key, Purpose.ENV, count + 1, indices)
 
         def act(obs: Array, noise: Array) -> Array:
             return policy(normaliser, obs)[0].mode() if deterministic else policy.act(normaliser, obs, noise)
 
-        running, step = unroll(env.env, act, running, noise, keys)
+        running, step = unroll(env, act, running, noise, keys)
         return running, step.returns, step.lengths
 
     return jax.jit(steps, donate_argnums=2)

@@ -397,7 +397,7 @@ class Model:
         identity = self._identity()
         shared = identity is not None and all(map(_is_value, of))
         programs = _programs if shared else self._own_programs
-        key = (make, identity, *(x if _is_value(x) else _Same(x) for x in of))
+        key = (make, identity, *(x if _is_hashable(x) else _Same(x) for x in of))
         if key not in programs:
             programs[key] = make(self._blank(), *of)
             if len(programs) > _PROGRAMS_KEPT:
@@ -568,9 +568,17 @@ class _Same:
 
 
 def _is_value(x: Any) -> bool:
-    """Whether `x` is equal to others that are made alike."""
-    if getattr(type(x), "__hash__", None) is object.__hash__:
+    """Whether `x` is equal to others that are made alike, with all that it holds, and can't change."""
+    if getattr(type(x), "__hash__", None) is object.__hash__ or not _is_hashable(x):
         return False
+    if isinstance(x, tuple | frozenset):
+        return all(map(_is_value, x))
+    if dataclasses.is_dataclass(x):
+        return all(_is_value(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare)
+    return True
+
+
+def _is_hashable(x: object) -> bool:
     try:
         hash(x)
     except TypeError:

@@ -23,7 +23,6 @@ from ppo2.envs.device import DeviceEnv
 from ppo2.learn import SETTINGS, Schedules, build_model, learn, warm_up_steps
 from ppo2.model import Model
 from ppo2.plan import rollout_bytes
-from ppo2.randomness import Purpose
 from ppo2.run_files import EPISODE_WINDOW
 from ppo2.stops import StopSignals
 from ppo2.train_state import Fault, FaultKind, Hyperparameters, TrainState
@@ -303,7 +302,7 @@ def _begin_runs(model: Model, env: DeviceEnv, devices: int, nenvs: int, steps: i
         state: TrainState, discount: tuple[Float[Array, ""], Float[Array, ""]]
     ) -> tuple[TrainState, EnvState, Fault, Ends]:
         indices = jnp.arange(nenvs)
-        runs = start(env, state.key, indices, Purpose.ENV)
+        runs = start(env, state.key, indices, jnp.uint32(0))
         fault = Fault(jnp.int32(0), jnp.int32(0))
         ends = Ends(jnp.zeros((0, nenvs)), jnp.zeros((0, nenvs), jnp.int32))
         if steps:

@@ -199,7 +199,7 @@ class Step(NamedTuple):
 
 def begin(env: DeviceEnv, keys: PRNGKeyArray) -> Running:
     """N environments in their first states; `keys` (N,) has a stream for each."""
-    state, obs = jax.vmap(lambda key: start(env, key))(jax.vmap(_reset_key, (0, None))(keys, jnp.int32(0)))
+    state, obs = jax.vmap(lambda key: start(env, jax.random.fold_in(key, FIRST)))(keys)
     nenvs = keys.shape[0]
     return Running(state, obs, jnp.zeros(nenvs), jnp.zeros(nenvs, jnp.int32))
 
@@ -240,6 +240,10 @@ def unroll(
         )
 
     return jax.lax.scan(step, running, (jnp.arange(noise.shape[0]), noise))
+
+
+FIRST = 2**32 - 1
+"""What the key of a first episode is made with: of steps and resets later on, none has this number."""
 
 
 def _step_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:

@@ -133,8 +133,24 @@ GYMNAX = Family(
     name="gymnax",
     modules=("gymnax:",),
     settings={**CLASSIC_CONTROL.settings, "log_interval": 20},
-    environments=CLASSIC_CONTROL.environments,
-    source="as classic control, docs/benchmarks.md",
+    environments={
+        **CLASSIC_CONTROL.environments,
+        # A reward far away: hardly any discount, a long batch, and steps that the gradient's norm hardly limits.
+        "MountainCarContinuous": {
+            "nsteps": 512,
+            "nminibatches": 16,
+            "noptepochs": 10,
+            "lr": 3e-4,
+            "gamma": 0.9999,
+            "lam": 0.9,
+            "ent_coef": 0.005,
+            "vf_coef": 0.2,
+            "max_grad_norm": 5.0,
+            "normalize_obs": True,
+            "normalize_rewards": True,
+        },
+    },
+    source="as classic control; MountainCarContinuous after rl-baselines3-zoo; docs/benchmarks.md",
     extra="jax-envs",
 )
 
