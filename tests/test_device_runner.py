@@ -230,7 +230,9 @@ def test_values_of_final_observations_in_as_many_batches_as_it_takes(monkeypatch
         monkeypatch.setattr(device_runner, "FINAL_BATCH", batch)
         truncated = np.random.default_rng(1).random((5, 4)) < share
         step: Any = SimpleNamespace(truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs))
-        found = final_values(made, made.state, step)
+        found, wanted = final_values(made, made.state, step)
+        truncated[-1] = True  # what follows the last step is not in the rollout either
+        np.testing.assert_array_equal(wanted, truncated)
         np.testing.assert_allclose(found, np.where(truncated, values, 0.0), rtol=1e-5)
 
 

@@ -46,7 +46,7 @@ class Ends(NamedTuple):
 
 def start(env: DeviceEnv, key: PRNGKeyArray, envs: Int[Array, " N"], rollouts: Int[Array, ""]) -> EnvState:
     """The environments of these global indices in first states, other ones after each number of rollouts; pure."""
-    running = begin(env, environment_keys(key, Purpose.ENV, rollouts, envs))
+    running = begin(env, environment_keys(key, [Purpose.ENV], rollouts, envs)[0])
     return EnvState(running, jnp.zeros(envs.shape[0]), jnp.full(1, rollouts, jnp.uint32))
 
 
@@ -67,10 +67,12 @@ def collect(
         indices: (N,), the environments' global indices.
     """
     count = envs.rollouts[0]
-    noise = model.acting_noise(state.key, count, steps, indices)
-    keys = environment_keys(state.key, Purpose.ENV, count + 1, indices)
+    act_keys, env_keys = environment_keys(state.key, (Purpose.ACT, Purpose.ENV), count, indices)
+    noise = model.acting_noise(act_keys, steps)
     policy = model.policy_of(state.params)
-    running, step = unroll(env, lambda obs, noise: policy.act(state.normaliser, obs, noise), envs.running, noise, keys)
+    running, step = unroll(
+        env, lambda obs, noise: policy.act(state.normaliser, obs, noise), envs.running, noise, env_keys
+    )
     rollout = complete(
         model,
         state.params,
@@ -83,9 +85,7 @@ def collect(
             truncated=step.truncated,
             valid=jnp.ones(step.rewards.shape, bool),
         ),
-        running.obs,
-        final_values(model, state, step),
-        step.truncated,
+        *final_values(model, state, step),
         Discounting(envs.running_returns, gamma, lam),
     )
     after = EnvState(running, _carried(envs.running_returns, step, gamma), envs.rollouts + 1)
@@ -106,18 +106,20 @@ def _carried(returns: Float[Array, " N"], step: Step, gamma: Float[Array, ""]) -
 
 
 FINAL_BATCH = 256
-"""Final observations that are looked at together: the policy's cost for a batch hardly falls below."""
+"""Observations that are looked at together: the policy's cost for a batch hardly falls below."""
 
 
-def final_values(model: Model, state: TrainState, step: Step) -> Float[Array, "T N"]:
-    """V of the observations that episodes were cut short at, where they were: in batches, as many as it takes."""
-    total = step.truncated.size
-    size = min(FINAL_BATCH, total)
-    count = jnp.sum(step.truncated)
-    # where episodes were cut short, in order; beyond the last of them an index that no array has
-    where = jnp.nonzero(step.truncated.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
+def final_values(model: Model, state: TrainState, step: Step) -> tuple[Float[Array, "T N"], Bool[Array, "T N"]]:
+    """V of what came next where no later step shows it: where episodes were cut short, and after the last step; and
+    where that is. In batches, as many as it takes.
+    """
+    wanted = step.truncated.at[-1].set(True)
+    total, nenvs = wanted.size, wanted.shape[1]
+    size = min(FINAL_BATCH, nenvs)
+    # where that is, in order; beyond the last of them an index that no array has
+    where = jnp.nonzero(wanted.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
     obs = step.next_obs.reshape(total, *step.next_obs.shape[2:])
-    policy = model.policy_of(state.params)
+    policy, count = model.policy_of(state.params), jnp.sum(wanted)
 
     def one_batch(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         done, values = carry
@@ -126,7 +128,7 @@ def final_values(model: Model, state: TrainState, step: Step) -> Float[Array, "T
         return done + size, values.at[rows].set(found, mode="drop")
 
     _, values = jax.lax.while_loop(lambda carry: carry[0] < count, one_batch, (jnp.int32(0), jnp.zeros(total)))
-    return values.reshape(step.truncated.shape)
+    return values.reshape(wanted.shape), wanted
 
 
 class Chunk(NamedTuple):

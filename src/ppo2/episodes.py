@@ -8,7 +8,7 @@ NDArray = np.ndarray[Any, Any]
 
 
 class Episode(NamedTuple):
-    """One finished episode: a row of monitor.csv.
+    """One finished episode: a row of monitor.csv, in Python's own numbers.
 
     | field | meaning |
     |---|---|
@@ -87,7 +87,7 @@ class Tally:
             if record.valid[t, i]:
                 r = self._returns[i] + rewards[start[i] : t + 1, i].sum()
                 length = self._lengths[i] + record.valid[start[i] : t + 1, i].sum()
-                self._done.append(Episode(r=float(r), l=int(length), t=float(record.seconds[t]), env=i))
+                self._done.append(Episode(r=float(r), l=int(length), t=round(float(record.seconds[t]), 6), env=i))
             self._returns[i], self._lengths[i], start[i] = 0.0, 0, t + 1
         running = np.arange(len(rewards))[:, None] >= start
         self._returns += np.where(running, rewards, 0.0).sum(axis=0)

@@ -133,7 +133,7 @@ def _run_on_device(
 
 def _begin_program(_: Model, env: DeviceEnv, nenvs: int) -> Callable[..., Running]:
     def begun(key: PRNGKeyArray) -> Running:
-        return begin(env, environment_keys(key, Purpose.ENV, 0, jnp.arange(nenvs)))
+        return begin(env, environment_keys(key, [Purpose.ENV], 0, jnp.arange(nenvs))[0])
 
     return jax.jit(begun)
 
@@ -145,13 +145,13 @@ def _steps_program(
         params: Float[Array, " P"], normaliser: Normaliser, running: Running, key: PRNGKeyArray, count: Int[Array, ""]
     ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"]]:
         policy, indices = model.policy_of(params), jnp.arange(nenvs)
-        noise = model.acting_noise(key, count, LOOK_EVERY, indices)
-        keys = environment_keys(key, Purpose.ENV, count + 1, indices)
+        act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
+        noise = model.acting_noise(act_keys, LOOK_EVERY)
 
         def act(obs: Array, noise: Array) -> Array:
             return policy(normaliser, obs)[0].mode() if deterministic else policy.act(normaliser, obs, noise)
 
-        running, step = unroll(env, act, running, noise, keys)
+        running, step = unroll(env, act, running, noise, env_keys)
         return running, step.returns, step.lengths
 
     return jax.jit(steps, donate_argnums=2)

@@ -71,9 +71,8 @@ class Logger:
         """Episodes recorded so far, those before a resume included: what a checkpoint keeps and a resume gives back."""
         return self._monitor_rows
 
-    def episodes(self, rows: Iterable[Episode]) -> None:
-        rows = [Episode(_plain(r), _plain(length), round(_plain(t), 6), _plain(env)) for r, length, t, env in rows]
-        self._last.extend(rows)
+    def episodes(self, rows: Sequence[Episode]) -> None:
+        self._last.extend(rows[-EPISODE_WINDOW:])
         self._monitor_rows += len(rows)
         if self._files is not None:
             self._files.episodes(rows)

@@ -21,7 +21,7 @@ from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy, build_policy
-from ppo2.randomness import Purpose, copied_key, environment_keys, root_key, stream
+from ppo2.randomness import Purpose, copied_key, root_key, stream
 from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, shuffling
 from ppo2.sharding import WHOLE, Split
 from ppo2.statistics import explained_variance
@@ -174,15 +174,12 @@ class Model:
         batch = spaces.to_environment(self.action_space, np.asarray(actions))
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
-    def acting_noise(
-        self, key: PRNGKeyArray, rollout: Int[Array, ""], steps: int, envs: Int[Array, " N"]
-    ) -> Float[Array, "T N p"]:
-        """The noise of a whole rollout's actions, for the environments of these global indices; pure.
+    def acting_noise(self, keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"]:
+        """The noise of a whole rollout's actions, from a key for each environment; pure.
 
         One draw for all steps: a quarter of the cost of one in each. One stream for each environment: the same bits
         wherever it is stepped.
         """
-        keys = environment_keys(key, Purpose.ACT, rollout, envs)
         return jax.vmap(lambda key: self.distribution.noise(key, (steps,)), out_axes=1)(keys)
 
     # --- learning -------------------------------------------------------------------------------------------------

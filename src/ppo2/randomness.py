@@ -6,6 +6,7 @@ process, so that no two share a stream and the layout over processes changes not
 """
 
 import secrets
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -44,16 +45,21 @@ def _wrap(words: np.ndarray[Any, Any]) -> PRNGKeyArray:
     return key
 
 
-def stream(key: PRNGKeyArray, purpose: Purpose, counter: int | Int[Array, ""]) -> PRNGKeyArray:
+def stream(key: PRNGKeyArray, purpose: Purpose | Int[Array, ""], counter: int | Int[Array, ""]) -> PRNGKeyArray:
     """The key for the counter-th draw for a purpose. One fold, as each costs a tenth of a second to compile."""
-    return jax.random.fold_in(key, jnp.uint32(counter) * PURPOSES + int(purpose))
+    return jax.random.fold_in(key, jnp.uint32(counter) * PURPOSES + jnp.uint32(purpose))
 
 
 def environment_keys(
-    key: PRNGKeyArray, purpose: Purpose, counter: int | Int[Array, ""], envs: Int[Array, " N"]
+    key: PRNGKeyArray, purposes: Sequence[Purpose], counter: int | Int[Array, ""], envs: Int[Array, " N"]
 ) -> PRNGKeyArray:
-    """The counter-th key for a purpose of each environment, (N,), given their global indices."""
-    keys: PRNGKeyArray = jax.vmap(jax.random.fold_in, (None, 0))(stream(key, purpose, counter), envs)
+    """The counter-th key for each of some purposes and each environment, (purposes, N), given their global indices."""
+
+    def of_purpose(purpose: Int[Array, ""]) -> PRNGKeyArray:
+        return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, purpose, counter), envs)
+
+    # All at once, as each fold costs a tenth of a second to compile.
+    keys: PRNGKeyArray = jax.vmap(of_purpose)(jnp.array(purposes, jnp.uint32))
     return keys
 
 

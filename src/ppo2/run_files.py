@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from ppo2.episodes import Episode
 
 Row = Mapping[str, float]
+R = TypeVar("R")
 
 # Format: the package it needs. CSV and JSON lines need none and are always written.
 OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
@@ -71,14 +72,14 @@ def _csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-class _RowFile(ABC):
+class _RowFile(ABC, Generic[R]):
     """Rows appended to a file, in it when `append` returns. Those that the disk refused are tried again next time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._waiting: list[Row] = []
+        self._waiting: list[R] = []
 
-    def append(self, rows: Iterable[Row]) -> None:
+    def append(self, rows: Iterable[R]) -> None:
         self._waiting += rows
         _append_text(self.path, self._encode(self._waiting))
         self._waiting.clear()
@@ -88,19 +89,30 @@ class _RowFile(ABC):
             self.append(())
 
     @abstractmethod
-    def _encode(self, rows: Sequence[Row]) -> str: ...
+    def _encode(self, rows: Sequence[R]) -> str: ...
 
 
-class _JsonFile(_RowFile):
+class _JsonFile(_RowFile[Row]):
     def _encode(self, rows: Sequence[Row]) -> str:
         return "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
 
 
-class _CsvFile(_RowFile):
-    def __init__(self, path: Path, columns: Iterable[str] = ()) -> None:
+class _EpisodeFile(_RowFile[Episode]):
+    """monitor.csv. On the device episodes end by the ten thousand a second, so nothing is done twice to a row."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        if not _whole_lines(path):
+            _replace_text(path, _csv_text([Episode._fields]))
+
+    def _encode(self, rows: Sequence[Episode]) -> str:
+        return _csv_text(rows)
+
+
+class _CsvFile(_RowFile[Row]):
+    def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._columns: list[str] = next(csv.reader(_whole_lines(path)), [])
-        self._add_columns(columns)
 
     def _encode(self, rows: Sequence[Row]) -> str:
         self._add_columns(key for row in rows for key in row)
@@ -191,7 +203,7 @@ class RunFiles:
             _drop_later_rows(lines, resume_from)
         self.monitor_rows, self.last_episodes = _keep_episodes(monitor, monitor_rows)
         self._warn: Callable[[str], None] | None = warn
-        self._monitor = _CsvFile(monitor, Episode._fields)
+        self._monitor = _EpisodeFile(monitor)
         self._progress: list[_Sink] = [_CsvFile(progress), _JsonFile(lines)]
         if "tensorboard" in formats:
             self._progress.append(_TensorBoard(run_dir, _next_timestep(lines)))
@@ -200,14 +212,15 @@ class RunFiles:
 
     def episodes(self, rows: Sequence[Episode]) -> None:
         if rows:
-            self._guard(self._monitor.path, partial(self._monitor.append, [row._asdict() for row in rows]))
+            self._guard(self._monitor.path, partial(self._monitor.append, rows))
 
     def log(self, row: Row) -> None:
         for sink in self._progress:
             self._guard(sink.path, partial(sink.append, [row]))
 
     def close(self) -> None:
-        for sink in (self._monitor, *self._progress):
+        self._guard(self._monitor.path, self._monitor.close)
+        for sink in self._progress:
             self._guard(sink.path, sink.close)
 
     def _guard(self, path: Path, write: Callable[[], None]) -> None:

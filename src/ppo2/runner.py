@@ -14,7 +14,7 @@ from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.episodes import Episode, Record, Tally
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
-from ppo2.randomness import Purpose
+from ppo2.randomness import Purpose, environment_keys
 from ppo2.rollout import Rollout, in_pieces
 
 NDArray = np.ndarray[Any, Any]
@@ -183,7 +183,7 @@ def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
     """`Model.acting_noise`."""
 
     def noise(key: PRNGKeyArray, rollout: Int[Array, ""], steps: int, nenvs: int) -> Float[Array, "T N p"]:
-        return model.acting_noise(key, rollout, steps, jnp.arange(nenvs))
+        return model.acting_noise(environment_keys(key, [Purpose.ACT], rollout, jnp.arange(nenvs))[0], steps)
 
     return jax.jit(noise, static_argnums=(2, 3))
 
@@ -202,9 +202,21 @@ def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
 def complete_program(model: Model) -> Callable[..., Rollout]:
     """`complete`, for observations (T + 1, N, ...) of which the last are what comes next."""
 
-    def completed(params: Float[Array, " P"], normaliser: Normaliser, experience: Experience, *more: Any) -> Rollout:
+    def completed(
+        params: Float[Array, " P"],
+        normaliser: Normaliser,
+        experience: Experience,
+        final_values: Float[Array, "T N"],
+        bootstrapped: Bool[Array, "T N"],
+        discounting: Discounting,
+    ) -> Rollout:
         obs = experience.obs
-        return complete(model, params, normaliser, experience._replace(obs=obs[:-1]), obs[-1], *more)
+        # after the last step comes what the last observation is worth, unless an episode was cut short there
+        _, last = model.policy_of(params)(normaliser, obs[-1])
+        final_values = final_values.at[-1].set(jnp.where(bootstrapped[-1], final_values[-1], last))
+        bootstrapped = bootstrapped.at[-1].set(True)
+        whole = experience._replace(obs=obs[:-1])
+        return complete(model, params, normaliser, whole, final_values, bootstrapped, discounting)
 
     return jax.jit(completed)
 
@@ -214,7 +226,6 @@ def complete(
     params: Float[Array, " P"],
     normaliser: Normaliser,
     experience: Experience,
-    next_obs: Shaped[Array, "N ..."],
     final_values: Float[Array, "T N"],
     bootstrapped: Bool[Array, "T N"],
     discounting: Discounting,
@@ -227,17 +238,16 @@ def complete(
     Args:
         model, params, normaliser: the policy, as it acted.
         experience: T steps of N environments.
-        next_obs: what the environments show after the last of them.
-        final_values: V of the observations that episodes were cut short at, where `bootstrapped`.
+        final_values: V of what came next, where `bootstrapped`: where an episode was cut short, and after the last
+            step. Elsewhere it is V of the next step's observation.
         discounting: goes into the rollout.
     """
     policy, obs, valid = model.policy_of(params), experience.obs, experience.valid
     steps, nenvs = valid.shape
     flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs, experience.actions))
     acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), flat_obs, flat_actions)
-    _, last_values = policy(normaliser, next_obs)
     values = acted.values.reshape(steps, nenvs)
-    following = jnp.concatenate([values[1:], last_values[None]])
+    following = jnp.roll(values, -1, axis=0)
 
     def of_experience(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
         """`x` without what stands in other steps, as even a NaN of weight 0 would spoil the gradient."""
