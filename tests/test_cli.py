@@ -203,7 +203,7 @@ def test_version(capsys):
 def test_help_has_what_learn_says(capsys):
     assert main(["--help"]) == 0
     listed = re.findall(r"• (\w+)", capsys.readouterr().out)
-    assert listed == ["train", "resume", "eval", "play", "plot", "envs", "networks", "presets"]
+    assert listed == ["train", "resume", "sweep", "eval", "play", "plot", "envs", "networks", "presets"]
     assert main(["train", "--help"]) == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     docs = options.argument_docs(ppo2.learn) | options.argument_docs(networks.mlp)

@@ -84,7 +84,9 @@ def test_recognised_by_its_members() -> None:
     assert not is_device_env(good(step=3))
 
 
-@pytest.mark.parametrize("make", [Script, lambda: gym.make_vec("CartPole-v1", num_envs=2), lambda: Count], ids=str)
+@pytest.mark.parametrize(
+    "make", [Script, lambda: gym.make_vec("CartPole-v1", num_envs=2), lambda: Count], ids=["env", "vector", "class"]
+)
 def test_gymnasiums_environments_and_classes_are_none(make: Any) -> None:
     assert not is_device_env(make())
 

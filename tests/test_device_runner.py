@@ -307,7 +307,8 @@ def test_a_chunk_is_rollouts_and_training() -> None:
 def test_as_many_updates_as_take_a_second() -> None:
     runner = runner_for(fresh())
     assert runner.most_updates() == 1  # nobody knows yet how long one takes
-    for seconds, most in ((0.3, 3), (2.0, 1), (1e-9, device_runner.MOST_UPDATES)):
+    interval = runner.model.config.log_interval
+    for seconds, most in ((0.3, 3), (2.0, 1), (1e-9, interval)):
         runner._seconds_per_update = seconds
         assert runner.most_updates() == most
 
@@ -557,8 +558,9 @@ def test_skipping_an_update_that_is_not_finite(tmp_path: Path, capsys: pytest.Ca
     trained = learn(**POISONED, on_nonfinite="skip", run_dir=tmp_path)
     assert "update 5 skipped: a reward is NaN" in capsys.readouterr().out
     counters = trained.state.counters
-    assert (int(counters.updates), int(counters.skipped_updates), int(counters.gradient_steps)) == (10, 1, 9)
-    assert [row["misc/skipped_updates"] for row in rows(tmp_path)] == ["0", "1"]
+    # The environment begins a new episode, and gives the same 40 steps later, at the end of update 10.
+    assert (int(counters.updates), int(counters.skipped_updates), int(counters.gradient_steps)) == (10, 2, 8)
+    assert [row["misc/skipped_updates"] for row in rows(tmp_path)] == ["0", "2"]
     assert np.isfinite(params(trained)).all()
 
 
@@ -608,7 +610,7 @@ def test_shards_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {1: {8: 1, 4096: 1}, 4: {31: 1, 63: 1, 64: 2, 96: 3, 97: 1, 100: 2, 128: 4, 130: 2, 4096: 4}}
     for devices, by_nenvs in expected.items():
         monkeypatch.setattr(jax, "local_device_count", lambda devices=devices: devices)
-        assert {nenvs: default_shards(nenvs) for nenvs in by_nenvs} == by_nenvs
+        assert {nenvs: default_shards(nenvs, 16, 4) for nenvs in by_nenvs} == by_nenvs
 
 
 def test_devices_take_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -637,7 +639,7 @@ def learn_on_both(folder: Path) -> None:
     ppo2.plot.curve = lambda *_: None  # type: ignore[assignment]
     usual = sharding.split_for
     assert usual(2) == Split(2)
-    assert default_shards(64) == 2
+    assert default_shards(64, 16, 4) == 2
     for name, more in ON_TWO_DEVICES.items():
         for devices, split in ((1, lambda shards: WHOLE), (2, usual)):
             sharding.split_for = split
@@ -707,3 +709,28 @@ def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> Non
     assert (process.returncode, error) == (130, "ppo2: stopped by SIGINT; `ppo2 resume x` goes on\n")
     last = json.loads(logged.read_text().splitlines()[-1])["misc/nupdates"]
     assert saved(tmp_path / "x")[-1] == last
+
+
+def test_shards_that_minibatches_cannot_be_cut_of_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 minibatches of 64 x 1 steps: one block of 64 can be cut so, two of 32 can't."""
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    assert default_shards(64, 1, 64) == 1
+    assert default_shards(64, 2, 64) == 2
+
+
+@pytest.mark.parametrize("env", ["gymnax:CartPole-v1", Poisoned], ids=["an id", "a class"])
+def test_a_runner_wants_an_environment(env: Any) -> None:
+    with pytest.raises(TypeError, match=r"`env` .* must be a device environment"):
+        device_runner.DeviceRunner(env=env, num_envs=2, model=fresh(), nsteps=2, gamma=0.9, lam=0.9)
+
+
+def test_values_of_other_types_do_not_share_programs() -> None:
+    """0 == 0.0 in Python, but what they compile to differs."""
+    made = fresh()
+    assert made.program(lambda _, x: object(), (0,)) is not made.program(lambda _, x: object(), (0.0,))
+
+    def make(_: Model, env: Any) -> object:
+        return object()
+
+    assert made.program(make, Poisoned(0)) is made.program(make, Poisoned(0))
+    assert made.program(make, Poisoned(0)) is not made.program(make, Poisoned(0.0))  # type: ignore[arg-type]

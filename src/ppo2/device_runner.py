@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ppo2 import sharding
-from ppo2.envs.device import DeviceEnv, Running, Step, begin, strong, unroll
+from ppo2.envs.device import DeviceEnv, Running, Step, begin, is_device_env, strong, unroll
 from ppo2.envs.device_check import check_device_env
 from ppo2.episodes import Episode
 from ppo2.model import Model
@@ -20,6 +20,8 @@ from ppo2.rollout import Rollout
 from ppo2.runner import Discounting, Experience, complete
 from ppo2.sharding import WHOLE, Split
 from ppo2.train_state import Fault, FaultKind, Hyperparameters, TrainState, UpdateStats
+
+T = TypeVar("T")
 
 
 class EnvState(NamedTuple):
@@ -139,7 +141,7 @@ class Chunk(NamedTuple):
     | done | () | updates that were made: fewer than asked for where a fault stopped them |
     | stats | | of the last of them |
     | halted | () | whether they ended at a fault, that of the last of them |
-    | fault, faulty | | the first fault, and at which of the updates, counted from 0 |
+    | fault, faulty | | that fault, else the first of all, and at which of the updates, counted from 0 |
     | ends | (K, T, N) | of the episodes, by update |
     """
 
@@ -198,15 +200,15 @@ def iterate(
     def body(carry: Carry) -> Carry:
         chunk, i = carry.chunk, carry.chunk.done
         (state, envs, stats), ends = update(carry.state, carry.envs, jax.tree.map(lambda x: x[i], hypers))
-        first = (chunk.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE)
-        fault = Fault(
-            jnp.where(first, stats.fault, chunk.fault.kind), jnp.where(first, stats.fault_index, chunk.fault.step)
-        )
         halted = jnp.zeros((), bool)
         for kind in halt_on:
             halted |= stats.fault == kind
+        told = halted | ((chunk.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE))
+        fault = Fault(
+            jnp.where(told, stats.fault, chunk.fault.kind), jnp.where(told, stats.fault_index, chunk.fault.step)
+        )
         written = jax.tree.map(lambda all_, now: all_.at[i].set(now), chunk.ends, ends)
-        chunk = Chunk(i + 1, stats, halted, fault, jnp.where(first, i, chunk.faulty), written)
+        chunk = Chunk(i + 1, stats, halted, fault, jnp.where(told, i, chunk.faulty), written)
         return Carry(state, envs, chunk)
 
     shapes, ends = jax.eval_shape(update, state, envs, jax.tree.map(lambda x: x[0], hypers))
@@ -226,8 +228,23 @@ def iterate(
 
 
 CHUNK_SECONDS = 1.0  # a look from the host at least so often
-CHUNK_BYTES = 2**26  # what telling of episodes may take
+CHUNK_BYTES = 2**24  # what telling of episodes may take, cleared and copied at every look
 MOST_UPDATES = 512
+
+
+def chunk_capacity(steps: int, log_interval: int) -> int:
+    """For how many updates, each of so many timesteps, a chunk has room."""
+    return max(1, min(MOST_UPDATES, log_interval, CHUNK_BYTES // (8 * steps)))
+
+
+def stack_hyperparameters(hypers: Sequence[Hyperparameters], capacity: int) -> Hyperparameters:
+    """(K,), the last of them again and again to fill up."""
+
+    def filled(*numbers: Any) -> np.ndarray[Any, Any]:
+        return np.pad(np.array(numbers, np.float32), (0, capacity - len(numbers)), mode="edge")
+
+    stacked: Hyperparameters = jax.tree.map(filled, *hypers)
+    return stacked
 
 
 class DeviceRunner:
@@ -247,7 +264,14 @@ class DeviceRunner:
     """
 
     def __init__(self, *, env: DeviceEnv, num_envs: int, model: Model, nsteps: int, gamma: float, lam: float) -> None:
+        if not is_device_env(env):
+            raise TypeError(
+                f"`env` (={env!r}) must be a device environment (observation_space, action_space, reset(key), "
+                "step(state, action, key)), such as ppo2.make('gymnax:CartPole-v1') gives."
+            )
         check_device_env(env)
+        if num_envs < 1:
+            raise ValueError(f"`num_envs` (={num_envs}) must be at least 1.")
         if num_envs % model.config.shards:
             raise ValueError(
                 f"`num_envs` (={num_envs}) must be a multiple of the model's shards ({model.config.shards})."
@@ -260,7 +284,8 @@ class DeviceRunner:
         self.rollouts = 0
         self.split = sharding.split_for(model.config.shards)
         self._mesh = sharding.mesh(self.split)
-        self._capacity = max(1, min(MOST_UPDATES, CHUNK_BYTES // (8 * nsteps * num_envs)))
+        # No chunk goes beyond a row of the log.
+        self._capacity = chunk_capacity(nsteps * num_envs, model.config.log_interval)
         self._envs: EnvState | None = None
         self._epoch = time.perf_counter()
         self._seconds_per_update = np.inf
@@ -277,9 +302,14 @@ class DeviceRunner:
         began = time.perf_counter()
         rollout: Rollout
         self._envs, rollout, ends = program(*self._placed(), self.gamma, self.lam)
+        rollout = self._alone(rollout)
         self._count(jax.tree.map(lambda x: x[None], ends), began)
         self.rollouts += 1
         return rollout
+
+    def one_by_one(self) -> None:
+        """From now on, a look from the host after every update."""
+        self._capacity = 1
 
     def most_updates(self) -> int:
         """How many updates to ask `iterate` for at most: as many as take about a second."""
@@ -292,8 +322,7 @@ class DeviceRunner:
         """
         count = len(hypers)
         assert 0 < count <= self._capacity, (count, self._capacity)
-        padded = [*hypers, *[hypers[-1]] * (self._capacity - count)]
-        stacked = jax.tree.map(lambda *x: np.stack(x), *padded)
+        stacked = stack_hyperparameters(hypers, self._capacity)
         program = self.model.program(
             _iterate_program, self.env, self.split, self.nsteps, HALTING[self.model.config.on_nonfinite]
         )
@@ -321,18 +350,18 @@ class DeviceRunner:
     def _placed(self) -> tuple[TrainState, EnvState]:
         """The states of model and environments, where the programs expect them."""
         state = self.model.state
+        if self.split.devices > 1:
+            state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
         if self._envs is None:
             program = self.model.program(_start_program, self.env, self.split, self.nenvs)
             self._envs = program(state.key, np.uint32(self.rollouts))
-        if self.split.devices > 1:
-            state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
         return state, self._envs
 
-    def _alone(self, state: TrainState) -> TrainState:
-        """A state on one device, for whatever else the model does."""
+    def _alone(self, tree: T) -> T:
+        """A state or a rollout on one device, for whatever else the model does with it."""
         if self.split.devices == 1:
-            return state
-        single: TrainState = jax.device_put(state, self._mesh.devices.flat[0])
+            return tree
+        single: T = jax.device_put(tree, self._mesh.devices.flat[0])
         return single
 
     def _count(self, ends: Ends, began: float) -> None:

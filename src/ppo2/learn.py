@@ -143,7 +143,7 @@ def learn(
             given["seed"] = fresh_seed() if resumed is None else resumed.metadata["config"]["seed"]
         vector = _environment(stack, env, num_envs)
         if shards is None:
-            shards = sharding.default_shards(vector.num_envs) if isinstance(vector, DeviceVector) else 1
+            shards = default_shards(vector, nsteps, nminibatches)
         config = Config(**{**given, "num_envs": vector.num_envs, "shards": shards})
         model = build_model(config, vector, model_fn)
         if saved is not None:
@@ -163,11 +163,12 @@ def learn(
         if warm_up:
             run.check_fault(0, model.observe(runner.run(warm_up)))
 
+        if update_fn is not None and isinstance(runner, DeviceRunner):
+            runner.one_by_one()
         update = run.first - 1
         while update < config.nupdates:
             if isinstance(runner, DeviceRunner):
-                until = update + 1 if update_fn is not None else _next_look(update, config, eval_vector is not None)
-                count = min(until - update, runner.most_updates())
+                count = min(_next_look(update, config, eval_vector is not None) - update, runner.most_updates())
                 chunk = runner.iterate([model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)])
                 first, update, stats = update + 1, update + int(chunk.done), chunk.stats
                 if chunk.halted:
@@ -213,6 +214,13 @@ def _due(update: int, interval: int) -> bool:
     return bool(interval) and (update == 1 or update % interval == 0)
 
 
+def default_shards(env: AnyEnvs, nsteps: Any, nminibatches: Any) -> int:
+    """What `shards=None` means; 1 for settings that Config will refuse."""
+    if not (isinstance(env, DeviceVector) and isinstance(nsteps, int) and isinstance(nminibatches, int)):
+        return 1
+    return sharding.default_shards(env.num_envs, nsteps, nminibatches)
+
+
 def _next_look(update: int, config: Config, evaluates: bool) -> int:
     """The next update after which there is something to log, evaluate or save, or the last of all."""
     intervals = [config.log_interval, config.save_interval]
@@ -228,12 +236,17 @@ def _runner(config: Config, env: AnyEnvs, model: Model) -> Runner | DeviceRunner
     settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
     if not isinstance(env, DeviceVector):
         return Runner(env=env, **settings)
+    check_traceable(model)
+    return DeviceRunner(env=env.env, num_envs=env.num_envs, **settings)
+
+
+def check_traceable(model: Model) -> None:
+    """Raises TypeError for a model that couldn't learn as it wants to inside a compiled program."""
     if type(model).train is not Model.train:
         raise TypeError(
             f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
             "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
         )
-    return DeviceRunner(env=env.env, num_envs=env.num_envs, **settings)
 
 
 def _environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env") -> AnyEnvs:

@@ -394,7 +394,7 @@ class Model:
         identity = self._identity()
         shared = identity is not None and all(map(_is_value, of))
         programs = _programs if shared else self._own_programs
-        key = (make, identity, *(x if _is_hashable(x) else _Same(x) for x in of))
+        key = (make, identity, *map(_typed if shared else _held, of))
         if key not in programs:
             programs[key] = make(self._blank(), *of)
             if len(programs) > _PROGRAMS_KEPT:
@@ -562,6 +562,19 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self._of)
+
+
+def _held(x: Any) -> Hashable:
+    return x if _is_hashable(x) else _Same(x)
+
+
+def _typed(x: Any) -> Hashable:
+    """A value with the types of all that it holds: 0, 0.0 and False are equal, but what they compile to isn't."""
+    if isinstance(x, tuple):
+        return (type(x), *map(_typed, x))
+    if dataclasses.is_dataclass(x):
+        return (type(x), *(_typed(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare))
+    return (type(x), x)
 
 
 def _is_value(x: Any) -> bool:

@@ -147,6 +147,9 @@ def iqm(values: Floats | Sequence[float]) -> float:
 
 def _common(curves: Curves) -> tuple[Floats, Floats] | None:
     """Timesteps, and returns (runs, timesteps), where every run has one."""
+    curves = [curve for curve in curves if len(curve[0])]  # without runs that were stopped before their first row
+    if not curves:
+        return None
     points = min(len(timesteps) for timesteps, _ in curves)
     returns = np.stack([values[:points] for _, values in curves])
     there = np.isfinite(returns).all(0)

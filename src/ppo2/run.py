@@ -94,25 +94,12 @@ class Run:
         if kind is FaultKind.NONE:
             return
         where_in_run = f"update {update}" if update else "the rollout that fills the normaliser"
-        t, env = divmod(int(fault.step), self.config.num_envs)
-        where = f"environment {env} gave it at step {t} of the rollout"
-        what, remedy = {
-            FaultKind.OBS_NOT_FINITE: ("an observation is NaN or infinite", f"{where}: mend the environment"),
-            FaultKind.OBS_OUT_OF_RANGE: (
-                f"an observation is out of range for {self.model.observation_space}",
-                f"{where}: mend its observation_space, or what it returns",
-            ),
-            FaultKind.REWARD_NOT_FINITE: ("a reward is NaN or infinite", f"{where}: mend the environment"),
-            FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: (
-                "the loss or its gradient is NaN or infinite",
-                "try a lower `lr`, `normalize_obs=True`, or a smaller `max_grad_norm`",
-            ),
-        }[kind]
+        words = fault_words(kind, int(fault.step), self.model)
         if self.config.on_nonfinite == "skip" and kind is not FaultKind.OBS_OUT_OF_RANGE:
-            self.logger.say(f"{where_in_run} skipped: {what}")
+            self.logger.say(f"{where_in_run} skipped: {words}")
             return
         raise ValueError(
-            f"{where_in_run}: {what}; {remedy}. The model is as it was before"
+            f"{where_in_run}: {words}. The model is as it was before"
             f"{f', saved in {self.run_dir}' if self.run_dir else ''}."
             + ("" if kind is FaultKind.OBS_OUT_OF_RANGE else " `on_nonfinite='skip'` goes on without such updates.")
         )
@@ -224,6 +211,20 @@ class Run:
         if curve is not None:
             words.append(f"curve {curve}")
         return "; ".join(words)
+
+
+def fault_words(kind: FaultKind, step: int, model: Model) -> str:
+    """What was wrong, and how to mend it; `step` is the flat (T, N) index of the step to blame."""
+    t, env = divmod(step, model.config.num_envs)
+    where = f"environment {env} gave it at step {t} of the rollout"
+    return {
+        FaultKind.OBS_NOT_FINITE: f"an observation is NaN or infinite; {where}: mend the environment",
+        FaultKind.OBS_OUT_OF_RANGE: f"an observation is out of range for {model.observation_space}; {where}: mend its "
+        "observation_space, or what it returns",
+        FaultKind.REWARD_NOT_FINITE: f"a reward is NaN or infinite; {where}: mend the environment",
+        FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: "the loss or its gradient is NaN or infinite; try a lower `lr`, "
+        "`normalize_obs=True`, or a smaller `max_grad_norm`",
+    }[kind]
 
 
 def open_run(

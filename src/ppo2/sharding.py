@@ -55,10 +55,14 @@ class Split:
 WHOLE = Split()
 
 
-def default_shards(num_envs: int) -> int:
-    """As many blocks as there are devices, if each gets environments enough; they must divide `num_envs`."""
+def default_shards(num_envs: int, nsteps: int, nminibatches: int) -> int:
+    """As many blocks as there are devices, if each gets environments enough, and minibatches can be cut of them."""
     most = min(jax.local_device_count(), num_envs // LEAST_BLOCK)
-    return next((blocks for blocks in range(most, 1, -1) if num_envs % blocks == 0), 1)
+
+    def fits(blocks: int) -> bool:
+        return num_envs % blocks == 0 and num_envs // blocks * nsteps % max(1, nminibatches) == 0
+
+    return next((blocks for blocks in range(most, 1, -1) if fits(blocks)), 1)
 
 
 def split_for(shards: int) -> Split:

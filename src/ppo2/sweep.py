@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ppo2 import envs, plot
@@ -22,6 +23,7 @@ from ppo2.sweep_runs import SCALARS, Curve, Plan, Trained, planned, train_in_tur
 
 Row = dict[str, Any]
 
+ROW_KEYS = ("final", "best", "auc")
 NOT_TAKEN = ("load_path", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval")
 NOT_SWEPT = ("env", "run_dir", "progress")
 TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
@@ -42,9 +44,10 @@ class Sweep:
     """
 
     def __init__(
-        self, table: list[Row], trained: Sequence[Trained], swept: Sequence[str], run_dir: Path | None
+        self, table: Sequence[Row], trained: Sequence[Trained], swept: Sequence[str], seeds: int, run_dir: Path | None
     ) -> None:
-        self.table = table
+        self.table = list(table)
+        self._seeds = seeds
         self.models: list[Model] = [one.model for one in trained]
         self.curves: list[Curve] = [one.curve for one in trained]
         self.swept = tuple(swept)
@@ -56,7 +59,7 @@ class Sweep:
         Raises:
             ValueError: `by` is none of final, best, auc; or no episode ended in any run.
         """
-        if by not in ("final", "best", "auc"):
+        if by not in ROW_KEYS:
             raise ValueError(f"`by` (={by!r}) must be 'final', 'best' or 'auc'.")
         finished = [row for row in self.table if not math.isnan(row[by])]
         if not finished:
@@ -68,17 +71,15 @@ class Sweep:
         figures in `table`. Best first.
         """
         rows = []
-        for setting, members in self._by_configuration().items():
-            figures = {name: plot.iqm([self.table[i][name] for i in members]) for name in ("final", "best", "auc")}
-            rows.append({**dict(zip(self.swept, setting, strict=True)), "runs": len(members), **figures})
+        for members in self._by_configuration():
+            setting = {name: self.table[members[0]][name] for name in self.swept}
+            figures = {name: plot.iqm([self.table[i][name] for i in members]) for name in ROW_KEYS}
+            rows.append({**setting, "runs": len(members), **figures})
         return sorted(rows, key=lambda row: -math.inf if math.isnan(row["final"]) else row["final"], reverse=True)
 
-    def _by_configuration(self) -> dict[tuple[Any, ...], list[int]]:
-        """The runs of each configuration: those that differ in the seed alone."""
-        groups: dict[tuple[Any, ...], list[int]] = {}
-        for row in self.table:
-            groups.setdefault(tuple(_shown(row[name]) for name in self.swept), []).append(row["run"])
-        return groups
+    def _by_configuration(self) -> list[range]:
+        """The runs of each configuration, which differ in the seed alone: neighbours, as the seed varies fastest."""
+        return [range(first, first + self._seeds) for first in range(0, len(self.table), self._seeds)]
 
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Writes table, curves, picture, settings and models into a directory."""
@@ -100,10 +101,10 @@ class Sweep:
         that holds it with 95 % confidence (bootstrap over seeds). None where no episode ended.
         """
         groups: list[tuple[str, list[tuple[Any, Any]]]] = []
-        for setting, members in self._by_configuration().items():
-            label = "  ".join(f"{name} {value}" for name, value in zip(self.swept, setting, strict=True))
+        for members in self._by_configuration():
+            label = "  ".join(f"{name} {_shown(self.table[members[0]][name])}" for name in self.swept)
             groups.append((label, [(self.curves[i].timesteps, self.curves[i].returns) for i in members]))
-        return plot.confidence(groups, Path(out), title=str(self.models[0].config.to_json()["env"]))
+        return plot.confidence(groups, Path(out), title=str(_shown(self.models[0].config.env)))
 
 
 def sweep(
@@ -121,8 +122,9 @@ def sweep(
         run_dir: directory for the table, the curves (CSV and PNG) and the models; None writes nothing. On host
             environments it also gets a run directory for each run.
         progress: say how it goes.
-        **arguments: those of `learn` and of the network's builder, each a value, or a list, tuple, range or array of
-            values to sweep over: seed=range(16), lr=[1e-4, 3e-4].
+        **arguments: those of `learn` and of the network's builder, each a value, or a list, range or array of values
+            to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run that
+            diverges harms no other, and the table tells of its skipped updates.
 
     Returns:
         See `Sweep`.
@@ -132,32 +134,36 @@ def sweep(
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`.
     """
     for name in NOT_TAKEN:
-        if arguments.get(name) is not None:
-            raise ValueError(f"`{name}` (={arguments[name]!r}) is of no use in a sweep: leave it out, or call learn.")
+        if name in arguments and arguments.pop(name):
+            raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")
+    arguments.setdefault("on_nonfinite", "skip")
     axes = _axes({"env": env, "run_dir": run_dir, "progress": progress, **arguments})
     fixed = {name: value for name, value in arguments.items() if name not in axes}
     seeds = axes.pop("seed", [fixed.pop("seed", None)])
     axes["seed"] = [fresh_seed() if seed is None else seed for seed in seeds]  # last: neighbours differ in the seed
     settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
+    seeds_each = len(axes["seed"])
     path = None if run_dir is None else _claimed(Path(run_dir))
     made = envs.resolve(env, settings[0].get("num_envs"))
     try:
         plans = [planned(made.env, env, one) for one in settings]
         display = open_display(Pace(sum(plan.config.nupdates for plan in plans), 1), progress)
         try:
+            say = display.say if progress else _unsaid
             display.say(_announcement(axes, plans))
             with StopSignals() as stop:
                 if isinstance(made.env, DeviceVector):
-                    trained = train_together(made.env.env, plans, display, stop)
+                    trained = train_together(made.env.env, plans, say, stop)
                 else:
-                    trained = train_in_turn(env, settings, plans, path, display, stop)
+                    trained = train_in_turn(env, settings, plans, path, say, stop)
         finally:
             display.close()
     finally:
         if made.owned:
             made.env.close()
     swept = [name for name, values in axes.items() if name != "seed" and len(values) > 1]
-    result = Sweep([_row(i, one, swept, settings[i]) for i, one in enumerate(trained)], trained, swept, path)
+    table = [_row(i, one, swept, settings[i]) for i, one in enumerate(trained)]
+    result = Sweep(table, trained, swept, seeds_each, path)
     if path is not None:
         result.save(path, {"env": jsonable(env), "swept": jsonable(axes), "fixed": jsonable(fixed)})
     if stop.received is not None:
@@ -165,19 +171,23 @@ def sweep(
     return result
 
 
+def _unsaid(_: str) -> None:
+    """For those who don't watch."""
+
+
 def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What is to be swept over: the arguments given as several values."""
     axes: dict[str, list[Any]] = {}
     for name, values in arguments.items():
-        if not isinstance(values, list | tuple | range | np.ndarray):
+        if not isinstance(values, list | range | np.ndarray | jax.Array):
             continue
         if name in NOT_SWEPT:
             raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")
-        listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+        listed = list(values) if isinstance(values, list | range) else np.asarray(values).tolist()
         if not listed:
             raise ValueError(f"`{name}` (={values!r}) is empty: expected at least one value to sweep over.")
-        for value in listed:
-            if isinstance(value, list | tuple | range | dict | np.ndarray):
+        for value in listed if isinstance(listed, list) else [listed]:
+            if isinstance(value, list | range | dict | np.ndarray) or (name in SCALARS and isinstance(value, tuple)):
                 raise ValueError(
                     f"`{name}` is swept over {values!r}: expected single values, found {value!r}, a "
                     f"{type(value).__name__}."
@@ -189,10 +199,11 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _claimed(path: Path) -> Path:
-    """The directory, if nothing is in it."""
+    """The directory, made, if nothing is in it."""
     path = path.expanduser()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 

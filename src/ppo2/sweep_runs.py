@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,15 +16,25 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from ppo2 import sharding
 from ppo2.config import Config
-from ppo2.device_runner import CHUNK_SECONDS, Chunk, Ends, EnvState, collect, iterate, start
-from ppo2.display import Display
+from ppo2.device_runner import (
+    CHUNK_SECONDS,
+    HALTING,
+    Chunk,
+    Ends,
+    EnvState,
+    chunk_capacity,
+    collect,
+    iterate,
+    stack_hyperparameters,
+    start,
+)
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.device import DeviceEnv
-from ppo2.learn import SETTINGS, Schedules, build_model, learn, warm_up_steps
-from ppo2.model import Model
+from ppo2.learn import SETTINGS, Schedules, build_model, check_traceable, default_shards, learn, warm_up_steps
+from ppo2.model import MicrobatchedModel, Model
 from ppo2.plan import rollout_bytes
+from ppo2.run import fault_words
 from ppo2.run_files import EPISODE_WINDOW
 from ppo2.stops import StopSignals
 from ppo2.train_state import Fault, FaultKind, Hyperparameters, TrainState
@@ -35,8 +47,9 @@ SCALARS = ("lr", "cliprange", "gamma", "lam", "ent_coef", "vf_coef", "max_grad_n
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4  # of what is free may be taken by runs that train together
 COPIES = 5  # of a rollout while it is learned from: itself, its batch, that batch shuffled, and what XLA keeps of them
-ENDS_BYTES = 2**26  # telling of episodes, for all runs together
-MOST_UPDATES = 512  # in one program
+
+
+Say = Callable[[str], None]
 
 
 class Curve(NamedTuple):
@@ -67,14 +80,21 @@ def planned(env: AnyEnvs, given_env: Any, settings: Mapping[str, Any]) -> Plan:
     mine = {name: value for name, value in settings.items() if name in SETTINGS}
     network_kwargs = {name: value for name, value in settings.items() if name not in SETTINGS}
     on_device = isinstance(env, DeviceVector)
-    num_envs = settings.get("num_envs") if on_device or _is_countable(given_env) else None
-    num_envs = env.num_envs if num_envs is None else num_envs
+    num_envs = settings.get("num_envs")
+    if num_envs is None:
+        num_envs = env.num_envs
+    elif not (on_device or _is_countable(given_env) or num_envs == env.num_envs):
+        raise ValueError(f"`num_envs` (={num_envs}) contradicts `env`, which has {env.num_envs}: leave it out.")
+    sized = DeviceVector(env.env, num_envs) if isinstance(env, DeviceVector) else env
     shards = settings.get("shards")
     if shards is None:
-        shards = sharding.default_shards(num_envs) if on_device else 1
+        shards = default_shards(sized, mine.get("nsteps", 2048), mine.get("nminibatches", 4))
     counts = {"num_envs": num_envs, "shards": shards}
     config = Config(**{"total_timesteps": 1e6, **mine, **counts, "env": given_env, "network_kwargs": network_kwargs})
-    return Plan(config, build_model(config, env, settings.get("model_fn")))
+    model = build_model(config, env, settings.get("model_fn"))
+    if on_device:
+        check_traceable(model)
+    return Plan(config, model)
 
 
 def _is_countable(env: Any) -> bool:
@@ -87,27 +107,35 @@ def train_in_turn(
     settings: Sequence[Mapping[str, Any]],
     plans: Sequence[Plan],
     path: Path | None,
-    display: Display,
+    say: Say,
     stop: StopSignals,
 ) -> list[Trained]:
     """One `learn` after another; those that a stop forestalls are as their plans are."""
     trained = []
     for i, (arguments, plan) in enumerate(zip(settings, plans, strict=True)):
-        points: list[tuple[int, float]] = []
-        config = plan.config
-
-        def note(update: int, _: Model, stats: Any, config: Config = config, points: Any = points) -> bool:
-            if update == 1 or update % config.log_interval == 0 or update == config.nupdates:
-                points.append((update * config.nbatch, stats.eprewmean))
-            return stop.received is None
-
-        model = plan.model
+        noted = _Noted(plan)
         if stop.received is None:
             run_dir = None if path is None else path / "runs" / f"{i:04}"
-            model = learn(env=env, run_dir=run_dir, update_fn=note, **arguments)
-            display.say(f"run {i + 1}/{len(plans)}  return {points[-1][1] if points else np.nan:.1f}")
-        trained.append(Trained(model, _curve(points)))
+            try:
+                learn(env=env, run_dir=run_dir, update_fn=noted, **arguments)
+            except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
+                stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
+            say(f"run {i + 1}/{len(plans)}  return {noted.points[-1][1] if noted.points else np.nan:.1f}")
+        trained.append(Trained(noted.model, _curve(noted.points)))
     return trained
+
+
+class _Noted:
+    """An `update_fn` that keeps the model and its learning curve."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.config, self.model = plan.config, plan.model
+        self.points: list[tuple[int, float]] = []
+
+    def __call__(self, update: int, model: Model, stats: Any) -> None:
+        self.model = model
+        if update == 1 or update % self.config.log_interval == 0 or update == self.config.nupdates:
+            self.points.append((update * self.config.nbatch, stats.eprewmean))
 
 
 def _curve(points: Sequence[tuple[int, float]]) -> Curve:
@@ -117,41 +145,33 @@ def _curve(points: Sequence[tuple[int, float]]) -> Curve:
 # --- together -----------------------------------------------------------------------------------------------------
 
 
-def train_together(env: DeviceEnv, plans: Sequence[Plan], display: Display, stop: StopSignals) -> list[Trained]:
-    """Trains runs in as few compiled programs as their settings and the memory allow."""
-    trained: dict[int, Trained] = {}
+def train_together(env: DeviceEnv, plans: Sequence[Plan], say: Say, stop: StopSignals) -> list[Trained]:
+    """Trains runs in as few compiled programs as their settings and the memory allow; those that a stop forestalls are
+    as their plans are.
+    """
+    curves: dict[int, Curve] = {}
     for group in _groups(plans):
-        size = _runs_at_once(plans[group[0]])
+        parts = math.ceil(len(group) / _runs_at_once(plans[group[0]]))
+        size = math.ceil(len(group) / parts)  # of equal parts, which share a program
         for first in range(0, len(group), size):
             some = group[first : first + size]
-            curves = _Together(env, [plans[i] for i in some]).train(display, stop)
-            trained |= {i: Trained(plans[i].model, curve) for i, curve in zip(some, curves, strict=True)}
-    return [trained[i] for i in range(len(plans))]
+            if stop.received is None:
+                found = _Together(env, [plans[i] for i in some]).train(say, stop)
+                curves |= dict(zip(some, found, strict=True))
+    return [Trained(plan.model, curves.get(i, _curve([]))) for i, plan in enumerate(plans)]
 
 
 def _groups(plans: Sequence[Plan]) -> list[list[int]]:
     """The runs of each program: those that differ only in numbers that reach it as such."""
     groups: dict[Any, list[int]] = {}
-    for i, (config, _) in enumerate(plans):
-        same = {
-            field.name: getattr(config, field.name)
-            for field in dataclasses.fields(config)
-            if field.name not in (*SCALARS, "seed")
-        }
-        # By what they are and not by how JSON shows them, where it can't show them.
-        key = tuple(
-            (name, value if _is_hashable(value) else json.dumps(value, default=id)) for name, value in same.items()
-        )
-        groups.setdefault((key, config.max_grad_norm is None), []).append(i)
+    for i, (config, model) in enumerate(plans):
+        # A subclass may look at any of its settings, and a program has those of one run.
+        numbers = SCALARS if type(model) in (Model, MicrobatchedModel) else ()
+        names = [field.name for field in dataclasses.fields(config) if field.name not in (*numbers, "seed")]
+        # Objects by what they are: JSON would only show their names.
+        same = json.dumps({name: getattr(config, name) for name in names}, default=id)
+        groups.setdefault((same, config.max_grad_norm is None), []).append(i)
     return list(groups.values())
-
-
-def _is_hashable(value: object) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 def _runs_at_once(plan: Plan) -> int:
@@ -188,11 +208,11 @@ class _Together:
         self.discount = tuple(
             np.array([getattr(plan.config, name) for plan in self.padded], np.float32) for name in ("gamma", "lam")
         )
-        self.capacity = max(1, min(MOST_UPDATES, ENDS_BYTES // (8 * self.config.nbatch * len(self.padded))))
+        self.capacity = chunk_capacity(self.config.nbatch * len(self.padded), self.config.log_interval)
         self.recent: list[NDArray] = [np.zeros(0)] * len(plans)
         self.points: list[list[tuple[int, float]]] = [[] for _ in plans]
 
-    def train(self, display: Display, stop: StopSignals) -> list[Curve]:
+    def train(self, say: Say, stop: StopSignals) -> list[Curve]:
         """Trains all to the end, or until a stop, and leaves what was learned in their models."""
         config, update = self.config, 0
         states, runs = self._begin()
@@ -205,12 +225,12 @@ class _Together:
             states, runs, chunk = program(
                 states, runs, self._hyperparameters(update + 1, count), self.discount, np.int32(count)
             )
-            self._raise_for(update + 1, chunk.fault)
+            self._raise_for(update + 1 + np.asarray(chunk.faulty), chunk.fault)
             self._count(jax.tree.map(lambda x, count=count: np.asarray(x)[:, :count], chunk.ends))
             update += count
             seconds = (time.perf_counter() - began) / count
             if update == look:
-                self._log(update, display)
+                self._log(update, say)
         self._finish(states)
         return [_curve(points) for points in self.points]
 
@@ -221,7 +241,7 @@ class _Together:
         steps = warm_up_steps(self.config, self.maker)
         program = self.maker.program(_begin_runs, self.env, self.devices, self.config.num_envs, steps)
         states, runs, fault, ends = program(states, self.discount)
-        self._raise_for(0, fault)
+        self._raise_for(np.zeros(len(self.padded), int), fault)
         self._count(ends)
         return states, runs
 
@@ -232,43 +252,32 @@ class _Together:
             self.recent[i] = np.concatenate([self.recent[i], ended])[-EPISODE_WINDOW:]
 
     def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
-        """(R, K), the last of them again and again to fill up."""
-        last = first + count - 1
+        """(R, K), of which `count` of each run count."""
         rows = [
-            jax.tree.map(
-                lambda *numbers: np.stack(numbers),
-                *[plan.model.hyperparameters(**schedule.at(min(first + i, last))) for i in range(self.capacity)],
+            stack_hyperparameters(
+                [plan.model.hyperparameters(**schedule.at(first + i)) for i in range(count)], self.capacity
             )
             for plan, schedule in zip(self.padded, self.schedules, strict=True)
         ]
         stacked: Hyperparameters = jax.tree.map(lambda *numbers: np.stack(numbers), *rows)
         return stacked
 
-    def _raise_for(self, update: int, fault: Fault) -> None:
-        """Raises ValueError where an environment is at fault: no other run would fare better."""
-        kinds, steps = np.asarray(fault.kind), np.asarray(fault.step)
-        whole = [FaultKind.OBS_OUT_OF_RANGE]
-        if self.config.on_nonfinite == "raise":
-            whole += [FaultKind.OBS_NOT_FINITE, FaultKind.REWARD_NOT_FINITE]
-        for kind, step, plan in zip(kinds, steps, self.padded, strict=True):
-            if FaultKind(int(kind)) in whole:
-                t, env = divmod(int(step), self.config.num_envs)
-                what = FaultKind(int(kind)).name.lower().replace("_", " ")
-                raise ValueError(
-                    f"from update {update} on, seed {plan.config.seed}: {what}; environment {env} gave it at step {t} "
-                    "of the rollout: mend the environment."
-                )
+    def _raise_for(self, updates: NDArray, fault: Fault) -> None:
+        """Raises ValueError for the first run that met a fault which ends training, as `learn` would."""
+        steps = np.asarray(fault.step)
+        for plan, update, kind, step in zip(self.plans, updates, np.asarray(fault.kind), steps, strict=False):
+            if FaultKind(int(kind)) in HALTING[self.config.on_nonfinite]:
+                words = fault_words(FaultKind(int(kind)), int(step), plan.model)
+                raise ValueError(f"the run of seed {plan.config.seed}, update {update}: {words}.")
 
-    def _log(self, update: int, display: Display) -> None:
+    def _log(self, update: int, say: Say) -> None:
         means = [float(recent.mean()) if recent.size else np.nan for recent in self.recent]
         for points, mean in zip(self.points, means, strict=True):
             points.append((update * self.config.nbatch, mean))
         known = [mean for mean in means if np.isfinite(mean)]
         best = f"{max(known):.1f}" if known else "-"
         middle = f"{np.median(known):.1f}" if known else "-"
-        display.say(
-            f"update {update}/{self.config.nupdates}  {len(self.plans)} runs  median return {middle}  best {best}"
-        )
+        say(f"update {update}/{self.config.nupdates}  {len(self.plans)} runs  median return {middle}  best {best}")
 
     def _finish(self, states: TrainState) -> None:
         """Gives every model its own state."""

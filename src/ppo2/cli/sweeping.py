@@ -1,12 +1,14 @@
 """`ppo2 sweep`."""
 
 import dataclasses
+import itertools
 import types
 import typing
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from ppo2 import envs
 from ppo2.cli import options
 from ppo2.cli.output import console, shown, start_jax
 from ppo2.run_files import EPISODE_WINDOW
@@ -18,7 +20,7 @@ FIGURES = ("final", "best", "auc")
 
 def sweep_command(arguments: list[str]) -> type:
     """The command whose options and defaults suit the environment and the network in `arguments`."""
-    chosen = options.choose(arguments)
+    chosen = options.choose(_essentials(arguments))
     fields: list[Any] = [
         (
             "env",
@@ -44,6 +46,10 @@ def sweep_command(arguments: list[str]) -> type:
     ]
 
     def run(self: Any) -> int:
+        if chosen.env is not None and self.env != chosen.env:
+            raise ValueError(
+                f"`env` (={self.env!r}): name the environment first, as in ppo2 sweep {self.env} --seeds 5."
+            )
         start_jax()
         given = {option.name: getattr(self, option.name) for option in swept}
         result = sweep(
@@ -62,6 +68,23 @@ def sweep_command(arguments: list[str]) -> type:
         f"Train with several seeds, and every combination of settings given several values. Defaults: {what}."
     )
     return made
+
+
+def _essentials(arguments: list[str]) -> list[str]:
+    """The environment and the network in the arguments of `sweep`, whose other options may have many values."""
+    words = itertools.takewhile(lambda word: word not in ("-h", "--help"), arguments)
+    free = [word for word in words if not word.startswith("-")]
+    env = next((word for word in free if _is_id(word)), free[0] if free else None)
+    after = arguments[arguments.index("--network") + 1 :][:1] if "--network" in arguments else []
+    return [*([] if env is None else [env]), *(["--network", *after] if after else [])]
+
+
+def _is_id(word: str) -> bool:
+    try:
+        envs.check_id(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _many(option: options.Option) -> tuple[str, Any, Any]:

@@ -51,7 +51,7 @@ def is_device_env(env: object) -> bool:
     """Whether `env` has the members of a device environment; classes and Gymnasium's environments are none."""
     if isinstance(env, gym.Env | gym.vector.VectorEnv | type):
         return False
-    if not all(hasattr(env, name) for name in ("observation_space", "action_space")):
+    if not all(isinstance(getattr(env, name, None), gym.Space) for name in ("observation_space", "action_space")):
         return False
     return _takes(getattr(env, "reset", None), 1) and _takes(getattr(env, "step", None), 3)
 
@@ -94,12 +94,15 @@ class TimeLimit:
 
     Raises:
         ValueError: `max_episode_steps` below 1.
+        TypeError: `env` is no device environment.
     """
 
     env: DeviceEnv
     max_episode_steps: int
 
     def __post_init__(self) -> None:
+        if not is_device_env(self.env):
+            raise TypeError(f"`env` (={self.env!r}) must be a device environment; gymnasium.wrappers has its own.")
         if self.max_episode_steps < 1:
             raise ValueError(f"`max_episode_steps` (={self.max_episode_steps}) must be at least 1.")
 
@@ -224,7 +227,12 @@ def unroll(
         actions = act(running.obs, noise)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
         outcome = jax.vmap(lambda *one: advance(env, *one))(running.state, actions, step_keys)
-        ended = outcome.terminated | outcome.truncated
+        # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
+        # observation isn't finite either, by which learning sees the fault.
+        broken = ~(jnp.isfinite(outcome.reward) & _all_finite(outcome.obs))
+        truncated = outcome.truncated | (broken & ~outcome.terminated)
+        ended = outcome.terminated | truncated
+        counted = ended & ~broken
         returns, lengths = running.returns + outcome.reward, running.lengths + 1
         state, obs = _reset_ended(env, ended, keys, t, outcome.state, outcome.obs)
         left = Running(state, obs, jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
@@ -233,13 +241,19 @@ def unroll(
             actions=actions,
             rewards=outcome.reward,
             terminated=outcome.terminated,
-            truncated=outcome.truncated,
+            truncated=truncated,
             next_obs=outcome.obs,
-            returns=jnp.where(ended, returns, 0.0),
-            lengths=jnp.where(ended, lengths, 0),
+            returns=jnp.where(counted, returns, 0.0),
+            lengths=jnp.where(counted, lengths, 0),
         )
 
     return jax.lax.scan(step, running, (jnp.arange(noise.shape[0]), noise))
+
+
+def _all_finite(obs: Shaped[Array, "N ..."]) -> Bool[Array, " N"]:
+    if not jnp.issubdtype(obs.dtype, jnp.floating):
+        return jnp.ones(obs.shape[0], bool)
+    return jnp.all(jnp.isfinite(obs).reshape(obs.shape[0], -1), axis=1)
 
 
 FIRST = 2**32 - 1

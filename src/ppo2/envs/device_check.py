@@ -49,9 +49,9 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
         after, obs, reward, terminated, truncated, new_info = stepped
         _check_like(f"the state that `{name}`.step returns", "what `reset` returned", state, after)
         _check_obs(env, name, "step", obs)
-        _check_scalar(name, "reward", reward, jnp.number, "a number")
-        _check_scalar(name, "terminated", terminated, jnp.bool_, "bool")
-        _check_scalar(name, "truncated", truncated, jnp.bool_, "bool")
+        _check_scalar(name, "reward", reward, (jnp.number, jnp.bool_), "a number")
+        _check_scalar(name, "terminated", terminated, (jnp.bool_,), "bool")
+        _check_scalar(name, "truncated", truncated, (jnp.bool_,), "bool")
         if not isinstance(new_info, Mapping):
             raise ValueError(f"`{name}`.step must return a dict as `info`; it gave {type(new_info).__name__}.")
         if info is not None:
@@ -122,16 +122,20 @@ def _check_obs(env: DeviceEnv, name: str, method: str, obs: Any) -> None:
             f"the obs that `{name}`.{method} returns: expected one array, {expected} ({space}), found "
             f"{jax.tree.structure(obs)}."
         )
-    kinds = "iub" if dtype.kind in "iub" else "iubf"
-    if obs.shape != shape or np.dtype(obs.dtype).kind not in kinds.replace("f", "fV"):
+    found = np.dtype(obs.dtype)
+    fits = found.kind in ("iub" if dtype.kind in "iub" else "iubfV")  # V: bfloat16
+    if dtype.kind in "iu" and dtype.itemsize <= 2:
+        fits = np.can_cast(found, dtype, "safe")  # else a number too large would come out as another
+    if obs.shape != shape or not fits:
         raise ValueError(
             f"the obs that `{name}`.{method} returns: expected {expected} ({space}), found {_shown(obs)}. Mend "
             "observation_space, or what it returns."
         )
 
 
-def _check_scalar(name: str, field: str, found: Any, kind: Any, expected: str) -> None:
-    if not isinstance(found, jax.ShapeDtypeStruct) or found.shape != () or not jnp.issubdtype(found.dtype, kind):
+def _check_scalar(name: str, field: str, found: Any, kinds: tuple[Any, ...], expected: str) -> None:
+    is_scalar = isinstance(found, jax.ShapeDtypeStruct) and found.shape == ()
+    if not is_scalar or not any(jnp.issubdtype(found.dtype, kind) for kind in kinds):
         shown = _shown(found) if isinstance(found, jax.ShapeDtypeStruct) else str(jax.tree.structure(found))
         raise ValueError(f"the {field} that `{name}`.step returns: expected a scalar, {expected}[], found {shown}.")
 

@@ -98,8 +98,9 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
     if not callable(env):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
-            "environment (observation_space, action_space, reset(key), step(state, action, key)), or a function "
-            "without arguments that makes one environment, such as its class."
+            "environment (observation_space, action_space, reset(key), step(state, action, key); those of libraries "
+            "by id, as 'gymnax:CartPole-v1'), or a function without arguments that makes one environment, such as "
+            "its class."
         )
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
     first = env()
