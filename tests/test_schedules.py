@@ -35,7 +35,7 @@ def test_kinds_by_hand():
         (lambda frac: 2 * frac, [2, 1.5, 1, 0]),
         (lambda frac: np.float32(frac), [1, 0.75, 0.5, 0]),
     ],
-    ids=str,
+    ids=lambda value: "function" if callable(value) else str(value),  # the same in every process
 )
 def test_parse(value, expected):
     found = values(schedules.parse(value))
