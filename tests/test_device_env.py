@@ -15,7 +15,7 @@ from environments import Script
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs import DeviceVector, TimeLimit, is_device_env, resolve
-from ppo2.envs.device import advance, begin, unroll
+from ppo2.envs.device import advance, unbegun, unroll
 from ppo2.envs.device_check import check_device_env
 from ppo2.envs.local import LocalVectorEnv
 
@@ -52,8 +52,8 @@ def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
     def play(first: Any, keys: Any) -> Any:
         return unroll(env, lambda obs, noise: jnp.zeros(nenvs, jnp.int32), first, jnp.zeros((steps, nenvs, 1)), keys)
 
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(2 * nenvs))
-    return jax.tree.map(np.asarray, play(begin(env, keys[:nenvs]), keys[nenvs:]))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(nenvs))
+    return jax.tree.map(np.asarray, play(unbegun(env, nenvs), keys))
 
 
 # --- what is one --------------------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ from ppo2 import device_runner, model, sharding
 from ppo2.device_runner import DeviceRunner, final_values
 from ppo2.envs import DeviceVector, TimeLimit
 from ppo2.model import Model
-from ppo2.randomness import root_key
 from ppo2.rollout import Rollout
 from ppo2.runner import Runner
 from ppo2.sharding import WHOLE, Split, default_shards, split_for
@@ -106,7 +105,7 @@ def learn(**more: Any) -> Model:
 
 
 def fresh(**more: Any) -> Model:
-    return learn(**more, total_timesteps=0)
+    return learn(**{**more, "total_timesteps": 0})
 
 
 def runner_for(model: Model, env: Any = CARTPOLE) -> DeviceRunner:
@@ -539,8 +538,8 @@ POISONED: dict[str, Any] = {
 
 
 def test_a_bad_reward_is_named_and_the_last_good_model_kept(tmp_path: Path) -> None:
-    first_obs = device_runner.start(Poisoned(72), root_key(3), jnp.arange(8), jnp.uint32(0)).running.obs
-    culprit = int(np.argmax(np.asarray(first_obs)[:, 0]))
+    first_obs = on_host(runner_for(fresh(**POISONED), Poisoned(72)).run()).obs[0]
+    culprit = int(np.argmax(first_obs[:, 0]))
     assert culprit > 0
     message = rf"update 5: a reward is NaN or infinite; environment {culprit} gave it at step 7 of the rollout"
     kept: list[Any] = []

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import sharding
-from ppo2.envs.device import DeviceEnv, Running, Step, begin, is_device_env, strong, unroll
+from ppo2.envs.device import DeviceEnv, Running, Step, is_device_env, strong, unbegun, unroll
 from ppo2.envs.device_check import check_device_env
 from ppo2.episodes import Episode
 from ppo2.model import Model
@@ -46,10 +46,10 @@ class Ends(NamedTuple):
     lengths: Int[Array, "T N"]
 
 
-def start(env: DeviceEnv, key: PRNGKeyArray, envs: Int[Array, " N"], rollouts: Int[Array, ""]) -> EnvState:
-    """The environments of these global indices in first states, other ones after each number of rollouts; pure."""
-    running = begin(env, environment_keys(key, [Purpose.ENV], rollouts, envs)[0])
-    return EnvState(running, jnp.zeros(envs.shape[0]), jnp.full(1, rollouts, jnp.uint32))
+def start(env: DeviceEnv, nenvs: int, rollouts: int, blocks: int = 1) -> EnvState:
+    """Environments about to begin their first episodes, other ones after each number of rollouts; on the host."""
+    numbers: Any = (np.zeros(nenvs, np.float32), np.full(blocks, rollouts, np.uint32))
+    return EnvState(unbegun(env, nenvs), *numbers)
 
 
 def collect(
@@ -258,18 +258,30 @@ class DeviceRunner:
         model: acts; its key seeds the environments.
         nsteps: steps of each environment in a rollout.
         gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
+        checked: `env` is known to keep its contract; else it is traced to see whether it does.
 
     Raises:
         ValueError: `env` breaks its contract: see `ppo2.envs.device_check`.
     """
 
-    def __init__(self, *, env: DeviceEnv, num_envs: int, model: Model, nsteps: int, gamma: float, lam: float) -> None:
+    def __init__(
+        self,
+        *,
+        env: DeviceEnv,
+        num_envs: int,
+        model: Model,
+        nsteps: int,
+        gamma: float,
+        lam: float,
+        checked: bool = False,
+    ) -> None:
         if not is_device_env(env):
             raise TypeError(
                 f"`env` (={env!r}) must be a device environment (observation_space, action_space, reset(key), "
                 "step(state, action, key)), such as ppo2.make('gymnax:CartPole-v1') gives."
             )
-        check_device_env(env)
+        if not checked:
+            check_device_env(env)
         if num_envs < 1:
             raise ValueError(f"`num_envs` (={num_envs}) must be at least 1.")
         if num_envs % model.config.shards:
@@ -351,10 +363,10 @@ class DeviceRunner:
         """The states of model and environments, where the programs expect them."""
         state = self.model.state
         if self.split.devices > 1:
-            state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
+            state = jax.device_put(state, NamedSharding(self._mesh, REPLICATED))
         if self._envs is None:
-            program = self.model.program(_start_program, self.env, self.split, self.nenvs)
-            self._envs = program(state.key, np.uint32(self.rollouts))
+            first = start(self.env, self.nenvs, self.rollouts, self.split.devices)
+            self._envs = jax.device_put(first, NamedSharding(self._mesh, BY_ENV) if self.split.devices > 1 else None)
         return state, self._envs
 
     def _alone(self, tree: T) -> T:
@@ -377,14 +389,6 @@ class DeviceRunner:
 
 
 Compiled = Callable[..., Any]
-
-
-def _start_program(_: Model, env: DeviceEnv, split: Split, nenvs: int) -> Compiled:
-    def started(key: PRNGKeyArray, rollouts: Int[Array, ""]) -> EnvState:
-        local = nenvs // split.devices
-        return start(env, key, split.index * local + jnp.arange(local), rollouts)
-
-    return jax.jit(_split(started, split, (REPLICATED, REPLICATED), BY_ENV))
 
 
 def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int) -> Compiled:

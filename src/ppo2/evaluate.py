@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ppo2 import envs, spaces
-from ppo2.envs.device import DeviceEnv, DeviceVector, Running, begin, is_device_env, unroll
+from ppo2.envs.device import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
@@ -116,7 +116,7 @@ def _run_on_device(
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment; the host looks every so many steps."""
     key = root_key(seed, Purpose.EVALUATE)
-    running = model.program(_begin_program, env.env, env.num_envs)(key)
+    running = jax.device_put(unbegun(env.env, env.num_envs))
     steps = model.program(_steps_program, env.env, env.num_envs, deterministic)
     done: list[tuple[float, int]] = []
     left, count = quota.copy(), 0
@@ -129,13 +129,6 @@ def _run_on_device(
                 left[i] -= 1
                 done.append((float(returns[t, i]), int(lengths[t, i])))
     return done
-
-
-def _begin_program(_: Model, env: DeviceEnv, nenvs: int) -> Callable[..., Running]:
-    def begun(key: PRNGKeyArray) -> Running:
-        return begin(env, environment_keys(key, [Purpose.ENV], 0, jnp.arange(nenvs))[0])
-
-    return jax.jit(begun)
 
 
 def _steps_program(

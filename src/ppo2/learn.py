@@ -237,7 +237,7 @@ def _runner(config: Config, env: AnyEnvs, model: Model) -> Runner | DeviceRunner
     if not isinstance(env, DeviceVector):
         return Runner(env=env, **settings)
     check_traceable(model)
-    return DeviceRunner(env=env.env, num_envs=env.num_envs, **settings)
+    return DeviceRunner(env=env.env, num_envs=env.num_envs, checked=True, **settings)
 
 
 def check_traceable(model: Model) -> None:

@@ -27,21 +27,27 @@ class Purpose(IntEnum):
     EVALUATE = 5
 
 
+IMPLEMENTATION = "threefry2x32"
+"""Of all keys, whatever JAX's default is set to."""
+
 PURPOSES = 16
 """Room for purposes. Part of saved runs, as are their numbers."""
 
 
 def root_key(seed: int, purpose: Purpose | None = None) -> PRNGKeyArray:
-    """The key that all of a run's keys come from, or one of its branches' made on the host, without compiling.
-
-    Threefry, whatever JAX's default is set to.
-    """
+    """The key that all of a run's keys come from, or one of its branches' made on the host, without compiling."""
     branches = () if purpose is None else (int(purpose),)
     return _wrap(np.random.SeedSequence(seed, spawn_key=branches).generate_state(2))
 
 
 def _wrap(words: np.ndarray[Any, Any]) -> PRNGKeyArray:
-    key: PRNGKeyArray = jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
+    key: PRNGKeyArray = jax.random.wrap_key_data(jnp.asarray(words), impl=IMPLEMENTATION)
+    return key
+
+
+def abstract_key() -> jax.ShapeDtypeStruct:
+    """The shape and dtype of every key, to trace with."""
+    key: jax.ShapeDtypeStruct = jax.eval_shape(lambda: jax.random.key(0, impl=IMPLEMENTATION))
     return key
 
 

@@ -237,12 +237,16 @@ class _Together:
     def _begin(self) -> tuple[TrainState, EnvState]:
         """The states of all runs, their normalisers filled as `learn` would."""
         states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[plan.model.state for plan in self.padded])
-        states = jax.device_put(states, NamedSharding(_mesh(self.devices), PartitionSpec(RUNS)))
+        nruns = len(self.padded)
+        one = start(self.env, self.config.num_envs, 0)
+        first = jax.tree.map(lambda x: jnp.broadcast_to(x, (nruns, *x.shape)), one)
+        states, runs = jax.device_put((states, first), NamedSharding(_mesh(self.devices), PartitionSpec(RUNS)))
         steps = warm_up_steps(self.config, self.maker)
-        program = self.maker.program(_begin_runs, self.env, self.devices, self.config.num_envs, steps)
-        states, runs, fault, ends = program(states, self.discount)
-        self._raise_for(np.zeros(len(self.padded), int), fault)
-        self._count(ends)
+        if steps:
+            program = self.maker.program(_warm_up_runs, self.env, self.devices, steps)
+            states, runs, fault, ends = program(states, runs, self.discount)
+            self._raise_for(np.zeros(nruns, int), fault)
+            self._count(ends)
         return states, runs
 
     def _count(self, ends: Ends) -> None:
@@ -306,21 +310,17 @@ def _each(run: Program, devices: int, *, shared: int = 0) -> Program:
     return spread
 
 
-def _begin_runs(model: Model, env: DeviceEnv, devices: int, nenvs: int, steps: int) -> Program:
-    def begin(
-        state: TrainState, discount: tuple[Float[Array, ""], Float[Array, ""]]
+def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
+    def warmed(
+        state: TrainState, runs: EnvState, discount: tuple[Float[Array, ""], Float[Array, ""]]
     ) -> tuple[TrainState, EnvState, Fault, Ends]:
-        indices = jnp.arange(nenvs)
-        runs = start(env, state.key, indices, jnp.uint32(0))
-        fault = Fault(jnp.int32(0), jnp.int32(0))
-        ends = Ends(jnp.zeros((0, nenvs)), jnp.zeros((0, nenvs), jnp.int32))
-        if steps:
-            gamma, lam = discount
-            runs, rollout, ends = collect(model, env, state, runs, indices, steps=steps, gamma=gamma, lam=lam)
-            state, fault = model.observed(state, rollout)
+        gamma, lam = discount
+        indices = jnp.arange(runs.running_returns.shape[0])
+        runs, rollout, ends = collect(model, env, state, runs, indices, steps=steps, gamma=gamma, lam=lam)
+        state, fault = model.observed(state, rollout)
         return state, runs, fault, ends
 
-    return jax.jit(_each(begin, devices), donate_argnums=0)
+    return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))
 
 
 def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:

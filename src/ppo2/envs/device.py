@@ -21,9 +21,11 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import spaces
+from ppo2.randomness import abstract_key
 
 State = Any  # a pytree of arrays
 Info = dict[str, Any]
@@ -174,12 +176,14 @@ class Running(NamedTuple):
     | field | shape | meaning |
     |---|---|---|
     | state | (N, ...) | of the environments |
-    | obs | (N, ...) | to act on next |
+    | obs | (N, ...) | to act on next, but where an episode ended: what that led to |
+    | ended | (N,) | whether the next step begins a new episode, at its reset |
     | returns, lengths | (N,) | of the running episodes so far, undiscounted and in steps |
     """
 
     state: State
     obs: PyTree[Shaped[Array, "N ..."]]
+    ended: Bool[Array, " N"]
     returns: Float[Array, " N"]
     lengths: Int[Array, " N"]
 
@@ -200,11 +204,19 @@ class Step(NamedTuple):
     lengths: Int[Array, " N"]
 
 
-def begin(env: DeviceEnv, keys: PRNGKeyArray) -> Running:
-    """N environments in their first states; `keys` (N,) has a stream for each."""
-    state, obs = jax.vmap(lambda key: start(env, jax.random.fold_in(key, FIRST)))(keys)
-    nenvs = keys.shape[0]
-    return Running(state, obs, jnp.zeros(nenvs), jnp.zeros(nenvs, jnp.int32))
+def unbegun(env: DeviceEnv, nenvs: int) -> Running:
+    """N environments whose first step begins their first episodes, so that no program is needed for these alone.
+    Arrays of the host.
+    """
+
+    def blank(one: jax.ShapeDtypeStruct) -> Any:
+        shape = (nenvs, *one.shape)
+        is_key = jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
+        return jnp.zeros(shape, one.dtype) if is_key else np.zeros(shape, one.dtype)
+
+    state, obs = jax.tree.map(blank, jax.eval_shape(lambda key: start(env, key), abstract_key()))
+    numbers: Any = (np.ones(nenvs, bool), np.zeros(nenvs, np.float32), np.zeros(nenvs, np.int32))
+    return Running(state, obs, *numbers)
 
 
 def unroll(
@@ -214,7 +226,8 @@ def unroll(
     noise: Float[Array, "T N p"],
     keys: PRNGKeyArray,
 ) -> tuple[Running, Step]:
-    """T steps of N environments, each reset as soon as its episode ends; steps come back stacked, (T, N, ...).
+    """T steps of N environments, each reset before it goes on after an episode's end; steps come back stacked,
+    (T, N, ...).
 
     Args:
         act: actions, as the distribution gives them, for observations and noise.
@@ -224,9 +237,10 @@ def unroll(
 
     def step(running: Running, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[Running, Step]:
         t, noise = now
-        actions = act(running.obs, noise)
+        state, obs = _reset_ended(env, running.ended, keys, t, running.state, running.obs)
+        actions = act(obs, noise)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
-        outcome = jax.vmap(lambda *one: advance(env, *one))(running.state, actions, step_keys)
+        outcome = jax.vmap(lambda *one: advance(env, *one))(state, actions, step_keys)
         # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
         # observation isn't finite either, by which learning sees the fault.
         broken = ~(jnp.isfinite(outcome.reward) & _all_finite(outcome.obs))
@@ -234,10 +248,9 @@ def unroll(
         ended = outcome.terminated | truncated
         counted = ended & ~broken
         returns, lengths = running.returns + outcome.reward, running.lengths + 1
-        state, obs = _reset_ended(env, ended, keys, t, outcome.state, outcome.obs)
-        left = Running(state, obs, jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
+        left = Running(outcome.state, outcome.obs, ended, jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
         return left, Step(
-            obs=running.obs,
+            obs=obs,
             actions=actions,
             rewards=outcome.reward,
             terminated=outcome.terminated,
@@ -254,10 +267,6 @@ def _all_finite(obs: Shaped[Array, "N ..."]) -> Bool[Array, " N"]:
     if not jnp.issubdtype(obs.dtype, jnp.floating):
         return jnp.ones(obs.shape[0], bool)
     return jnp.all(jnp.isfinite(obs).reshape(obs.shape[0], -1), axis=1)
-
-
-FIRST = 2**32 - 1
-"""What the key of a first episode is made with: of steps and resets later on, none has this number."""
 
 
 def _step_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:

@@ -10,6 +10,7 @@ import numpy as np
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.device import DeviceEnv
+from ppo2.randomness import abstract_key
 
 RETURNS = ("state", "obs", "reward", "terminated", "truncated", "info")
 
@@ -33,7 +34,7 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
     """
     spaces.check_observation_space(env.observation_space)
     ActionDistribution.of(env.action_space)
-    key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
+    key = abstract_key()
     action = jax.ShapeDtypeStruct(env.action_space.shape or (), spaces.device_dtype(env.action_space))
     first = _trace(env, name, "reset", key)
     if not isinstance(first, tuple | list) or len(first) != 2:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ppo2.envs.adapters import shared
 from ppo2.envs.adapters.shared import Adapted, AnyBox, Info
 from ppo2.envs.device import strong
+from ppo2.randomness import abstract_key
 
 ENDS = (
     "Brax's `done` (a fall, say) is a termination; after `episode_length` steps, 1000 unless given, it is truncated, "
@@ -40,9 +41,8 @@ class BraxLike(Adapted):
     _action_repeat: int
 
     def _spaces(self) -> tuple[AnyBox, AnyBox]:
-        key = jax.random.key(0, impl="threefry2x32")
         with shared.quiet():
-            obs = jax.eval_shape(lambda: self._obs(self._env.reset(shared.raw(key)).obs))
+            obs = jax.eval_shape(lambda key: self._obs(self._env.reset(shared.raw(key)).obs), abstract_key())
         return shared.unbounded(obs.shape), shared.box(-1, 1, (int(self._env.action_size),))
 
     def _obs(self, obs: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped, UInt32
 
 from ppo2.envs.device import strong
+from ppo2.randomness import abstract_key
 from ppo2.spaces import device_dtype
 
 AnySpace: TypeAlias = gym.Space[Any]
@@ -131,7 +132,7 @@ def unbounded(shape: tuple[int, ...]) -> AnyBox:
 def observed(declared: AnySpace, reset: Callable[[PRNGKeyArray], tuple[Any, Any]]) -> AnySpace:
     """The space that `declared` should have been: with the shape and the kind of number that `reset` gives."""
     with quiet():
-        obs = jax.eval_shape(lambda: reset(jax.random.key(0, impl="threefry2x32"))[1])
+        obs = jax.eval_shape(lambda key: reset(key)[1], abstract_key())
     if not isinstance(declared, gym.spaces.Box):
         return declared
     if declared.shape != obs.shape:
