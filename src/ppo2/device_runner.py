@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import sharding
-from ppo2.envs.device import DeviceEnv, Running, Step, is_device_env, strong, unbegun, unroll
+from ppo2.envs.device import DeviceEnv, Running, Step, is_device_env, unbegun, unroll
 from ppo2.envs.device_check import check_device_env
 from ppo2.episodes import Episode
 from ppo2.model import Model
@@ -190,7 +190,9 @@ def iterate(
     def update(state: TrainState, envs: EnvState, hyper: Hyperparameters) -> tuple[Any, Ends]:
         envs, rollout, ends = collect(model, env, state, envs, indices, steps=steps, gamma=gamma, lam=lam)
         state, stats = model.update(state, rollout, hyper, split)
-        return (state, envs, jax.tree.map(strong, stats)), ends
+        # whatever a subclass makes of them, they keep their types from update to update
+        stats = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), stats, UpdateStats.blank())
+        return (state, envs, stats), ends
 
     class Carry(NamedTuple):
         state: TrainState
@@ -211,15 +213,15 @@ def iterate(
         chunk = Chunk(i + 1, stats, halted, fault, jnp.where(told, i, chunk.faulty), written)
         return Carry(state, envs, chunk)
 
-    shapes, ends = jax.eval_shape(update, state, envs, jax.tree.map(lambda x: x[0], hypers))
+    shape = (capacity, steps, nenvs)
     zero = jnp.int32(0)
     nothing = Chunk(
         done=zero,
-        stats=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[2]),
+        stats=jax.tree.map(jnp.asarray, UpdateStats.blank()),
         halted=jnp.zeros((), bool),
         fault=Fault(zero, zero),
         faulty=zero,
-        ends=jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), ends),
+        ends=Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
     )
     last = jax.lax.while_loop(
         lambda carry: (carry.chunk.done < count) & ~carry.chunk.halted, body, Carry(state, envs, nothing)

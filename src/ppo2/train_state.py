@@ -2,9 +2,10 @@
 
 import math
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -86,6 +87,13 @@ class UpdateStats(NamedTuple):
     eprewmean: float | Float[Array, ""] = math.nan
     eplenmean: float | Float[Array, ""] = math.nan
     episodes: int | Int[Array, ""] = 0
+
+    @classmethod
+    def blank(cls) -> Self:
+        """All 0, in the dtypes that figures have on the device."""
+        whole = ("gradient_steps", "fault", "fault_index", "episodes")
+        zeros: dict[str, Any] = {name: np.zeros((), np.int32 if name in whole else np.float32) for name in cls._fields}
+        return cls(**zeros)
 
 
 def find_fault(space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""], split: Split = WHOLE) -> Fault:
