@@ -162,6 +162,28 @@ def test_one_run_that_diverges_harms_no_other(env: Line) -> None:
     assert np.isfinite(result.models[1].state.params).all()
 
 
+@dataclass(frozen=True)
+class Failing:
+    """Some environments give a reward that is NaN at step 20, others an observation that is none from step 36."""
+
+    observation_space = gym.spaces.Discrete(3)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, key: Any) -> Any:
+        return (jax.random.bernoulli(key), jnp.int32(0)), jnp.int32(0)
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        first, t = state
+        t = t + 1
+        reward = jnp.where(first & (t == 20), jnp.nan, 1.0)
+        return (first, t), jnp.where(~first & (t >= 36), 7, 1), reward, False, False, {}
+
+
+def test_a_fault_that_ends_training_is_told_though_others_were_skipped_before() -> None:
+    with pytest.raises(ValueError, match=r"the run of seed 0, update 3: an observation is out of range"):
+        ppo2.sweep(env=Failing(), seed=[0, 1], **{**SMALL, "log_interval": 8, "total_timesteps": 8 * 8 * 16})
+
+
 def test_on_host_environments_runs_follow_one_another(tmp_path: Any) -> None:
     settings = {**SMALL, "num_envs": 2, "total_timesteps": 64}
     result = ppo2.sweep(env=lambda: Script(3), seed=[3, 4], lr=[1e-3], run_dir=tmp_path / "s", **settings)

@@ -140,7 +140,7 @@ class Chunk(NamedTuple):
     |---|---|---|
     | done | () | updates that were made: fewer than asked for where a fault stopped them |
     | stats | | of the last of them |
-    | halted | () | whether they ended at a fault, that of the last of them |
+    | halted | () | whether one met a fault that ends training |
     | fault, faulty | | that fault, else the first of all, and at which of the updates, counted from 0 |
     | ends | (K, T, N) | of the episodes, by update |
     """
@@ -171,6 +171,7 @@ def iterate(
     *,
     steps: int,
     halt_on: frozenset[FaultKind],
+    stops: bool = True,
     split: Split = WHOLE,
 ) -> tuple[TrainState, EnvState, Chunk]:
     """`count` times a rollout and `Model.update`; pure.
@@ -180,7 +181,8 @@ def iterate(
         count: traced, so that any number up to K takes the one program, and the bits don't depend on how updates are
             cut into chunks.
         discount: gamma and lambda.
-        halt_on: faults after which no further update is made.
+        halt_on: faults that end training: the first of them is told rather than one before it.
+        stops: no further update is made after such a fault; False suits many runs in one program, which end together.
     """
     gamma, lam = discount
     capacity = hypers.lr.shape[0]
@@ -202,15 +204,16 @@ def iterate(
     def body(carry: Carry) -> Carry:
         chunk, i = carry.chunk, carry.chunk.done
         (state, envs, stats), ends = update(carry.state, carry.envs, jax.tree.map(lambda x: x[i], hypers))
-        halted = jnp.zeros((), bool)
+        grave = jnp.zeros((), bool)
         for kind in halt_on:
-            halted |= stats.fault == kind
-        told = halted | ((chunk.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE))
+            grave |= stats.fault == kind
+        first = (chunk.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE)
+        told = ~chunk.halted & (grave | first)
         fault = Fault(
             jnp.where(told, stats.fault, chunk.fault.kind), jnp.where(told, stats.fault_index, chunk.fault.step)
         )
         written = jax.tree.map(lambda all_, now: all_.at[i].set(now), chunk.ends, ends)
-        chunk = Chunk(i + 1, stats, halted, fault, jnp.where(told, i, chunk.faulty), written)
+        chunk = Chunk(i + 1, stats, chunk.halted | grave, fault, jnp.where(told, i, chunk.faulty), written)
         return Carry(state, envs, chunk)
 
     shape = (capacity, steps, nenvs)
@@ -223,9 +226,12 @@ def iterate(
         faulty=zero,
         ends=Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
     )
-    last = jax.lax.while_loop(
-        lambda carry: (carry.chunk.done < count) & ~carry.chunk.halted, body, Carry(state, envs, nothing)
-    )
+
+    def goes_on(carry: Carry) -> Bool[Array, ""]:
+        unfinished = carry.chunk.done < count
+        return unfinished & ~carry.chunk.halted if stops else unfinished
+
+    last = jax.lax.while_loop(goes_on, body, Carry(state, envs, nothing))
     return last.state, last.envs, last.chunk
 
 

@@ -46,7 +46,7 @@ SCALARS = ("lr", "cliprange", "gamma", "lam", "ent_coef", "vf_coef", "max_grad_n
 
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4  # of what is free may be taken by runs that train together
-COPIES = 5  # of a rollout while it is learned from: itself, its batch, that batch shuffled, and what XLA keeps of them
+COPIES = 6  # of a rollout while it is learned from: itself, next observations, its batch, that shuffled, what XLA keeps
 
 
 Say = Callable[[str], None]
@@ -331,6 +331,7 @@ def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Pro
         discount: tuple[Float[Array, ""], Float[Array, ""]],
         count: Int[Array, ""],
     ) -> tuple[TrainState, EnvState, Chunk]:
-        return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=frozenset())
+        halt_on = HALTING[model.config.on_nonfinite]
+        return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
 
     return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))
