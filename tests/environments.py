@@ -122,3 +122,44 @@ class Broken(gym.Env[Any, Any]):
 def vector(*factories: Callable[[], gym.Env[Any, Any]], mode: AutoresetMode) -> SyncVectorEnv:
     """A vector environment with the given automatic reset."""
     return SyncVectorEnv(list(factories), autoreset_mode=mode)
+
+
+class Sequence(gym.Env[Any, Any]):
+    """Wants a fixed sequence of actions, without ever showing where in it one is; 1 for each that is right."""
+
+    observation_space = gym.spaces.Discrete(1)
+
+    def __init__(self, n_actions: int = 10, length: int = 5) -> None:
+        self.action_space = gym.spaces.Discrete(n_actions)
+        self.wanted = np.random.default_rng(0).integers(n_actions, size=length)
+        self.t = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return 0, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        right = action == self.wanted[self.t]
+        self.t += 1
+        return 0, float(right), self.t == len(self.wanted), False, {}
+
+
+class Recall(gym.Env[Any, Any]):
+    """Shows a symbol at first and then nothing; `delay` steps later the action must be that symbol."""
+
+    def __init__(self, delay: int = 4, symbols: int = 3) -> None:
+        self.delay, self.symbols = delay, symbols
+        self.observation_space = gym.spaces.Discrete(symbols + 1)
+        self.action_space = gym.spaces.Discrete(symbols)
+        self.t, self.symbol = 0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t, self.symbol = 0, int(self.np_random.integers(self.symbols))
+        return self.symbol + 1, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        over = self.t > self.delay
+        return 0, float(over and action == self.symbol), over, False, {}

@@ -46,10 +46,10 @@ class Ends(NamedTuple):
     lengths: Int[Array, "T N"]
 
 
-def start(env: DeviceEnv, nenvs: int, rollouts: int, blocks: int = 1) -> EnvState:
+def start(env: DeviceEnv, model: Model, nenvs: int, rollouts: int, blocks: int = 1) -> EnvState:
     """Environments about to begin their first episodes, other ones after each number of rollouts; on the host."""
     numbers: Any = (np.zeros(nenvs, np.float32), np.full(blocks, rollouts, np.uint32))
-    return EnvState(unbegun(env, nenvs), *numbers)
+    return EnvState(unbegun(env, nenvs, model.initial_state(nenvs)), *numbers)
 
 
 def collect(
@@ -60,6 +60,7 @@ def collect(
     indices: Int[Array, " N"],
     *,
     steps: int,
+    slices: int,
     gamma: Float[Array, ""],
     lam: Float[Array, ""],
 ) -> tuple[EnvState, Rollout, Ends]:
@@ -67,13 +68,16 @@ def collect(
 
     Args:
         indices: (N,), the environments' global indices.
+        slices: see `Model.slices`; nothing without a recurrent policy.
     """
     count = envs.rollouts[0]
     act_keys, env_keys = environment_keys(state.key, (Purpose.ACT, Purpose.ENV), count, indices)
     noise = model.acting_noise(act_keys, steps)
     policy = model.policy_of(state.params)
-    running, step = unroll(
-        env, lambda obs, noise: policy.act(state.normaliser, obs, noise), envs.running, noise, env_keys
+    running, step = unroll(env, lambda *of: policy.act(state.normaliser, *of), envs.running, noise, env_keys)
+    before, length = envs.running.memory, steps // slices
+    cuts = jax.tree.map(
+        lambda first, after: jnp.concatenate([first[None], after[length - 1 : -1 : length]]), before, step.memory
     )
     rollout = complete(
         model,
@@ -86,6 +90,8 @@ def collect(
             terminated=step.terminated,
             truncated=step.truncated,
             valid=jnp.ones(step.rewards.shape, bool),
+            begins=None if before is None else step.begins,
+            state=cuts,
         ),
         *final_values(model, state, step),
         Discounting(envs.running_returns, gamma, lam),
@@ -120,13 +126,14 @@ def final_values(model: Model, state: TrainState, step: Step) -> tuple[Float[Arr
     size = min(FINAL_BATCH, nenvs)
     # where that is, in order; beyond the last of them an index that no array has
     where = jnp.nonzero(wanted.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
-    obs = step.next_obs.reshape(total, *step.next_obs.shape[2:])
+    # those that follow, and what is remembered at them
+    shown = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (step.next_obs, step.memory))
     policy, count = model.policy_of(state.params), jnp.sum(wanted)
 
     def one_batch(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         done, values = carry
         rows = jax.lax.dynamic_slice_in_dim(where, done, size)
-        _, found = policy(state.normaliser, obs.at[rows].get(mode="clip"))
+        found = policy(state.normaliser, *jax.tree.map(lambda x: x.at[rows].get(mode="clip"), shown)).values
         return done + size, values.at[rows].set(found, mode="drop")
 
     _, values = jax.lax.while_loop(lambda carry: carry[0] < count, one_batch, (jnp.int32(0), jnp.zeros(total)))
@@ -170,6 +177,7 @@ def iterate(
     discount: tuple[Float[Array, ""], Float[Array, ""]],
     *,
     steps: int,
+    slices: int,
     halt_on: frozenset[FaultKind],
     stops: bool = True,
     split: Split = WHOLE,
@@ -190,7 +198,9 @@ def iterate(
     indices = split.index * nenvs + jnp.arange(nenvs)
 
     def update(state: TrainState, envs: EnvState, hyper: Hyperparameters) -> tuple[Any, Ends]:
-        envs, rollout, ends = collect(model, env, state, envs, indices, steps=steps, gamma=gamma, lam=lam)
+        envs, rollout, ends = collect(
+            model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam
+        )
         state, stats = model.update(state, rollout, hyper, split)
         # whatever a subclass makes of them, they keep their types from update to update
         stats = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), stats, UpdateStats.blank())
@@ -318,7 +328,7 @@ class DeviceRunner:
             steps: another number of steps; compiles a program for it.
         """
         steps = self.nsteps if steps is None else steps
-        program = self.model.program(_rollout_program, self.env, self.split, steps)
+        program = self.model.program(_rollout_program, self.env, self.split, steps, self.model.slices(steps))
         began = time.perf_counter()
         rollout: Rollout
         self._envs, rollout, ends = program(*self._placed(), self.gamma, self.lam)
@@ -343,8 +353,9 @@ class DeviceRunner:
         count = len(hypers)
         assert 0 < count <= self._capacity, (count, self._capacity)
         stacked = stack_hyperparameters(hypers, self._capacity)
+        sizes = (self.nsteps, self.model.slices(self.nsteps))
         program = self.model.program(
-            _iterate_program, self.env, self.split, self.nsteps, HALTING[self.model.config.on_nonfinite]
+            _iterate_program, self.env, self.split, *sizes, HALTING[self.model.config.on_nonfinite]
         )
         began = time.perf_counter()
         chunk: Chunk
@@ -373,7 +384,7 @@ class DeviceRunner:
         if self.split.devices > 1:
             state = jax.device_put(state, NamedSharding(self._mesh, REPLICATED))
         if self._envs is None:
-            first = start(self.env, self.nenvs, self.rollouts, self.split.devices)
+            first = start(self.env, self.model, self.nenvs, self.rollouts, self.split.devices)
             self._envs = jax.device_put(first, NamedSharding(self._mesh, BY_ENV) if self.split.devices > 1 else None)
         return state, self._envs
 
@@ -399,13 +410,13 @@ class DeviceRunner:
 Compiled = Callable[..., Any]
 
 
-def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int) -> Compiled:
+def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int, slices: int) -> Compiled:
     def rollout(
         state: TrainState, envs: EnvState, gamma: Float[Array, ""], lam: Float[Array, ""]
     ) -> tuple[EnvState, Rollout, Ends]:
         nenvs = envs.running_returns.shape[0]
         indices = split.index * nenvs + jnp.arange(nenvs)
-        return collect(model, env, state, envs, indices, steps=steps, gamma=gamma, lam=lam)
+        return collect(model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam)
 
     fields: dict[str, Any] = dict.fromkeys(Rollout._fields, BY_STEP) | {"running_returns": BY_ENV}
     rollouts = Rollout(**fields | dict.fromkeys(("gamma", "lam"), REPLICATED))
@@ -413,9 +424,11 @@ def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int) -> 
     return jax.jit(_split(rollout, split, into, out), donate_argnums=1)
 
 
-def _iterate_program(model: Model, env: DeviceEnv, split: Split, steps: int, halt_on: frozenset[FaultKind]) -> Compiled:
+def _iterate_program(
+    model: Model, env: DeviceEnv, split: Split, steps: int, slices: int, halt_on: frozenset[FaultKind]
+) -> Compiled:
     def iterated(*arguments: Any) -> tuple[TrainState, EnvState, Chunk]:
-        return iterate(model, env, *arguments, steps=steps, halt_on=halt_on, split=split)
+        return iterate(model, env, *arguments, steps=steps, slices=slices, halt_on=halt_on, split=split)
 
     fields: dict[str, Any] = dict.fromkeys(Chunk._fields, REPLICATED)
     chunk = Chunk(**fields | {"ends": PartitionSpec(None, None, sharding.AXIS)})

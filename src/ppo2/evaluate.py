@@ -96,11 +96,13 @@ def _run_on_host(
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
     done: list[tuple[float, int]] = []
     obs = stepper.reset(seed, Purpose.EVALUATE)
-    count = 0
+    count, memory, begins = 0, model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
     while quota.any():
-        response = model.respond(obs, key, count)
+        response = model.respond(obs, key, count, memory, begins)
         step = stepper.step(np.asarray(response.mode if deterministic else response.sampled))
-        obs, count = step.obs, count + 1
+        obs, count, memory = step.obs, count + 1, response.state
+        if begins is not None:
+            begins = step.begins
         returns += np.where(step.valid, step.rewards, 0.0)
         lengths += step.valid
         for i in np.flatnonzero((step.terminated | step.truncated) & step.valid):
@@ -116,7 +118,7 @@ def _run_on_device(
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment; the host looks every so many steps."""
     key = root_key(seed, Purpose.EVALUATE)
-    running = jax.device_put(unbegun(env.env, env.num_envs))
+    running = jax.device_put(unbegun(env.env, env.num_envs, model.initial_state(env.num_envs)))
     steps = model.program(_steps_program, env.env, env.num_envs, deterministic)
     done: list[tuple[float, int]] = []
     left, count = quota.copy(), 0
@@ -141,8 +143,11 @@ def _steps_program(
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
 
-        def act(obs: Array, noise: Array) -> Array:
-            return policy(normaliser, obs)[0].mode() if deterministic else policy.act(normaliser, obs, noise)
+        def act(obs: Array, noise: Array, memory: Any, begins: Array) -> tuple[Array, Any]:
+            if not deterministic:
+                return policy.act(normaliser, obs, noise, memory, begins)
+            opinion = policy(normaliser, obs, memory, begins)
+            return opinion.distribution.mode(), opinion.state
 
         running, step = unroll(env, act, running, noise, env_keys)
         return running, step.returns, step.lengths

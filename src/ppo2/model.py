@@ -15,14 +15,14 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ppo2 import checkpoint, schedules, spaces, tensors
+from ppo2 import checkpoint, networks, schedules, spaces, tensors
 from ppo2.config import Config, is_placeholder
 from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy, build_policy
 from ppo2.randomness import Purpose, copied_key, root_key, stream
-from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, shuffling
+from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, sequences, shuffling, slices
 from ppo2.sharding import WHOLE, Split
 from ppo2.statistics import explained_variance
 from ppo2.train_state import Counters, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, find_fault
@@ -49,12 +49,16 @@ class _Step(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What the policy says to a batch of observations; actions as the distribution gives them."""
+    """What the policy says to a batch of observations; actions as the distribution gives them.
+
+    `state` is what a recurrent policy goes on from, (N, ...); else None.
+    """
 
     sampled: Array
     mode: Array
     values: Float[Array, " N"]
     logp: Float[Array, " N"]
+    state: networks.State
 
 
 class Model:
@@ -90,6 +94,7 @@ class Model:
             key=copied_key(key),  # training donates it
             counters=Counters.zero(),
         )
+        self._memory = jax.tree.map(np.asarray, policy.initial_state())
         self._responses = 0
         self._own_programs: OrderedDict[Hashable, Any] = OrderedDict()
 
@@ -115,18 +120,21 @@ class Model:
 
         Args:
             obs: one observation or a batch (N, ...).
-            S, M: the state of a recurrent policy and which episodes begin here; None for others.
+            S: for recurrent policies, the state that the last call returned, (N, ...), with N = 1 for one observation;
+                None: every episode begins here.
+            M: (N,), which episodes begin here, so that their state starts anew; None: none of them.
 
         Actions are as the environment wants them; `neglogpacs` belongs to the sample before it was clipped. Draws from
         a stream of its own, so that calling it never changes training.
 
         Raises:
-            ValueError: see `ppo2.spaces.observation`.
+            ValueError: see `ppo2.spaces.observation`; or a state that isn't of this policy.
         """
-        response, single = self._respond(obs, S)
+        response, single = self._respond(obs, S, M)
         values, logp = np.asarray(response.values), np.asarray(response.logp)
         actions = self._actions(response.sampled, single)
-        return actions, values[0] if single else values, None, -logp[0] if single else -logp
+        states = jax.tree.map(np.asarray, response.state)
+        return actions, values[0] if single else values, states, -logp[0] if single else -logp
 
     def predict(
         self,
@@ -139,36 +147,77 @@ class Model:
 
         Args:
             obs: one observation or a batch (N, ...).
-            states, M: the state of a recurrent policy and which episodes begin here; None for others.
+            states, M: as for `step`.
             deterministic: False samples, from the same stream as `step`.
 
         Raises:
-            ValueError: see `ppo2.spaces.observation`.
+            ValueError: as for `step`.
         """
-        response, single = self._respond(obs, states)
-        return self._actions(response.mode if deterministic else response.sampled, single), None
+        response, single = self._respond(obs, states, M)
+        after = jax.tree.map(np.asarray, response.state)
+        return self._actions(response.mode if deterministic else response.sampled, single), after
 
     def value(self, obs: Any, S: Any = None, M: Any = None) -> np.ndarray[Any, Any]:
         """V of one observation, or of each of a batch. Arguments and errors as for `step`."""
-        response, single = self._respond(obs, S)
+        response, single = self._respond(obs, S, M)
         values = np.asarray(response.values)
         return np.asarray(values[0]) if single else values
 
-    def initial_state(self, nenvs: int) -> None:
-        """The state that recurrent policies start from; None for others."""
-        return None
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the policy remembers what it saw."""
+        return self._memory is not None
 
-    def _respond(self, obs: Any, state: Any) -> tuple[Response, bool]:
-        if state is not None:
-            raise ValueError(f"this policy has no state to pass on (S, states): expected None, got {type(state)}.")
+    def initial_state(self, nenvs: int) -> networks.State:
+        """The state, (nenvs, ...), that recurrent policies begin episodes with; None for others."""
+        initial: networks.State = jax.tree.map(lambda x: np.stack([x] * nenvs), self._memory)
+        return initial
+
+    def slices(self, nsteps: int) -> int:
+        """Into how many sequences each environment's steps are cut to learn from."""
+        config = self.config
+        if not self.is_recurrent:
+            return 1
+        return slices(config.num_envs // config.shards, nsteps, config.nminibatches)
+
+    def _respond(self, obs: Any, state: Any, begins: Any) -> tuple[Response, bool]:
         batch, single = spaces.observation(self.observation_space, obs)
-        response = self.respond(batch, self.state.key, self._responses)
+        response = self.respond(
+            batch, self.state.key, self._responses, *self._checked_memory(state, begins, len(batch))
+        )
         self._responses += 1
         return response, single
 
-    def respond(self, obs: Any, key: PRNGKeyArray, count: int) -> Response:
+    def _checked_memory(self, state: Any, begins: Any, nenvs: int) -> tuple[Any, Any]:
+        """The state and where episodes begin, for the policy."""
+        if self._memory is None:
+            if state is not None:
+                raise ValueError(
+                    f"this policy has no state to pass on (S, states): expected None, got {type(state).__name__}."
+                )
+            return None, None
+        initial = self.initial_state(nenvs)
+        if state is None:
+            return initial, np.ones(nenvs, bool)
+        expected, found = (jax.tree.map(np.shape, tree) for tree in (initial, state))
+        if expected != found:
+            raise ValueError(
+                f"the state (S, states) of {nenvs} environments has the shapes {expected}; found {found}. Pass what "
+                "the last call returned, or None where all episodes begin."
+            )
+        starts = np.zeros(nenvs, bool) if begins is None else np.asarray(begins, bool).reshape(-1)
+        if starts.shape != (nenvs,):
+            raise ValueError(
+                f"`M` has the shape {np.shape(begins)}; expected one flag for each of {nenvs} environments."
+            )
+        return state, starts
+
+    def respond(
+        self, obs: Any, key: PRNGKeyArray, count: int, state: networks.State = None, begins: Any = None
+    ) -> Response:
         """The policy's answer to a checked batch of observations; the sample is drawn from (key, count)."""
-        return self.program(_respond_program)(self.state.params, self.state.normaliser, obs, key, np.uint32(count))
+        program, now = self.program(_respond_program), self.state
+        return program(now.params, now.normaliser, obs, key, np.uint32(count), state, begins)
 
     def _actions(self, actions: Array, single: bool) -> np.ndarray[Any, Any]:
         batch = spaces.to_environment(self.action_space, np.asarray(actions))
@@ -219,7 +268,7 @@ class Model:
         self, policy: Policy, normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
     ) -> tuple[Float[Array, ""], Stats]:
         """The loss of one minibatch, whose advantages are normalised already. Override to change the objective."""
-        now = policy.evaluate(normaliser, batch.obs, batch.actions)
+        now = policy.evaluate(normaliser, batch.obs, batch.actions, batch.state, batch.begins)
         return ppo_loss(
             now.logp,
             now.entropy,
@@ -247,11 +296,11 @@ class Model:
             gradient, stats = jax.grad(objective, has_aux=True)(params)
             return gradient, stats
 
-        return accumulate(of_piece, batch, self._piece(batch.weights.size))
+        return accumulate(of_piece, batch, self._piece(*batch.weights.shape))
 
-    def _piece(self, size: int) -> int:
-        """Samples whose gradient is made at once, of a minibatch of `size`."""
-        return piece_size(size)
+    def _piece(self, size: int, length: int | None = None) -> int:
+        """How many of a minibatch's samples, or of its sequences of `length` steps, to make the gradient of at once."""
+        return piece_size(size) if length is None else size
 
     def update(
         self, state: TrainState, rollout: Rollout, hyper: Hyperparameters, split: Split = WHOLE
@@ -263,11 +312,11 @@ class Model:
         shards = self.config.shards // split.devices
         normaliser = state.normaliser.with_returns(rollout, split)
         whole = self._batch(normaliser, rollout)
-        batch = flatten(whole, shards)
+        batch = flatten(sequences(whole), shards)
         random = shuffling(
             stream(state.key, Purpose.SHUFFLE, state.counters.updates),
             epochs=self.config.noptepochs,
-            total=rollout.rewards.size * split.devices,
+            total=batch.weights.shape[0] * split.devices,
             shards=self.config.shards,
         )
         random = jax.lax.dynamic_slice_in_dim(random, split.index * shards, shards, axis=1)
@@ -278,7 +327,7 @@ class Model:
         def epoch(carry: _Carry, random: Array) -> tuple[_Carry, _Step]:
             cut = minibatches(batch, random, nminibatches=self.config.nminibatches)
             normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, split))(cut.advantages, cut.weights)
-            mine = jnp.sum(cut.weights, axis=1)
+            mine = jnp.sum(cut.weights.reshape(cut.weights.shape[0], -1), axis=1)
             share = mine / jnp.maximum(split.sum(mine), 1.0)  # this block's in each minibatch
             return jax.lax.scan(step, carry, (cut._replace(advantages=normalised), share))
 
@@ -332,6 +381,8 @@ class Model:
             advantages=advantages,
             returns=advantages + rollout.values,
             weights=rollout.valid.astype(jnp.float32),
+            begins=rollout.begins,
+            state=rollout.state,
         )
 
     def _minibatch_step(
@@ -488,10 +539,16 @@ class MicrobatchedModel(Model):
                 f"nminibatches` (={config.num_envs} * {config.nsteps} / {config.nminibatches} = {minibatch})."
             )
         super().__init__(policy=policy, config=config, key=key)
+        length = config.nsteps // self.slices(config.nsteps)
+        if self.is_recurrent and microbatch_size % length:
+            raise ValueError(
+                f"`microbatch_size` (={microbatch_size}) must hold whole sequences of this recurrent policy, which are "
+                f"{length} steps long: make it a multiple."
+            )
         self.microbatch_size = microbatch_size
 
-    def _piece(self, size: int) -> int:
-        return self.microbatch_size
+    def _piece(self, size: int, length: int | None = None) -> int:
+        return self.microbatch_size // (length or 1)
 
     def _identity(self) -> Hashable | None:
         shared = self._trace_identity() if type(self) is MicrobatchedModel else None
@@ -616,11 +673,17 @@ def _observe_program(model: Model) -> Callable[..., tuple[TrainState, Fault]]:
 
 def _respond_program(model: Model) -> Callable[..., Response]:
     def respond(
-        params: Float[Array, " P"], normaliser: Normaliser, obs: Array, key: PRNGKeyArray, count: Int[Array, ""]
+        params: Float[Array, " P"],
+        normaliser: Normaliser,
+        obs: Array,
+        key: PRNGKeyArray,
+        count: Int[Array, ""],
+        state: networks.State,
+        begins: Bool[Array, " N"] | None,
     ) -> Response:
-        distribution, values = model.policy_of(params)(normaliser, obs)
+        distribution, values, after = model.policy_of(params)(normaliser, obs, state, begins)
         noise = model.distribution.noise(stream(key, Purpose.STEP, count), (obs.shape[0],))
         sampled = distribution.sample(noise)
-        return Response(sampled, distribution.mode(), values, distribution.logp(sampled))
+        return Response(sampled, distribution.mode(), values, distribution.logp(sampled), after)
 
     return jax.jit(respond)

@@ -1,13 +1,13 @@
 """The policy: from observations to a distribution over actions, and a value."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from ppo2 import networks, spaces
 from ppo2.distributions import ActionDistribution, Distribution
@@ -20,15 +20,27 @@ VALUE_GAIN = 1.0
 
 
 class Evaluated(NamedTuple):
-    """What the policy thinks of actions taken before."""
+    """What the policy thinks of actions taken before; (B, L) for sequences."""
 
     logp: Float[Array, " B"]
     entropy: Float[Array, " B"]
     values: Float[Array, " B"]
 
 
+class Opinion(NamedTuple):
+    """What the policy makes of a batch of observations; `state` is what it remembers of them, None without memory."""
+
+    distribution: Distribution
+    values: Float[Array, " B"]
+    state: networks.State
+
+
 class Policy(eqx.Module):
-    """A trunk with two heads, or a trunk for each head. The normaliser's statistics come with each call."""
+    """A trunk with two heads, or a trunk for each head. The normaliser's statistics come with each call.
+
+    A recurrent policy, one of whose trunks is, also takes the state that it left behind at the step before, and which
+    episodes begin at this one.
+    """
 
     trunk: networks.Network
     value_trunk: networks.Network | None
@@ -39,31 +51,106 @@ class Policy(eqx.Module):
     action_space: spaces.Spec = eqx.field(static=True)
     distribution: ActionDistribution = eqx.field(static=True)
 
+    @property
+    def is_recurrent(self) -> bool:
+        return any(map(networks.is_recurrent, (self.trunk, self.value_trunk)))
+
+    def initial_state(self) -> networks.State:
+        """The state, for one environment, that an episode begins with; None without memory."""
+        if not self.is_recurrent:
+            return None
+        trunks = (self.trunk, self.value_trunk)
+        return tuple(trunk.initial_state() if networks.is_recurrent(trunk) else None for trunk in trunks)  # type: ignore[union-attr]
+
     def __call__(
-        self, normaliser: Normaliser, obs: Shaped[Array, "B *shape"]
-    ) -> tuple[Distribution, Float[Array, " B"]]:
-        """The distribution over actions and V, for a batch of observations."""
-        space = self.observation_space.space
-        inputs = jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs))
-        features = jax.vmap(self.trunk)(inputs)
-        value_features = features if self.value_trunk is None else jax.vmap(self.value_trunk)(inputs)
-        params = jax.vmap(lambda one: linear(self.action_head, one))(features)
-        values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
-        return self.distribution.build(params, self.log_std), values
+        self,
+        normaliser: Normaliser,
+        obs: Shaped[Array, "B *shape"],
+        state: networks.State = None,
+        begins: Bool[Array, " B"] | None = None,
+    ) -> Opinion:
+        """The distribution over actions and V, for a batch of observations.
+
+        Args:
+            state: (B, ...), from the step before or, where an episode `begins`, anything; None without memory.
+            begins: None: nowhere.
+        """
+        inputs = self._inputs(normaliser, obs)
+        if state is None:
+            features, value_features = self._features(lambda trunk, _: jax.vmap(trunk)(inputs))
+            return self._headed(features, value_features, None)
+        begins = jnp.zeros(obs.shape[0], bool) if begins is None else begins
+        after: list[networks.State] = [None, None]
+
+        def step(trunk: networks.Network, i: int) -> Float[Array, "B features"]:
+            if not networks.is_recurrent(trunk):
+                found: Array = jax.vmap(trunk)(inputs)
+                return found
+            before = jax.vmap(lambda one, new: networks.restarted(trunk, one, new))(state[i], begins)
+            found, after[i] = jax.vmap(trunk)(inputs, before)
+            return found
+
+        features, value_features = self._features(step)
+        return self._headed(features, value_features, tuple(after))
 
     def act(
-        self, normaliser: Normaliser, obs: Shaped[Array, "N *shape"], noise: Float[Array, "N p"]
-    ) -> Shaped[Array, "N ..."]:
-        """Samples an action for each observation; `noise` is the distribution's own. The value costs nothing here:
-        whatever isn't asked for is never computed.
+        self,
+        normaliser: Normaliser,
+        obs: Shaped[Array, "N *shape"],
+        noise: Float[Array, "N p"],
+        state: networks.State = None,
+        begins: Bool[Array, " N"] | None = None,
+    ) -> tuple[Shaped[Array, "N ..."], networks.State]:
+        """Samples an action for each observation, and the next state; `noise` is the distribution's own. The value
+        costs nothing here: whatever isn't asked for is never computed.
         """
-        return self(normaliser, obs)[0].sample(noise)
+        opinion = self(normaliser, obs, state, begins)
+        return opinion.distribution.sample(noise), opinion.state
 
     def evaluate(
-        self, normaliser: Normaliser, obs: Shaped[Array, "B *shape"], actions: Shaped[Array, "B ..."]
+        self,
+        normaliser: Normaliser,
+        obs: Shaped[Array, "B *shape"],
+        actions: Shaped[Array, "B ..."],
+        state: networks.State = None,
+        begins: Bool[Array, "B L"] | None = None,
     ) -> Evaluated:
-        distribution, values = self(normaliser, obs)
-        return Evaluated(distribution.logp(actions), distribution.entropy(), values)
+        """What the policy thinks of actions taken before; with a memory, of sequences (B, L, ...), whose state before
+        the first step was `state`, (B, ...).
+        """
+        if begins is None:
+            distribution, values, _ = self(normaliser, obs)
+            return Evaluated(distribution.logp(actions), distribution.entropy(), values)
+        inputs = jax.vmap(lambda some: self._inputs(normaliser, some))(obs)
+
+        def run(trunk: networks.Network, i: int) -> Float[Array, "BL features"]:
+            if networks.is_recurrent(trunk):
+                found: Array = jax.vmap(lambda *of: networks.unroll(trunk, *of))(inputs, begins, state[i])
+            else:
+                found = jax.vmap(jax.vmap(trunk))(inputs)
+            return found.reshape(-1, found.shape[-1])
+
+        features, value_features = self._features(run)
+        distribution, values, _ = self._headed(features, value_features, None)
+        logp = distribution.logp(actions.reshape(-1, *actions.shape[2:]))
+        return Evaluated(*(x.reshape(begins.shape) for x in (logp, distribution.entropy(), values)))
+
+    def _inputs(self, normaliser: Normaliser, obs: Shaped[Array, "B *shape"]) -> Shaped[Array, "B ..."]:
+        """Observations as the trunks see them."""
+        space = self.observation_space.space
+        return jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs))
+
+    def _features(self, of: Callable[[networks.Network, int], Array]) -> tuple[Array, Array]:
+        """For each head what `of(trunk, which)` gives."""
+        features = of(self.trunk, 0)
+        return features, features if self.value_trunk is None else of(self.value_trunk, 1)
+
+    def _headed(
+        self, features: Float[Array, "B f"], value_features: Float[Array, "B g"], state: networks.State
+    ) -> Opinion:
+        params = jax.vmap(lambda one: linear(self.action_head, one))(features)
+        values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
+        return Opinion(self.distribution.build(params, self.log_std), values, state)
 
 
 def build_policy(

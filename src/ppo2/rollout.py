@@ -25,6 +25,8 @@ class Rollout(NamedTuple):
     | valid | (T, N) | False for a step that was no experience: it weighs nothing anywhere |
     | running_returns | (N,) | discounted sum of the running episodes' rewards before the first step |
     | gamma, lam | () | how these rewards are discounted, and the lambda of their advantages |
+    | begins | (T, N) | recurrent policies: whether the state starts anew, before that step; else None |
+    | state | (S, N, ...) | recurrent policies: their state before the first of every T / S steps; else None |
     """
 
     obs: PyTree[Shaped[Array, "T N ..."]]
@@ -39,10 +41,15 @@ class Rollout(NamedTuple):
     running_returns: Float[Array, " N"]
     gamma: Float[Array, ""]
     lam: Float[Array, ""]
+    begins: Bool[Array, "T N"] | None = None
+    state: PyTree[Float[Array, "S N ..."]] = None
 
 
 class Batch(NamedTuple):
-    """Experience to learn from: (T, N, ...) whole, (B, ...) as a minibatch. `weights` is 1.0 where valid, else 0.0."""
+    """Experience to learn from: (T, N, ...) whole, (B, ...) as a minibatch. `weights` is 1.0 where valid, else 0.0.
+
+    For recurrent policies a minibatch holds whole sequences: (B, L, ...), and (B, ...) the states that they begin with.
+    """
 
     obs: PyTree[Shaped[Array, "B ..."]]
     actions: Shaped[Array, "B ..."]
@@ -51,23 +58,54 @@ class Batch(NamedTuple):
     advantages: Float[Array, " B"]
     returns: Float[Array, " B"]
     weights: Float[Array, " B"]
+    begins: Bool[Array, " B"] | None = None
+    state: PyTree[Float[Array, "B ..."]] = None
+
+
+def slices(nenvs: int, nsteps: int, nminibatches: int) -> int:
+    """Into how many sequences each environment's steps are cut: as few as give every minibatch as many."""
+    return next((n for n in range(1, nsteps) if nsteps % n == 0 and nenvs * n % nminibatches == 0), nsteps)
+
+
+def cut(x: Shaped[Array, "T N ..."], into: int) -> Shaped[Array, "S N L ..."]:
+    """Steps as `into` sequences after one another, of each environment."""
+    return jnp.moveaxis(x.reshape(into, -1, *x.shape[1:]), 1, 2)
+
+
+def joined(x: Shaped[Array, "S N L ..."]) -> Shaped[Array, "T N ..."]:
+    """The inverse of `cut`."""
+    together = jnp.moveaxis(x, 2, 1)
+    return together.reshape(-1, *together.shape[2:])
+
+
+def sequences(batch: Batch) -> Batch:
+    """(T, N, ...) to (S, N, L, ...), as many as there are states of; without any, nothing is changed."""
+    if batch.begins is None:
+        return batch
+    into = jax.tree.leaves(batch.state)[0].shape[0]
+    steps: Batch = jax.tree.map(lambda x: cut(x, into), batch._replace(state=None))
+    return steps._replace(state=batch.state)
 
 
 def flatten(batch: Batch, shards: int) -> Batch:
-    """(T, N, ...) to (T * N, ...), block by block: `shards` blocks of N / shards neighbouring environments each."""
+    """(T, N, ...) to (T * N, ...), block by block: `shards` blocks of N / shards neighbouring environments each.
+
+    T is the number of steps, or of sequences.
+    """
 
     def block_major(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "TN ..."]:
         t, n, *rest = x.shape
         blocks = x.reshape(t, shards, n // shards, *rest)
         return jnp.swapaxes(blocks, 0, 1).reshape(t * n, *rest)
 
-    return Batch(*jax.tree.map(block_major, tuple(batch)))
+    major: Batch = jax.tree.map(block_major, batch)
+    return major
 
 
 def shuffling(
     key: PRNGKeyArray, *, epochs: int, total: int, shards: int
 ) -> UInt32[Array, "epochs shards rounds block"]:
-    """The random numbers that shuffle a batch of `total` steps in each epoch, all drawn at once.
+    """The random numbers that shuffle a batch of `total` steps, or sequences, in each epoch, all drawn at once.
 
     A process that holds only some of the blocks draws them all and takes its own rows.
     """
@@ -84,7 +122,8 @@ def minibatches(batch: Batch, random: UInt32[Array, "shards rounds block"], *, n
     shards, _, block = random.shape
     order = jax.vmap(permutation)(random) + (jnp.arange(shards) * block)[:, None]
     chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1)
-    return Batch(*jax.tree.map(lambda x: x[chosen], tuple(batch)))
+    shuffled: Batch = jax.tree.map(lambda x: x[chosen], batch)
+    return shuffled
 
 
 CPU_PIECE = 256
@@ -107,7 +146,7 @@ def accumulate(function: Callable[[Batch], T], batch: Batch, piece: int) -> T:
 
     For a function that is a mean over its batch's valid steps, such as a gradient of one, the same as of the whole.
     """
-    if piece == batch.weights.size:
+    if piece == batch.weights.shape[0]:
         return function(batch)
     pieces = jax.tree.map(lambda x: x.reshape(-1, piece, *x.shape[1:]), batch)
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from ppo2 import spaces
+from ppo2 import networks, spaces
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
 from ppo2.episodes import Episode, Record, Tally
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
+from ppo2.policy import Policy
 from ppo2.randomness import Purpose, environment_keys
-from ppo2.rollout import Rollout, in_pieces
+from ppo2.rollout import Rollout, cut, in_pieces, joined
 
 NDArray = np.ndarray[Any, Any]
 
@@ -28,15 +29,16 @@ class Seconds(NamedTuple):
 
 
 class Final(NamedTuple):
-    """The observation that an episode was cut short at."""
+    """The observation that an episode was cut short at, and what a recurrent policy remembers by then."""
 
     t: int
     env: int
     obs: Any
+    memory: Any
 
 
 class Experience(NamedTuple):
-    """What was seen and done: see `Rollout`, but for obs, which is (T + 1, N, ...)."""
+    """What was seen and done: see `Rollout`, but for obs, which is (T + 1, N, ...) from the host."""
 
     obs: Any
     actions: Any
@@ -44,6 +46,8 @@ class Experience(NamedTuple):
     terminated: Any
     truncated: Any
     valid: Any
+    begins: Any = None
+    state: Any = None
 
 
 class Discounting(NamedTuple):
@@ -79,6 +83,8 @@ class Runner:
         self._clock = time.perf_counter
         self._epoch = self._clock()
         self._obs: NDArray | None = None
+        self._memory: Any = None
+        self._begins = np.ones(self.nenvs, bool)
         self._running_returns = np.zeros(self.nenvs, np.float32)
         self._tally = Tally(self.nenvs)
 
@@ -94,11 +100,18 @@ class Runner:
         steps = self.nsteps if steps is None else steps
         if self._obs is None:
             self._obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts)
+            self._memory = self.model.initial_state(self.nenvs)
         state, program = self.model.state, self.model.program
         params, normaliser, act = state.params, state.normaliser, program(act_program)
         noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), self.nsteps, self.nenvs))
         all_obs, all_actions, record = self._room()
         final: list[Final] = []
+        memory, all_memory = self._memory, []
+        begins: NDArray | None = None
+        all_begins: NDArray | None = None
+        if self.model.is_recurrent:
+            begins, all_begins = self._begins, np.zeros((self.nsteps, self.nenvs), bool)
+            length = self.nsteps // self.model.slices(self.nsteps)
         clock, epoch, stepper = self._clock, self._epoch, self._stepper
         obs, acting, began = self._obs, 0.0, clock()
         before = began
@@ -106,7 +119,12 @@ class Runner:
             seen = all_obs[t]
             seen[:] = obs
             # Reading the actions waits for the device: one dispatch and one transfer back, and nothing else, a step.
-            all_actions[t] = actions = np.asarray(act(params, normaliser, seen, noise[t]))
+            if all_begins is not None:
+                all_begins[t] = begins
+                if t % length == 0:
+                    all_memory.append(memory)
+            sampled, memory = act(params, normaliser, seen, noise[t], memory, begins)
+            all_actions[t] = actions = np.asarray(sampled)
             now = clock()
             acting += now - before
             step = stepper.step(actions)
@@ -120,9 +138,14 @@ class Runner:
                 seconds=before - epoch,
             )
             if step.final_obs is not None:
-                final += [Final(t, env, one) for env, one in step.final_obs.items()]
+                final += [Final(t, env, one, memory) for env, one in step.final_obs.items()]
+            if all_begins is not None:
+                begins = step.begins
         all_obs[steps:] = self._obs = np.array(obs)
-        rollout = self._complete(all_obs, all_actions, record, final)
+        if all_begins is not None:
+            all_memory += [memory] * (self.nsteps // length - len(all_memory))
+            self._memory, self._begins = memory, np.array(begins)
+        rollout = self._complete(all_obs, all_actions, record, final, all_begins, all_memory)
         self.rollouts += 1
         self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
         self._tally.add(record)
@@ -144,7 +167,15 @@ class Runner:
         actions = np.zeros((self.nsteps, self.nenvs, *distribution.shape), distribution.dtype)
         return obs, actions, Record.empty(self.nsteps, self.nenvs)
 
-    def _complete(self, obs: NDArray, actions: NDArray, record: Record, final: list[Final]) -> Rollout:
+    def _complete(
+        self,
+        obs: NDArray,
+        actions: NDArray,
+        record: Record,
+        final: list[Final],
+        begins: NDArray | None,
+        memories: list[Any],
+    ) -> Rollout:
         """Adds what the policy makes of it all."""
         state, nenvs = self.model.state, self.nenvs
         final_values = np.zeros((self.nsteps, nenvs), np.float32)
@@ -155,26 +186,44 @@ class Runner:
             some = final[first : first + nenvs]
             batch = np.zeros(obs.shape[1:], obs.dtype)
             batch[: len(some)] = [one.obs for one in some]
-            for one, value in zip(some, np.asarray(values(state.params, state.normaliser, batch)), strict=False):
+            memory = self._remembered(some)
+            for one, value in zip(
+                some, np.asarray(values(state.params, state.normaliser, batch, memory)), strict=False
+            ):
                 final_values[one.t, one.env], bootstrapped[one.t, one.env] = value, True
         rollout: Rollout = self.model.program(complete_program)(
             state.params,
             state.normaliser,
-            Experience(obs, actions, record.rewards, record.terminated, record.truncated, record.valid),
+            Experience(
+                obs,
+                actions,
+                record.rewards,
+                record.terminated,
+                record.truncated,
+                record.valid,
+                begins,
+                jax.tree.map(lambda *cuts: jnp.stack(cuts), *memories) if memories else None,
+            ),
+            self._memory,
             final_values,
             bootstrapped,
             Discounting(self._running_returns, self.gamma, self.lam),
         )
         return rollout
 
+    def _remembered(self, some: list[Final]) -> Any:
+        """What a recurrent policy remembers at each of some observations, (N, ...); else None."""
+        rows = [jax.tree.map(lambda x, env=one.env: np.asarray(x)[env], one.memory) for one in some]
+        rows += [rows[0]] * (self.nenvs - len(rows))
+        stacked: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        return stacked
 
-def act_program(model: Model) -> Callable[..., Shaped[Array, "N ..."]]:
+
+def act_program(model: Model) -> Callable[..., tuple[Shaped[Array, "N ..."], networks.State]]:
     """An action for each observation: nothing but what stepping the environments waits for."""
 
-    def act(
-        params: Float[Array, " P"], normaliser: Normaliser, obs: Shaped[Array, "N ..."], noise: Float[Array, "N p"]
-    ) -> Shaped[Array, "N ..."]:
-        return model.policy_of(params).act(normaliser, obs, noise)
+    def act(params: Float[Array, " P"], *of: Any) -> tuple[Shaped[Array, "N ..."], networks.State]:
+        return model.policy_of(params).act(*of)
 
     return jax.jit(act)
 
@@ -191,28 +240,27 @@ def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
 def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
     """V of a batch of observations."""
 
-    def final_values(
-        params: Float[Array, " P"], normaliser: Normaliser, obs: Shaped[Array, "N ..."]
-    ) -> Float[Array, " N"]:
-        return model.policy_of(params)(normaliser, obs)[1]
+    def final_values(params: Float[Array, " P"], *of: Any) -> Float[Array, " N"]:
+        return model.policy_of(params)(*of).values
 
     return jax.jit(final_values)
 
 
 def complete_program(model: Model) -> Callable[..., Rollout]:
-    """`complete`, for observations (T + 1, N, ...) of which the last are what comes next."""
+    """`complete`, for observations (T + 1, N, ...) of which the last are what comes next, seen with that memory."""
 
     def completed(
         params: Float[Array, " P"],
         normaliser: Normaliser,
         experience: Experience,
+        memory: networks.State,
         final_values: Float[Array, "T N"],
         bootstrapped: Bool[Array, "T N"],
         discounting: Discounting,
     ) -> Rollout:
         obs = experience.obs
         # after the last step comes what the last observation is worth, unless an episode was cut short there
-        _, last = model.policy_of(params)(normaliser, obs[-1])
+        last = model.policy_of(params)(normaliser, obs[-1], memory).values
         final_values = final_values.at[-1].set(jnp.where(bootstrapped[-1], final_values[-1], last))
         bootstrapped = bootstrapped.at[-1].set(True)
         whole = experience._replace(obs=obs[:-1])
@@ -243,10 +291,7 @@ def complete(
         discounting: goes into the rollout.
     """
     policy, obs, valid = model.policy_of(params), experience.obs, experience.valid
-    steps, nenvs = valid.shape
-    flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs, experience.actions))
-    acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), flat_obs, flat_actions)
-    values = acted.values.reshape(steps, nenvs)
+    logp, values = _judged(policy, normaliser, experience)
     following = jnp.roll(values, -1, axis=0)
 
     def of_experience(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
@@ -256,12 +301,33 @@ def complete(
     return Rollout(
         obs=of_experience(obs),
         actions=experience.actions,
-        logp=of_experience(acted.logp.reshape(steps, nenvs)),
+        logp=of_experience(logp),
         values=of_experience(values),
         rewards=of_experience(experience.rewards),
         next_values=jnp.where(bootstrapped, final_values, following),
         terminated=experience.terminated,
         truncated=experience.truncated,
         valid=valid,
+        begins=experience.begins,
+        state=experience.state,
         **discounting._asdict(),
     )
+
+
+def _judged(
+    policy: Policy, normaliser: Normaliser, experience: Experience
+) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
+    """Log-probabilities and values of T steps; of a recurrent policy, from the sequences that it will learn from."""
+    seen, shape = (experience.obs, experience.actions), experience.valid.shape
+    if experience.begins is None:
+        flat = (x.reshape(-1, *x.shape[2:]) for x in seen)
+        acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
+        return acted.logp.reshape(shape), acted.values.reshape(shape)
+    into = jax.tree.leaves(experience.state)[0].shape[0]
+    obs, actions, begins = (cut(x, into) for x in (*seen, experience.begins))
+    state, obs, actions, begins = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:]), (experience.state, obs, actions, begins)
+    )
+    acted = policy.evaluate(normaliser, obs, actions, state, begins)
+    logp, values = (joined(x.reshape(into, shape[1], -1)) for x in (acted.logp, acted.values))
+    return logp, values

@@ -42,7 +42,7 @@ class Moments(eqx.Module):
 
 def weighted_mean(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "..."]:
     """Mean of `data` over the rows of weight 1, whatever stands in the others; 0 if there are none."""
-    return jnp.sum(_only(data, weights), axis=0) / jnp.maximum(jnp.sum(weights), 1.0)
+    return _total(_only(data, weights), weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"], split: Split = WHOLE) -> Moments:
@@ -50,9 +50,9 @@ def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"], s
 
     Over the rows of all blocks, where `split` has several.
     """
-    count, total = split.sum((jnp.sum(weights), jnp.sum(_only(data, weights), axis=0)))
+    count, total = split.sum((jnp.sum(weights), _total(_only(data, weights), weights)))
     mean = total / jnp.maximum(count, 1.0)
-    squares = split.sum(jnp.sum(_only((data - mean) ** 2, weights), axis=0))
+    squares = split.sum(_total(_only((data - mean) ** 2, weights), weights))
     return Moments(mean, squares / jnp.maximum(count, 1.0), count)
 
 
@@ -66,6 +66,11 @@ def explained_variance(
     return jnp.where(varies, 1 - left / jnp.where(varies, spread.var, 1.0), jnp.nan)
 
 
+def _total(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "..."]:
+    """The sum over the axes that `weights` has: one, or two for sequences."""
+    return jnp.sum(data, axis=tuple(range(weights.ndim)))
+
+
 def _only(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "B ..."]:
     """`data` with 0 in the rows of weight 0. Not a product: there, 0 times NaN would be NaN."""
-    return jnp.where(weights.reshape(weights.shape + (1,) * (data.ndim - 1)) > 0, data, 0.0)
+    return jnp.where(weights.reshape(weights.shape + (1,) * (data.ndim - weights.ndim)) > 0, data, 0.0)

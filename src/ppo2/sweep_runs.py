@@ -221,7 +221,8 @@ class _Together:
             look = 1 if update == 0 else min((update // config.log_interval + 1) * config.log_interval, config.nupdates)
             count = max(1, min(self.capacity, look - update, int(CHUNK_SECONDS / seconds)))
             began = time.perf_counter()
-            program = self.maker.program(_iterate_runs, self.env, self.devices, config.nsteps)
+            sizes = (config.nsteps, self.maker.slices(config.nsteps))
+            program = self.maker.program(_iterate_runs, self.env, self.devices, *sizes)
             states, runs, chunk = program(
                 states, runs, self._hyperparameters(update + 1, count), self.discount, np.int32(count)
             )
@@ -238,12 +239,12 @@ class _Together:
         """The states of all runs, their normalisers filled as `learn` would."""
         states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[plan.model.state for plan in self.padded])
         nruns = len(self.padded)
-        one = start(self.env, self.config.num_envs, 0)
+        one = start(self.env, self.maker, self.config.num_envs, 0)
         first = jax.tree.map(lambda x: jnp.broadcast_to(x, (nruns, *x.shape)), one)
         states, runs = jax.device_put((states, first), NamedSharding(_mesh(self.devices), PartitionSpec(RUNS)))
         steps = warm_up_steps(self.config, self.maker)
         if steps:
-            program = self.maker.program(_warm_up_runs, self.env, self.devices, steps)
+            program = self.maker.program(_warm_up_runs, self.env, self.devices, steps, self.maker.slices(steps))
             states, runs, fault, ends = program(states, runs, self.discount)
             self._raise_for(np.zeros(nruns, int), fault)
             self._count(ends)
@@ -310,20 +311,22 @@ def _each(run: Program, devices: int, *, shared: int = 0) -> Program:
     return spread
 
 
-def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
+def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int, slices: int) -> Program:
     def warmed(
         state: TrainState, runs: EnvState, discount: tuple[Float[Array, ""], Float[Array, ""]]
     ) -> tuple[TrainState, EnvState, Fault, Ends]:
         gamma, lam = discount
         indices = jnp.arange(runs.running_returns.shape[0])
-        runs, rollout, ends = collect(model, env, state, runs, indices, steps=steps, gamma=gamma, lam=lam)
+        runs, rollout, ends = collect(
+            model, env, state, runs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam
+        )
         state, fault = model.observed(state, rollout)
         return state, runs, fault, ends
 
     return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))
 
 
-def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
+def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, slices: int) -> Program:
     def iterated(
         state: TrainState,
         runs: EnvState,
@@ -332,6 +335,8 @@ def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Pro
         count: Int[Array, ""],
     ) -> tuple[TrainState, EnvState, Chunk]:
         halt_on = HALTING[model.config.on_nonfinite]
-        return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
+        return iterate(
+            model, env, state, runs, hypers, count, discount, steps=steps, slices=slices, halt_on=halt_on, stops=False
+        )
 
     return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))

@@ -16,7 +16,7 @@ comes with every reset and every step.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import gymnasium as gym
 import jax
@@ -178,12 +178,14 @@ class Running(NamedTuple):
     | state | (N, ...) | of the environments |
     | obs | (N, ...) | to act on next, but where an episode ended: what that led to |
     | ended | (N,) | whether the next step begins a new episode, at its reset |
+    | memory | (N, ...) | what a recurrent policy remembers of the running episodes; else None |
     | returns, lengths | (N,) | of the running episodes so far, undiscounted and in steps |
     """
 
     state: State
     obs: PyTree[Shaped[Array, "N ..."]]
     ended: Bool[Array, " N"]
+    memory: PyTree[Float[Array, "N ..."]]
     returns: Float[Array, " N"]
     lengths: Int[Array, " N"]
 
@@ -191,6 +193,7 @@ class Running(NamedTuple):
 class Step(NamedTuple):
     """One step of N environments, as the rollout keeps it: see `Rollout`; `next_obs` is before any reset.
 
+    `begins`: whether an episode began here. `memory`: what a recurrent policy remembers after it acted; else None.
     `returns`, `lengths`: of the episodes that ended here, else 0.
     """
 
@@ -200,13 +203,18 @@ class Step(NamedTuple):
     terminated: Bool[Array, " N"]
     truncated: Bool[Array, " N"]
     next_obs: Shaped[Array, "N ..."]
+    begins: Bool[Array, " N"]
+    memory: PyTree[Float[Array, "N ..."]]
     returns: Float[Array, " N"]
     lengths: Int[Array, " N"]
 
 
-def unbegun(env: DeviceEnv, nenvs: int) -> Running:
+def unbegun(env: DeviceEnv, nenvs: int, memory: Any = None) -> Running:
     """N environments whose first step begins their first episodes, so that no program is needed for these alone.
     Arrays of the host.
+
+    Args:
+        memory: the state of a recurrent policy, (N, ...).
     """
 
     def blank(one: jax.ShapeDtypeStruct) -> Any:
@@ -216,12 +224,15 @@ def unbegun(env: DeviceEnv, nenvs: int) -> Running:
 
     state, obs = jax.tree.map(blank, jax.eval_shape(lambda key: start(env, key), abstract_key()))
     numbers: Any = (np.ones(nenvs, bool), np.zeros(nenvs, np.float32), np.zeros(nenvs, np.int32))
-    return Running(state, obs, *numbers)
+    return Running(state, obs, numbers[0], memory, *numbers[1:])
+
+
+Act: TypeAlias = Callable[[Array, Array, Any, Array], tuple[Array, Any]]
 
 
 def unroll(
     env: DeviceEnv,
-    act: Callable[[Array, Float[Array, "N p"]], Array],
+    act: Act,
     running: Running,
     noise: Float[Array, "T N p"],
     keys: PRNGKeyArray,
@@ -230,7 +241,8 @@ def unroll(
     (T, N, ...).
 
     Args:
-        act: actions, as the distribution gives them, for observations and noise.
+        act: actions, as the distribution gives them, and what the policy then remembers, for observations, noise, what
+            it remembers and which episodes begin.
         noise: for the actions, one row a step.
         keys: (N,), a stream for each environment, of these T steps alone.
     """
@@ -238,7 +250,7 @@ def unroll(
     def step(running: Running, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[Running, Step]:
         t, noise = now
         state, obs = _reset_ended(env, running.ended, keys, t, running.state, running.obs)
-        actions = act(obs, noise)
+        actions, memory = act(obs, noise, running.memory, running.ended)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
         outcome = jax.vmap(lambda *one: advance(env, *one))(state, actions, step_keys)
         # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
@@ -248,7 +260,14 @@ def unroll(
         ended = outcome.terminated | truncated
         counted = ended & ~broken
         returns, lengths = running.returns + outcome.reward, running.lengths + 1
-        left = Running(outcome.state, outcome.obs, ended, jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
+        left = Running(
+            state=outcome.state,
+            obs=outcome.obs,
+            ended=ended,
+            memory=memory,
+            returns=jnp.where(ended, 0.0, returns),
+            lengths=jnp.where(ended, 0, lengths),
+        )
         return left, Step(
             obs=obs,
             actions=actions,
@@ -256,6 +275,8 @@ def unroll(
             terminated=outcome.terminated,
             truncated=truncated,
             next_obs=outcome.obs,
+            begins=running.ended,
+            memory=memory,
             returns=jnp.where(counted, returns, 0.0),
             lengths=jnp.where(counted, lengths, 0),
         )

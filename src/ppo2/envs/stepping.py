@@ -32,6 +32,11 @@ class Transition(NamedTuple):
     valid: NDArray
     final_obs: dict[int, NDArray] | None
 
+    @property
+    def begins(self) -> NDArray:
+        """(N,), which environments begin an episode at the next step. That of a reset alone belongs to none."""
+        return self.terminated | self.truncated | ~self.valid
+
 
 class Stepper:
     """A vector environment, stepped and reset.

@@ -3,6 +3,7 @@
 | term | is | given by the user as |
 |---|---|---|
 | network | one observation (*input_shape) -> (features,); an `equinox.Module` | itself |
+| recurrent network | observation, state -> (features,), state; and `initial_state()` | itself |
 | function of the shape | `fn(input_shape)` or `fn(input_shape, *, key)` -> network | what a builder returns |
 | builder | `builder(**network_kwargs)` -> function of the shape, or the network at once | itself, or its name |
 """
@@ -29,7 +30,8 @@ def register(name: str) -> Callable[[B], B]:
     """Makes a builder known by `name` (a decorator): `learn(network=name, **network_kwargs)`.
 
     The builder takes the network's keyword arguments and returns a function of the input's shape that returns the
-    network; where that function has a parameter `key`, it gets a JAX random key to initialise with.
+    network; where that function has a parameter `key`, it gets a JAX random key to initialise with; with `dtype`, that
+    of its input.
 
     Raises:
         ValueError: another builder has the name already.
@@ -128,23 +130,33 @@ def build(
         made = network
     else:
         check_options(builder, kwargs, called)
-        made = _at_shape(builder(**kwargs), input_shape, key)
+        made = shaped(builder(**kwargs), input_shape, key=key, dtype=dtype)
     if not callable(made):
         raise TypeError(f"`{argument}` ({called}) gave {made!r}, which is no network: it can't be called.")
     return made, _features(made, jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})")
 
 
-def _at_shape(made: Any, input_shape: tuple[int, ...], key: PRNGKeyArray) -> Any:
-    """What a builder returned, called with the shape unless it is the network already."""
+def shaped(made: Any, input_shape: tuple[int, ...], **more: Any) -> Any:
+    """What a builder returned, called with the shape, and what it takes of `more`, unless it is the network already."""
     if isinstance(made, eqx.Module) or not callable(made):
         return made
-    takes_key = "key" in inspect.signature(made).parameters
-    return made(input_shape, key=key) if takes_key else made(input_shape)
+    taken = inspect.signature(made).parameters
+    return made(input_shape, **{name: value for name, value in more.items() if name in taken})
+
+
+def _stepped(network: Network, obs: jax.ShapeDtypeStruct, state: Any) -> Any:
+    """The features that a recurrent network gives, as a shape."""
+    out, after = eqx.filter_eval_shape(network, obs, state)
+    before = eqx.filter_eval_shape(lambda: state)
+    if not eqx.tree_equal(before, after):
+        raise ValueError(f"its state changes from {before} to {after}; it must keep structure, shapes and dtypes.")
+    return out
 
 
 def _features(network: Network, obs: jax.ShapeDtypeStruct, what: str) -> int:
+    state = getattr(network, "initial_state", None)
     try:
-        out = eqx.filter_eval_shape(network, obs)
+        out = eqx.filter_eval_shape(network, obs) if state is None else _stepped(network, obs, state())
     except Exception as error:
         raise ValueError(
             f"{what} can't be called on one observation of shape {obs.shape} (networks see one observation at a "
