@@ -148,7 +148,7 @@ class Sequence(gym.Env[Any, Any]):
 class Recall(gym.Env[Any, Any]):
     """Shows a symbol at first and then nothing; `delay` steps later the action must be that symbol."""
 
-    def __init__(self, delay: int = 4, symbols: int = 3) -> None:
+    def __init__(self, delay: int = 3, symbols: int = 2) -> None:
         self.delay, self.symbols = delay, symbols
         self.observation_space = gym.spaces.Discrete(symbols + 1)
         self.action_space = gym.spaces.Discrete(symbols)
