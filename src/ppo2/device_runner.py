@@ -73,7 +73,12 @@ def collect(
     noise = model.acting_noise(act_keys, steps)
     policy = model.policy_of(state.params)
     running, step = unroll(
-        env, lambda obs, noise: policy.act(state.normaliser, obs, noise), envs.running, noise, env_keys
+        env,
+        lambda obs, noise: policy.act(state.normaliser, obs, noise),
+        envs.running,
+        noise,
+        env_keys,
+        squash=model.distribution.squashes,
     )
     rollout = complete(
         model,

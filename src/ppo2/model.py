@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import checkpoint, schedules, spaces, tensors
 from ppo2.config import Config, is_placeholder
@@ -51,8 +51,8 @@ class _Step(NamedTuple):
 class Response(NamedTuple):
     """What the policy says to a batch of observations; actions as the distribution gives them."""
 
-    sampled: Array
-    mode: Array
+    sampled: PyTree[Array]
+    mode: PyTree[Array]
     values: Float[Array, " N"]
     logp: Float[Array, " N"]
 
@@ -110,15 +110,16 @@ class Model:
         obs: Any,
         S: Any = None,
         M: Any = None,
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Any, np.ndarray[Any, Any]]:
+    ) -> tuple[Any, np.ndarray[Any, Any], Any, np.ndarray[Any, Any]]:
         """Samples an action for each observation: (actions, values, states, neglogpacs), as in Baselines.
 
         Args:
             obs: one observation or a batch (N, ...).
             S, M: the state of a recurrent policy and which episodes begin here; None for others.
 
-        Actions are as the environment wants them; `neglogpacs` belongs to the sample before it was clipped. Draws from
-        a stream of its own, so that calling it never changes training.
+        Actions are as the environment wants them: an array, or a tuple or dict of arrays (of one observation: a member
+        of the action space); `neglogpacs` belongs to the sample before it was clipped. Draws from a stream of its own,
+        so that calling it never changes training.
 
         Raises:
             ValueError: see `ppo2.spaces.observation`.
@@ -134,7 +135,7 @@ class Model:
         states: Any = None,
         M: Any = None,
         deterministic: bool = True,
-    ) -> tuple[np.ndarray[Any, Any], Any]:
+    ) -> tuple[Any, Any]:
         """The most probable action for one observation or each of a batch (or a sample), and the next state.
 
         Args:
@@ -170,8 +171,9 @@ class Model:
         """The policy's answer to a checked batch of observations; the sample is drawn from (key, count)."""
         return self.program(_respond_program)(self.state.params, self.state.normaliser, obs, key, np.uint32(count))
 
-    def _actions(self, actions: Array, single: bool) -> np.ndarray[Any, Any]:
-        batch = spaces.to_environment(self.action_space, np.asarray(actions))
+    def _actions(self, actions: PyTree[Array], single: bool) -> Any:
+        squash = self.distribution.squashes
+        batch = spaces.to_environment(self.action_space, jax.device_get(actions), squash=squash)
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
     def acting_noise(self, keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"]:
@@ -539,6 +541,7 @@ def load(
         network=config.network,
         value_network=config.value_network,
         network_kwargs=config.network_kwargs,
+        action_dist=config.action_dist,
         key=root_key(config.seed, Purpose.INIT),
     )
     make: Any = config.model_fn or Model

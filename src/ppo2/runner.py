@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import spaces
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
@@ -75,7 +75,7 @@ class Runner:
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
         self.seconds = Seconds(0.0, 0.0)
-        self._stepper = Stepper(env)
+        self._stepper = Stepper(env, squash=model.distribution.squashes)
         self._clock = time.perf_counter
         self._epoch = self._clock()
         self._obs: NDArray | None = None
@@ -106,7 +106,7 @@ class Runner:
             seen = all_obs[t]
             seen[:] = obs
             # Reading the actions waits for the device: one dispatch and one transfer back, and nothing else, a step.
-            all_actions[t] = actions = np.asarray(act(params, normaliser, seen, noise[t]))
+            actions = _keep(all_actions, t, act(params, normaliser, seen, noise[t]))
             now = clock()
             acting += now - before
             step = stepper.step(actions)
@@ -137,14 +137,14 @@ class Runner:
         """The episodes that ended since the last call, in the order in which they ended."""
         return self._tally.take()
 
-    def _room(self) -> tuple[NDArray, NDArray, Record]:
+    def _room(self) -> tuple[NDArray, Any, Record]:
         """Where a rollout's observations (one more than steps), actions and outcomes go: new for each, as they stay."""
         space, distribution = self.model.observation_space, self.model.distribution
         obs = np.zeros((self.nsteps + 1, self.nenvs, *(space.shape or ())), spaces.device_dtype(space))
-        actions = np.zeros((self.nsteps, self.nenvs, *distribution.shape), distribution.dtype)
+        actions = jax.tree.map(lambda x: np.zeros((self.nsteps, self.nenvs, *x.shape), x.dtype), distribution.action)
         return obs, actions, Record.empty(self.nsteps, self.nenvs)
 
-    def _complete(self, obs: NDArray, actions: NDArray, record: Record, final: list[Final]) -> Rollout:
+    def _complete(self, obs: NDArray, actions: Any, record: Record, final: list[Final]) -> Rollout:
         """Adds what the policy makes of it all."""
         state, nenvs = self.model.state, self.nenvs
         final_values = np.zeros((self.nsteps, nenvs), np.float32)
@@ -168,12 +168,22 @@ class Runner:
         return rollout
 
 
-def act_program(model: Model) -> Callable[..., Shaped[Array, "N ..."]]:
+def _keep(room: Any, t: int, sampled: Any) -> Any:
+    """Writes the actions of step t down, and gives them back as arrays of the host; waits for the device."""
+    if isinstance(room, np.ndarray):
+        room[t] = actions = np.asarray(sampled)
+        return actions
+    actions = jax.device_get(sampled)
+    jax.tree.map(lambda all_, now: all_.__setitem__(t, now), room, actions)
+    return actions
+
+
+def act_program(model: Model) -> Callable[..., PyTree[Shaped[Array, "N ..."]]]:
     """An action for each observation: nothing but what stepping the environments waits for."""
 
     def act(
         params: Float[Array, " P"], normaliser: Normaliser, obs: Shaped[Array, "N ..."], noise: Float[Array, "N p"]
-    ) -> Shaped[Array, "N ..."]:
+    ) -> PyTree[Shaped[Array, "N ..."]]:
         return model.policy_of(params).act(normaliser, obs, noise)
 
     return jax.jit(act)
@@ -244,8 +254,8 @@ def complete(
     """
     policy, obs, valid = model.policy_of(params), experience.obs, experience.valid
     steps, nenvs = valid.shape
-    flat_obs, flat_actions = (x.reshape(steps * nenvs, *x.shape[2:]) for x in (obs, experience.actions))
-    acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), flat_obs, flat_actions)
+    flat = jax.tree.map(lambda x: x.reshape(steps * nenvs, *x.shape[2:]), (obs, experience.actions))
+    acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
     values = acted.values.reshape(steps, nenvs)
     following = jnp.roll(values, -1, axis=0)
 
