@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import types
 
 import numpy as np
@@ -142,6 +143,13 @@ def test_on_nonfinite():
     assert Config(on_nonfinite="skip").on_nonfinite == "skip"
 
 
+def test_action_dist():
+    assert Config(action_dist="squashed_gaussian").action_dist == "squashed_gaussian"
+    for value in ("squashed", None, 1):
+        with pytest.raises(ValueError, match=re.escape(f"`action_dist` (={value!r}) must be 'gaussian' or 'squashed_")):
+            Config(action_dist=value)
+
+
 def test_shards_must_divide_the_environments():
     found = message(ValueError, num_envs=8, shards=3)
     assert found.startswith("`shards` (=3) must divide `num_envs` (=8): ")
@@ -214,6 +222,7 @@ STATIC = {
     "shards": 2,
     "bootstrap_truncated": False,
     "value_cliprange": None,
+    "action_dist": "squashed_gaussian",
     "max_grad_norm": None,
     "target_kl": 0.01,
 }

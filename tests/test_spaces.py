@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
+from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector.utils import batch_space, iterate
 
 from ppo2 import spaces
 from ppo2.spaces import Spec
@@ -38,13 +40,20 @@ SPACES = [
     Box(np.array([0, 0], np.uint64), np.array([2**64 - 1, 3], np.uint64), dtype=np.uint64),
     Box(0, 1, (2,), np.bool_),
 ]
-UNKNOWN = [Dict({"a": Discrete(2)}), Tuple([Discrete(2)]), Text(3), Sequence(Discrete(2))]
+COMPOSITE = [
+    Dict({"a": Discrete(2)}),
+    Dict({"b": Discrete(2), "a": Box(-INF, 1, (2,))}),
+    Tuple([Discrete(2)]),
+    Tuple([Dict({"x": MultiBinary(2), "y": Tuple([Box(0, 1, ()), Discrete(3, start=1)])}), MultiDiscrete([2, 3])]),
+    Tuple([]),
+]
+UNKNOWN = [Text(3), Sequence(Discrete(2)), Tuple([Discrete(2), Text(3)]), Dict({"a": Text(3)}), Dict({1: Discrete(2)})]
 
 
 # --- as text --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES + COMPOSITE, ids=str)
 def test_description_round_trip(space):
     found = spaces.from_description(json.loads(json.dumps(spaces.describe(space), allow_nan=False)))
     assert type(found) is type(space)
@@ -58,7 +67,7 @@ def test_description_round_trip(space):
 
 
 def test_no_two_of_them_are_described_alike():
-    assert len({Spec(space) for space in SPACES}) == len(SPACES)
+    assert len({Spec(space) for space in SPACES + COMPOSITE}) == len(SPACES + COMPOSITE)
     assert Spec(Discrete(2)) != "Discrete(2)"
     assert repr(Spec(Discrete(2))) == "Spec(Discrete(2))"
 
@@ -71,9 +80,16 @@ def test_the_description_of_an_image_is_short():
 def test_unknown_spaces_are_refused(space):
     with pytest.raises(TypeError) as error:
         spaces.describe(space)
+    part = next((part for part in (space.spaces if isinstance(space, Tuple) else ()) if isinstance(part, Text)), space)
+    part = space["a"] if space == Dict({"a": Text(3)}) else part
     assert str(error.value) == (
-        f"the space {space} isn't supported; known are Box, Discrete, MultiDiscrete and MultiBinary."
+        f"the space {part} isn't supported; known are Box, Discrete, MultiDiscrete and MultiBinary, and Tuple and Dict "
+        "of these."
     )
+
+
+@pytest.mark.parametrize("space", UNKNOWN + COMPOSITE, ids=str)
+def test_unknown_observation_spaces_are_refused(space):
     with pytest.raises(TypeError) as error:
         spaces.check_observation_space(space)
     for part in (f"`env` has the observation space {space};", "Discrete", "Wrap", "FlattenObservation"):
@@ -301,3 +317,89 @@ def test_actions_are_within_bounds_that_float32_cannot_hold():
     space = Box(-0.1, 0.1, (1,), np.float64)
     found = spaces.to_environment(space, np.ones((1, 1), np.float32))
     assert space.contains(found[0])
+
+
+def test_squashed_actions_are_between_the_bounds():
+    space = Box(np.float32([-1, 2]), np.float32([3, 2.5]))
+    # tanh(0) = 0 is the middle; tanh(log(3) / 2) = 1/2, three quarters of the way
+    u = np.float32([[0, 0], [np.log(3) / 2, -np.log(3) / 2], [1e4, -1e4], [-30, 30]])
+    expected = [[1, 2.25], [2, 2.125], [3, 2], [-1, 2.5]]
+    found = spaces.to_environment(space, u, squash=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(found[2:], expected[2:])
+    on_device = jax.jit(jax.vmap(lambda one: spaces.to_device_environment(space, one, squash=True)))(u)
+    np.testing.assert_allclose(on_device, expected, rtol=1e-6)
+    assert all(space.contains(one) for one in (*found, *np.asarray(on_device)))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Box(-0.1, 0.1, (1,), np.float64),
+        Box(-0.1, 0.3, (1,), np.float16),
+        Box(-3.4e38, 3.4e38, (1,)),
+        Box(-1, 1, ()),
+        Box(1e6, 1e6 + 1, (1,)),
+    ],
+    ids=str,
+)
+def test_squashed_actions_are_members_of_any_bounded_box(space):
+    u = np.float32([[0], [1], [-5], [9], [-1e30], [1e30]])
+    found = spaces.to_environment(space, u, squash=True)
+    assert found.dtype == space.dtype
+    assert all(space.contains(one) for one in spaces.separate(space, found))
+    assert np.all(np.isfinite(found))
+    on_device = jax.vmap(lambda one: spaces.to_device_environment(space, one, squash=True))(u)
+    # to what the low precision of one or the other leaves
+    scale = max(np.abs(space.low).max(), np.abs(space.high).max())
+    np.testing.assert_allclose(
+        on_device, found, rtol=0, atol=1e-3 * scale if space.dtype == np.float16 else 3e-7 * scale
+    )
+
+
+def test_squashing_is_for_boxes_alone():
+    np.testing.assert_array_equal(spaces.to_environment(Discrete(3, start=2), np.int32([0, 2]), squash=True), [2, 4])
+
+
+NESTED = Dict(
+    {
+        "turn": Discrete(3, start=-1),
+        "arm": Tuple([Box(-2, 2, (2, 1), np.float64), MultiDiscrete([2, 3], start=[5, 0])]),
+        "lamps": MultiBinary((1, 2)),
+        "speed": Box(0, 1, ()),
+    }
+)
+ACTIONS = {
+    "turn": np.int32([0, 2]),
+    "arm": (np.float32([[-3, 0.5], [1, 2.5]]), np.int32([[1, 2], [0, 0]])),
+    "lamps": np.int32([[0, 1], [1, 0]]),
+    "speed": np.float32([[-1], [0.5]]),
+}
+
+
+def test_actions_of_parts():
+    found = spaces.to_environment(NESTED, ACTIONS)
+    batched = batch_space(NESTED, 2)
+    assert batched.contains(found)
+    np.testing.assert_array_equal(found["turn"], [-1, 1])
+    np.testing.assert_array_equal(found["arm"][0], [[[-2], [0.5]], [[1], [2]]])
+    np.testing.assert_array_equal(found["arm"][1], [[6, 2], [5, 0]])
+    np.testing.assert_array_equal(found["lamps"], [[[0, 1]], [[1, 0]]])
+    np.testing.assert_array_equal(found["speed"], [0, 0.5])
+    # one by one: members, equal to those that Gymnasium would take apart
+    alone = spaces.separate(NESTED, found)
+    assert [NESTED.contains(one) for one in alone] == [True, True]
+    assert isinstance(alone[0]["arm"], tuple)
+    for one, theirs in zip(alone, iterate(batched, found), strict=True):
+        assert data_equivalence(one, {**theirs, "speed": np.asarray(theirs["speed"])})
+    alone = spaces.separate(NESTED["arm"], found["arm"])
+    assert [NESTED["arm"].contains(one) for one in alone] == [True, True]
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_actions_of_parts_on_the_device(squash):
+    found = jax.jit(jax.vmap(lambda one: spaces.to_device_environment(NESTED, one, squash=squash)))(ACTIONS)
+    expected = spaces.to_environment(NESTED, ACTIONS, squash=squash)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)

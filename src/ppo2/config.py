@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ppo2 import schedules
+from ppo2.distributions import ACTION_DISTS
 from ppo2.schedules import ScheduleLike
 
 PLACEHOLDER = "object"
@@ -49,6 +50,7 @@ class Config:
     normalize_obs: bool = False
     normalize_rewards: bool = False
     value_cliprange: ScheduleLike | None = "same"
+    action_dist: str = "gaussian"
     target_kl: float | None = None
     bootstrap_truncated: bool = True
     eval_interval: int | None = None
@@ -72,6 +74,8 @@ class Config:
             if not (name == "value_cliprange" and (value is None or (isinstance(value, str) and value == "same"))):
                 schedules.parse(value, name)
                 object.__setattr__(self, name, float(value) if isinstance(value, numbers.Real) else value)
+        if self.action_dist not in ACTION_DISTS:
+            raise ValueError(f"`action_dist` (={self.action_dist!r}) must be {' or '.join(map(repr, ACTION_DISTS))}.")
         if self.on_nonfinite not in ("raise", "skip"):
             raise ValueError(f"`on_nonfinite` (={self.on_nonfinite!r}) must be 'raise' or 'skip'.")
         try:
@@ -130,6 +134,7 @@ class Config:
             self.shards,
             self.bootstrap_truncated,
             self.value_cliprange is None,
+            self.action_dist,
             self.max_grad_norm is None,
             self.target_kl is None,
         )

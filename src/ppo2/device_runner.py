@@ -74,7 +74,14 @@ def collect(
     act_keys, env_keys = environment_keys(state.key, (Purpose.ACT, Purpose.ENV), count, indices)
     noise = model.acting_noise(act_keys, steps)
     policy = model.policy_of(state.params)
-    running, step = unroll(env, lambda *of: policy.act(state.normaliser, *of), envs.running, noise, env_keys)
+    running, step = unroll(
+        env,
+        lambda *of: policy.act(state.normaliser, *of),
+        envs.running,
+        noise,
+        env_keys,
+        squash=model.distribution.squashes,
+    )
     before, length = envs.running.memory, steps // slices
     cuts = jax.tree.map(
         lambda first, after: jnp.concatenate([first[None], after[length - 1 : -1 : length]]), before, step.memory

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import envs, spaces
 from ppo2.envs.device import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
@@ -90,7 +90,7 @@ def _run_on_host(
     model: Model, env: AnyVectorEnv, quota: NDArray, deterministic: bool, seed: int
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment."""
-    stepper = Stepper(env)
+    stepper = Stepper(env, squash=model.distribution.squashes)
     key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
@@ -99,7 +99,7 @@ def _run_on_host(
     count, memory, begins = 0, model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
     while quota.any():
         response = model.respond(obs, key, count, memory, begins)
-        step = stepper.step(np.asarray(response.mode if deterministic else response.sampled))
+        step = stepper.step(jax.device_get(response.mode if deterministic else response.sampled))
         obs, count, memory = step.obs, count + 1, response.state
         if begins is not None:
             begins = step.begins
@@ -143,13 +143,13 @@ def _steps_program(
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
 
-        def act(obs: Array, noise: Array, memory: Any, begins: Array) -> tuple[Array, Any]:
+        def act(obs: Array, noise: Array, memory: Any, begins: Array) -> tuple[PyTree[Array], Any]:
             if not deterministic:
                 return policy.act(normaliser, obs, noise, memory, begins)
             opinion = policy(normaliser, obs, memory, begins)
             return opinion.distribution.mode(), opinion.state
 
-        running, step = unroll(env, act, running, noise, env_keys)
+        running, step = unroll(env, act, running, noise, env_keys, squash=model.distribution.squashes)
         return running, step.returns, step.lengths
 
     return jax.jit(steps, donate_argnums=2)

@@ -58,6 +58,7 @@ def learn(
     normalize_obs: bool = False,
     normalize_rewards: bool = False,
     value_cliprange: ScheduleLike | None = "same",
+    action_dist: Literal["gaussian", "squashed_gaussian"] = "gaussian",
     target_kl: float | None = None,
     bootstrap_truncated: bool = True,
     eval_interval: int | None = None,
@@ -108,6 +109,9 @@ def learn(
         normalize_obs: bring observations to mean 0 and standard deviation 1, by running statistics.
         normalize_rewards: divide rewards by the running standard deviation of discounted returns.
         value_cliprange: how far the value may move in an update: "same" as cliprange, a schedule, or None for any.
+        action_dist: how a Box's actions are distributed: "gaussian", clipped to the bounds, with standard deviations
+            learned beside the network; or "squashed_gaussian", through tanh to between the bounds, which must be
+            finite, with standard deviations that the network gives.
         target_kl: once a minibatch's mean approximate KL divergence exceeds it, the rest of the update is skipped;
             usually 0.01 to 0.05. None never skips.
         bootstrap_truncated: count the value of the last observation where an episode was cut short by a time limit;
@@ -274,6 +278,7 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
         network=config.network,
         value_network=config.value_network,
         network_kwargs=config.network_kwargs,
+        action_dist=config.action_dist,
         key=root_key(config.seed, Purpose.INIT),
     )
     make = Model if model_fn is None else model_fn

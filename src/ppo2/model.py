@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import checkpoint, networks, schedules, spaces, tensors
 from ppo2.config import Config, is_placeholder
@@ -54,8 +54,8 @@ class Response(NamedTuple):
     `state` is what a recurrent policy goes on from, (N, ...); else None.
     """
 
-    sampled: Array
-    mode: Array
+    sampled: PyTree[Array]
+    mode: PyTree[Array]
     values: Float[Array, " N"]
     logp: Float[Array, " N"]
     state: networks.State
@@ -115,7 +115,7 @@ class Model:
         obs: Any,
         S: Any = None,
         M: Any = None,
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Any, np.ndarray[Any, Any]]:
+    ) -> tuple[Any, np.ndarray[Any, Any], Any, np.ndarray[Any, Any]]:
         """Samples an action for each observation: (actions, values, states, neglogpacs), as in Baselines.
 
         Args:
@@ -124,8 +124,9 @@ class Model:
                 None: every episode begins here.
             M: (N,), which episodes begin here, so that their state starts anew; None: none of them.
 
-        Actions are as the environment wants them; `neglogpacs` belongs to the sample before it was clipped. Draws from
-        a stream of its own, so that calling it never changes training.
+        Actions are as the environment wants them: an array, or a tuple or dict of arrays (of one observation: a member
+        of the action space); `neglogpacs` belongs to the sample before it was clipped. Draws from a stream of its own,
+        so that calling it never changes training.
 
         Raises:
             ValueError: see `ppo2.spaces.observation`; or a state that isn't of this policy.
@@ -142,7 +143,7 @@ class Model:
         states: Any = None,
         M: Any = None,
         deterministic: bool = True,
-    ) -> tuple[np.ndarray[Any, Any], Any]:
+    ) -> tuple[Any, Any]:
         """The most probable action for one observation or each of a batch (or a sample), and the next state.
 
         Args:
@@ -219,8 +220,9 @@ class Model:
         program, now = self.program(_respond_program), self.state
         return program(now.params, now.normaliser, obs, key, np.uint32(count), state, begins)
 
-    def _actions(self, actions: Array, single: bool) -> np.ndarray[Any, Any]:
-        batch = spaces.to_environment(self.action_space, np.asarray(actions))
+    def _actions(self, actions: PyTree[Array], single: bool) -> Any:
+        squash = self.distribution.squashes
+        batch = spaces.to_environment(self.action_space, jax.device_get(actions), squash=squash)
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
     def acting_noise(self, keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"]:
@@ -596,6 +598,7 @@ def load(
         network=config.network,
         value_network=config.value_network,
         network_kwargs=config.network_kwargs,
+        action_dist=config.action_dist,
         key=root_key(config.seed, Purpose.INIT),
     )
     make: Any = config.model_fn or Model

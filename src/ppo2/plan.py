@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 
 from ppo2 import spaces
@@ -38,10 +39,10 @@ def rollout_bytes(config: Config, model: Model) -> int:
     """Size of one rollout on the device. A shuffled copy of it is made while learning."""
     space = model.observation_space
     obs = math.prod(space.shape or ()) * spaces.device_dtype(space).itemsize
-    actions = math.prod(model.distribution.shape) * FLOAT32
-    noise = model.distribution.num_params * FLOAT32
+    actions = sum(math.prod(x.shape) * FLOAT32 for x in jax.tree.leaves(model.distribution.action))
+    noise = model.distribution.noise_size * FLOAT32
     numbers, flags = 4 * FLOAT32, 3 * np.dtype(bool).itemsize
-    return config.nbatch * (obs + actions + noise + numbers + flags)
+    return int(config.nbatch * (obs + actions + noise + numbers + flags))
 
 
 def human_bytes(count: float) -> str:

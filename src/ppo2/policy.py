@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import networks, spaces
 from ppo2.distributions import ActionDistribution, Distribution
@@ -100,7 +100,7 @@ class Policy(eqx.Module):
         noise: Float[Array, "N p"],
         state: networks.State = None,
         begins: Bool[Array, " N"] | None = None,
-    ) -> tuple[Shaped[Array, "N ..."], networks.State]:
+    ) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
         """Samples an action for each observation, and the next state; `noise` is the distribution's own. The value
         costs nothing here: whatever isn't asked for is never computed.
         """
@@ -111,7 +111,7 @@ class Policy(eqx.Module):
         self,
         normaliser: Normaliser,
         obs: Shaped[Array, "B *shape"],
-        actions: Shaped[Array, "B ..."],
+        actions: PyTree[Shaped[Array, "B ..."]],
         state: networks.State = None,
         begins: Bool[Array, "B L"] | None = None,
     ) -> Evaluated:
@@ -132,7 +132,7 @@ class Policy(eqx.Module):
 
         features, value_features = self._features(run)
         distribution, values, _ = self._headed(features, value_features, None)
-        logp = distribution.logp(actions.reshape(-1, *actions.shape[2:]))
+        logp = distribution.logp(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), actions))
         return Evaluated(*(x.reshape(begins.shape) for x in (logp, distribution.entropy(), values)))
 
     def _inputs(self, normaliser: Normaliser, obs: Shaped[Array, "B *shape"]) -> Shaped[Array, "B ..."]:
@@ -160,6 +160,7 @@ def build_policy(
     network: object = "mlp",
     value_network: object = None,
     network_kwargs: Mapping[str, Any] | None = None,
+    action_dist: str = "gaussian",
     key: PRNGKeyArray,
 ) -> Policy:
     """A fresh policy for the two spaces (of one environment).
@@ -169,13 +170,14 @@ def build_policy(
         value_network: None or "shared": both heads on one trunk; "copy": a second trunk of the same kind for the
             value; or a network of its own, as for `network` (a name then gets that builder's defaults).
         network_kwargs: for the network's builder.
+        action_dist: of a Box's numbers, "gaussian" or "squashed_gaussian".
         key: initialises trunks and heads.
 
     Raises:
         ValueError, TypeError: an unsupported space, or a network that can't be built (`ppo2.networks.build`).
     """
     spaces.check_observation_space(observation_space)
-    distribution = ActionDistribution.of(action_space)
+    distribution = ActionDistribution.of(action_space, action_dist)
     shape = spaces.encoded_shape(observation_space)
     obs = jax.eval_shape(
         lambda one: spaces.encode(observation_space, one),
@@ -196,7 +198,7 @@ def build_policy(
         value_trunk=value_trunk,
         action_head=dense(features, distribution.num_params, ACTION_GAIN, key=action_head_key),
         value_head=dense(value_features, 1, VALUE_GAIN, key=value_head_key),
-        log_std=jnp.asarray(np.zeros(distribution.num_params, np.float32)) if distribution.has_log_std else None,
+        log_std=jnp.asarray(np.zeros(distribution.log_std_size, np.float32)) if distribution.has_log_std else None,
         observation_space=spaces.Spec(observation_space),
         action_space=spaces.Spec(action_space),
         distribution=distribution,

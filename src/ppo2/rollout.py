@@ -17,7 +17,7 @@ class Rollout(NamedTuple):
     | field | shape | meaning |
     |---|---|---|
     | obs | (T, N, ...) | what the policy saw, of the space's dtype (at most 32 bits) |
-    | actions | (T, N, ...) | what the distribution gave, before any clip |
+    | actions | (T, N, ...) | what the distribution gave, before any conversion |
     | logp, values | (T, N) | log-probability of the action, V(obs), both when acting |
     | rewards | (T, N) | as the environment gave them |
     | next_values | (T, N) | V of the true next observation, before any reset; unused where terminated |
@@ -30,7 +30,7 @@ class Rollout(NamedTuple):
     """
 
     obs: PyTree[Shaped[Array, "T N ..."]]
-    actions: Shaped[Array, "T N ..."]
+    actions: PyTree[Shaped[Array, "T N ..."]]
     logp: Float[Array, "T N"]
     values: Float[Array, "T N"]
     rewards: Float[Array, "T N"]
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     """
 
     obs: PyTree[Shaped[Array, "B ..."]]
-    actions: Shaped[Array, "B ..."]
+    actions: PyTree[Shaped[Array, "B ..."]]
     logp: Float[Array, " B"]
     values: Float[Array, " B"]
     advantages: Float[Array, " B"]
@@ -162,13 +162,13 @@ def accumulate(function: Callable[[Batch], T], batch: Batch, piece: int) -> T:
     return sums
 
 
-def in_pieces(function: Callable[..., T], *arrays: Shaped[Array, "B ..."]) -> T:
+def in_pieces(function: Callable[..., T], *arrays: PyTree[Shaped[Array, "B ..."]]) -> T:
     """`function` of arrays (B, ...), row by row independent, computed piece by piece: see `piece_size`."""
-    size = arrays[0].shape[0]
+    size = jax.tree.leaves(arrays)[0].shape[0]
     piece = piece_size(size)
     if piece == size:
         return function(*arrays)
-    cut = tuple(x.reshape(-1, piece, *x.shape[1:]) for x in arrays)
+    cut = jax.tree.map(lambda x: x.reshape(-1, piece, *x.shape[1:]), arrays)
     result: T = jax.lax.map(lambda one: function(*one), cut)
     whole: T = jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), result)
     return whole

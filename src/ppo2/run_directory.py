@@ -67,10 +67,12 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
     """Raises ValueError where a run can't go on under these settings, naming those that differ."""
-    mine = config.to_json()
-    different = [name for name in mine if saved.get(name) != mine[name]]
+    mine, defaults = config.to_json(), Config().to_json()
+    # what an earlier version had no setting for was done by default
+    saved = {**defaults, **saved}
+    different = [name for name in mine if saved[name] != mine[name]]
     if different:
-        listed = "; ".join(f"`{name}` was {saved.get(name)!r}, is {mine[name]!r}" for name in different)
+        listed = "; ".join(f"`{name}` was {saved[name]!r}, is {mine[name]!r}" for name in different)
         raise ValueError(
             f"`run_dir` (={str(path)!r}) holds a run with other settings: {listed}. Resume it with the same ones, or "
             "leave `run_dir` out or choose another to begin a new run from its weights."

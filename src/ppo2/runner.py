@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import networks, spaces
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
@@ -79,7 +79,7 @@ class Runner:
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
         self.seconds = Seconds(0.0, 0.0)
-        self._stepper = Stepper(env)
+        self._stepper = Stepper(env, squash=model.distribution.squashes)
         self._clock = time.perf_counter
         self._epoch = self._clock()
         self._obs: NDArray | None = None
@@ -124,7 +124,7 @@ class Runner:
                 if t % length == 0:
                     all_memory.append(memory)
             sampled, memory = act(params, normaliser, seen, noise[t], memory, begins)
-            all_actions[t] = actions = np.asarray(sampled)
+            actions = _keep(all_actions, t, sampled)
             now = clock()
             acting += now - before
             step = stepper.step(actions)
@@ -160,17 +160,17 @@ class Runner:
         """The episodes that ended since the last call, in the order in which they ended."""
         return self._tally.take()
 
-    def _room(self) -> tuple[NDArray, NDArray, Record]:
+    def _room(self) -> tuple[NDArray, Any, Record]:
         """Where a rollout's observations (one more than steps), actions and outcomes go: new for each, as they stay."""
         space, distribution = self.model.observation_space, self.model.distribution
         obs = np.zeros((self.nsteps + 1, self.nenvs, *(space.shape or ())), spaces.device_dtype(space))
-        actions = np.zeros((self.nsteps, self.nenvs, *distribution.shape), distribution.dtype)
+        actions = jax.tree.map(lambda x: np.zeros((self.nsteps, self.nenvs, *x.shape), x.dtype), distribution.action)
         return obs, actions, Record.empty(self.nsteps, self.nenvs)
 
     def _complete(
         self,
         obs: NDArray,
-        actions: NDArray,
+        actions: Any,
         record: Record,
         final: list[Final],
         begins: NDArray | None,
@@ -219,10 +219,20 @@ class Runner:
         return stacked
 
 
-def act_program(model: Model) -> Callable[..., tuple[Shaped[Array, "N ..."], networks.State]]:
+def _keep(room: Any, t: int, sampled: Any) -> Any:
+    """Writes the actions of step t down, and gives them back as arrays of the host; waits for the device."""
+    if isinstance(room, np.ndarray):
+        room[t] = actions = np.asarray(sampled)
+        return actions
+    actions = jax.device_get(sampled)
+    jax.tree.map(lambda all_, now: all_.__setitem__(t, now), room, actions)
+    return actions
+
+
+def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ..."]], networks.State]]:
     """An action for each observation: nothing but what stepping the environments waits for."""
 
-    def act(params: Float[Array, " P"], *of: Any) -> tuple[Shaped[Array, "N ..."], networks.State]:
+    def act(params: Float[Array, " P"], *of: Any) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
         return model.policy_of(params).act(*of)
 
     return jax.jit(act)
@@ -320,14 +330,11 @@ def _judged(
     """Log-probabilities and values of T steps; of a recurrent policy, from the sequences that it will learn from."""
     seen, shape = (experience.obs, experience.actions), experience.valid.shape
     if experience.begins is None:
-        flat = (x.reshape(-1, *x.shape[2:]) for x in seen)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
         acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
         return acted.logp.reshape(shape), acted.values.reshape(shape)
     into = jax.tree.leaves(experience.state)[0].shape[0]
-    obs, actions, begins = (cut(x, into) for x in (*seen, experience.begins))
-    state, obs, actions, begins = jax.tree.map(
-        lambda x: x.reshape(-1, *x.shape[2:]), (experience.state, obs, actions, begins)
-    )
-    acted = policy.evaluate(normaliser, obs, actions, state, begins)
+    cuts = (*jax.tree.map(lambda x: cut(x, into), seen), experience.state, cut(experience.begins, into))
+    acted = policy.evaluate(normaliser, *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), cuts))
     logp, values = (joined(x.reshape(into, shape[1], -1)) for x in (acted.logp, acted.values))
     return logp, values

@@ -8,7 +8,7 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Bool, PyTree, Shaped
 
 AnySpace = gym.Space[Any]
 KNOWN_OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
@@ -48,7 +48,11 @@ def describe(space: AnySpace) -> dict[str, Any]:
         case gym.spaces.Box():
             low, high = _bound(space.low), _bound(space.high)
             return {"kind": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": dtype}
-    raise TypeError(f"the space {space} isn't supported; known are {KNOWN_OBSERVATIONS}.")
+        case gym.spaces.Tuple():
+            return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
+        case gym.spaces.Dict() if all(isinstance(key, str) for key in space.spaces):
+            return {"kind": "Dict", "spaces": {key: describe(part) for key, part in space.spaces.items()}}
+    raise TypeError(f"the space {space} isn't supported; known are {KNOWN_OBSERVATIONS}, and Tuple and Dict of these.")
 
 
 def from_description(description: Mapping[str, Any]) -> AnySpace:
@@ -67,6 +71,10 @@ def from_description(description: Mapping[str, Any]) -> AnySpace:
             shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
             low, high = (_full(description[side], shape, dtype) for side in ("low", "high"))
             return gym.spaces.Box(low, high, shape, dtype.type)
+        case "Tuple":
+            return gym.spaces.Tuple([from_description(part) for part in description["spaces"]])
+        case "Dict":
+            return gym.spaces.Dict({key: from_description(part) for key, part in description["spaces"].items()})
     raise ValueError(f"the space {dict(description)!r} isn't known.")
 
 
@@ -86,13 +94,12 @@ def _full(bound: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarra
 
 def check_observation_space(space: AnySpace) -> None:
     """Raises TypeError if a policy can't see `space`."""
-    try:
-        describe(space)
-    except TypeError:
+    known = gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary
+    if not isinstance(space, known):
         raise TypeError(
             f"`env` has the observation space {space}; known are {KNOWN_OBSERVATIONS}. "
             "Wrap the environment to give one of these (gymnasium.wrappers.TransformObservation, FlattenObservation)."
-        ) from None
+        )
 
 
 def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[np.ndarray[Any, Any], bool]:
@@ -211,12 +218,24 @@ def out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arra
 # --- actions ------------------------------------------------------------------------------------------------------
 
 
-def to_environment(space: AnySpace, actions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def to_environment(space: AnySpace, actions: Any, *, squash: bool = False) -> Any:
     """Actions (N, *inner) of the distribution as the environment wants them, (N, *shape), and in its dtype.
 
     `start` is added; a Box's are clipped to its bounds, and only here: the log-probability belongs to what was sampled.
+    Those of a Tuple or Dict are a tuple or dict of arrays, before and after.
+
+    Args:
+        squash: a Box's numbers go through tanh to between its bounds: see `ActionDistribution.squashes`.
     """
+    match space:
+        case gym.spaces.Tuple():
+            pairs = zip(space.spaces, actions, strict=True)
+            return tuple(to_environment(part, own, squash=squash) for part, own in pairs)
+        case gym.spaces.Dict():
+            return {k: to_environment(part, actions[k], squash=squash) for k, part in space.spaces.items()}
     converted: np.ndarray[Any, Any] = actions.reshape(len(actions), *(space.shape or ()))
+    if squash and isinstance(space, gym.spaces.Box):
+        converted = _between(space, np.tanh(converted))
     converted = converted.astype(space.dtype, copy=False)
     match space:
         case gym.spaces.Discrete() | gym.spaces.MultiDiscrete():
@@ -226,9 +245,20 @@ def to_environment(space: AnySpace, actions: np.ndarray[Any, Any]) -> np.ndarray
     return converted
 
 
-def to_device_environment(space: AnySpace, action: Shaped[Array, "*inner"]) -> Shaped[Array, "*shape"]:
+def to_device_environment(
+    space: AnySpace, action: PyTree[Shaped[Array, "..."]], *, squash: bool = False
+) -> PyTree[Shaped[Array, "..."]]:
     """`to_environment` for one action, on the device; 64 bits become 32."""
-    converted = action.reshape(space.shape or ()).astype(device_dtype(space))
+    match space:
+        case gym.spaces.Tuple():
+            pairs = zip(space.spaces, action, strict=True)
+            return tuple(to_device_environment(part, own, squash=squash) for part, own in pairs)
+        case gym.spaces.Dict():
+            return {k: to_device_environment(part, action[k], squash=squash) for k, part in space.spaces.items()}
+    converted = action.reshape(space.shape or ())
+    if squash and isinstance(space, gym.spaces.Box):
+        converted = _between(space, jnp.tanh(converted))
+    converted = converted.astype(device_dtype(space))
     match space:
         case gym.spaces.Discrete() | gym.spaces.MultiDiscrete():
             converted = converted + jnp.asarray(space.start, converted.dtype)
@@ -237,6 +267,19 @@ def to_device_environment(space: AnySpace, action: Shaped[Array, "*inner"]) -> S
     return converted
 
 
-def separate(space: AnySpace, actions: np.ndarray[Any, Any]) -> Any:
-    """A batch of actions, to be taken one by one: those of a Box of rank 0 stay arrays, as its `contains` asks."""
+def _between(space: gym.spaces.Box, share: Any) -> Any:
+    """From [-1, 1] to between the bounds, whose difference may be too large for a float."""
+    return (1 - share) / 2 * space.low + (1 + share) / 2 * space.high
+
+
+def separate(space: AnySpace, actions: Any) -> Any:
+    """A batch of actions, to be taken one by one: each a member of `space` as its `contains` asks, in which those of a
+    Box of rank 0 are arrays.
+    """
+    match space:
+        case gym.spaces.Tuple():
+            return list(zip(*map(separate, space.spaces, actions), strict=True))
+        case gym.spaces.Dict():
+            parts = [separate(part, actions[key]) for key, part in space.spaces.items()]
+            return [dict(zip(space.spaces, one, strict=True)) for one in zip(*parts, strict=True)]
     return [np.asarray(action) for action in actions] if space.shape == () and actions.dtype.kind == "f" else actions

@@ -9,8 +9,8 @@ A device environment is pure functions of one environment; nobody inherits from 
 | `step(state, action, key)` | | `(state, obs, reward, terminated, truncated, info)`: scalars but for `obs` and `info` |
 
 `info` is a dict of arrays, of the same structure at every step. `step` never resets: its `obs` is what the action led
-to, also at an episode's end. `action` is of the action space: `start` added, clipped to the bounds. A key of its own
-comes with every reset and every step.
+to, also at an episode's end. `action` is of the action space: `start` added, within the bounds; a tuple or dict where
+that is one. A key of its own comes with every reset and every step.
 """
 
 import inspect
@@ -147,9 +147,11 @@ class Outcome(NamedTuple):
     truncated: Bool[Array, ""]
 
 
-def advance(env: DeviceEnv, state: State, action: Shaped[Array, "..."], key: PRNGKeyArray) -> Outcome:
+def advance(
+    env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]], key: PRNGKeyArray, *, squash: bool = False
+) -> Outcome:
     """`step`, with an action as the distribution gives it. An episode that is over isn't cut short as well."""
-    sent = spaces.to_device_environment(env.action_space, action)
+    sent = spaces.to_device_environment(env.action_space, action, squash=squash)
     state, obs, reward, terminated, truncated, _ = env.step(state, sent, key)
     terminated = jnp.asarray(terminated, bool)
     return Outcome(
@@ -198,7 +200,7 @@ class Step(NamedTuple):
     """
 
     obs: Shaped[Array, "N ..."]
-    actions: Shaped[Array, "N ..."]
+    actions: PyTree[Shaped[Array, "N ..."]]
     rewards: Float[Array, " N"]
     terminated: Bool[Array, " N"]
     truncated: Bool[Array, " N"]
@@ -236,6 +238,8 @@ def unroll(
     running: Running,
     noise: Float[Array, "T N p"],
     keys: PRNGKeyArray,
+    *,
+    squash: bool = False,
 ) -> tuple[Running, Step]:
     """T steps of N environments, each reset before it goes on after an episode's end; steps come back stacked,
     (T, N, ...).
@@ -245,6 +249,7 @@ def unroll(
             it remembers and which episodes begin.
         noise: for the actions, one row a step.
         keys: (N,), a stream for each environment, of these T steps alone.
+        squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
     """
 
     def step(running: Running, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[Running, Step]:
@@ -252,7 +257,7 @@ def unroll(
         state, obs = _reset_ended(env, running.ended, keys, t, running.state, running.obs)
         actions, memory = act(obs, noise, running.memory, running.ended)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
-        outcome = jax.vmap(lambda *one: advance(env, *one))(state, actions, step_keys)
+        outcome = jax.vmap(lambda *one: advance(env, *one, squash=squash))(state, actions, step_keys)
         # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
         # observation isn't finite either, by which learning sees the fault.
         broken = ~(jnp.isfinite(outcome.reward) & _all_finite(outcome.obs))

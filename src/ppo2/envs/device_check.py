@@ -33,9 +33,9 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
             expected and what was found.
     """
     spaces.check_observation_space(env.observation_space)
-    ActionDistribution.of(env.action_space)
+    distribution = ActionDistribution.of(env.action_space)
     key = abstract_key()
-    action = jax.ShapeDtypeStruct(env.action_space.shape or (), spaces.device_dtype(env.action_space))
+    action = jax.eval_shape(lambda one: spaces.to_device_environment(env.action_space, one), distribution.action)
     first = _trace(env, name, "reset", key)
     if not isinstance(first, tuple | list) or len(first) != 2:
         raise ValueError(f"`{name}`.reset must return (state, obs); it gave {_counted(first)}.")

@@ -41,16 +41,22 @@ class Transition(NamedTuple):
 class Stepper:
     """A vector environment, stepped and reset.
 
+    Args:
+        squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
+
     Raises:
         ValueError: its automatic reset is of no kind that Gymnasium defines.
     """
 
-    def __init__(self, env: AnyVectorEnv) -> None:
+    def __init__(self, env: AnyVectorEnv, *, squash: bool = False) -> None:
         self.env = env
         self.mode = autoreset_mode(env)
         self.space: spaces.AnySpace = env.single_observation_space
         self._action_space: spaces.AnySpace = env.single_action_space
-        self._one_by_one = isinstance(env, LocalVectorEnv | gym.vector.SyncVectorEnv)
+        self._squash = squash
+        # Gymnasium takes a Tuple or Dict of batches apart itself.
+        composite = isinstance(self._action_space, gym.spaces.Tuple | gym.spaces.Dict)
+        self._one_by_one = isinstance(env, LocalVectorEnv if composite else LocalVectorEnv | gym.vector.SyncVectorEnv)
         # Python's integers pass `Discrete.contains`, which many environments assert, in a fifth of NumPy's time.
         self._as_list = self._one_by_one and isinstance(self._action_space, gym.spaces.Discrete)
         self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
@@ -72,7 +78,7 @@ class Stepper:
         obs, _ = self.env.reset(seed=seeds)
         return self._checked(obs, "the first observation of `env`")
 
-    def step(self, actions: NDArray) -> Transition:
+    def step(self, actions: Any) -> Transition:
         """One step, with actions as the policy's distribution gives them.
 
         Raises:
@@ -112,10 +118,10 @@ class Stepper:
             )
         return spaces.observation(self.space, obs, what)[0]
 
-    def _converted(self, actions: NDArray) -> Any:
+    def _converted(self, actions: Any) -> Any:
         if self._as_list:
             return [action + self._start for action in actions.tolist()]
-        sent = spaces.to_environment(self._action_space, actions)
+        sent = spaces.to_environment(self._action_space, actions, squash=self._squash)
         return spaces.separate(self._action_space, sent) if self._one_by_one else sent
 
     def _final_obs(self, infos: dict[str, Any], env: int) -> NDArray:
