@@ -33,6 +33,7 @@ class Config:
     network: object = "mlp"
     network_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     value_network: object = None
+    encoders: Mapping[str, Any] | None = None
     model_fn: object = None
     seed: int = 0
     nsteps: int = 2048

@@ -19,7 +19,7 @@ from ppo2.randomness import Purpose, environment_keys
 from ppo2.rollout import Rollout
 from ppo2.runner import Discounting, Experience, complete
 from ppo2.sharding import WHOLE, Split
-from ppo2.train_state import Fault, FaultKind, Hyperparameters, TrainState, UpdateStats
+from ppo2.train_state import FATAL, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class Chunk(NamedTuple):
 
 HALTING = {
     "raise": frozenset(FaultKind) - {FaultKind.NONE},
-    "skip": frozenset({FaultKind.OBS_OUT_OF_RANGE}),
+    "skip": FATAL,
 }
 """By `on_nonfinite`: the faults that end a chunk."""
 

@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ def learn(
     update_fn: Callable[..., Any] | None = None,
     init_fn: Callable[[], Any] | None = None,
     value_network: Any = None,
+    encoders: Mapping[str, Any] | None = None,
     num_envs: int | None = None,
     normalize_obs: bool = False,
     normalize_rewards: bool = False,
@@ -105,6 +106,9 @@ def learn(
         init_fn: called once, before the first update.
         value_network: None or "shared": the value is a second head on the network; "copy": it has a network of its own
             of the same kind; or another network, in any form that `network` takes.
+        encoders: for observations of several parts (Dict, Tuple), what encodes a part before `network` sees them all
+            side by side, by its path: {"camera": "cnn_small", "arm/angles": "mlp"}, in any form that `network` takes.
+            Others are flattened, images encoded by cnn, or cnn_small where they are small.
         num_envs: how many environments, when `env` is an id, a function or a device environment; None is 8.
         normalize_obs: bring observations to mean 0 and standard deviation 1, by running statistics.
         normalize_rewards: divide rewards by the running standard deviation of discounted returns.
@@ -278,6 +282,7 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
         network=config.network,
         value_network=config.value_network,
         network_kwargs=config.network_kwargs,
+        encoders=config.encoders,
         action_dist=config.action_dist,
         key=root_key(config.seed, Purpose.INIT),
     )

@@ -51,7 +51,8 @@ class _Step(NamedTuple):
 class Response(NamedTuple):
     """What the policy says to a batch of observations; actions as the distribution gives them.
 
-    `state` is what a recurrent policy goes on from, (N, ...); else None.
+    `state` is what a recurrent policy goes on from, (N, ...); else None. `stuck`: whether a mask leaves no legal
+    action; None without masks.
     """
 
     sampled: PyTree[Array]
@@ -59,6 +60,7 @@ class Response(NamedTuple):
     values: Float[Array, " N"]
     logp: Float[Array, " N"]
     state: networks.State
+    stuck: Bool[Array, " N"] | None
 
 
 class Model:
@@ -184,9 +186,11 @@ class Model:
     def _respond(self, obs: Any, state: Any, begins: Any) -> tuple[Response, bool]:
         batch, single = spaces.observation(self.observation_space, obs)
         response = self.respond(
-            batch, self.state.key, self._responses, *self._checked_memory(state, begins, len(batch))
+            batch, self.state.key, self._responses, *self._checked_memory(state, begins, len(jax.tree.leaves(batch)[0]))
         )
         self._responses += 1
+        if response.stuck is not None:
+            check_legal(np.asarray(response.stuck), "`obs`")
         return response, single
 
     def _checked_memory(self, state: Any, begins: Any, nenvs: int) -> tuple[Any, Any]:
@@ -335,7 +339,7 @@ class Model:
 
         start = _Carry(state.params, state.opt_state, jnp.zeros((), bool))
         end, steps = jax.lax.scan(epoch, start, random)
-        fault = find_fault(self.observation_space, rollout, jnp.all(steps.finite), split)
+        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.all(steps.finite), split)
         learned = state._replace(
             params=end.params, normaliser=normaliser.with_observations(rollout, split), opt_state=end.opt_state
         )
@@ -426,7 +430,7 @@ class Model:
 
     def observed(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
         """`observe` as a pure function."""
-        fault = find_fault(self.observation_space, rollout, jnp.ones((), bool))
+        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.ones((), bool))
         seen = state.normaliser.with_returns(rollout).with_observations(rollout)
         kept = jax.tree.map(lambda new, old: jnp.where(fault.kind == FaultKind.NONE, new, old), seen, state.normaliser)
         return state._replace(normaliser=kept), fault
@@ -562,21 +566,22 @@ def load(
     *,
     network: object = None,
     value_network: object = None,
+    encoders: Mapping[str, Any] | None = None,
     model_fn: Callable[..., Model] | None = None,
     **network_kwargs: Any,
 ) -> Model:
     """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
 
     Args:
-        network, value_network, model_fn, network_kwargs: as they were given to `learn`, where that was an object and
-            not a name or a number.
+        network, value_network, encoders, model_fn, network_kwargs: as they were given to `learn`, where that was an
+            object and not a name or a number.
 
     Raises:
         ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given.
     """
     saved = checkpoint.load(path)
     settings = dict(saved.metadata["config"])
-    given = {"network": network, "value_network": value_network, "model_fn": model_fn}
+    given = {"network": network, "value_network": value_network, "encoders": encoders, "model_fn": model_fn}
     settings |= {name: value for name, value in given.items() if value is not None}
     if isinstance(network, eqx.Module):
         settings["network_kwargs"] = {}
@@ -598,6 +603,7 @@ def load(
         network=config.network,
         value_network=config.value_network,
         network_kwargs=config.network_kwargs,
+        encoders=config.encoders,
         action_dist=config.action_dist,
         key=root_key(config.seed, Purpose.INIT),
     )
@@ -605,6 +611,15 @@ def load(
     model: Model = make(policy=policy, config=config, key=root_key(config.seed))
     model.restore(saved)
     return model
+
+
+def check_legal(stuck: np.ndarray[Any, Any], what: str) -> None:
+    """Raises ValueError where a mask leaves no legal action."""
+    if stuck.any():
+        raise ValueError(
+            f"{what} has a state with no legal action (its action_mask is all 0), number {int(np.argmax(stuck))} of "
+            f"{len(stuck)}: mend the environment, or end the episode there."
+        )
 
 
 _programs: OrderedDict[Hashable, Any] = OrderedDict()
@@ -685,8 +700,10 @@ def _respond_program(model: Model) -> Callable[..., Response]:
         begins: Bool[Array, " N"] | None,
     ) -> Response:
         distribution, values, after = model.policy_of(params)(normaliser, obs, state, begins)
-        noise = model.distribution.noise(stream(key, Purpose.STEP, count), (obs.shape[0],))
+        noise = model.distribution.noise(stream(key, Purpose.STEP, count), (jax.tree.leaves(obs)[0].shape[0],))
         sampled = distribution.sample(noise)
-        return Response(sampled, distribution.mode(), values, distribution.logp(sampled), after)
+        masked = spaces.is_masked(model.observation_space)
+        stuck = model.distribution.none_legal(obs["action_mask"]) if masked else None
+        return Response(sampled, distribution.mode(), values, distribution.logp(sampled), after, stuck)
 
     return jax.jit(respond)

@@ -3,11 +3,11 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
+from ppo2 import spaces
 from ppo2.rollout import Rollout
 from ppo2.sharding import WHOLE, Split
-from ppo2.spaces import AnySpace, is_float_box
 from ppo2.statistics import Moments
 
 CLIP = 10.0  # Baselines' VecNormalize: observations and rewards are clipped to +-10
@@ -17,31 +17,39 @@ EPSILON = 1e-8  # added to the variance, as there
 class Normaliser(eqx.Module):
     """Statistics of observations and of discounted returns; None where not asked for.
 
-    They belong to the model, beside its parameters: saved with it, frozen when it only acts.
+    They belong to the model, beside its parameters: saved with it, frozen when it only acts. Of a Dict or Tuple each
+    Box of floats has its own. `masked`: observations bring a mask along, which has none.
     """
 
-    obs: Moments | None
+    obs: PyTree[Moments | None]
     returns: Moments | None
+    masked: bool = eqx.field(static=True, default=False)
 
     @classmethod
-    def start(cls, space: AnySpace, *, normalize_obs: bool, normalize_rewards: bool) -> "Normaliser":
+    def start(cls, space: spaces.AnySpace, *, normalize_obs: bool, normalize_rewards: bool) -> "Normaliser":
         """Nothing seen yet. Only Boxes of floats have statistics of observations."""
         return cls(
-            obs=Moments.start(space.shape or ()) if normalize_obs and is_float_box(space) else None,
+            obs=jax.tree.map(_moments, spaces.tree(spaces.unmasked(space))) if normalize_obs else None,
             returns=Moments.start(()) if normalize_rewards else None,
+            masked=spaces.is_masked(space),
         )
 
     @property
     def is_empty(self) -> bool:
         """Whether there is something to keep statistics of, and nothing was seen yet."""
-        return any(moments is not None and float(moments.count) < 1.0 for moments in (self.obs, self.returns))
+        kept = jax.tree.leaves((self.obs, self.returns), is_leaf=_is_moments)
+        return any(float(moments.count) < 1.0 for moments in kept)
 
-    def observe(self, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Observations as the policy shall see them: (obs - mean) / std, clipped to +-10."""
-        if self.obs is None:
-            return obs
-        scaled = (obs.astype(jnp.float32) - self.obs.mean) * jax.lax.rsqrt(self.obs.var + EPSILON)
-        return jnp.clip(scaled, -CLIP, CLIP)
+    def observe(self, obs: PyTree[Shaped[Array, "..."]]) -> PyTree[Shaped[Array, "..."]]:
+        """Observations (without a mask) as the policy shall see them: (obs - mean) / std, clipped to +-10."""
+
+        def scaled(moments: Moments | None, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+            if moments is None:
+                return obs
+            centred = (obs.astype(jnp.float32) - moments.mean) * jax.lax.rsqrt(moments.var + EPSILON)
+            return jnp.clip(centred, -CLIP, CLIP)
+
+        return obs if self.obs is None else jax.tree.map(scaled, self.obs, obs, is_leaf=_is_moments)
 
     def scale_rewards(self, rewards: Float[Array, "T N"]) -> Float[Array, "T N"]:
         """Rewards over the standard deviation of discounted returns, clipped to +-10; their mean is left alone."""
@@ -55,16 +63,30 @@ class Normaliser(eqx.Module):
             return self
         returns = discounted_returns(rollout)
         moments = self.returns.update(returns.ravel(), rollout.valid.ravel().astype(jnp.float32), split)
-        return Normaliser(obs=self.obs, returns=moments)
+        return Normaliser(obs=self.obs, returns=moments, masked=self.masked)
 
     def with_observations(self, rollout: Rollout, split: Split = WHOLE) -> "Normaliser":
         """With the observations of a rollout counted in: after learning from it, or its first ratio wouldn't be 1."""
         if self.obs is None:
             return self
-        obs = rollout.obs.astype(jnp.float32)
-        obs = obs.reshape(-1, *obs.shape[2:])
-        moments = self.obs.update(obs, rollout.valid.ravel().astype(jnp.float32), split)
-        return Normaliser(obs=moments, returns=self.returns)
+        weights = rollout.valid.ravel().astype(jnp.float32)
+
+        def counted(moments: Moments | None, obs: Shaped[Array, "T N ..."]) -> Moments | None:
+            if moments is None:
+                return None
+            return moments.update(obs.astype(jnp.float32).reshape(-1, *obs.shape[2:]), weights, split)
+
+        seen = rollout.obs["observation"] if self.masked else rollout.obs
+        moments = jax.tree.map(counted, self.obs, seen, is_leaf=_is_moments)
+        return Normaliser(obs=moments, returns=self.returns, masked=self.masked)
+
+
+def _moments(space: spaces.AnySpace) -> Moments | None:
+    return Moments.start(space.shape or ()) if spaces.is_float_box(space) else None
+
+
+def _is_moments(x: object) -> bool:
+    return x is None or isinstance(x, Moments)
 
 
 def discounted_returns(rollout: Rollout) -> Float[Array, "T N"]:

@@ -65,7 +65,7 @@ class Policy(eqx.Module):
     def __call__(
         self,
         normaliser: Normaliser,
-        obs: Shaped[Array, "B *shape"],
+        obs: PyTree[Shaped[Array, "B ..."]],
         state: networks.State = None,
         begins: Bool[Array, " B"] | None = None,
     ) -> Opinion:
@@ -75,11 +75,11 @@ class Policy(eqx.Module):
             state: (B, ...), from the step before or, where an episode `begins`, anything; None without memory.
             begins: None: nowhere.
         """
-        inputs = self._inputs(normaliser, obs)
+        inputs, mask = self._inputs(normaliser, obs)
         if state is None:
             features, value_features = self._features(lambda trunk, _: jax.vmap(trunk)(inputs))
-            return self._headed(features, value_features, None)
-        begins = jnp.zeros(obs.shape[0], bool) if begins is None else begins
+            return self._headed(features, value_features, mask, None)
+        begins = jnp.zeros(jax.tree.leaves(obs)[0].shape[0], bool) if begins is None else begins
         after: list[networks.State] = [None, None]
 
         def step(trunk: networks.Network, i: int) -> Float[Array, "B features"]:
@@ -91,12 +91,12 @@ class Policy(eqx.Module):
             return found
 
         features, value_features = self._features(step)
-        return self._headed(features, value_features, tuple(after))
+        return self._headed(features, value_features, mask, tuple(after))
 
     def act(
         self,
         normaliser: Normaliser,
-        obs: Shaped[Array, "N *shape"],
+        obs: PyTree[Shaped[Array, "N ..."]],
         noise: Float[Array, "N p"],
         state: networks.State = None,
         begins: Bool[Array, " N"] | None = None,
@@ -110,7 +110,7 @@ class Policy(eqx.Module):
     def evaluate(
         self,
         normaliser: Normaliser,
-        obs: Shaped[Array, "B *shape"],
+        obs: PyTree[Shaped[Array, "B ..."]],
         actions: PyTree[Shaped[Array, "B ..."]],
         state: networks.State = None,
         begins: Bool[Array, "B L"] | None = None,
@@ -121,7 +121,8 @@ class Policy(eqx.Module):
         if begins is None:
             distribution, values, _ = self(normaliser, obs)
             return Evaluated(distribution.logp(actions), distribution.entropy(), values)
-        inputs = jax.vmap(lambda some: self._inputs(normaliser, some))(obs)
+        inputs, mask = jax.vmap(lambda some: self._inputs(normaliser, some))(obs)
+        actions, mask = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (actions, mask))
 
         def run(trunk: networks.Network, i: int) -> Float[Array, "BL features"]:
             if networks.is_recurrent(trunk):
@@ -131,14 +132,18 @@ class Policy(eqx.Module):
             return found.reshape(-1, found.shape[-1])
 
         features, value_features = self._features(run)
-        distribution, values, _ = self._headed(features, value_features, None)
-        logp = distribution.logp(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), actions))
-        return Evaluated(*(x.reshape(begins.shape) for x in (logp, distribution.entropy(), values)))
+        distribution, values, _ = self._headed(features, value_features, mask, None)
+        found = (distribution.logp(actions), distribution.entropy(), values)
+        return Evaluated(*(x.reshape(begins.shape) for x in found))
 
-    def _inputs(self, normaliser: Normaliser, obs: Shaped[Array, "B *shape"]) -> Shaped[Array, "B ..."]:
-        """Observations as the trunks see them."""
-        space = self.observation_space.space
-        return jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs))
+    def _inputs(
+        self, normaliser: Normaliser, obs: PyTree[Shaped[Array, "B ..."]]
+    ) -> tuple[PyTree[Shaped[Array, "B ..."]], Any]:
+        """Observations as the trunks see them, and the mask of legal actions that they bring along, or None."""
+        space, mask = self.observation_space.space, None
+        if spaces.is_masked(space):
+            space, obs, mask = spaces.unmasked(space), obs["observation"], obs["action_mask"]
+        return jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs)), mask
 
     def _features(self, of: Callable[[networks.Network, int], Array]) -> tuple[Array, Array]:
         """For each head what `of(trunk, which)` gives."""
@@ -146,11 +151,11 @@ class Policy(eqx.Module):
         return features, features if self.value_trunk is None else of(self.value_trunk, 1)
 
     def _headed(
-        self, features: Float[Array, "B f"], value_features: Float[Array, "B g"], state: networks.State
+        self, features: Float[Array, "B f"], value_features: Float[Array, "B g"], mask: Any, state: networks.State
     ) -> Opinion:
         params = jax.vmap(lambda one: linear(self.action_head, one))(features)
         values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
-        return Opinion(self.distribution.build(params, self.log_std), values, state)
+        return Opinion(self.distribution.build(params, self.log_std, mask), values, state)
 
 
 def build_policy(
@@ -160,6 +165,7 @@ def build_policy(
     network: object = "mlp",
     value_network: object = None,
     network_kwargs: Mapping[str, Any] | None = None,
+    encoders: Mapping[str, object] | None = None,
     action_dist: str = "gaussian",
     key: PRNGKeyArray,
 ) -> Policy:
@@ -170,6 +176,7 @@ def build_policy(
         value_network: None or "shared": both heads on one trunk; "copy": a second trunk of the same kind for the
             value; or a network of its own, as for `network` (a name then gets that builder's defaults).
         network_kwargs: for the network's builder.
+        encoders: of the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
         action_dist: of a Box's numbers, "gaussian" or "squashed_gaussian".
         key: initialises trunks and heads.
 
@@ -178,20 +185,18 @@ def build_policy(
     """
     spaces.check_observation_space(observation_space)
     distribution = ActionDistribution.of(action_space, action_dist)
-    shape = spaces.encoded_shape(observation_space)
-    obs = jax.eval_shape(
-        lambda one: spaces.encode(observation_space, one),
-        jax.ShapeDtypeStruct(observation_space.shape or (), spaces.device_dtype(observation_space)),
-    )
+    inner = spaces.unmasked(observation_space)
+    seen = jax.eval_shape(lambda one: spaces.encode(inner, one), spaces.room(inner, ()))
+    _check_mask(observation_space, action_space, distribution)
     trunk_key, value_key, action_head_key, value_head_key = host_split(key, 4)
     kwargs = dict(network_kwargs or {})
-    trunk, features = networks.build(network, shape, kwargs, key=trunk_key, dtype=obs.dtype)
+    trunk, features = networks.build(network, seen, kwargs, encoders=encoders, key=trunk_key)
     value_trunk, value_features = None, features
     if value_network == "copy":
-        value_trunk, value_features = networks.build(network, shape, kwargs, key=value_key, dtype=obs.dtype)
+        value_trunk, value_features = networks.build(network, seen, kwargs, encoders=encoders, key=value_key)
     elif value_network not in (None, "shared"):
         value_trunk, value_features = networks.build(
-            value_network, shape, {}, key=value_key, dtype=obs.dtype, argument="value_network"
+            value_network, seen, {}, encoders=encoders, key=value_key, argument="value_network"
         )
     return Policy(
         trunk=trunk,
@@ -203,3 +208,18 @@ def build_policy(
         action_space=spaces.Spec(action_space),
         distribution=distribution,
     )
+
+
+def _check_mask(
+    observation_space: spaces.AnySpace, action_space: spaces.AnySpace, distribution: ActionDistribution
+) -> None:
+    """Raises ValueError where observations bring along a mask that isn't one of the actions."""
+    if not spaces.is_masked(observation_space):
+        return
+    mask = spaces.room(observation_space, ())["action_mask"]
+    try:
+        jax.eval_shape(distribution.none_legal, mask)
+    except ValueError as error:
+        raise ValueError(
+            f"`env` gives observations with an action_mask that doesn't fit its action space {action_space}: {error}"
+        ) from error

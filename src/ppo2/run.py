@@ -18,7 +18,7 @@ from ppo2.logger import Logger
 from ppo2.model import Model
 from ppo2.run_files import EPISODE_WINDOW, formats_from_environment
 from ppo2.runner import Runner
-from ppo2.train_state import Fault, FaultKind, UpdateStats
+from ppo2.train_state import FATAL, Fault, FaultKind, UpdateStats
 
 
 class _Mark(NamedTuple):
@@ -95,13 +95,13 @@ class Run:
             return
         where_in_run = f"update {update}" if update else "the rollout that fills the normaliser"
         words = fault_words(kind, int(fault.step), self.model)
-        if self.config.on_nonfinite == "skip" and kind is not FaultKind.OBS_OUT_OF_RANGE:
+        if self.config.on_nonfinite == "skip" and kind not in FATAL:
             self.logger.say(f"{where_in_run} skipped: {words}")
             return
         raise ValueError(
             f"{where_in_run}: {words}. The model is as it was before"
             f"{f', saved in {self.run_dir}' if self.run_dir else ''}."
-            + ("" if kind is FaultKind.OBS_OUT_OF_RANGE else " `on_nonfinite='skip'` goes on without such updates.")
+            + ("" if kind in FATAL else " `on_nonfinite='skip'` goes on without such updates.")
         )
 
     def count(self, update: int, runner: Runner | DeviceRunner) -> None:
@@ -222,6 +222,8 @@ def fault_words(kind: FaultKind, step: int, model: Model) -> str:
         FaultKind.OBS_OUT_OF_RANGE: f"an observation is out of range for {model.observation_space}; {where}: mend its "
         "observation_space, or what it returns",
         FaultKind.REWARD_NOT_FINITE: f"a reward is NaN or infinite; {where}: mend the environment",
+        FaultKind.NO_LEGAL_ACTION: f"a state has no legal action (its action_mask is all 0); {where}: mend the "
+        "environment, or end the episode there",
         FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: "the loss or its gradient is NaN or infinite; try a lower `lr`, "
         "`normalize_obs=True`, or a smaller `max_grad_norm`",
     }[kind]

@@ -82,7 +82,7 @@ class Runner:
         self._stepper = Stepper(env, squash=model.distribution.squashes)
         self._clock = time.perf_counter
         self._epoch = self._clock()
-        self._obs: NDArray | None = None
+        self._obs: Any = None
         self._memory: Any = None
         self._begins = np.ones(self.nenvs, bool)
         self._running_returns = np.zeros(self.nenvs, np.float32)
@@ -116,8 +116,7 @@ class Runner:
         obs, acting, began = self._obs, 0.0, clock()
         before = began
         for t in range(steps):
-            seen = all_obs[t]
-            seen[:] = obs
+            seen = _filled(all_obs, t, obs)
             # Reading the actions waits for the device: one dispatch and one transfer back, and nothing else, a step.
             if all_begins is not None:
                 all_begins[t] = begins
@@ -141,7 +140,8 @@ class Runner:
                 final += [Final(t, env, one, memory) for env, one in step.final_obs.items()]
             if all_begins is not None:
                 begins = step.begins
-        all_obs[steps:] = self._obs = np.array(obs)
+        self._obs = jax.tree.map(np.array, obs)
+        jax.tree.map(lambda all_, last: all_.__setitem__(slice(steps, None), last), all_obs, self._obs)
         if all_begins is not None:
             all_memory += [memory] * (self.nsteps // length - len(all_memory))
             self._memory, self._begins = memory, np.array(begins)
@@ -163,13 +163,13 @@ class Runner:
     def _room(self) -> tuple[NDArray, Any, Record]:
         """Where a rollout's observations (one more than steps), actions and outcomes go: new for each, as they stay."""
         space, distribution = self.model.observation_space, self.model.distribution
-        obs = np.zeros((self.nsteps + 1, self.nenvs, *(space.shape or ())), spaces.device_dtype(space))
+        obs = spaces.room(space, (self.nsteps + 1, self.nenvs))
         actions = jax.tree.map(lambda x: np.zeros((self.nsteps, self.nenvs, *x.shape), x.dtype), distribution.action)
         return obs, actions, Record.empty(self.nsteps, self.nenvs)
 
     def _complete(
         self,
-        obs: NDArray,
+        obs: Any,
         actions: Any,
         record: Record,
         final: list[Final],
@@ -184,8 +184,9 @@ class Runner:
         # In batches of one fixed shape, so that any number of them takes one compiled program.
         for first in range(0, len(final), nenvs):
             some = final[first : first + nenvs]
-            batch = np.zeros(obs.shape[1:], obs.dtype)
-            batch[: len(some)] = [one.obs for one in some]
+            batch = spaces.room(self.model.observation_space, (nenvs,))
+            for i, one in enumerate(some):
+                jax.tree.map(lambda all_, x, i=i: all_.__setitem__(i, x), batch, one.obs)
             memory = self._remembered(some)
             for one, value in zip(
                 some, np.asarray(values(state.params, state.normaliser, batch, memory)), strict=False
@@ -217,6 +218,15 @@ class Runner:
         rows += [rows[0]] * (self.nenvs - len(rows))
         stacked: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
         return stacked
+
+
+def _filled(room: Any, t: int, obs: Any) -> Any:
+    """Writes the observations of step t down, and gives what was written, in the dtypes of the device."""
+    if isinstance(room, np.ndarray):
+        room[t] = obs
+        return room[t]
+    jax.tree.map(lambda all_, now: all_.__setitem__(t, now), room, obs)
+    return jax.tree.map(lambda all_: all_[t], room)
 
 
 def _keep(room: Any, t: int, sampled: Any) -> Any:
@@ -270,10 +280,11 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
     ) -> Rollout:
         obs = experience.obs
         # after the last step comes what the last observation is worth, unless an episode was cut short there
-        last = model.policy_of(params)(normaliser, obs[-1], memory).values
+        coming = jax.tree.map(lambda x: x[-1], obs)
+        last = model.policy_of(params)(normaliser, coming, memory).values
         final_values = final_values.at[-1].set(jnp.where(bootstrapped[-1], final_values[-1], last))
         bootstrapped = bootstrapped.at[-1].set(True)
-        whole = experience._replace(obs=obs[:-1])
+        whole = experience._replace(obs=jax.tree.map(lambda x: x[:-1], obs))
         return complete(model, params, normaliser, whole, final_values, bootstrapped, discounting)
 
     return jax.jit(completed)
@@ -309,7 +320,7 @@ def complete(
         return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, 0)
 
     return Rollout(
-        obs=of_experience(obs),
+        obs=jax.tree.map(of_experience, obs),
         actions=experience.actions,
         logp=of_experience(logp),
         values=of_experience(values),

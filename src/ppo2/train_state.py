@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ppo2 import spaces
+from ppo2.distributions import ActionDistribution
 from ppo2.normaliser import Normaliser
 from ppo2.rollout import Rollout
 from ppo2.sharding import WHOLE, Split
@@ -22,7 +23,12 @@ class FaultKind(IntEnum):
     OBS_NOT_FINITE = 1
     OBS_OUT_OF_RANGE = 2
     REWARD_NOT_FINITE = 3
-    LOSS_OR_GRADIENT_NOT_FINITE = 4
+    NO_LEGAL_ACTION = 4
+    LOSS_OR_GRADIENT_NOT_FINITE = 5
+
+
+FATAL = frozenset({FaultKind.OBS_OUT_OF_RANGE, FaultKind.NO_LEGAL_ACTION})
+"""What ends training even where others are skipped: the environment breaks its own rules, and will again."""
 
 
 class Fault(NamedTuple):
@@ -96,18 +102,23 @@ class UpdateStats(NamedTuple):
         return cls(**zeros)
 
 
-def find_fault(space: spaces.AnySpace, rollout: Rollout, finite: Bool[Array, ""], split: Split = WHOLE) -> Fault:
+def find_fault(
+    space: spaces.AnySpace,
+    distribution: ActionDistribution,
+    rollout: Rollout,
+    finite: Bool[Array, ""],
+    split: Split = WHOLE,
+) -> Fault:
     """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it, N counting
     the environments of all blocks.
     """
-    nothing = jnp.zeros(rollout.valid.shape, bool)
-    obs = rollout.obs
-    not_finite = nothing
-    if jnp.issubdtype(obs.dtype, jnp.floating):
-        not_finite = ~jnp.all(jnp.isfinite(obs).reshape((*nothing.shape, -1)), axis=-1)
+    not_finite = ~spaces.all_finite(rollout.obs, 2)
     # V of what came next is only NaN by its observation, where V itself is finite
     unseen = jnp.isfinite(rollout.values) & ~jnp.isfinite(rollout.next_values) & ~rollout.terminated
-    by_kind = [not_finite | unseen, spaces.out_of_range(space, obs), ~jnp.isfinite(rollout.rewards)]
+    stuck = jnp.zeros(rollout.valid.shape, bool)
+    if spaces.is_masked(space):
+        stuck |= distribution.none_legal(rollout.obs["action_mask"])
+    by_kind = [not_finite | unseen, spaces.out_of_range(space, rollout.obs), ~jnp.isfinite(rollout.rewards), stuck]
     fault = jnp.where(finite, FaultKind.NONE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
     index = jnp.zeros((), jnp.int32)
     for kind, where in reversed(list(enumerate(by_kind, start=1))):

@@ -134,14 +134,14 @@ class TimeLimit:
 def start(env: DeviceEnv, key: PRNGKeyArray) -> tuple[State, Array]:
     """`reset`, with types that don't depend on how the environment wrote its numbers down."""
     state, obs = env.reset(key)
-    return jax.tree.map(strong, state), jnp.asarray(obs, spaces.device_dtype(env.observation_space))
+    return jax.tree.map(strong, state), spaces.on_device(env.observation_space, obs)
 
 
 class Outcome(NamedTuple):
     """One step of one environment."""
 
     state: State
-    obs: Array
+    obs: PyTree[Array]
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     truncated: Bool[Array, ""]
@@ -156,7 +156,7 @@ def advance(
     terminated = jnp.asarray(terminated, bool)
     return Outcome(
         jax.tree.map(strong, state),
-        jnp.asarray(obs, spaces.device_dtype(env.observation_space)),
+        spaces.on_device(env.observation_space, obs),
         jnp.asarray(reward, jnp.float32),
         terminated,
         jnp.asarray(truncated, bool) & ~terminated,
@@ -260,7 +260,7 @@ def unroll(
         outcome = jax.vmap(lambda *one: advance(env, *one, squash=squash))(state, actions, step_keys)
         # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
         # observation isn't finite either, by which learning sees the fault.
-        broken = ~(jnp.isfinite(outcome.reward) & _all_finite(outcome.obs))
+        broken = ~(jnp.isfinite(outcome.reward) & spaces.all_finite(outcome.obs, 1))
         truncated = outcome.truncated | (broken & ~outcome.terminated)
         ended = outcome.terminated | truncated
         counted = ended & ~broken
@@ -287,12 +287,6 @@ def unroll(
         )
 
     return jax.lax.scan(step, running, (jnp.arange(noise.shape[0]), noise))
-
-
-def _all_finite(obs: Shaped[Array, "N ..."]) -> Bool[Array, " N"]:
-    if not jnp.issubdtype(obs.dtype, jnp.floating):
-        return jnp.ones(obs.shape[0], bool)
-    return jnp.all(jnp.isfinite(obs).reshape(obs.shape[0], -1), axis=1)
 
 
 def _step_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:

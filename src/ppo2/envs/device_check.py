@@ -115,22 +115,32 @@ def _shown(leaf: Any) -> str:
 
 
 def _check_obs(env: DeviceEnv, name: str, method: str, obs: Any) -> None:
-    space = env.observation_space
+    expected = spaces.tree(env.observation_space)
+    if not isinstance(expected, tuple | dict):
+        _check_array(env.observation_space, f"the obs that `{name}`.{method} returns", obs)
+        return
+    structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(obs)]
+    if structures[0] != structures[1]:
+        raise ValueError(
+            f"the obs that `{name}`.{method} returns: expected {structures[0]} ({env.observation_space}), found "
+            f"{structures[1]}."
+        )
+    for (path, space), found in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(obs), strict=True):
+        _check_array(space, f"the obs{jax.tree_util.keystr(path)} that `{name}`.{method} returns", found)
+
+
+def _check_array(space: spaces.AnySpace, what: str, obs: Any) -> None:
     shape, dtype = space.shape or (), spaces.device_dtype(space)
     expected = f"{dtype}[{','.join(map(str, shape))}]"
     if not isinstance(obs, jax.ShapeDtypeStruct):
-        raise ValueError(
-            f"the obs that `{name}`.{method} returns: expected one array, {expected} ({space}), found "
-            f"{jax.tree.structure(obs)}."
-        )
+        raise ValueError(f"{what}: expected one array, {expected} ({space}), found {jax.tree.structure(obs)}.")
     found = np.dtype(obs.dtype)
     fits = found.kind in ("iub" if dtype.kind in "iub" else "iubfV")  # V: bfloat16
     if dtype.kind in "iu" and dtype.itemsize <= 2:
         fits = np.can_cast(found, dtype, "safe")  # else a number too large would come out as another
     if obs.shape != shape or not fits:
         raise ValueError(
-            f"the obs that `{name}`.{method} returns: expected {expected} ({space}), found {_shown(obs)}. Mend "
-            "observation_space, or what it returns."
+            f"{what}: expected {expected} ({space}), found {_shown(obs)}. Mend observation_space, or what it returns."
         )
 
 

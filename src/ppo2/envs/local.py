@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -47,8 +48,12 @@ class LocalVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(first.action_space, self.num_envs)
         self.metadata = {**first.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = first.render_mode
-        self._shape, self._dtype = first.observation_space.shape or (), first.observation_space.dtype
-        self._obs = np.zeros((self.num_envs, *self._shape), self._dtype)
+        space = first.observation_space
+        self._composite = isinstance(space, gym.spaces.Tuple | gym.spaces.Dict)
+        self._shape, self._dtype = space.shape or (), space.dtype
+        self._obs: Any = jax.tree.map(
+            lambda leaf: np.zeros((self.num_envs, *(leaf.shape or ())), leaf.dtype), spaces.tree(space)
+        )
         self._rewards = np.zeros(self.num_envs)
         self._terminated, self._truncated = (np.zeros(self.num_envs, bool) for _ in range(2))
 
@@ -65,25 +70,29 @@ class LocalVectorEnv(VectorEnv[Any, Any, Any]):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium."""
         if seed is None or isinstance(seed, int | np.integer):
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         for i, (env, own_seed) in enumerate(zip(self.envs, seed, strict=True)):
             obs, _ = env.reset(seed=own_seed, options=options)
-            self._obs[i] = self._checked(obs, i, "the first observation of")
+            self._put(i, self._checked(obs, i, "the first observation of"))
         return self._out(), {}
 
-    def step(self, actions: Any) -> tuple[NDArray, NDArray, NDArray, NDArray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]:
         """One action for each environment: an array, or anything to take them from one by one."""
         final: dict[int, tuple[Any, dict[str, Any]]] = {}
-        shape, dtype, buffer = self._shape, self._dtype, self._obs
+        shape, dtype, buffer, composite = self._shape, self._dtype, self._obs, self._composite
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             obs, self._rewards[i], terminated, truncated, info = env.step(action)
             self._terminated[i], self._truncated[i] = terminated, truncated
             if terminated or truncated:
-                final[i] = (np.array(self._checked(obs, i, "an observation of")), info)  # `reset` may overwrite it
+                # a copy: `reset` may overwrite it
+                final[i] = (jax.tree.map(np.array, self._checked(obs, i, "an observation of")), info)
                 obs, _ = env.reset()
+            if composite:
+                self._put(i, self._checked(obs, i, "an observation of"))
+                continue
             if type(obs) is not np.ndarray or obs.shape != shape or obs.dtype != dtype:
                 obs = self._checked(obs, i, "an observation of")
             buffer[i] = obs
@@ -91,8 +100,11 @@ class LocalVectorEnv(VectorEnv[Any, Any, Any]):
         rewards, ends, cuts = (part.copy() for part in outcome) if self.copy else outcome
         return self._out(), rewards, ends, cuts, self._infos(final) if final else {}
 
-    def _out(self) -> NDArray:
-        return self._obs.copy() if self.copy else self._obs
+    def _put(self, i: int, obs: Any) -> None:
+        jax.tree.map(lambda all_, one: all_.__setitem__(i, one), self._obs, obs)
+
+    def _out(self) -> Any:
+        return jax.tree.map(np.copy, self._obs) if self.copy else self._obs
 
     def _checked(self, obs: Any, i: int, what: str) -> Any:
         batch, single = spaces.observation(self.single_observation_space, obs, f"{what} environment {i}")
@@ -101,7 +113,7 @@ class LocalVectorEnv(VectorEnv[Any, Any, Any]):
                 f"{what} environment {i} has the shape {np.shape(obs)}, but `env` declares "
                 f"{self.single_observation_space}. Mend its observation_space, or what it returns."
             )
-        return batch[0]
+        return jax.tree.map(lambda x: x[0], batch)
 
     def _infos(self, final: dict[int, tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
         """As Gymnasium gives them under SAME_STEP: arrays of objects, and masks of where they are."""

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -25,12 +26,12 @@ class Transition(NamedTuple):
     | final_obs | by environment, or None | where an episode was truncated and reset, its last observation |
     """
 
-    obs: NDArray
+    obs: Any
     rewards: NDArray
     terminated: NDArray
     truncated: NDArray
     valid: NDArray
-    final_obs: dict[int, NDArray] | None
+    final_obs: dict[int, Any] | None
 
     @property
     def begins(self) -> NDArray:
@@ -61,11 +62,12 @@ class Stepper:
         self._as_list = self._one_by_one and isinstance(self._action_space, gym.spaces.Discrete)
         self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
         self._checks_itself = isinstance(env, LocalVectorEnv)
-        self._shape = (env.num_envs, *(self.space.shape or ()))
+        composite = isinstance(self.space, gym.spaces.Tuple | gym.spaces.Dict)
+        self._shape = None if composite else (env.num_envs, *(self.space.shape or ()))
         self._always_valid = np.ones(env.num_envs, bool)
         self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
 
-    def reset(self, seed: int, purpose: Purpose, start: int = 0) -> NDArray:
+    def reset(self, seed: int, purpose: Purpose, start: int = 0) -> Any:
         """The first observations, (N, ...); every environment with a seed of its own.
 
         Raises:
@@ -98,7 +100,7 @@ class Stepper:
             if self.mode is AutoresetMode.SAME_STEP:
                 final_obs = {i: self._final_obs(infos, i) for i in cut.tolist()}
             else:
-                final_obs = {i: np.array(obs[i]) for i in cut.tolist()}
+                final_obs = {i: jax.tree.map(lambda x, i=i: np.array(x[i]), obs) for i in cut.tolist()}
                 # The reset may clear the very arrays that the step handed out.
                 rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
                 obs, _ = self.env.reset(options={"reset_mask": ended})
@@ -106,8 +108,16 @@ class Stepper:
             obs = self._checked(obs, "an observation of `env`")
         return Transition(obs, rewards, terminated, truncated, valid, final_obs or None)
 
-    def _checked(self, obs: Any, what: str) -> NDArray:
-        """Observations as an array (N, ...) of the space; the slow path only where shape or dtype differ."""
+    def _checked(self, obs: Any, what: str) -> Any:
+        """Observations as arrays (N, ...) of the space; the slow path only where shape or dtype differ."""
+        if self._shape is None:
+            batch, single = spaces.observation(self.space, obs, what)
+            sizes = {len(leaf) for leaf in jax.tree.leaves(batch)}
+            if single or sizes != {self.env.num_envs}:
+                raise ValueError(
+                    f"{what} is not one for each of its {self.env.num_envs} environments, as {self.space}."
+                )
+            return batch
         if type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self.space.dtype:
             return obs
         if np.shape(obs) != self._shape:
@@ -124,7 +134,7 @@ class Stepper:
         sent = spaces.to_environment(self._action_space, actions, squash=self._squash)
         return spaces.separate(self._action_space, sent) if self._one_by_one else sent
 
-    def _final_obs(self, infos: dict[str, Any], env: int) -> NDArray:
+    def _final_obs(self, infos: dict[str, Any], env: int) -> Any:
         given = infos.get("final_obs")
         if given is None:
             raise ValueError(
@@ -132,7 +142,7 @@ class Stepper:
                 "which truncated episodes can't be bootstrapped. Give it as Gymnasium >= 1.0 does, or use another "
                 "autoreset mode."
             )
-        return np.array(given[env])  # its own: an environment may use the memory again
+        return jax.tree.map(np.array, given[env])  # its own: an environment may use the memory again
 
 
 def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:

@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, PyTree
 
 Network: TypeAlias = Callable[..., Any]
 Builder: TypeAlias = Callable[..., Any]
@@ -133,7 +133,7 @@ def build(
         made = shaped(builder(**kwargs), input_shape, key=key, dtype=dtype)
     if not callable(made):
         raise TypeError(f"`{argument}` ({called}) gave {made!r}, which is no network: it can't be called.")
-    return made, _features(made, jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})")
+    return made, features(made, jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})")
 
 
 def shaped(made: Any, input_shape: tuple[int, ...], **more: Any) -> Any:
@@ -144,7 +144,7 @@ def shaped(made: Any, input_shape: tuple[int, ...], **more: Any) -> Any:
     return made(input_shape, **{name: value for name, value in more.items() if name in taken})
 
 
-def _stepped(network: Network, obs: jax.ShapeDtypeStruct, state: Any) -> Any:
+def _stepped(network: Network, obs: Any, state: Any) -> Any:
     """The features that a recurrent network gives, as a shape."""
     out, after = eqx.filter_eval_shape(network, obs, state)
     before = eqx.filter_eval_shape(lambda: state)
@@ -153,18 +153,24 @@ def _stepped(network: Network, obs: jax.ShapeDtypeStruct, state: Any) -> Any:
     return out
 
 
-def _features(network: Network, obs: jax.ShapeDtypeStruct, what: str) -> int:
+def features(network: Network, obs: PyTree[jax.ShapeDtypeStruct], what: str) -> int:
+    """How many features a network gives for one observation.
+
+    Raises:
+        ValueError: it can't be called, or gives no vector of floats.
+    """
+    shown = obs.shape if isinstance(obs, jax.ShapeDtypeStruct) else jax.tree.map(lambda x: x.shape, obs)
     state = getattr(network, "initial_state", None)
     try:
         out = eqx.filter_eval_shape(network, obs) if state is None else _stepped(network, obs, state())
     except Exception as error:
         raise ValueError(
-            f"{what} can't be called on one observation of shape {obs.shape} (networks see one observation at a "
+            f"{what} can't be called on one observation of shape {shown} (networks see one observation at a "
             f"time, without batch axis): {error}"
         ) from error
     if not (isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1 and jnp.issubdtype(out.dtype, jnp.floating)):
         shapes = jax.tree.map(lambda x: getattr(x, "shape", x), out)
         raise ValueError(
-            f"{what} gives {shapes} for one observation of shape {obs.shape}; it must give one vector of features."
+            f"{what} gives {shapes} for one observation of shape {shown}; it must give one vector of features."
         )
     return int(out.shape[0])

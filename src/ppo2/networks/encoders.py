@@ -1,0 +1,110 @@
+"""Observations of several parts: an encoder for each, side by side, before the network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+
+from ppo2.networks import registry
+from ppo2.networks.recurrent import Recurrent, flat, is_recurrent
+from ppo2.randomness import host_split
+
+IMAGES = ("cnn", "cnn_small")
+"""What encodes an image by default: the first that it is large enough for; a smaller image is flattened."""
+
+
+class Encoders(eqx.Module):
+    """What the parts' encoders give, in the order of the parts' paths, as one vector."""
+
+    parts: list[registry.Network]
+
+    def __call__(self, obs: PyTree[Shaped[Array, "..."]]) -> Float[Array, " features"]:
+        encoded = [encode(x) for encode, x in zip(self.parts, jax.tree.leaves(obs), strict=True)]
+        return jnp.concatenate(encoded)
+
+
+class Encoded(eqx.Module):
+    """A network behind encoders."""
+
+    encoders: Encoders
+    network: registry.Network
+
+    def __call__(self, obs: PyTree[Shaped[Array, "..."]]) -> Float[Array, " features"]:
+        features: Float[Array, " features"] = self.network(self.encoders(obs))
+        return features
+
+
+def build(
+    network: object,
+    seen: PyTree[jax.ShapeDtypeStruct],
+    kwargs: Mapping[str, Any],
+    *,
+    encoders: Mapping[str, object] | None = None,
+    key: PRNGKeyArray,
+    argument: str = "network",
+) -> tuple[registry.Network, int]:
+    """The network that an argument means, for one observation, and its features' number.
+
+    One of several parts is encoded part by part, and what the encoders give side by side is the network's input. A
+    ready network sees the parts as they are, unless `encoders` are given.
+
+    Args:
+        seen: shape and dtype of one observation, or of each of its parts.
+        encoders: by path ("camera", "arm/angles", "0"), in any form that `network` takes. Others are, for images (8
+            bits, 3 axes), cnn or for small ones cnn_small; the rest is flattened.
+
+    Raises:
+        ValueError, TypeError: see `ppo2.networks.registry.build`; a path that the observation lacks.
+    """
+    if isinstance(seen, jax.ShapeDtypeStruct):
+        if encoders:
+            raise ValueError(
+                f"`encoders` (={dict(encoders)!r}) apply to observations of several parts (Dict, Tuple); this one is a "
+                "single array, which `network` sees."
+            )
+        return registry.build(network, seen.shape, kwargs, key=key, dtype=seen.dtype, argument=argument)
+    if encoders is None and registry.check(network, argument) is None:
+        if kwargs:
+            raise ValueError(f"`{next(iter(kwargs))}`: a ready {argument} takes no network arguments.")
+        ready: Any = network
+        return ready, registry.features(ready, seen, f"`{argument}` ({type(network).__name__})")
+    encoder_key, network_key = host_split(key, 2)
+    front, width = _encoders(seen, encoders or {}, key=encoder_key)
+    made, features = registry.build(network, (width,), kwargs, key=network_key, argument=argument)
+    if isinstance(made, Recurrent):
+        return Recurrent(Encoded(front, made.trunk), made.cell), features
+    return (Recurrent(front, made) if is_recurrent(made) else Encoded(front, made)), features
+
+
+def _encoders(
+    seen: PyTree[jax.ShapeDtypeStruct], given: Mapping[str, object], *, key: PRNGKeyArray
+) -> tuple[Encoders, int]:
+    leaves = {_path(path): leaf for path, leaf in jax.tree.leaves_with_path(seen)}
+    for path in given:
+        if path not in leaves:
+            raise ValueError(
+                f"`encoders` has {path!r}, which the observation lacks: its parts are {', '.join(leaves)}."
+            )
+    made = [
+        registry.build(given.get(path, flat), leaf.shape, {}, key=one, dtype=leaf.dtype, argument=f"encoders[{path!r}]")
+        if path in given
+        else _default(leaf, key=one)
+        for (path, leaf), one in zip(leaves.items(), host_split(key, len(leaves)), strict=True)
+    ]
+    return Encoders([part for part, _ in made]), sum(width for _, width in made)
+
+
+def _default(leaf: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> tuple[registry.Network, int]:
+    for name in IMAGES if leaf.dtype == jnp.uint8 and len(leaf.shape) == 3 else ():
+        try:
+            return registry.build(name, leaf.shape, {}, key=key, dtype=leaf.dtype)
+        except ValueError:  # too small an image
+            continue
+    return flat, registry.features(flat, leaf, "flat")
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

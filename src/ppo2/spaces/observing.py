@@ -1,0 +1,203 @@
+"""Observations: as checked input, and as what a network sees."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, PyTree, Shaped
+
+from ppo2.spaces.describing import KNOWN_OBSERVATIONS, AnySpace, tree
+
+MASKED = {"observation", "action_mask"}
+"""The keys of an observation that brings along which actions are legal."""
+
+
+def is_masked(space: AnySpace) -> bool:
+    """Whether observations say which actions are legal."""
+    return isinstance(space, gym.spaces.Dict) and set(space.spaces) == MASKED
+
+
+def unmasked(space: AnySpace) -> AnySpace:
+    """`space` without the mask: what networks see."""
+    return space["observation"] if isinstance(space, gym.spaces.Dict) and is_masked(space) else space
+
+
+def check_observation_space(space: AnySpace) -> None:
+    """Raises TypeError if a policy can't see `space`."""
+    known = gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary
+    leaves = jax.tree.leaves(tree(unmasked(space)))
+    unknown = [leaf for leaf in leaves if not isinstance(leaf, known)]
+    if unknown or not leaves:
+        what = f", in it {unknown[0]}" if unknown and unknown[0] is not space else ""
+        raise TypeError(
+            f"`env` has the observation space {space}{what}; known are {KNOWN_OBSERVATIONS}, and Dict and Tuple of "
+            "these. Wrap the environment to give one of these (gymnasium.wrappers.TransformObservation, "
+            "FlattenObservation)."
+        )
+
+
+def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bool]:
+    """`obs` as arrays (B, *shape) of the space's dtypes, and whether it was one observation alone.
+
+    Integers are cast where they are in range, floats to the declared precision.
+
+    Raises:
+        ValueError: another structure or shape, a kind of number that can't be cast without loss, or a value out of
+            range (of Discrete, MultiDiscrete and MultiBinary, and of a Box's integer dtype: float bounds are not
+            enforced, as many environments overstep their own).
+    """
+    match space:
+        case gym.spaces.Dict():
+            if not isinstance(obs, Mapping) or set(obs) != set(space.spaces):
+                found = f"the keys {', '.join(map(str, obs))}" if isinstance(obs, Mapping) else type(obs).__name__
+                raise ValueError(
+                    f"{name}: the observation space is a Dict of {', '.join(space.spaces)}; it has {found}."
+                )
+            parts = {key: observation(own, obs[key], f"{name}[{key!r}]") for key, own in space.spaces.items()}
+            single = _all_single(parts.values(), name)
+            return {key: batch for key, (batch, _) in parts.items()}, single
+        case gym.spaces.Tuple():
+            if not isinstance(obs, tuple | list) or len(obs) != len(space.spaces):
+                found = f"{len(obs)} parts" if isinstance(obs, tuple | list) else type(obs).__name__
+                raise ValueError(f"{name}: the observation space is a Tuple of {len(space.spaces)}; it has {found}.")
+            several = [
+                observation(own, x, f"{name}[{i}]") for i, (own, x) in enumerate(zip(space.spaces, obs, strict=True))
+            ]
+            single = _all_single(several, name)
+            return tuple(batch for batch, _ in several), single
+    return _array(space, obs, name)
+
+
+def _all_single(parts: Iterable[tuple[Any, bool]], name: str) -> bool:
+    parts = list(parts)
+    sizes = {len(leaf) for batch, _ in parts for leaf in jax.tree.leaves(batch)}
+    if len({single for _, single in parts}) > 1 or len(sizes) > 1:
+        raise ValueError(f"{name}: its parts are not of one batch: they hold {sorted(sizes)} observations.")
+    return parts[0][1]
+
+
+def _array(space: AnySpace, obs: Any, name: str) -> tuple[np.ndarray[Any, Any], bool]:
+    """`observation` of what is one array."""
+    array = np.asarray(obs)
+    shape = space.shape or ()
+    if array.shape == shape:
+        array, single = array[None], True
+    elif array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+        single = False
+    else:
+        raise ValueError(
+            f"{name} has the shape {array.shape}; the observation space {space} wants {shape} for one observation "
+            f"or (n,{','.join(f' {size}' for size in shape)}) for a batch of n."
+        )
+    _check_kind(space, array, name)
+    low, high = _integer_range(space)
+    if low is not None and array.size and (np.any(array < low) or np.any(array > high)):
+        bad = array[np.logical_or(array < low, array > high)].flat[0]
+        raise ValueError(f"{name} holds {bad}, which is out of range for the observation space {space}.")
+    with np.errstate(over="ignore"):
+        cast = array.astype(space.dtype, copy=False)
+    if cast is not array and cast.dtype.kind == "f" and np.any(np.isinf(cast) & np.isfinite(array)):
+        raise ValueError(f"{name} holds numbers too large for {cast.dtype}, which the observation space {space} has.")
+    return cast, single
+
+
+def _check_kind(space: AnySpace, array: np.ndarray[Any, Any], name: str) -> None:
+    wanted = np.dtype(space.dtype)
+    integers = np.issubdtype(wanted, np.integer) or wanted == np.bool_
+    allowed = "iub" if integers else "iubf"
+    if array.dtype.kind not in allowed:
+        kinds = "integers" if integers else "real numbers"
+        raise ValueError(f"{name} has the dtype {array.dtype}; the observation space {space} wants {kinds}.")
+
+
+def _integer_range(space: AnySpace) -> tuple[Any, Any]:
+    """Lowest and highest value of spaces that hold integers, else (None, None)."""
+    match space:
+        case gym.spaces.Discrete():
+            return space.start, space.start + space.n - 1
+        case gym.spaces.MultiDiscrete():
+            return space.start, space.start + space.nvec - 1
+        case gym.spaces.MultiBinary():
+            return 0, 1
+        case gym.spaces.Box() if np.issubdtype(space.dtype, np.integer):
+            info = np.iinfo(space.dtype)
+            return info.min, info.max
+    return None, None
+
+
+def device_dtype(space: AnySpace) -> np.dtype[Any]:
+    """The dtype that observations of `space` have on the device: 8- and 16-bit kinds as they are, others in 32 bits.
+
+    Integers that 32 bits don't hold become floats.
+    """
+    dtype = np.dtype(space.dtype)
+    if dtype.itemsize <= 2:
+        return dtype
+    info = np.iinfo(np.int32)
+    fits = not isinstance(space, gym.spaces.Box) or (np.all(space.low >= info.min) and np.all(space.high <= info.max))
+    return np.dtype(np.int32 if dtype.kind != "f" and fits else np.float32)
+
+
+def room(space: AnySpace, batch: tuple[int, ...]) -> Any:
+    """Zeros for so many observations, on the host, in the dtypes that they have on the device."""
+    return jax.tree.map(lambda leaf: np.zeros((*batch, *(leaf.shape or ())), device_dtype(leaf)), tree(space))
+
+
+def on_device(space: AnySpace, obs: Any) -> PyTree[Array]:
+    """An observation as arrays of the dtypes that it has on the device; pure."""
+    return jax.tree.map(lambda leaf, x: jnp.asarray(x, device_dtype(leaf)), tree(space), obs)
+
+
+def all_finite(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Bool[Array, "..."]:
+    """Which observations hold no NaN and no infinity; the first axes are the batch's."""
+    leaves = jax.tree.leaves(obs)
+    finite = jnp.ones(leaves[0].shape[:batch_axes], bool)
+    for leaf in leaves:
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            finite &= jnp.all(jnp.isfinite(leaf).reshape(*finite.shape, -1), axis=-1)
+    return finite
+
+
+def encode(space: AnySpace, obs: PyTree[Shaped[Array, "*shape"]]) -> PyTree[Shaped[Array, "*encoded"]]:
+    """One observation as networks see it: part by part.
+
+    Discrete is one-hot, MultiDiscrete the one-hots side by side, MultiBinary 0.0 and 1.0; a Box of floats is float32,
+    one of 8-bit integers (an image) stays as it is, for the network to convert.
+    """
+    return jax.tree.map(_encode, tree(space), obs)
+
+
+def _encode(space: AnySpace, obs: Shaped[Array, "*shape"]) -> Shaped[Array, "*encoded"]:
+    match space:
+        case gym.spaces.Discrete():
+            return jax.nn.one_hot(obs - int(space.start), int(space.n))
+        case gym.spaces.MultiDiscrete():
+            choices = (obs - space.start).ravel()
+            sizes = space.nvec.ravel().tolist()
+            return jnp.concatenate([jax.nn.one_hot(choices[i], n) for i, n in enumerate(sizes)])
+        case gym.spaces.Box() if np.dtype(space.dtype).itemsize == 1:
+            return obs
+    return obs.astype(jnp.float32)
+
+
+def is_float_box(space: AnySpace) -> bool:
+    """Whether the normaliser keeps statistics of `space`'s observations."""
+    return isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
+
+
+def out_of_range(space: AnySpace, obs: PyTree[Shaped[Array, "T N *shape"]]) -> Bool[Array, "T N"]:
+    """Which observations of a rollout are no member of a space of integers, on the device."""
+    wrong: list[Bool[Array, "T N"]] = jax.tree.leaves(jax.tree.map(_out_of_range, tree(space), obs))
+    return functools.reduce(jnp.logical_or, wrong)
+
+
+def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Array, "T N"]:
+    if isinstance(space, gym.spaces.Box):
+        return jnp.zeros(obs.shape[:2], bool)
+    low, high = _integer_range(space)
+    wrong = (obs < low) | (obs > high)
+    return jnp.any(wrong.reshape((*obs.shape[:2], -1)), axis=-1)
