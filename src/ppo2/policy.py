@@ -190,12 +190,12 @@ def build_policy(
     _check_mask(observation_space, action_space, distribution)
     trunk_key, value_key, action_head_key, value_head_key = host_split(key, 4)
     kwargs = dict(network_kwargs or {})
-    trunk, features = networks.build(network, seen, kwargs, encoders=encoders, key=trunk_key)
+    trunk, features = networks.assemble(network, seen, kwargs, encoders=encoders, key=trunk_key)
     value_trunk, value_features = None, features
     if value_network == "copy":
-        value_trunk, value_features = networks.build(network, seen, kwargs, encoders=encoders, key=value_key)
+        value_trunk, value_features = networks.assemble(network, seen, kwargs, encoders=encoders, key=value_key)
     elif value_network not in (None, "shared"):
-        value_trunk, value_features = networks.build(
+        value_trunk, value_features = networks.assemble(
             value_network, seen, {}, encoders=encoders, key=value_key, argument="value_network"
         )
     return Policy(

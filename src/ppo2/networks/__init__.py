@@ -1,9 +1,9 @@
 """Networks by name, and how a `network` argument becomes one."""
 
-from ppo2.networks.encoders import build
+from ppo2.networks.encoders import assemble
 from ppo2.networks.mlp import mlp
 from ppo2.networks.recurrent import State, is_recurrent, recurrent, restarted, unroll
-from ppo2.networks.registry import Builder, Network, check, known, options, register
+from ppo2.networks.registry import Builder, Network, build, check, known, options, register
 
 register("mlp")(mlp)
 register("lstm")(recurrent(None, "lstm"))
@@ -14,6 +14,7 @@ __all__ = [
     "Builder",
     "Network",
     "State",
+    "assemble",
     "build",
     "check",
     "is_recurrent",

@@ -37,7 +37,7 @@ class Encoded(eqx.Module):
         return features
 
 
-def build(
+def assemble(
     network: object,
     seen: PyTree[jax.ShapeDtypeStruct],
     kwargs: Mapping[str, Any],
