@@ -168,6 +168,15 @@ def test_deterministic_evaluation_on_the_device_sends_the_mode(squash: bool) -> 
     np.testing.assert_allclose(evaluation.returns, total, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("action_dist", "expected"), [("gaussian", 2), ("squashed_gaussian", 2.5)])
+def test_evaluation_on_the_host_sends_the_mode(action_dist: str, expected: float) -> None:
+    """As above: the lower bound if clipped, the middle if squashed."""
+    env = Spaced(OBS, Box(2, 3, (1,)))
+    model = ppo2.learn(env=env, action_dist=action_dist, **SMALL | {"total_timesteps": 0})
+    ppo2.evaluate(model, env, episodes=1)
+    np.testing.assert_allclose(env.actions, np.full((5, 1), expected), atol=0.05)
+
+
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_gymnasiums_vectors_take_batches_of_parts(mode: AutoresetMode) -> None:
     space = Dict({"a": Discrete(3, start=1), "b": Tuple([Box(-1, 1, (2,)), MultiDiscrete([2, 2])])})
