@@ -31,7 +31,7 @@ def policy(action_space=None, observation_space=OBS_SPACE, network="mlp", value_
 
 @eqx.filter_jit
 def act(policy, obs, key=KEY, normaliser=NOTHING):
-    return policy.act(normaliser, obs, policy.distribution.noise(key, obs.shape[:1]))
+    return policy.act(normaliser, obs, policy.distribution.noise(key, obs.shape[:1]))[0]
 
 
 @eqx.filter_jit
@@ -42,14 +42,14 @@ def evaluate(policy, obs, actions, normaliser=NOTHING):
 @eqx.filter_jit
 def apart(policy, obs, actions, key=KEY, normaliser=NOTHING):
     """What `act` and `evaluate` are made of: sample, logp, entropy, value."""
-    distribution, values = policy(normaliser, obs)
+    distribution, values, _ = policy(normaliser, obs)
     noise = policy.distribution.noise(key, obs.shape[:1])
     return distribution.sample(noise), (distribution.logp(actions), distribution.entropy(), values)
 
 
 @eqx.filter_jit
 def params_and_values(policy, obs, normaliser=NOTHING):
-    distribution, values = policy(normaliser, obs)
+    distribution, values, _ = policy(normaliser, obs)
     return jax.tree.leaves(distribution), values
 
 
@@ -224,7 +224,7 @@ def test_networks_see_encoded_observations(space, obs, shape, dtype):
 
 def test_unsupported_spaces_are_refused():
     with pytest.raises(TypeError, match=r"^`env` has the observation space Dict\("):
-        policy(observation_space=Dict({"a": Discrete(2)}))
+        policy(observation_space=Dict({1: Discrete(2)}))
     with pytest.raises(TypeError, match=r"^`env` has the action space Box\(0, 255"):
         policy(Box(0, 255, (1,), np.uint8))
 

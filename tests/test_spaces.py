@@ -92,7 +92,7 @@ def test_unknown_spaces_are_refused(space, part):
     )
 
 
-@pytest.mark.parametrize("space", [*(space for space, _ in UNKNOWN), *COMPOSITE], ids=str)
+@pytest.mark.parametrize("space", [*(space for space, _ in UNKNOWN), Tuple(()), Dict()], ids=str)
 def test_unknown_observation_spaces_are_refused(space):
     with pytest.raises(TypeError) as error:
         spaces.check_observation_space(space)
@@ -250,7 +250,7 @@ def test_encode_by_hand(space, obs, expected):
     found = one(obs)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
-    assert spaces.encoded_shape(space) == expected.shape
+    assert found.shape == expected.shape
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Normaliser(eqx.Module):
     def is_empty(self) -> bool:
         """Whether there is something to keep statistics of, and nothing was seen yet."""
         kept = jax.tree.leaves((self.obs, self.returns), is_leaf=_is_moments)
-        return any(float(moments.count) < 1.0 for moments in kept)
+        return any(float(moments.count) < 1.0 for moments in kept if moments is not None)
 
     def observe(self, obs: PyTree[Shaped[Array, "..."]]) -> PyTree[Shaped[Array, "..."]]:
         """Observations (without a mask) as the policy shall see them: (obs - mean) / std, clipped to +-10."""

@@ -15,6 +15,7 @@ from ppo2.envs.device import DeviceEnv, DeviceVector, is_device_env
 from ppo2.envs.device_check import check_device_env
 from ppo2.envs.families import FAMILIES, AnyEnv, family_of
 from ppo2.envs.local import LocalVectorEnv
+from ppo2.envs.masking import MaskedEnv, MaskedVectorEnv, gives_mask
 from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
 
@@ -93,8 +94,9 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
                 "num_envs out, or pass a factory: a function that makes a new environment at each call."
             )
         if isinstance(env, VectorEnv):
-            return Made(env, owned=False)
-        return Made(LocalVectorEnv([lambda: env], copy=False), owned=False)
+            return Made(MaskedVectorEnv(env) if gives_mask(env) else env, owned=False)
+        single = MaskedEnv(env) if gives_mask(env) else env
+        return Made(LocalVectorEnv([lambda: single], copy=False), owned=False)
     if not callable(env):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
@@ -106,7 +108,8 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
     first = env()
     if is_device_env(first):
         return Made(_on_device(first, num_envs, name), owned=False)
-    factories = [lambda: _gymnasium_env(first, name), *[lambda: _gymnasium_env(env(), name)] * (count - 1)]
+    wrap = MaskedEnv if gives_mask(_gymnasium_env(first, name)) else _as_is
+    factories = [lambda: wrap(first), *[lambda: wrap(_gymnasium_env(env(), name))] * (count - 1)]
     return Made(LocalVectorEnv(factories, copy=False), owned=True)
 
 
@@ -151,7 +154,10 @@ def check_id(env_id: str) -> None:
 
 def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], *, copy: bool) -> AnyVectorEnv:
     check_id(env_id)
-    return LocalVectorEnv([lambda: _single(env_id, kwargs)] * _count(num_envs), copy=copy)
+    first = _single(env_id, kwargs)
+    wrap = MaskedEnv if gives_mask(first) else _as_is
+    others = [lambda: wrap(_single(env_id, kwargs))] * (_count(num_envs) - 1)
+    return LocalVectorEnv([lambda: wrap(first), *others], copy=copy)
 
 
 def _single(env_id: str, kwargs: dict[str, Any]) -> AnyEnv:
@@ -167,6 +173,10 @@ def _single(env_id: str, kwargs: dict[str, Any]) -> AnyEnv:
         raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}.") from error
     for wrap in family.wrappers:
         env = wrap(env)
+    return env
+
+
+def _as_is(env: AnyEnv) -> AnyEnv:
     return env
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree, Shaped
 
-from ppo2.spaces.describing import KNOWN_OBSERVATIONS, AnySpace, tree
+from ppo2.spaces.describing import KNOWN_OBSERVATIONS, AnySpace, describe, tree
 
 MASKED = {"observation", "action_mask"}
 """The keys of an observation that brings along which actions are legal."""
@@ -28,14 +28,15 @@ def unmasked(space: AnySpace) -> AnySpace:
 
 def check_observation_space(space: AnySpace) -> None:
     """Raises TypeError if a policy can't see `space`."""
-    known = gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary
-    leaves = jax.tree.leaves(tree(unmasked(space)))
-    unknown = [leaf for leaf in leaves if not isinstance(leaf, known)]
-    if unknown or not leaves:
-        what = f", in it {unknown[0]}" if unknown and unknown[0] is not space else ""
+    try:
+        describe(space)
+        known = bool(jax.tree.leaves(tree(unmasked(space))))  # and not empty
+    except TypeError:
+        known = False
+    if not known:
         raise TypeError(
-            f"`env` has the observation space {space}{what}; known are {KNOWN_OBSERVATIONS}, and Dict and Tuple of "
-            "these. Wrap the environment to give one of these (gymnasium.wrappers.TransformObservation, "
+            f"`env` has the observation space {space}; known are {KNOWN_OBSERVATIONS}, and Dict (with keys of text) "
+            "and Tuple of these. Wrap the environment to give one of these (gymnasium.wrappers.TransformObservation, "
             "FlattenObservation)."
         )
 
