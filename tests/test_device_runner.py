@@ -158,9 +158,12 @@ def _no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @functools.cache
-def on_device(continuous: bool) -> tuple[Model, list[Rollout], list[Any]]:
+def on_device(continuous: bool, memory: bool = False) -> tuple[Model, list[Rollout], list[Any]]:
     """Three rollouts of the untrained policy, and their episodes."""
-    made = fresh(env=TimeLimit(CartPole(continuous), LIMIT))
+    env = TimeLimit(CartPole(continuous), LIMIT)
+    # sixteen minibatches of eight environments: the steps of each are cut in two
+    recurrent = {"network": ppo2.networks.recurrent("mlp", "gru"), "ngru": 8, "num_layers": 1, "nminibatches": 16}
+    made = fresh(**{"env": env, **(recurrent if memory else {})})
     runner = runner_for(made, TimeLimit(CartPole(continuous), LIMIT))
     rollouts = [on_host(runner.run()) for _ in range(3)]
     return made, rollouts, runner.episodes()
@@ -173,10 +176,12 @@ def seen(rollouts: list[Rollout], field: str) -> Any:
 both = pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "box"])
 
 
-@both
-def test_host_and_device_give_the_same_rollouts(continuous: bool) -> None:
+@pytest.mark.parametrize(
+    ("continuous", "memory"), [(False, False), (True, False), (False, True)], ids=["discrete", "box", "memory"]
+)
+def test_host_and_device_give_the_same_rollouts(continuous: bool, memory: bool) -> None:
     """The host's environments begin their episodes where the device's did, and the runners draw the same noise."""
-    made, rollouts, episodes = on_device(continuous)
+    made, rollouts, episodes = on_device(continuous, memory)
     obs, ended = seen(rollouts, "obs"), seen(rollouts, "terminated") | seen(rollouts, "truncated")
     begins = np.concatenate([np.ones((1, 8), bool), ended[:-1]])
     factories = [
@@ -187,12 +192,20 @@ def test_host_and_device_give_the_same_rollouts(continuous: bool) -> None:
         assert mine.terminated.any()
         assert mine.truncated.any()
         theirs = on_host(host.run())
-        for field in Rollout._fields:
+        for field in set(Rollout._fields) - {"state"}:
             a, b = getattr(mine, field), getattr(theirs, field)
+            if a is None:
+                assert b is None
+                continue
             assert (a.shape, a.dtype) == (b.shape, b.dtype), field
             if field == "next_values":  # where terminated nobody looks at it
                 a, b = np.where(mine.terminated, 0, a), np.where(mine.terminated, 0, b)
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=field)
+        states = jax.tree.leaves(mine.state), jax.tree.leaves(theirs.state)
+        assert len(states[0]) == memory
+        for a, b in zip(*states, strict=True):
+            assert a.shape == (2, 8, 8)
+            np.testing.assert_allclose(a, b, atol=1e-5)
     # Episodes that end at the same step come in the order of their environments from both.
     counted = host.episodes()
     for mine, other in zip(episodes, counted, strict=False):
@@ -228,7 +241,7 @@ def test_values_of_final_observations_in_as_many_batches_as_it_takes(monkeypatch
     for batch, share in ((3, 0.5), (3, 1.0), (3, 0.0), (256, 0.5)):
         monkeypatch.setattr(device_runner, "FINAL_BATCH", batch)
         truncated = np.random.default_rng(1).random((5, 4)) < share
-        step: Any = SimpleNamespace(truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs))
+        step: Any = SimpleNamespace(truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs), memory=None)
         found, wanted = final_values(made, made.state, step)
         truncated[-1] = True  # what follows the last step is not in the rollout either
         np.testing.assert_array_equal(wanted, truncated)

@@ -142,9 +142,10 @@ def test_rollouts_hold_the_parts(mode: AutoresetMode) -> None:
 @pytest.mark.parametrize("network", ["mlp", "lstm"])
 @pytest.mark.parametrize("env", [Parts, DeviceParts()], ids=["host", "device"])
 def test_it_learns_from_a_part(env: Any, network: str) -> None:
-    kwargs = {"num_hidden": 16} if network == "mlp" else {"nlstm": 16}
+    # on one trunk an LSTM soon tells how far an episode is, and the value's gradient leaves the policy's little room
+    kwargs: dict[str, Any] = {"num_hidden": 16} if network == "mlp" else {"nlstm": 16, "value_network": "copy"}
     settings = {name: value for name, value in SMALL.items() if name != "num_hidden"} | kwargs
-    settings |= {"num_envs": 8, "nsteps": 20, "lr": 1e-2, "total_timesteps": 16_000}
+    settings |= {"num_envs": 8, "nsteps": 20, "lr": 3e-3, "noptepochs": 4, "total_timesteps": 16_000}
     model = ppo2.learn(**settings, env=env, network=network, normalize_obs=True)
     assert ppo2.evaluate(model, env, episodes=40).mean > 4.3
 
