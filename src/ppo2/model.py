@@ -15,7 +15,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ppo2 import checkpoint, schedules, spaces, tensors
+from ppo2 import checkpoint, networks, schedules, spaces, tensors
 from ppo2.config import Config, is_placeholder
 from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
@@ -519,7 +519,7 @@ def load(
     settings = dict(saved.metadata["config"])
     given = {"network": network, "value_network": value_network, "model_fn": model_fn}
     settings |= {name: value for name, value in given.items() if value is not None}
-    if isinstance(network, eqx.Module):
+    if network is not None and networks.check(network) is None:
         settings["network_kwargs"] = {}
     settings["network_kwargs"] = {**settings["network_kwargs"], **network_kwargs}
     for name, value in {**{name: settings[name] for name in given}, **settings["network_kwargs"]}.items():

@@ -3,6 +3,7 @@
 | term | is | given by the user as |
 |---|---|---|
 | network | one observation (*input_shape) -> (features,); an `equinox.Module` | itself |
+| another library's | a Flax module or a Keras model: see `ppo2.networks.adapters` | itself, or what a builder returns |
 | function of the shape | `fn(input_shape)` or `fn(input_shape, *, key)` -> network | what a builder returns |
 | builder | `builder(**network_kwargs)` -> function of the shape, or the network at once | itself, or its name |
 """
@@ -17,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray
+
+from ppo2.networks import adapters
 
 Network: TypeAlias = Callable[..., Any]
 Builder: TypeAlias = Callable[..., Any]
@@ -74,18 +77,20 @@ def check(network: object, name: str = "network") -> Builder | None:
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(
                 f"`{name}` (={network!r}): unknown network type{hint} Known are {', '.join(known())}; "
-                "add your own with @ppo2.register(name), or pass a builder or an equinox.Module."
+                "add your own with @ppo2.register(name), or pass a builder or a network."
             )
         return _builders[network]
     if isinstance(network, eqx.Module):
         if not callable(network):
             raise TypeError(f"`{name}` ({type(network).__name__}) is an equinox.Module without __call__.")
         return None
+    if adapters.library(network) is not None:
+        return None
     if callable(network):
         return network
     raise TypeError(
         f"`{name}` (={network!r}) must be a name ({', '.join(known())}), a builder: builder(**network_kwargs) -> "
-        "fn(input_shape) -> network, or a network: an equinox.Module."
+        "fn(input_shape) -> network, or a network: an equinox.Module, a Flax module or a Keras model."
     )
 
 
@@ -117,7 +122,7 @@ def build(
 
     Raises:
         ValueError: an unknown name, an unknown keyword argument, keyword arguments for a ready network, or a network
-            that doesn't map one observation to a vector of floats.
+            that doesn't map one observation to a vector of floats, or has state besides its weights.
         TypeError: see `check`.
     """
     builder = check(network, argument)
@@ -129,27 +134,24 @@ def build(
     else:
         check_options(builder, kwargs, called)
         made = _at_shape(builder(**kwargs), input_shape, key)
+    obs, what = jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})"
+    made = adapters.adapt(made, obs, what, key=key)
     if not callable(made):
-        raise TypeError(f"`{argument}` ({called}) gave {made!r}, which is no network: it can't be called.")
-    return made, _features(made, jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})")
+        raise TypeError(f"{what} gave {made!r}, which is no network: it can't be called.")
+    return made, _features(made, obs, what)
 
 
 def _at_shape(made: Any, input_shape: tuple[int, ...], key: PRNGKeyArray) -> Any:
     """What a builder returned, called with the shape unless it is the network already."""
-    if isinstance(made, eqx.Module) or not callable(made):
+    if isinstance(made, eqx.Module) or adapters.library(made) is not None or not callable(made):
         return made
     takes_key = "key" in inspect.signature(made).parameters
     return made(input_shape, key=key) if takes_key else made(input_shape)
 
 
 def _features(network: Network, obs: jax.ShapeDtypeStruct, what: str) -> int:
-    try:
+    with adapters.trial(what, obs, batched=isinstance(network, adapters.Adapted)):
         out = eqx.filter_eval_shape(network, obs)
-    except Exception as error:
-        raise ValueError(
-            f"{what} can't be called on one observation of shape {obs.shape} (networks see one observation at a "
-            f"time, without batch axis): {error}"
-        ) from error
     if not (isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1 and jnp.issubdtype(out.dtype, jnp.floating)):
         shapes = jax.tree.map(lambda x: getattr(x, "shape", x), out)
         raise ValueError(
