@@ -42,7 +42,7 @@ def learn(**more: Any) -> Model:
 
 
 class Parts(gym.Env[Any, Any]):
-    """Several numbers, of which one says what to do: action 1 pays if pose[0] > 0, else action 0. Over after 5 steps."""
+    """Several numbers, of which one says what to do: action 1 pays if pose[0] > 0, else 0. Over after 5 steps."""
 
     observation_space = PARTS
     action_space = Discrete(2)

@@ -76,8 +76,9 @@ def learn(
     1 at the first update towards 0: frac = 1 - (update - 1) / nupdates. They are evaluated once an update.
 
     Args:
-        network: the policy's network: a registered name (`ppo2 networks` lists them), a builder, or an
-            equinox.Module that maps one observation to a vector of features.
+        network: the policy's network: a registered name (`ppo2 networks` lists them), a builder, or a network: an
+            equinox.Module that maps one observation to a vector of features, or a Flax module (Linen or NNX) or a
+            Keras 3 model on JAX that does so for a batch.
         env: what to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a function
             without arguments that makes an environment; or an environment in JAX, which trains without leaving the
             device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1".

@@ -583,7 +583,7 @@ def load(
     settings = dict(saved.metadata["config"])
     given = {"network": network, "value_network": value_network, "encoders": encoders, "model_fn": model_fn}
     settings |= {name: value for name, value in given.items() if value is not None}
-    if isinstance(network, eqx.Module):
+    if network is not None and networks.check(network) is None:
         settings["network_kwargs"] = {}
     settings["network_kwargs"] = {**settings["network_kwargs"], **network_kwargs}
     for name, value in {**{name: settings[name] for name in given}, **settings["network_kwargs"]}.items():

@@ -174,7 +174,8 @@ def build_policy(
     Args:
         network: a name, a builder, or a network (see `ppo2.networks.registry`).
         value_network: None or "shared": both heads on one trunk; "copy": a second trunk of the same kind for the
-            value; or a network of its own, as for `network` (a name then gets that builder's defaults).
+            value, with weights of its own (not of an NNX module or a Keras model, which comes with its weights); or a
+            network of its own, as for `network` (a name then gets that builder's defaults).
         network_kwargs: for the network's builder.
         encoders: of the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
         action_dist: of a Box's numbers, "gaussian" or "squashed_gaussian".
@@ -193,6 +194,13 @@ def build_policy(
     trunk, features = networks.assemble(network, seen, kwargs, encoders=encoders, key=trunk_key)
     value_trunk, value_features = None, features
     if value_network == "copy":
+        if networks.has_weights(network):
+            raise ValueError(
+                f"`value_network` (='copy') is a second network with weights of its own, but `network` "
+                f"({type(network).__name__}) comes with its weights: pass a builder, network=lambda: lambda "
+                "input_shape, *, key: ..., that makes another at each call, or the network as `value_network` too, for "
+                "both to start from these weights."
+            )
         value_trunk, value_features = networks.assemble(network, seen, kwargs, encoders=encoders, key=value_key)
     elif value_network not in (None, "shared"):
         value_trunk, value_features = networks.assemble(

@@ -1,5 +1,6 @@
 """Networks by name, and how a `network` argument becomes one."""
 
+from ppo2.networks.adapters import has_weights
 from ppo2.networks.encoders import assemble
 from ppo2.networks.mlp import mlp
 from ppo2.networks.recurrent import State, is_recurrent, recurrent, restarted, unroll
@@ -17,6 +18,7 @@ __all__ = [
     "assemble",
     "build",
     "check",
+    "has_weights",
     "is_recurrent",
     "known",
     "mlp",

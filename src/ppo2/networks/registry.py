@@ -4,6 +4,7 @@
 |---|---|---|
 | network | one observation (*input_shape) -> (features,); an `equinox.Module` | itself |
 | recurrent network | observation, state -> (features,), state; and `initial_state()` | itself |
+| another library's | a Flax module or a Keras model: see `ppo2.networks.adapters` | itself, or what a builder returns |
 | function of the shape | `fn(input_shape)` or `fn(input_shape, *, key)` -> network | what a builder returns |
 | builder | `builder(**network_kwargs)` -> function of the shape, or the network at once | itself, or its name |
 """
@@ -18,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray, PyTree
+
+from ppo2.networks import adapters
 
 Network: TypeAlias = Callable[..., Any]
 Builder: TypeAlias = Callable[..., Any]
@@ -76,18 +79,20 @@ def check(network: object, name: str = "network") -> Builder | None:
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(
                 f"`{name}` (={network!r}): unknown network type{hint} Known are {', '.join(known())}; "
-                "add your own with @ppo2.register(name), or pass a builder or an equinox.Module."
+                "add your own with @ppo2.register(name), or pass a builder or a network."
             )
         return _builders[network]
     if isinstance(network, eqx.Module):
         if not callable(network):
             raise TypeError(f"`{name}` ({type(network).__name__}) is an equinox.Module without __call__.")
         return None
+    if adapters.library(network) is not None:
+        return None
     if callable(network):
         return network
     raise TypeError(
         f"`{name}` (={network!r}) must be a name ({', '.join(known())}), a builder: builder(**network_kwargs) -> "
-        "fn(input_shape) -> network, or a network: an equinox.Module."
+        "fn(input_shape) -> network, or a network: an equinox.Module, a Flax module or a Keras model."
     )
 
 
@@ -119,7 +124,7 @@ def build(
 
     Raises:
         ValueError: an unknown name, an unknown keyword argument, keyword arguments for a ready network, or a network
-            that doesn't map one observation to a vector of floats.
+            that doesn't map one observation to a vector of floats, or has state besides its weights.
         TypeError: see `check`.
     """
     builder = check(network, argument)
@@ -131,14 +136,16 @@ def build(
     else:
         check_options(builder, kwargs, called)
         made = shaped(builder(**kwargs), input_shape, key=key, dtype=dtype)
+    obs, what = jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})"
+    made = adapters.adapt(made, obs, what, key=key)
     if not callable(made):
-        raise TypeError(f"`{argument}` ({called}) gave {made!r}, which is no network: it can't be called.")
-    return made, features(made, jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})")
+        raise TypeError(f"{what} gave {made!r}, which is no network: it can't be called.")
+    return made, features(made, obs, what)
 
 
 def shaped(made: Any, input_shape: tuple[int, ...], **more: Any) -> Any:
     """What a builder returned, called with the shape, and what it takes of `more`, unless it is the network already."""
-    if isinstance(made, eqx.Module) or not callable(made):
+    if isinstance(made, eqx.Module) or adapters.library(made) is not None or not callable(made):
         return made
     taken = inspect.signature(made).parameters
     return made(input_shape, **{name: value for name, value in more.items() if name in taken})
@@ -159,18 +166,13 @@ def features(network: Network, obs: PyTree[jax.ShapeDtypeStruct], what: str) -> 
     Raises:
         ValueError: it can't be called, or gives no vector of floats.
     """
-    shown = obs.shape if isinstance(obs, jax.ShapeDtypeStruct) else jax.tree.map(lambda x: x.shape, obs)
     state = getattr(network, "initial_state", None)
-    try:
+    with adapters.trial(what, obs, batched=isinstance(network, adapters.Adapted)):
         out = eqx.filter_eval_shape(network, obs) if state is None else _stepped(network, obs, state())
-    except Exception as error:
-        raise ValueError(
-            f"{what} can't be called on one observation of shape {shown} (networks see one observation at a "
-            f"time, without batch axis): {error}"
-        ) from error
     if not (isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1 and jnp.issubdtype(out.dtype, jnp.floating)):
         shapes = jax.tree.map(lambda x: getattr(x, "shape", x), out)
+        seen = jax.tree.map(lambda x: x.shape, obs)
         raise ValueError(
-            f"{what} gives {shapes} for one observation of shape {shown}; it must give one vector of features."
+            f"{what} gives {shapes} for one observation of shape {seen}; it must give one vector of features."
         )
     return int(out.shape[0])
