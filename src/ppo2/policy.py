@@ -45,8 +45,8 @@ class Policy(eqx.Module):
         """The distribution over actions and V, for a batch of observations."""
         space = self.observation_space.space
         inputs = jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs))
-        features = jax.vmap(self.trunk)(inputs)
-        value_features = features if self.value_trunk is None else jax.vmap(self.value_trunk)(inputs)
+        features = networks.apply(self.trunk, inputs)
+        value_features = features if self.value_trunk is None else networks.apply(self.value_trunk, inputs)
         params = jax.vmap(lambda one: linear(self.action_head, one))(features)
         values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
         return self.distribution.build(params, self.log_std), values

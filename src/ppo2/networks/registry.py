@@ -3,6 +3,7 @@
 | term | is | given by the user as |
 |---|---|---|
 | network | one observation (*input_shape) -> (features,); an `equinox.Module` | itself |
+| its `on_batch` | (B, *input_shape) -> (B, features); optional, where that is faster than `vmap` | its method |
 | function of the shape | `fn(input_shape)` or `fn(input_shape, *, key)` -> network | what a builder returns |
 | builder | `builder(**network_kwargs)` -> function of the shape, or the network at once | itself, or its name |
 """
@@ -16,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 Network: TypeAlias = Callable[..., Any]
 Builder: TypeAlias = Callable[..., Any]
@@ -132,6 +133,12 @@ def build(
     if not callable(made):
         raise TypeError(f"`{argument}` ({called}) gave {made!r}, which is no network: it can't be called.")
     return made, _features(made, jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})")
+
+
+def apply(network: Network, inputs: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
+    """The features of a batch of observations."""
+    features: Array = getattr(network, "on_batch", jax.vmap(network))(inputs)
+    return features
 
 
 def _at_shape(made: Any, input_shape: tuple[int, ...], key: PRNGKeyArray) -> Any:
