@@ -13,8 +13,8 @@ def common(
     parser: argparse.ArgumentParser, *, workloads: Mapping[str, Workload], peers: Mapping[str, Program], seconds: float
 ) -> None:
     """Adds what to measure, how long and how often, and with which interpreters."""
-    parser.add_argument("--workloads", type=_names(workloads), default=list(workloads), help=f"of {_list(workloads)}")
-    parser.add_argument("--peers", type=_names(peers), default=list(peers), help=f"of {_list(peers)}; '' for none")
+    parser.add_argument("--workloads", type=names(workloads), default=list(workloads), help=f"of {_list(workloads)}")
+    parser.add_argument("--peers", type=names(peers), default=list(peers), help=f"of {_list(peers)}; '' for none")
     parser.add_argument("--repeats", type=int, default=5, help="of every measurement (5)")
     parser.add_argument(
         "--seconds", type=float, default=seconds, help=f"of each measurement of steps per second ({seconds:g})"
@@ -39,12 +39,12 @@ def _list(known: Iterable[str]) -> str:
     return ",".join(known)
 
 
-def _names(known: Mapping[str, Any]) -> Any:
-    def names(text: str) -> list[str]:
+def names(known: Mapping[str, Any]) -> Any:
+    def chosen_names(text: str) -> list[str]:
         chosen = [name for name in text.split(",") if name]
         for name in chosen:
             if name not in known:
                 raise argparse.ArgumentTypeError(f"{name!r} is unknown; known are {_list(known)}")
         return chosen
 
-    return names
+    return chosen_names

@@ -97,6 +97,31 @@ class Spaced(gym.Env[Any, Any]):
         return self.observation_space.sample(), 1.0, self.t >= self.length, False, {}
 
 
+class Light(gym.Env[Any, Any]):
+    """An image whose left or right half is white; reward 1 for saying which, an episode a step."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, shape: tuple[int, ...] = (12, 12, 3)) -> None:
+        self.observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
+        self.right = False
+
+    def _obs(self) -> Any:
+        image = np.zeros(self.observation_space.shape, np.uint8)
+        half = image.shape[1] // 2
+        image[:, half:] = 255 * self.right
+        image[:, :half] = 255 * (not self.right)
+        return image
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.right = bool(self.np_random.integers(2))
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._obs(), float(action == self.right), True, False, {}
+
+
 class Broken(gym.Env[Any, Any]):
     """Gives `obs` and `reward` from its `after`-th step on; before, what is right for its space."""
 

@@ -170,7 +170,8 @@ def test_register_makes_a_builder_known():
     def zeros(size=2):
         return lambda input_shape: lambda x: jnp.zeros(size)
 
-    assert networks.known() == {"mlp": networks.mlp, "zeros": zeros}
+    builders = (networks.cnn, networks.cnn_small, networks.conv_only, networks.impala_cnn, networks.mlp, zeros)
+    assert networks.known() == {builder.__name__: builder for builder in builders}
     assert build("zeros")[1] == 2
     assert build("zeros", size=7)[1] == 7
     assert networks.register("zeros")(zeros) is zeros  # a notebook's cell, run again
@@ -197,7 +198,7 @@ def test_a_partial_can_be_registered_again():
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     found = message(ValueError, "lmp")
-    assert found.startswith("`network` (='lmp'): unknown network type; did you mean 'mlp'? Known are mlp; ")
+    assert found.startswith("`network` (='lmp'): unknown network type; did you mean 'mlp'? Known are cnn, ")
     assert "@ppo2.register(name)" in found
     found = message(ValueError, "transformer")
     assert "did you mean" not in found
@@ -270,7 +271,7 @@ def test_ready_networks_take_no_options():
 def test_other_things_are_refused():
     for thing in (None, 3, ["mlp"]):
         found = message(TypeError, thing)
-        assert found.startswith(f"`network` (={thing!r}) must be a name (mlp), a builder: builder(**network_kwargs)")
+        assert found.startswith(f"`network` (={thing!r}) must be a name (cnn, cnn_small, conv_only, impala_cnn, ")
 
 
 def test_a_module_that_cannot_be_called_is_refused():

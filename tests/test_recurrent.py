@@ -17,7 +17,7 @@ from environments import Recall, Script, Sequence, vector
 from ppo2 import networks, rollout
 from ppo2.envs import TimeLimit
 from ppo2.model import MicrobatchedModel, Model
-from ppo2.networks.recurrent import GRU, LSTM, LayerNormLSTM, restarted, unroll
+from ppo2.networks.recurrent import GRU, LSTM, LayerNormLSTM, advance, unroll
 from ppo2.randomness import root_key
 from ppo2.rollout import Batch, cut, joined, sequences, slices
 from ppo2.runner import Runner
@@ -128,10 +128,11 @@ def test_a_sequence_is_its_steps(cell: str) -> None:
     assert features == 128
     xs, begins = some((7, 3)), np.array([0, 0, 1, 0, 1, 1, 0], bool)
     state = jax.tree.map(lambda x: jnp.asarray(some(x.shape, 3)), network.initial_state())
-    got, expected = unroll(network, xs, begins, state), []
+    state = jax.tree.map(lambda x: x[None], state)
+    got, expected = unroll(network, xs, state, begins[None]), []
     for x, new in zip(xs, begins, strict=True):
-        out, state = network(x, restarted(network, state, new))
-        expected.append(out)
+        out, state = advance(network, x[None], state, new[None])
+        expected.append(out[0])
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -82,6 +83,18 @@ def watch_of(job: Job) -> Watch:
     if job["measure"] == "speed":
         return SteadyRate(job["seconds"], job["warmup"])
     return StartUp(job["started"], job["updates"])
+
+
+def seconds_of(call: Callable[[], object], seconds: float) -> Result:
+    """The median time of a call, repeated for so many seconds after a first one that isn't counted."""
+    call()
+    times: list[float] = []
+    began = time.perf_counter()
+    while not times or time.perf_counter() - began < seconds:
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return {"seconds": statistics.median(times), "calls": len(times)}
 
 
 def peak_mb() -> float:

@@ -77,17 +77,15 @@ class Policy(eqx.Module):
         """
         inputs, mask = self._inputs(normaliser, obs)
         if state is None:
-            features, value_features = self._features(lambda trunk, _: jax.vmap(trunk)(inputs))
+            features, value_features = self._features(lambda trunk, _: networks.apply(trunk, inputs))
             return self._headed(features, value_features, mask, None)
         begins = jnp.zeros(jax.tree.leaves(obs)[0].shape[0], bool) if begins is None else begins
         after: list[networks.State] = [None, None]
 
         def step(trunk: networks.Network, i: int) -> Float[Array, "B features"]:
             if not networks.is_recurrent(trunk):
-                found: Array = jax.vmap(trunk)(inputs)
-                return found
-            before = jax.vmap(lambda one, new: networks.restarted(trunk, one, new))(state[i], begins)
-            found, after[i] = jax.vmap(trunk)(inputs, before)
+                return networks.apply(trunk, inputs)
+            found, after[i] = networks.advance(trunk, inputs, state[i], begins)
             return found
 
         features, value_features = self._features(step)
@@ -121,15 +119,14 @@ class Policy(eqx.Module):
         if begins is None:
             distribution, values, _ = self(normaliser, obs)
             return Evaluated(distribution.logp(actions), distribution.entropy(), values)
-        inputs, mask = jax.vmap(lambda some: self._inputs(normaliser, some))(obs)
-        actions, mask = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (actions, mask))
+        # as a batch of steps, but where the order matters
+        obs, actions = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (obs, actions))
+        inputs, mask = self._inputs(normaliser, obs)
 
         def run(trunk: networks.Network, i: int) -> Float[Array, "BL features"]:
             if networks.is_recurrent(trunk):
-                found: Array = jax.vmap(lambda *of: networks.unroll(trunk, *of))(inputs, begins, state[i])
-            else:
-                found = jax.vmap(jax.vmap(trunk))(inputs)
-            return found.reshape(-1, found.shape[-1])
+                return networks.unroll(trunk, inputs, state[i], begins)
+            return networks.apply(trunk, inputs)
 
         features, value_features = self._features(run)
         distribution, values, _ = self._headed(features, value_features, mask, None)

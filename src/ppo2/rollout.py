@@ -131,14 +131,14 @@ CPU_PIECE = 256
 times as long in one piece (docs/benchmarks.md)."""
 
 
-def piece_size(size: int) -> int:
-    """How many samples of a batch to compute at once: on CPU few, so that their intermediate results stay in its cache;
-    on other devices all.
+def piece_size(size: int, most: int = CPU_PIECE) -> int:
+    """How many samples of a batch to compute at once: on CPU `most`, or a few less, so that their intermediate results
+    stay in its cache; on other devices all.
     """
     if jax.default_backend() != "cpu":
         return size
-    divisor = next(d for d in range(min(size, CPU_PIECE), 0, -1) if size % d == 0)
-    return divisor if divisor > CPU_PIECE // 4 else size
+    divisor = next(d for d in range(min(size, most), 0, -1) if size % d == 0)
+    return divisor if divisor > most // 4 else size
 
 
 def accumulate(function: Callable[[Batch], T], batch: Batch, piece: int) -> T:
@@ -162,10 +162,10 @@ def accumulate(function: Callable[[Batch], T], batch: Batch, piece: int) -> T:
     return sums
 
 
-def in_pieces(function: Callable[..., T], *arrays: PyTree[Shaped[Array, "B ..."]]) -> T:
+def in_pieces(function: Callable[..., T], *arrays: PyTree[Shaped[Array, "B ..."]], most: int = CPU_PIECE) -> T:
     """`function` of arrays (B, ...), row by row independent, computed piece by piece: see `piece_size`."""
     size = jax.tree.leaves(arrays)[0].shape[0]
-    piece = piece_size(size)
+    piece = piece_size(size, most)
     if piece == size:
         return function(*arrays)
     cut = jax.tree.map(lambda x: x.reshape(-1, piece, *x.shape[1:]), arrays)

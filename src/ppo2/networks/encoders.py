@@ -22,8 +22,11 @@ class Encoders(eqx.Module):
     parts: list[registry.Network]
 
     def __call__(self, obs: PyTree[Shaped[Array, "..."]]) -> Float[Array, " features"]:
-        encoded = [encode(x) for encode, x in zip(self.parts, jax.tree.leaves(obs), strict=True)]
-        return jnp.concatenate(encoded)
+        return self.on_batch(jax.tree.map(lambda x: x[None], obs))[0]
+
+    def on_batch(self, obs: PyTree[Shaped[Array, "B ..."]]) -> Float[Array, "B features"]:
+        encoded = [registry.apply(part, x) for part, x in zip(self.parts, jax.tree.leaves(obs), strict=True)]
+        return jnp.concatenate(encoded, axis=-1)
 
 
 class Encoded(eqx.Module):
@@ -35,6 +38,9 @@ class Encoded(eqx.Module):
     def __call__(self, obs: PyTree[Shaped[Array, "..."]]) -> Float[Array, " features"]:
         features: Float[Array, " features"] = self.network(self.encoders(obs))
         return features
+
+    def on_batch(self, obs: PyTree[Shaped[Array, "B ..."]]) -> Float[Array, "B features"]:
+        return registry.apply(self.network, self.encoders.on_batch(obs))
 
 
 def assemble(

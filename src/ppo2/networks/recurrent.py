@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import registry
 from ppo2.networks.layers import as_float, orthogonal
@@ -36,46 +36,64 @@ class Recurrent(eqx.Module):
         state: State = self.cell.initial_state()
         return state
 
-    def inputs(self, x: Shaped[Array, "*shape"]) -> Array:
-        """What a step needs of an observation; doesn't depend on the state."""
-        features = self.trunk(x)
-        inputs: Array = self.cell.inputs(features) if isinstance(self.cell, Gated) else features
-        return inputs
+    def inputs(self, xs: PyTree[Shaped[Array, "B ..."]]) -> Shaped[Array, "B ..."]:
+        """What steps need of a batch of observations; doesn't depend on the state."""
+        features = registry.apply(self.trunk, xs)
+        return jax.vmap(self.cell.inputs)(features) if isinstance(self.cell, Gated) else features
 
     def step(self, inputs: Array, state: State) -> tuple[Float[Array, " features"], State]:
+        """One step of one environment."""
         step = self.cell.step if isinstance(self.cell, Gated) else self.cell
         out, after = step(inputs, state)
         return out, after
 
-    def __call__(self, x: Shaped[Array, "*shape"], state: State) -> tuple[Float[Array, " features"], State]:
-        return self.step(self.inputs(x), state)
+    def __call__(self, x: PyTree[Shaped[Array, "..."]], state: State) -> tuple[Float[Array, " features"], State]:
+        return self.step(self.inputs(jax.tree.map(lambda part: part[None], x))[0], state)
 
 
 def is_recurrent(network: object) -> bool:
     return callable(getattr(network, "initial_state", None))
 
 
-def restarted(network: Any, state: State, begins: Bool[Array, ""]) -> State:
-    """The state to act on: that of the step before, or a new episode's."""
-    fresh: State = jax.tree.map(lambda new, old: jnp.where(begins, new, old), network.initial_state(), state)
-    return fresh
+def advance(
+    network: Any, xs: PyTree[Shaped[Array, "B ..."]], state: State, begins: Bool[Array, " B"]
+) -> tuple[Float[Array, "B features"], State]:
+    """A step of a recurrent network in B environments; the state starts anew where an episode begins."""
+    inputs, step = _prepared(network, xs)
+    found: tuple[Array, State] = jax.vmap(step)(inputs, state, begins)
+    return found
 
 
 def unroll(
-    network: Any, xs: Shaped[Array, "L *shape"], begins: Bool[Array, " L"], state: State
-) -> Float[Array, "L features"]:
-    """What a recurrent network gives at L steps of one environment; the state starts anew where an episode begins."""
-    inputs, step = xs, network
-    if isinstance(network, Recurrent):  # all steps at once, where nothing depends on the state
-        inputs, step = jax.vmap(network.inputs)(xs), network.step
+    network: Any, xs: PyTree[Shaped[Array, "BL ..."]], state: State, begins: Bool[Array, "B L"]
+) -> Float[Array, "BL features"]:
+    """What a recurrent network gives at L steps of B environments, whose first states are `state`, (B, ...)."""
+    inputs, step = _prepared(network, xs)  # all steps at once, where nothing depends on the state
 
-    def advance(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
-        inputs, new = now
-        out, state = step(inputs, restarted(network, state, new))
-        return state, out
+    def one(inputs: PyTree[Shaped[Array, "L ..."]], state: State, begins: Bool[Array, " L"]) -> Float[Array, "L f"]:
+        def next_step(state: State, now: tuple[Any, Array]) -> tuple[State, Array]:
+            inputs, new = now
+            out, state = step(inputs, state, new)
+            return state, out
 
-    outs: Array = jax.lax.scan(advance, state, (inputs, begins))[1]
-    return outs
+        outs: Array = jax.lax.scan(next_step, state, (inputs, begins))[1]
+        return outs
+
+    inputs = jax.tree.map(lambda x: x.reshape(*begins.shape, *x.shape[1:]), inputs)
+    outs = jax.vmap(one)(inputs, state, begins)
+    return outs.reshape(-1, outs.shape[-1])
+
+
+def _prepared(network: Any, xs: PyTree[Shaped[Array, "B ..."]]) -> tuple[Any, Callable[..., Any]]:
+    """What the steps of a recurrent network need of observations, and one such step of one environment."""
+    inputs, step = (network.inputs(xs), network.step) if isinstance(network, Recurrent) else (xs, network)
+
+    def restarted(inputs: Any, state: State, begins: Bool[Array, ""]) -> tuple[Array, State]:
+        state = jax.tree.map(lambda new, old: jnp.where(begins, new, old), network.initial_state(), state)
+        out, after = step(inputs, state)
+        return out, after
+
+    return inputs, restarted
 
 
 def flat(x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:

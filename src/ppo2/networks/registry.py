@@ -3,6 +3,7 @@
 | term | is | given by the user as |
 |---|---|---|
 | network | one observation (*input_shape) -> (features,); an `equinox.Module` | itself |
+| its `on_batch` | (B, *input_shape) -> (B, features); optional, where that is faster than `vmap` | its method |
 | recurrent network | observation, state -> (features,), state; and `initial_state()` | itself |
 | another library's | a Flax module or a Keras model: see `ppo2.networks.adapters` | itself, or what a builder returns |
 | function of the shape | `fn(input_shape)` or `fn(input_shape, *, key)` -> network | what a builder returns |
@@ -18,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import adapters
 
@@ -141,6 +142,12 @@ def build(
     if not callable(made):
         raise TypeError(f"{what} gave {made!r}, which is no network: it can't be called.")
     return made, features(made, obs, what)
+
+
+def apply(network: Network, inputs: PyTree[Shaped[Array, "B ..."]]) -> Float[Array, "B features"]:
+    """The features of a batch of observations."""
+    features: Array = getattr(network, "on_batch", jax.vmap(network))(inputs)
+    return features
 
 
 def shaped(made: Any, input_shape: tuple[int, ...], **more: Any) -> Any:

@@ -1,0 +1,277 @@
+"""Convolutional networks, for images."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from ppo2.networks import layers
+from ppo2.networks.convolution import Padding, convolve, max_pool
+from ppo2.networks.layers import SQRT2, linear, orthogonal
+from ppo2.randomness import host_generator, host_split
+
+Channels: TypeAlias = Literal["auto", "first", "last"]
+
+NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+SMALL = ((8, 8, 4), (16, 4, 2))
+MOST_CHANNELS = 4
+"""Of a first axis that is taken for the channels: a colour image, or four grey frames."""
+
+
+class Convolution(eqx.Module):
+    """Filters of one size, on images (B, H, W, C)."""
+
+    kernel: Float[Array, "k k C F"]
+    bias: Float[Array, " F"]
+    stride: int = eqx.field(static=True)
+    padding: Padding = eqx.field(static=True)
+
+    def __call__(self, images: Shaped[Array, "B H W C"]) -> Float[Array, "B h w F"]:
+        return convolve(images, self.kernel, self.bias, stride=self.stride, padding=self.padding)
+
+
+def convolution(
+    channels: int, filters: int, size: int, stride: int = 1, padding: Padding = "valid", *, key: PRNGKeyArray
+) -> Convolution:
+    """Filters orthogonal to one another, of gain sqrt 2, and zero bias."""
+    kernel = orthogonal((size * size * channels, filters), SQRT2, host_generator(key))
+    bias = jnp.asarray(np.zeros(filters, np.float32))
+    return Convolution(jnp.asarray(kernel.reshape(size, size, channels, filters)), bias, stride, padding)
+
+
+class CNN(eqx.Module):
+    """Convolutions, flattened, then a dense layer if there is one; ReLU after each."""
+
+    convolutions: list[Convolution]
+    dense: eqx.nn.Linear | None
+    channels_first: bool = eqx.field(static=True)
+
+    def __call__(self, x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
+        return self.on_batch(x[None])[0]
+
+    def on_batch(self, x: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
+        h = _images(x, self.channels_first)
+        for layer in self.convolutions:
+            h = jax.nn.relu(layer(h))
+        return _flattened(h, self.dense)
+
+
+class Residual(eqx.Module):
+    """x + convolution(relu(convolution(relu(x))))."""
+
+    first: Convolution
+    second: Convolution
+
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        return x + self.second(jax.nn.relu(self.first(jax.nn.relu(x))))
+
+
+class ImpalaBlock(eqx.Module):
+    """A convolution, max-pooling to half the size, and two residual blocks."""
+
+    convolution: Convolution
+    residuals: list[Residual]
+
+    def __call__(self, images: Shaped[Array, "B H W C"]) -> Float[Array, "B h w F"]:
+        h = max_pool(self.convolution(images))
+        for residual in self.residuals:
+            h = residual(h)
+        return h
+
+
+class ImpalaCNN(eqx.Module):
+    """Blocks, ReLU, flattened, a dense layer, ReLU."""
+
+    blocks: list[ImpalaBlock]
+    dense: eqx.nn.Linear
+    channels_first: bool = eqx.field(static=True)
+
+    def __call__(self, x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
+        return self.on_batch(x[None])[0]
+
+    def on_batch(self, x: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
+        h = _images(x, self.channels_first)
+        for block in self.blocks:
+            h = block(h)
+        return _flattened(jax.nn.relu(h), self.dense)
+
+
+def cnn(channels: Channels = "auto") -> Callable[..., CNN]:
+    """The network of Mnih et al. 2015 (Nature 518): 32 8x8 filters at stride 4, 64 4x4 at 2, 64 3x3 at 1, dense 512.
+
+    Args:
+        channels: where an image of three axes has its channels: first, last, or auto: first if that axis is at most 4
+            and shorter than the last, as in (4, 84, 84), else last, as in (84, 84, 4). Images of two axes have one.
+
+    Raises:
+        ValueError: an unknown `channels`; later, observations that are no images, or images that are too small.
+    """
+    return _stack("cnn", NATURE, 512, "valid", channels)
+
+
+def cnn_small(channels: Channels = "auto") -> Callable[..., CNN]:
+    """A small convolutional network: 8 8x8 filters at stride 4, 16 4x4 at stride 2, dense 128.
+
+    Args:
+        channels: where an image of three axes has its channels: first, last or auto (see cnn).
+
+    Raises:
+        ValueError: see `cnn`.
+    """
+    return _stack("cnn_small", SMALL, 128, "valid", channels)
+
+
+def conv_only(
+    convs: Sequence[tuple[int, int, int]] = NATURE, padding: Padding = "valid", channels: Channels = "auto"
+) -> Callable[..., CNN]:
+    """Convolutions of any number and size, without a dense layer.
+
+    Args:
+        convs: (filters, size, stride) of each, from the image on; for example (32, 8, 4), (64, 4, 2).
+        padding: valid keeps windows inside the image, same surrounds it with zeros.
+        channels: where an image of three axes has its channels: first, last or auto (see cnn).
+
+    Raises:
+        ValueError: no convolution, one that isn't three positive whole numbers, or an unknown `padding`; see also
+            `cnn`.
+    """
+    if not (_is_list(convs) and all(map(_is_convolution, convs))):
+        raise ValueError(
+            f"`convs` (={convs!r}) must be a list of (filters, size, stride), whole numbers of at least 1, for example "
+            "[(32, 8, 4), (64, 4, 2), (64, 3, 1)]."
+        )
+    _check_choice("padding", padding, ("valid", "same"))
+    return _stack("conv_only", [(filters, size, stride) for filters, size, stride in convs], None, padding, channels)
+
+
+def impala_cnn(
+    depths: Sequence[int] = (16, 32, 32), dense: int = 256, channels: Channels = "auto"
+) -> Callable[..., ImpalaCNN]:
+    """The residual network of Espeholt et al. 2018 (IMPALA, arXiv:1802.01561, figure 3), without its LSTM.
+
+    For each depth a 3x3 convolution, max-pooling of 3x3 at stride 2 and two residual blocks; then a dense layer.
+
+    Args:
+        depths: filters of each block's convolutions, from the image on; for example 16, 32, 32.
+        dense: units of the dense layer.
+        channels: where an image of three axes has its channels: first, last or auto (see cnn).
+
+    Raises:
+        ValueError: no depth, or one that isn't a positive whole number, and so for `dense`; and see `cnn`.
+    """
+    if not (_is_list(depths) and all(map(_is_size, depths))):
+        raise ValueError(
+            f"`depths` (={depths!r}) must be a list of whole numbers of at least 1, for example [16, 32, 32]."
+        )
+    if not _is_size(dense):
+        raise ValueError(f"`dense` (={dense!r}) must be a whole number of at least 1, for example 256.")
+    _check_choice("channels", channels, ("auto", "first", "last"))
+
+    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> ImpalaCNN:
+        (height, width, before), first = image_shape("impala_cnn", input_shape, channels)
+        *block_keys, dense_key = host_split(key, len(depths) + 1)
+        blocks = []
+        for depth, block_key in zip(depths, block_keys, strict=True):
+            conv_key, *keys = host_split(block_key, 5)
+            inner = [convolution(depth, depth, 3, padding="same", key=k) for k in keys]
+            blocks.append(
+                ImpalaBlock(
+                    convolution(before, depth, 3, padding="same", key=conv_key),
+                    [Residual(inner[0], inner[1]), Residual(inner[2], inner[3])],
+                )
+            )
+            height, width, before = math.ceil(height / 2), math.ceil(width / 2), depth
+        return ImpalaCNN(blocks, layers.dense(height * width * before, dense, SQRT2, key=dense_key), first)
+
+    return build
+
+
+def _stack(
+    name: str,
+    convs: Sequence[tuple[int, int, int]],
+    units: int | None,
+    padding: Padding,
+    channels: Channels,
+) -> Callable[..., CNN]:
+    _check_choice("channels", channels, ("auto", "first", "last"))
+
+    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> CNN:
+        (height, width, before), first = image_shape(name, input_shape, channels)
+        if padding == "valid":
+            _check_large_enough(name, input_shape, (height, width), convs)
+        convolutions = []
+        *keys, dense_key = host_split(key, len(convs) + 1)
+        for (filters, size, stride), conv_key in zip(convs, keys, strict=True):
+            convolutions.append(convolution(before, filters, size, stride, padding, key=conv_key))
+            height, width = (
+                (n - size) // stride + 1 if padding == "valid" else math.ceil(n / stride) for n in (height, width)
+            )
+            before = filters
+        last = None if units is None else layers.dense(height * width * before, units, SQRT2, key=dense_key)
+        return CNN(convolutions, last, first)
+
+    return build
+
+
+def image_shape(name: str, shape: tuple[int, ...], channels: Channels) -> tuple[tuple[int, int, int], bool]:
+    """(height, width, channels) of observations, and whether their channels come first.
+
+    Raises:
+        ValueError: they are no images.
+    """
+    if len(shape) == 2 and all(shape):
+        return (shape[0], shape[1], 1), False
+    if len(shape) != 3 or not all(shape):
+        raise ValueError(
+            f"the network {name!r} wants images, (height, width), (height, width, channels) or (channels, height, "
+            f"width); the observations have the shape {shape}. For vectors there is network='mlp'."
+        )
+    first = channels == "first" or (channels == "auto" and shape[0] <= MOST_CHANNELS and shape[0] < shape[2])
+    return (shape[1], shape[2], shape[0]) if first else (shape[0], shape[1], shape[2]), first
+
+
+def _check_large_enough(
+    name: str, shape: tuple[int, ...], image: tuple[int, int], convs: Sequence[tuple[int, int, int]]
+) -> None:
+    least = 1
+    for _, size, stride in reversed(convs):
+        least = (least - 1) * stride + size
+    if min(image) < least:
+        raise ValueError(
+            f"the network {name!r} wants images of at least {least} x {least} pixels; the observations' shape {shape} "
+            f"was read as {image[0]} x {image[1]}. Take network='conv_only' with smaller `convs`, or enlarge the "
+            "images; if the channels were taken for pixels, say channels='first' or 'last'."
+        )
+
+
+def _images(x: Shaped[Array, "B *shape"], channels_first: bool) -> Shaped[Array, "B H W C"]:
+    if x.ndim == 3:
+        return x[..., None]
+    return jnp.moveaxis(x, 1, -1) if channels_first else x
+
+
+def _flattened(h: Float[Array, "B h w C"], last: eqx.nn.Linear | None) -> Float[Array, "B features"]:
+    flat = h.reshape(h.shape[0], -1)
+    return flat if last is None else jax.nn.relu(jax.vmap(lambda one: linear(last, one))(flat))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+
+
+def _is_convolution(value: Any) -> bool:
+    return _is_list(value) and len(value) == 3 and all(map(_is_size, value))
+
+
+def _is_size(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and int(value) >= 1
+
+
+def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(known)}.")

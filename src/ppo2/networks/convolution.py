@@ -1,0 +1,199 @@
+"""Convolution and max-pooling of batches of images (B, H, W, C).
+
+XLA's own convolution is slow on CPU, and many times slower still inside a loop, where minibatches run
+(docs/benchmarks.md). So there it is lowered to matrix products; elsewhere XLA's own is used.
+"""
+
+import functools
+import itertools
+import math
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from ppo2.networks.layers import as_float
+from ppo2.rollout import in_pieces, piece_size
+
+Padding: TypeAlias = Literal["valid", "same"]
+
+CPU_IMAGES = 16
+"""Images that a CPU convolves at once: their temporaries stay in the cache, those of 256 would cost page faults."""
+
+WIDE = 64
+"""Channels from which a product for each place in a window beats one for whole windows, copied out."""
+
+
+def convolve(
+    images: Shaped[Array, "B H W C"],
+    kernel: Float[Array, "k k C F"],
+    bias: Float[Array, " F"],
+    *,
+    stride: int = 1,
+    padding: Padding = "valid",
+) -> Float[Array, "B h w F"]:
+    """y[b, i, j] = bias + sum_(u, v) x[b, stride i + u, stride j + v] kernel[u, v], in float32.
+
+    Args:
+        images: 8-bit ones are scaled from 0..255 to 0..1.
+        padding: "valid": windows lie inside the image, h = (H - k) // stride + 1; "same": it is surrounded by zeros,
+            the odd row at the end, h = ceil(H / stride).
+    """
+    if jax.default_backend() == "cpu":
+        return by_products(stride, padding, images, kernel, bias)
+    return by_xla(stride, padding, images, kernel, bias)
+
+
+def by_xla(
+    stride: int,
+    padding: Padding,
+    images: Shaped[Array, "B H W C"],
+    kernel: Float[Array, "k k C F"],
+    bias: Float[Array, " F"],
+) -> Float[Array, "B h w F"]:
+    """`convolve` by XLA's own convolution."""
+    product = jax.lax.conv_general_dilated(
+        as_float(images), kernel, (stride, stride), padding.upper(), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return product + bias
+
+
+# --- as matrix products -------------------------------------------------------------------------------------------
+#
+# A convolution of stride s is one of stride 1 over blocks of s x s pixels, as if each were a pixel of s s C channels.
+# Its windows are m x m whole blocks, m = ceil(k / s), and each place in a window gives one product:
+# y = sum_(u, v) x[:, u : u + h, v : v + w] @ kernel[u, v], so that windows, which overlap, needn't be copied out.
+
+
+def by_products(
+    stride: int,
+    padding: Padding,
+    images: Shaped[Array, "B H W C"],
+    kernel: Float[Array, "k k C F"],
+    bias: Float[Array, " F"],
+) -> Float[Array, "B h w F"]:
+    """`convolve` by matrix products."""
+    blocks = _blocks(kernel.shape[0], stride, padding, images)
+    return _over_blocks(blocks, _kernel_blocks(stride, kernel), bias)
+
+
+def _blocks(size: int, stride: int, padding: Padding, images: Shaped[Array, "B H W C"]) -> Shaped[Array, "B I J D"]:
+    """The images as blocks of stride x stride pixels, D = stride stride C, just enough for all windows."""
+    count, *shape, channels = images.shape
+    pads = jax.lax.padtype_to_pads(shape, (size, size), (stride, stride), padding.upper())
+    # lax.pad takes what is too much away where the number is negative
+    edges = [
+        (low, ((length + low + high - size) // stride + math.ceil(size / stride)) * stride - length - low, 0)
+        for length, (low, high) in zip(shape, pads, strict=True)
+    ]
+    images = jax.lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    rows, columns = (length // stride for length in images.shape[1:3])
+    parted = images.reshape(count, rows, stride, columns, stride * channels)
+    if parted.dtype == jnp.uint8 and parted.shape[-1] % 4 == 0:  # four bytes are moved as fast as one
+        words = jax.lax.bitcast_convert_type(parted.reshape(*parted.shape[:-1], -1, 4), jnp.uint32)
+        parted = jax.lax.bitcast_convert_type(words.swapaxes(2, 3), jnp.uint8)
+    else:
+        parted = parted.swapaxes(2, 3)
+    return parted.reshape(count, rows, columns, -1)
+
+
+def _kernel_blocks(stride: int, kernel: Float[Array, "k k C F"]) -> Float[Array, "m m D F"]:
+    """The kernel for `_blocks`; zero where its last block goes beyond it."""
+    size, _, _, features = kernel.shape
+    blocks = math.ceil(size / stride)
+    beyond = (0, blocks * stride - size)
+    kernel = jnp.pad(kernel, (beyond, beyond, (0, 0), (0, 0)))
+    parted = kernel.reshape(blocks, stride, blocks, -1, features)
+    return parted.swapaxes(1, 2).reshape(blocks, blocks, -1, features)
+
+
+@jax.custom_vjp
+def _over_blocks(
+    blocks: Shaped[Array, "B I J D"], weights: Float[Array, "m m D F"], bias: Float[Array, " F"]
+) -> Float[Array, "B h w F"]:
+    """The convolution of stride 1, a few images at a time."""
+
+    def of_piece(blocks: Shaped[Array, "b I J D"]) -> Float[Array, "b h w F"]:
+        windows = _windows(blocks, weights.shape[0])
+        factors = weights.reshape(len(windows), -1, weights.shape[-1])
+        return sum((x @ factor for x, factor in zip(windows, factors, strict=True)), bias)
+
+    return in_pieces(of_piece, blocks, most=CPU_IMAGES)
+
+
+def _forward(blocks: Array, weights: Array, bias: Array) -> tuple[Float[Array, "B h w F"], tuple[Array, Array]]:
+    return _over_blocks(blocks, weights, bias), (blocks, weights)
+
+
+def _backward(
+    residuals: tuple[Array, Array], cotangent: Float[Array, "B h w F"]
+) -> tuple[Float[Array, "B I J D"] | None, Float[Array, "m m D F"], Float[Array, " F"]]:
+    """The gradients by blocks (none for 8-bit ones), weights and bias; those of the weights summed over the pieces."""
+    blocks, weights = residuals
+    across, features = weights.shape[0], weights.shape[-1]
+    transposed = weights.reshape(-1, features).T
+    is_float = jnp.issubdtype(blocks.dtype, jnp.floating)
+
+    def of_piece(
+        sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]
+    ) -> tuple[Float[Array, "F mmD"], Float[Array, "b I J D"] | None]:
+        blocks, cotangent = piece
+        # Features, which are few, as rows: three times as fast on CPU as the transpose (see `layers.linear`).
+        by_weights = [jnp.tensordot(cotangent, x, ((0, 1, 2), (0, 1, 2))) for x in _windows(blocks, across)]
+        by_blocks = _overlapped(across, cotangent @ transposed) if is_float else None
+        return sum_ + jnp.concatenate(by_weights, axis=1), by_blocks
+
+    piece = piece_size(len(blocks), CPU_IMAGES)
+    cut, cut_cotangent = (x.reshape(-1, piece, *x.shape[1:]) for x in (blocks, cotangent))
+    by_weights, by_blocks = jax.lax.scan(of_piece, jnp.zeros_like(transposed), (cut, cut_cotangent))
+    return (
+        None if by_blocks is None else by_blocks.reshape(blocks.shape),
+        jax.lax.optimization_barrier(by_weights).T.reshape(weights.shape),
+        jnp.sum(cotangent, axis=(0, 1, 2)),
+    )
+
+
+_over_blocks.defvjp(_forward, _backward)
+
+
+def _windows(blocks: Shaped[Array, "b I J D"], across: int) -> list[Float[Array, "b h w K"]]:
+    """What stands at each place of the windows of across x across blocks; in one array if the channels are few."""
+    rows, columns = (length - across + 1 for length in blocks.shape[1:3])
+    places = itertools.product(range(across), repeat=2)
+    slices = [as_float(blocks[:, u : u + rows, v : v + columns]) for u, v in places]
+    return slices if blocks.shape[-1] >= WIDE else [jnp.concatenate(slices, axis=-1)]
+
+
+def _overlapped(across: int, windows: Float[Array, "b h w mmD"]) -> Float[Array, "b I J D"]:
+    """The sum of windows where they lie, the transpose of `_windows`: rows first, then columns."""
+    for axis in (1, 2):
+        parted = windows.reshape(*windows.shape[:3], across, -1)
+        edges = [[(place, across - 1 - place) if a == axis else (0, 0) for a in range(4)] for place in range(across)]
+        windows = functools.reduce(jnp.add, [jnp.pad(parted[:, :, :, i], edge) for i, edge in enumerate(edges)])
+    return windows
+
+
+# --- pooling ------------------------------------------------------------------------------------------------------
+
+
+def max_pool(images: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """The largest of each 3 x 3 pixels at stride 2, as if the image were surrounded by minus infinity: h = ceil(H / 2).
+
+    Columns, then rows, which together are what XLA's own pooling gives. The gradient goes to the first of equals, as
+    there, but is made of sums of slices, where XLA's scatters.
+    """
+    for axis in (2, 1):
+        length = images.shape[axis]
+        ((low, high),) = jax.lax.padtype_to_pads((length,), (3,), (2,), "SAME")
+        edges = [(0, 0, 0)] * images.ndim
+        edges[axis] = (low, high, 0)
+        padded = jax.lax.pad(images, -jnp.inf, edges)
+        last = length + low + high - 2
+        one, two, three = (jax.lax.slice_in_dim(padded, i, last + i, 2, axis) for i in range(3))
+        images = _first_of_largest(_first_of_largest(one, two), three)
+    return images
+
+
+def _first_of_largest(one: Array, other: Array) -> Array:
+    return jnp.where((one >= other) | jnp.isnan(one), one, other)

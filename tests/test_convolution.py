@@ -1,0 +1,125 @@
+"""Convolution as matrix products, and max-pooling, against XLA's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppo2.networks import convolution
+from ppo2.networks.convolution import by_products, by_xla, convolve, max_pool
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def assert_close(found, expected):
+    """To 1e-5 of the largest number."""
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * max(1.0, float(np.abs(other).max())))
+
+
+def value_and_gradients(function, *arguments, by):
+    def loss(*arguments):
+        found = function(*arguments)
+        return jnp.mean(jnp.sin(found)), found
+
+    return jax.jit(jax.value_and_grad(loss, argnums=by, has_aux=True))(*arguments)
+
+
+CASES = [
+    # size, stride, (B, H, W, C)
+    (8, 4, (3, 84, 84, 4)),
+    (8, 4, (2, 37, 43, 1)),  # rows and columns that no window reaches
+    (4, 2, (3, 20, 20, 32)),
+    (3, 1, (3, 9, 9, 64)),  # wide: a product for each place
+    (3, 1, (3, 9, 12, 3)),
+    (3, 2, (3, 10, 11, 5)),  # the stride doesn't divide the size
+    (5, 3, (3, 8, 12, 3)),
+    (2, 3, (3, 10, 11, 4)),  # a stride beyond the size
+    (2, 5, (3, 14, 7, 3)),
+    (1, 1, (3, 4, 7, 2)),
+    (3, 1, (32, 5, 5, 2)),  # two pieces
+    (3, 2, (34, 5, 5, 70)),  # as no divisor of 34 is from 5 to 16, in one
+    (3, 1, (1, 3, 3, 2)),  # one place
+]
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("bytes_", [False, True], ids=["float", "8-bit"])
+@pytest.mark.parametrize(("size", "stride", "shape"), CASES)
+def test_products_equal_xlas_convolution_and_so_do_their_gradients(size, stride, shape, bytes_, padding):
+    kernel = normal(size, size, shape[-1], 6, seed=1) / (size * np.float32(shape[-1]) ** 0.5)
+    bias = normal(6, seed=2)
+    images = np.random.default_rng(3).integers(0, 256, shape, np.uint8) if bytes_ else normal(*shape)
+    by = (1, 2) if bytes_ else (0, 1, 2)  # there is no gradient by bytes
+    mine, theirs = (
+        value_and_gradients(lambda *a, way=way: way(stride, padding, *a), images, kernel, bias, by=by)
+        for way in (by_products, by_xla)
+    )
+    assert_close(mine, theirs)
+
+
+def test_convolution_by_hand():
+    # one window of 2 x 2 for each corner of a 3 x 3 image; the kernel takes upper left minus lower right
+    images = np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 10]])[None, :, :, None]
+    kernel = np.float32([[1, 0], [0, -1]])[:, :, None, None]
+    found = convolve(images, kernel, np.float32([0.5]))[0, :, :, 0]
+    np.testing.assert_allclose(found, [[1 - 5 + 0.5, 2 - 6 + 0.5], [4 - 8 + 0.5, 5 - 10 + 0.5]])
+
+
+def test_the_lowering_is_chosen_by_backend(monkeypatch):
+    ways = []
+    for name in ("by_products", "by_xla"):
+        monkeypatch.setattr(convolution, name, lambda *_, name=name: ways.append(name))
+    for backend in ("cpu", "gpu", "tpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        convolve(None, None, None)
+    assert ways == ["by_products", "by_xla", "by_xla"]
+
+
+def test_many_kernels_at_once():
+    """As in a sweep: a kernel for each seed, on its own images."""
+    images, kernels, biases = normal(2, 4, 9, 9, 3), normal(2, 3, 3, 3, 5), normal(2, 5)
+    mine, theirs = (
+        value_and_gradients(jax.vmap(lambda *a, way=way: way(2, "valid", *a)), images, kernels, biases, by=(0, 1, 2))
+        for way in (by_products, by_xla)
+    )
+    assert_close(mine, theirs)
+
+
+def test_images_one_by_one():
+    """A batch of one under vmap: the kernel's gradient is summed over the images."""
+    images, kernel, bias = normal(5, 9, 9, 3), normal(3, 3, 3, 4), normal(4)
+
+    def each(images, kernel, bias):
+        return jax.vmap(lambda one: by_products(2, "same", one[None], kernel, bias)[0])(images)
+
+    mine = value_and_gradients(each, images, kernel, bias, by=(0, 1, 2))
+    theirs = value_and_gradients(lambda *a: by_xla(2, "same", *a), images, kernel, bias, by=(0, 1, 2))
+    assert_close(mine, theirs)
+
+
+# --- pooling
+
+
+def xlas_pool(images):
+    return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 6, 3), (2, 7, 9, 3), (2, 8, 5, 1), (1, 1, 2, 1), (2, 2, 1, 2)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_is_xlas_and_so_is_its_gradient(shape, ties):
+    images = normal(*shape)
+    if ties:
+        images = np.round(images)
+    assert_close(*(value_and_gradients(pool, images, by=0) for pool in (max_pool, xlas_pool)))
+
+
+def test_max_pool_passes_nan_on():
+    images = normal(1, 4, 4, 1)
+    for place in np.ndindex(4, 4):
+        broken = images.copy()
+        broken[0, *place, 0] = np.nan
+        np.testing.assert_array_equal(np.isnan(max_pool(broken)), np.isnan(xlas_pool(broken)))
