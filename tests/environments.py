@@ -1,11 +1,13 @@
 """Small environments whose right answers are known."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from PIL import Image, ImageDraw, ImageFont
 
 
 class Script(gym.Env[Any, Any]):
@@ -188,3 +190,31 @@ class Recall(gym.Env[Any, Any]):
         self.t += 1
         over = self.t > self.delay
         return 0, float(over and action == self.symbol), over, False, {}
+
+
+class Glyphs(gym.Env[Any, Any]):
+    """Digits to be told apart, as in MNIST: drawn at a random place, of a random size, with noise. One step each."""
+
+    observation_space = gym.spaces.Box(0, 255, (40, 40, 1), np.uint8)
+    action_space = gym.spaces.Discrete(10)
+
+    def _obs(self) -> Any:
+        image = Image.new("L", (40, 40))
+        self.digit = int(self.np_random.integers(10))
+        size, x, y = (int(self.np_random.integers(*limits)) for limits in ((20, 32), (2, 14), (-2, 8)))
+        ImageDraw.Draw(image).text((x, y), str(self.digit), fill=255, font=_font(size))
+        noise = self.np_random.integers(0, 60, (40, 40))
+        return np.clip(np.asarray(image, int) + noise, 0, 255).astype(np.uint8)[..., None]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        right = action == self.digit
+        return self._obs(), float(right), True, False, {}
+
+
+@functools.cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)

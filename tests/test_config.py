@@ -143,6 +143,11 @@ def test_on_nonfinite():
     assert Config(on_nonfinite="skip").on_nonfinite == "skip"
 
 
+def test_encoders_are_a_mapping():
+    with pytest.raises(TypeError, match=re.escape("`encoders` (='cnn') must be a mapping from paths")):
+        Config(encoders="cnn")
+
+
 def test_action_dist():
     assert Config(action_dist="squashed_gaussian").action_dist == "squashed_gaussian"
     for value in ("squashed", None, 1):
@@ -235,6 +240,7 @@ OTHERS = {
         "network",
         "network_kwargs",
         "value_network",
+        "encoders",
         "model_fn",
         "seed",
         "nsteps",

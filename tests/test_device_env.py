@@ -50,7 +50,10 @@ def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
 
     @jax.jit
     def play(first: Any, keys: Any) -> Any:
-        return unroll(env, lambda obs, noise: jnp.zeros(nenvs, jnp.int32), first, jnp.zeros((steps, nenvs, 1)), keys)
+        def act(*_: Any) -> tuple[Any, None]:
+            return jnp.zeros(nenvs, jnp.int32), None
+
+        return unroll(env, act, first, jnp.zeros((steps, nenvs, 1)), keys)
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(nenvs))
     return jax.tree.map(np.asarray, play(unbegun(env, nenvs), keys))

@@ -13,7 +13,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import ppo2
-from environments import Recall, Script, Sequence, vector
+from environments import Light, Recall, Script, Sequence, vector
 from ppo2 import networks, rollout
 from ppo2.envs import TimeLimit
 from ppo2.model import MicrobatchedModel, Model
@@ -441,3 +441,50 @@ def test_a_symbol_is_recalled(network: str) -> None:
 def test_without_memory_it_is_not() -> None:
     model = ppo2.learn(network="mlp", env=Recall, total_timesteps=20_000, **RECALL)
     assert ppo2.evaluate(model, Recall, episodes=50).mean < 0.75
+
+
+# --- with images --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["cnn_lstm", "cnn_lnlstm", "impala_cnn_lstm", "cnn_small_gru"])
+def test_images_and_memory(network: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        **SMALL,
+        "env": lambda: Light((36, 36, 3)),
+        "network": networks.recurrent("cnn_small", "gru") if network == "cnn_small_gru" else network,
+        "total_timesteps": 24,
+        "run_dir": tmp_path / "run",
+    }
+    if network == "cnn_small_gru":
+        settings["ngru"] = settings.pop("nlstm")
+    told: list[Any] = []
+    settings |= {"noptepochs": 1, "nminibatches": 1, "update_fn": lambda update, model, stats: told.append(stats)}
+    model = ppo2.learn(**settings)
+    assert float(told[0].approxkl) < 1e-9
+    obs = np.zeros((2, 36, 36, 3), np.uint8)
+    again = settings["network"] if network == "cnn_small_gru" else None
+    np.testing.assert_array_equal(ppo2.load(tmp_path / "run", network=again).value(obs), model.value(obs))
+
+
+def test_a_sweep_with_images() -> None:
+    settings: dict[str, Any] = {"env": DeviceLight(), "network": "cnn_small", "num_envs": 4, "nsteps": 4}
+    settings |= {"total_timesteps": 32, "nminibatches": 2}
+    result = ppo2.sweep(**settings, seed=[1, 2])
+    for row, model in zip(result.table, result.models, strict=True):
+        alone = ppo2.learn(**settings, seed=row["seed"])
+        np.testing.assert_allclose(model.state.params, alone.state.params, atol=2e-5)
+
+
+class DeviceLight:
+    """An image, white or black: 1 for the action that says which."""
+
+    observation_space = gym.spaces.Box(0, 255, (20, 20, 1), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, key: Any) -> Any:
+        white = jax.random.bernoulli(key)
+        return white, jnp.full((20, 20, 1), 255 * white, jnp.uint8)
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        white, obs = self.reset(key)
+        return white, obs, (action == state).astype(jnp.float32), True, False, {}

@@ -75,6 +75,11 @@ class Config:
             if not (name == "value_cliprange" and (value is None or (isinstance(value, str) and value == "same"))):
                 schedules.parse(value, name)
                 object.__setattr__(self, name, float(value) if isinstance(value, numbers.Real) else value)
+        if not (self.encoders is None or isinstance(self.encoders, Mapping)):
+            raise TypeError(
+                f"`encoders` (={self.encoders!r}) must be a mapping from paths in the observation to networks, such as "
+                "{'camera': 'cnn_small'}."
+            )
         if self.action_dist not in ACTION_DISTS:
             raise ValueError(f"`action_dist` (={self.action_dist!r}) must be {' or '.join(map(repr, ACTION_DISTS))}.")
         if self.on_nonfinite not in ("raise", "skip"):
