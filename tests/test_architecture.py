@@ -30,7 +30,7 @@ FLOORS: list[list[str]] = [
         "runtime",
     ],
     ["networks", "policy", "envs"],
-    ["checkpoint", "train_state", "tensors", "model"],
+    ["checkpoint", "train_state", "tensors", "programs", "model"],
     ["runner", "device_runner"],
     ["run_files", "display", "logger", "plot", "evaluate", "plan", "run_directory", "run", "learn"],
     ["play", "sweep_runs", "sweep", "__init__", "cli", "__main__"],

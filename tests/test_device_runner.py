@@ -25,7 +25,7 @@ from gymnasium.vector import AutoresetMode
 
 import ppo2
 from environments import vector
-from ppo2 import device_runner, model, sharding
+from ppo2 import device_runner, programs, sharding
 from ppo2.device_runner import DeviceRunner, final_values
 from ppo2.envs import DeviceVector, TimeLimit
 from ppo2.model import Model
@@ -335,13 +335,13 @@ def test_a_second_run_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Model, "update", lambda *args: traced.append(args) or update(*args))
 
     def compiled() -> int:
-        return sum(program._cache_size() for program in model._programs.values())
+        return sum(program._cache_size() for program in programs.SHARED)
 
-    before = set(model._programs), compiled()
+    before = set(programs.SHARED), compiled()
     env = TimeLimit(CartPole(), LIMIT)
     assert env is not CARTPOLE
     learn(env=env, seed=8, lr="linear:1e-2", cliprange=0.1, ent_coef=0.1, gamma=0.9, total_timesteps=9 * 128)
-    assert before == (set(model._programs), compiled())
+    assert before == (set(programs.SHARED), compiled())
     assert traced == []
 
 
@@ -366,7 +366,7 @@ class Own:
 )
 def test_programs_of_an_environment_that_is_no_value_stay_with_the_model(of: Any) -> None:
     """Else a run after `env.bonus = 1` would go on with the program that was compiled before."""
-    env, before = Own(), set(model._programs)
+    env, before = Own(), set(programs.SHARED)
 
     def make(_: Model, env: Any) -> object:
         return object()
@@ -374,7 +374,7 @@ def test_programs_of_an_environment_that_is_no_value_stay_with_the_model(of: Any
     one, other = fresh(), fresh()
     assert one.program(make, of(env)) is one.program(make, of(env))
     assert one.program(make, of(env)) is not other.program(make, of(env))
-    assert set(model._programs) == before
+    assert set(programs.SHARED) == before
     # while those of environments that are values are shared
     assert one.program(make, of(CartPole())) is other.program(make, of(CartPole()))
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from ppo2 import envs, spaces
 from ppo2.envs.device import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
 from ppo2.envs.stepping import AnyVectorEnv, Stepper
-from ppo2.model import Model, check_legal
+from ppo2.model import Model
 from ppo2.normaliser import Normaliser
 from ppo2.randomness import Purpose, environment_keys, root_key
 
@@ -102,7 +102,7 @@ def _run_on_host(
         step = stepper.step(jax.device_get(response.mode if deterministic else response.sampled))
         obs, count, memory = step.obs, count + 1, response.state
         if response.stuck is not None:
-            check_legal(np.asarray(response.stuck) & step.valid, "`env`")
+            spaces.check_legal(np.asarray(response.stuck) & step.valid, "`env`")
         if begins is not None:
             begins = step.begins
         returns += np.where(step.valid, step.rewards, 0.0)

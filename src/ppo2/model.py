@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +20,7 @@ from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy, build_policy
+from ppo2.programs import SHARED, Programs, held, is_value, typed
 from ppo2.randomness import Purpose, copied_key, root_key, stream
 from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, sequences, shuffling, slices
 from ppo2.sharding import WHOLE, Split
@@ -98,7 +98,7 @@ class Model:
         )
         self._memory = jax.tree.map(np.asarray, policy.initial_state())
         self._responses = 0
-        self._own_programs: OrderedDict[Hashable, Any] = OrderedDict()
+        self._own_programs = Programs()
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class Model:
         )
         self._responses += 1
         if response.stuck is not None:
-            check_legal(np.asarray(response.stuck), "`obs`")
+            spaces.check_legal(np.asarray(response.stuck), "`obs`")
         return response, single
 
     def _checked_memory(self, state: Any, begins: Any, nenvs: int) -> tuple[Any, Any]:
@@ -449,16 +449,10 @@ class Model:
         trainings, so its programs stay this model's own.
         """
         identity = self._identity()
-        shared = identity is not None and all(map(_is_value, of))
-        programs = _programs if shared else self._own_programs
-        key = (make, identity, *map(_typed if shared else _held, of))
-        if key not in programs:
-            programs[key] = make(self._blank(), *of)
-            if len(programs) > _PROGRAMS_KEPT:
-                programs.popitem(last=False)
-        programs.move_to_end(key)
-        program: P = programs[key]
-        return program
+        shared = identity is not None and all(map(is_value, of))
+        programs = SHARED if shared else self._own_programs
+        key = (make, identity, *map(typed if shared else held, of))
+        return programs.get(key, lambda: make(self._blank(), *of))
 
     def _blank(self) -> "Model":
         """The model without what programs must not keep alive: arrays, environments, other programs."""
@@ -611,64 +605,6 @@ def load(
     model: Model = make(policy=policy, config=config, key=root_key(config.seed))
     model.restore(saved)
     return model
-
-
-def check_legal(stuck: np.ndarray[Any, Any], what: str) -> None:
-    """Raises ValueError where a mask leaves no legal action."""
-    if stuck.any():
-        raise ValueError(
-            f"{what} has a state with no legal action (its action_mask is all 0), number {int(np.argmax(stuck))} of "
-            f"{len(stuck)}: mend the environment, or end the episode there."
-        )
-
-
-_programs: OrderedDict[Hashable, Any] = OrderedDict()
-_PROGRAMS_KEPT = 48
-
-
-class _Same:
-    """Equal to itself alone, with what it holds."""
-
-    def __init__(self, of: object) -> None:
-        self._of = of
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self._of is other._of
-
-    def __hash__(self) -> int:
-        return id(self._of)
-
-
-def _held(x: Any) -> Hashable:
-    return x if _is_hashable(x) else _Same(x)
-
-
-def _typed(x: Any) -> Hashable:
-    """A value with the types of all that it holds: 0, 0.0 and False are equal, but what they compile to isn't."""
-    if isinstance(x, tuple):
-        return (type(x), *map(_typed, x))
-    if dataclasses.is_dataclass(x):
-        return (type(x), *(_typed(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare))
-    return (type(x), x)
-
-
-def _is_value(x: Any) -> bool:
-    """Whether `x` is equal to others that are made alike, with all that it holds, and can't change."""
-    if getattr(type(x), "__hash__", None) is object.__hash__ or not _is_hashable(x):
-        return False
-    if isinstance(x, tuple | frozenset):
-        return all(map(_is_value, x))
-    if dataclasses.is_dataclass(x):
-        return all(_is_value(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare)
-    return True
-
-
-def _is_hashable(x: object) -> bool:
-    try:
-        hash(x)
-    except TypeError:
-        return False
-    return True
 
 
 def _adam() -> optax.GradientTransformation:

@@ -7,6 +7,7 @@ from ppo2.spaces.acting import separate, to_device_environment, to_environment
 from ppo2.spaces.describing import AnySpace, Spec, describe, from_description, tree
 from ppo2.spaces.observing import (
     all_finite,
+    check_legal,
     check_observation_space,
     device_dtype,
     encode,
@@ -23,6 +24,7 @@ __all__ = [
     "AnySpace",
     "Spec",
     "all_finite",
+    "check_legal",
     "check_observation_space",
     "describe",
     "device_dtype",

@@ -202,3 +202,12 @@ def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arr
     low, high = _integer_range(space)
     wrong = (obs < low) | (obs > high)
     return jnp.any(wrong.reshape((*obs.shape[:2], -1)), axis=-1)
+
+
+def check_legal(stuck: np.ndarray[Any, Any], what: str) -> None:
+    """Raises ValueError where a mask leaves no legal action."""
+    if stuck.any():
+        raise ValueError(
+            f"{what} has a state with no legal action (its action_mask is all 0), number {int(np.argmax(stuck))} of "
+            f"{len(stuck)}: mend the environment, or end the episode there."
+        )
