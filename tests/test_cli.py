@@ -14,7 +14,7 @@ import pytest
 
 import ppo2
 from ppo2 import networks
-from ppo2.cli import main, options, training
+from ppo2.cli import main, options, sweeping, training
 
 ENVIRONMENT = """
 import os, time
@@ -189,6 +189,8 @@ def given(monkeypatch):
     def arguments(*command):
         seen = {}
         monkeypatch.setattr(training, "learn", seen.update)
+        monkeypatch.setattr(sweeping, "sweep", seen.update)
+        monkeypatch.setattr(sweeping, "_show", lambda result: None)
         assert main([str(word) for word in command]) == 0
         return seen
 
@@ -233,6 +235,17 @@ def test_what_is_given_wins(given):
     expected |= {"cliprange": 0.1, "seed": 7, "num_layers": 3, "value_network": None, "target_kl": 0.02}
     expected |= {"progress": False, "eval_env": "CartPole-v1", "normalize_obs": True, "env": "CartPole-v1"}
     assert {name: arguments[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_values_of_several_words(given, command):
+    words = ["CartPole-v1", "--encoders", "camera", "cnn_small", "arm/angles", "mlp", "--num-envs", "2"]
+    arguments = given(command, *words)
+    assert arguments["encoders"] == {"camera": "cnn_small", "arm/angles": "mlp"}
+    assert arguments["num_envs"] == 2
+    arguments = given(command, "CartPole-v1", "--network", "conv_only", "--convs", *["32", "8", "4", "64", "4", "2"])
+    assert arguments["convs"] == ((32, 8, 4), (64, 4, 2))
+    assert given("train", "--network", "cnn_lstm", "--nlstm", "32", "CartPole-v1")["nlstm"] == 32
 
 
 def test_dashes_and_underscores_are_the_same(given):

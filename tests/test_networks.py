@@ -170,8 +170,10 @@ def test_register_makes_a_builder_known():
     def zeros(size=2):
         return lambda input_shape: lambda x: jnp.zeros(size)
 
-    builders = (networks.cnn, networks.cnn_small, networks.conv_only, networks.impala_cnn, networks.mlp, zeros)
-    assert networks.known() == {builder.__name__: builder for builder in builders}
+    named = "cnn cnn_lnlstm cnn_lstm cnn_small conv_only gru impala_cnn impala_cnn_lstm lnlstm lstm mlp zeros"
+    assert list(networks.known()) == named.split()
+    assert networks.known()["zeros"] is zeros
+    assert networks.known()["cnn"] is networks.cnn
     assert build("zeros")[1] == 2
     assert build("zeros", size=7)[1] == 7
     assert networks.register("zeros")(zeros) is zeros  # a notebook's cell, run again
@@ -271,7 +273,7 @@ def test_ready_networks_take_no_options():
 def test_other_things_are_refused():
     for thing in (None, 3, ["mlp"]):
         found = message(TypeError, thing)
-        assert found.startswith(f"`network` (={thing!r}) must be a name (cnn, cnn_small, conv_only, impala_cnn, ")
+        assert found.startswith(f"`network` (={thing!r}) must be a name (cnn, cnn_lnlstm, cnn_lstm, ")
 
 
 def test_a_module_that_cannot_be_called_is_refused():

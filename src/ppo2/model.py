@@ -580,7 +580,7 @@ def load(
     if network is not None and networks.check(network) is None:
         settings["network_kwargs"] = {}
     settings["network_kwargs"] = {**settings["network_kwargs"], **network_kwargs}
-    for name, value in {**{name: settings[name] for name in given}, **settings["network_kwargs"]}.items():
+    for name, value in {**{name: settings.get(name) for name in given}, **settings["network_kwargs"]}.items():
         if is_placeholder(value):
             raise ValueError(
                 f"the checkpoint {saved.path} was trained with an object ({value['object']}) as `{name}`, which no "

@@ -56,6 +56,12 @@ class Option(NamedTuple):
     default: Any
     help: str
 
+    @property
+    def is_single(self) -> bool:
+        """Whether a value is one word, not several."""
+        members = typing.get_args(self.kind) or (self.kind,)
+        return not any(typing.get_origin(member) in (tuple, list, dict) for member in (self.kind, *members))
+
     def field(self, default: Any = inspect.Parameter.empty) -> tuple[str, Any, Any]:
         """For `dataclasses.make_dataclass`, with another default if one is given."""
         default = self.default if default is inspect.Parameter.empty else default
@@ -152,7 +158,7 @@ def _readable(annotation: Any, default: Any) -> Any:
         return str if isinstance(default, str) or default is inspect.Parameter.empty else None
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     members = typing.get_args(annotation) if union else (annotation,)
-    kept = [m for m in members if m in (bool, int, float, str) or typing.get_origin(m) in (typing.Literal, tuple, list)]
+    kept = [kind for kind in map(_of_text, members) if kind is not None]
     if not kept:
         return None
     if types.NoneType in members:
@@ -160,16 +166,28 @@ def _readable(annotation: Any, default: Any) -> Any:
     return typing.Union[tuple(kept)]  # noqa: UP007 (made at run time)
 
 
+def _of_text(member: Any) -> Any:
+    """What a member of a type is read as: 1 2 for a sequence, camera cnn_small for a mapping; None: it can't be."""
+    origin, of = typing.get_origin(member), typing.get_args(member)
+    if origin is Mapping:
+        return dict[str, str]
+    if origin is Sequence:
+        return types.GenericAlias(tuple, (*of, ...))
+    return member if member in (bool, int, float, str) or origin in (typing.Literal, tuple, list) else None
+
+
 def _glance(arguments: Sequence[str]) -> tuple[str | None, str | None, list[str]]:
     """The environment, the network and the unknown arguments, under the options of all networks."""
     known = learn_options() + [option for name in networks.known() for option in network_options(name)]
-    flags = {option.name: option.kind is bool for option in known}
+    kinds: dict[str, Any] = {
+        o.name: o.kind if o.kind is bool else None | (str if o.is_single else list[str]) for o in known
+    }
     # A list, since tyro 1.0 reads an absent text as "[]" where unknown arguments are let through.
     ids: Any = typing.Annotated[list[str], tyro.conf.Positional]
     fields: list[Any] = [("env", ids, dataclasses.field(default_factory=list))]
     fields += [
-        (name, bool if flag else str | None, dataclasses.field(default=False if flag else None))
-        for name, flag in (flags | dict.fromkeys(EXTRAS, True)).items()
+        (name, kind, dataclasses.field(default=False if kind is bool else None))
+        for name, kind in (kinds | dict.fromkeys(EXTRAS, bool)).items()
     ]
     loose = dataclasses.make_dataclass("Loose", fields, kw_only=True)
     try:

@@ -34,7 +34,7 @@ def sweep_command(arguments: list[str]) -> type:
         ),
     ]
     swept = [option for option in chosen.options if option.name not in LEFT_OUT]
-    fields += [_many(option) for option in swept]
+    fields += [_many(option) if option.is_single else option.field() for option in swept]
     fields += [
         (
             "run_dir",
@@ -51,7 +51,7 @@ def sweep_command(arguments: list[str]) -> type:
                 f"`env` (={self.env!r}): name the environment first, as in ppo2 sweep {self.env} --seeds 5."
             )
         start_jax()
-        given = {option.name: getattr(self, option.name) for option in swept}
+        given = {o.name: getattr(self, o.name) if o.is_single else (getattr(self, o.name),) for o in swept}
         result = sweep(
             env=self.env,
             seed=range(self.seeds),
