@@ -3,14 +3,17 @@ import os
 import pickle
 import re
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+import ppo2
 from ppo2 import checkpoint
 from ppo2.checkpoint import FORMAT, VERSION
 
+GOLDEN = Path(__file__).parent / "golden"
 METADATA = {"config": {"lr": 3e-4, "env": None, "sizes": [1, 2.5]}, "name": "é", "exact": 0.1 + 0.2}
 
 
@@ -277,3 +280,16 @@ def test_metadata_are_json_in_the_header(tmp_path):
     assert header["format"] == "ppo2"
     assert header["version"] == str(VERSION)
     assert json.loads(header["metadata"]) == METADATA
+
+
+# --- files of earlier versions ------------------------------------------------------------------------------------
+
+
+def test_a_file_of_before_encoders_and_action_distributions():
+    """Written by the version before; its settings have neither."""
+    saved = checkpoint.load(GOLDEN / "2026-11-mlp.safetensors")
+    assert not {"encoders", "action_dist"} & set(saved.metadata["config"])
+    model = ppo2.load(saved.path)
+    obs = np.array([[0.1, -0.2, 0.03, 0.4], [-1, 2, -0.1, -1]], np.float32)
+    np.testing.assert_allclose(model.value(obs), [0.6134901, 0.2586791], rtol=1e-5)
+    assert model.predict(obs)[0].tolist() == [1, 0]
