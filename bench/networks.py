@@ -1,6 +1,7 @@
-"""Time of acting and of a gradient step, by network and batch size, on 84 x 84 images of four 8-bit channels.
+"""Time of acting and of a gradient step, by network and batch size, on 84 x 84 images of four 8-bit channels (networks
+that convolve) or 64 numbers (the others).
 
-    python bench/networks.py                                        # every network, about 15 minutes
+    python bench/networks.py                                        # every network, half an hour
     python bench/networks.py --networks cnn --torch-python PATH     # beside PyTorch's Nature CNN
     python bench/networks.py --quick --networks cnn_small           # to see whether it works
 
@@ -8,7 +9,8 @@ Every network is measured as it is and, if it convolves, with XLA's own convolut
 default layout and with the better of one and its default threads, by the interpreter given. All in turn, again and
 again, each measurement a fresh process that repeats one call for `--seconds`. Acting goes from observations in NumPy to
 sampled actions in NumPy. A gradient step is forward, PPO's loss, backward, clipping and Adam; ours also shuffles, and
-runs in a compiled update. An idle machine is up to you.
+runs in a compiled update. Recurrent networks learn from sequences of 32 steps, batch / 32 of them. An idle machine is
+up to you.
 """
 
 import argparse
@@ -25,7 +27,8 @@ from options import names
 from programs import Contender, Program
 from report import TABLE_WIDTH, Spread, machine, ratios
 
-NETWORKS = ("mlp", "cnn_small", "conv_only", "cnn", "impala_cnn")
+NUMBERS = ("mlp", "lstm", "lnlstm", "gru")
+IMAGES = ("cnn_small", "conv_only", "cnn", "impala_cnn", "cnn_lstm", "cnn_lnlstm", "impala_cnn_lstm")
 OURS = Program(
     name="ours", script="networks_ours.py", title="ppo2", variants={"ours": {"xla": False}, "XLA": {"xla": True}}
 )
@@ -65,14 +68,16 @@ def main() -> None:
 def times(network: str, measure: str, batch: int, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds a call, of everyone in turn; of PyTorch's variants the faster one's."""
     contenders = {"ours": Contender(OURS, "ours", options.python)}
-    if network != "mlp" and options.xla:
+    if network in IMAGES and options.xla:
         contenders["XLA"] = Contender(OURS, "XLA", options.python)
     if network == TORCH_NETWORK and options.torch_python is not None:
         contenders |= {name: Contender(TORCH, name, options.torch_python) for name in TORCH.variants}
     runs: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.repeats):
         for name, contender in contenders.items():
-            result = contender.measure(measure, network=network, batch=batch, seconds=options.seconds)
+            result = contender.measure(
+                measure, network=network, images=network in IMAGES, batch=batch, seconds=options.seconds
+            )
             runs[name].append(result["seconds"])
     shown: dict[str, list[float]] = {name: runs[name] for name in ("ours", "XLA") if name in runs}
     variants = [runs[name] for name in TORCH.variants if name in runs]
@@ -104,7 +109,9 @@ def _milliseconds(runs: list[float] | None) -> str:
     if runs is None:
         return ""
     spread = Spread.of([1e3 * seconds for seconds in runs])
-    return f"{spread.median:.2f} ({spread.low:.2f}-{spread.high:.2f})"
+    digits = 2 if spread.median < 10 else 1 if spread.median < 100 else 0
+    median, low, high = (f"{x:.{digits}f}" for x in (spread.median, spread.low, spread.high))
+    return f"{median} ({low}-{high})"
 
 
 def _ratio(ratio: dict[str, Any] | None) -> str:
@@ -117,7 +124,10 @@ def _ratio(ratio: dict[str, Any] | None) -> str:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--networks", type=names(dict.fromkeys(NETWORKS)), default=list(NETWORKS), help="names, by comma"
+        "--networks",
+        type=names(dict.fromkeys(NUMBERS + IMAGES)),
+        default=list(NUMBERS + IMAGES),
+        help="names, by comma; without it all",
     )
     parser.add_argument("--act-batches", type=int, nargs="+", default=[1, 8, 64], metavar="N", help="1 8 64")
     parser.add_argument("--step-batches", type=int, nargs="+", default=[64, 256], metavar="N", help="64 256")

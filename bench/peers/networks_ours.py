@@ -5,13 +5,17 @@ from typing import Any
 from steady import Job, Result, answer, seconds_of
 
 ACTIONS = 6
-STEPS = 2  # gradient steps in a timed update: minibatches run inside a loop, as in training
+MINIBATCHES = 2  # of a timed update: they run inside a loop, as in training
+LENGTH = 32  # steps of a recurrent network's sequences
 
 
 def model(job: Job) -> Any:
-    """A model for 84 x 84 images of four 8-bit channels, whose update makes STEPS gradient steps."""
+    """A model for 84 x 84 images of four 8-bit channels, or 64 numbers, whose update makes MINIBATCHES gradient steps.
+
+    A minibatch is of `batch` samples: environments of a single step; for recurrent networks a LENGTH-th as many, of
+    LENGTH steps.
+    """
     import gymnasium as gym
-    import jax
     import numpy as np
 
     import ppo2
@@ -19,13 +23,30 @@ def model(job: Job) -> Any:
     from ppo2.policy import build_policy
     from ppo2.randomness import root_key
 
-    jax.config.update("jax_cpu_enable_async_dispatch", False)  # as ppo2.configure_runtime() does
+    ppo2.configure_runtime(compilation_cache=False)
     if job["xla"]:
         convolution.by_products = convolution.by_xla
     images = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
-    policy = build_policy(images, gym.spaces.Discrete(ACTIONS), network=job["network"], key=root_key(0))
-    config = ppo2.Config(num_envs=job["batch"], nsteps=STEPS, nminibatches=STEPS, noptepochs=1)
+    numbers = gym.spaces.Box(-np.inf, np.inf, (64,), np.float32)
+    policy = build_policy(
+        images if job["images"] else numbers, gym.spaces.Discrete(ACTIONS), network=job["network"], key=root_key(0)
+    )
+    nsteps = LENGTH if policy.initial_state() is not None else 1
+    if job["measure"] == "step" and job["batch"] % nsteps:
+        raise ValueError(f"a recurrent network's step batch (={job['batch']}) must be a multiple of {nsteps}.")
+    config = ppo2.Config(
+        num_envs=max(1, MINIBATCHES * job["batch"] // nsteps), nsteps=nsteps, nminibatches=MINIBATCHES, noptepochs=1
+    )
     return ppo2.Model(policy=policy, config=config, key=root_key(0))
+
+
+def observations(job: Job, *shape: int) -> Any:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    if job["images"]:
+        return rng.integers(0, 256, (*shape, 84, 84, 4), np.uint8)
+    return rng.normal(size=(*shape, 64)).astype(np.float32)
 
 
 def act(job: Job) -> Result:
@@ -34,12 +55,17 @@ def act(job: Job) -> Result:
 
     from ppo2.runner import act_program
 
-    mine = model(job)
-    obs = np.random.default_rng(0).integers(0, 256, (job["batch"], 84, 84, 4), np.uint8)
-    noise = np.asarray(mine.distribution.noise(mine.state.key, (job["batch"],)))
-    program = mine.program(act_program)
-    state = mine.state
-    return seconds_of(lambda: np.asarray(program(state.params, state.normaliser, obs, noise)), job["seconds"])
+    mine, count = model(job), job["batch"]
+    obs, memory = observations(job, count), mine.initial_state(count)
+    begins = np.zeros(count, bool) if mine.is_recurrent else None
+    noise = np.asarray(mine.distribution.noise(mine.state.key, (count,)))
+    program, state = mine.program(act_program), mine.state
+
+    def acting() -> None:
+        actions, _ = program(state.params, state.normaliser, obs, noise, memory, begins)
+        np.asarray(actions)
+
+    return seconds_of(acting, job["seconds"])
 
 
 def step(job: Job) -> Result:
@@ -49,21 +75,25 @@ def step(job: Job) -> Result:
 
     from ppo2.rollout import Rollout
 
-    mine, rng, shape = model(job), np.random.default_rng(0), (STEPS, job["batch"])
+    mine, rng = model(job), np.random.default_rng(0)
+    shape = mine.config.nsteps, mine.config.num_envs
     fields: Any = {name: rng.normal(size=shape).astype(np.float32) for name in ("logp", "values", "rewards")}
     fields |= {name: np.zeros(shape, bool) for name in ("terminated", "truncated")}
-    fields["obs"] = rng.integers(0, 256, (*shape, 84, 84, 4), np.uint8)
+    fields["obs"] = observations(job, *shape)
     fields["actions"] = rng.integers(0, ACTIONS, shape).astype(mine.distribution.dtype)
     fields["next_values"], fields["valid"] = fields["values"], np.ones(shape, bool)
-    fields["running_returns"] = np.zeros(job["batch"], np.float32)
+    fields["running_returns"] = np.zeros(shape[1], np.float32)
     fields["gamma"], fields["lam"] = np.float32(0.99), np.float32(0.95)
+    if mine.is_recurrent:
+        fields["begins"] = np.zeros(shape, bool)
+        fields["state"] = jax.tree.map(lambda x: x[None], mine.initial_state(shape[1]))
     rollout = jax.device_put(Rollout(**fields))
 
     def update() -> None:
         jax.block_until_ready(mine.train(rollout, lr=1e-4, cliprange=0.1))
 
     update_seconds = seconds_of(update, job["seconds"])
-    return {**update_seconds, "seconds": update_seconds["seconds"] / STEPS}
+    return {**update_seconds, "seconds": update_seconds["seconds"] / MINIBATCHES}
 
 
 if __name__ == "__main__":
