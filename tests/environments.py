@@ -215,6 +215,100 @@ class Glyphs(gym.Env[Any, Any]):
         return self._obs(), float(right), True, False, {}
 
 
+class Catch(gym.Env[Any, Any]):
+    """A ball falls from the top of a field of 9 x 9, drawn as 36 x 36 pixels; 1 if the paddle is under it at last."""
+
+    observation_space = gym.spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    action_space = gym.spaces.Discrete(3)  # left, stay, right
+
+    def _obs(self) -> Any:
+        field = np.zeros((9, 9), np.uint8)
+        field[8, self.paddle] = 128
+        field[self.t, self.ball] = 255
+        return field.repeat(4, axis=0).repeat(4, axis=1)[..., None]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t, self.ball, self.paddle = 0, int(self.np_random.integers(9)), 4
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t, self.paddle = self.t + 1, int(np.clip(self.paddle + action - 1, 0, 8))
+        over = self.t == 8
+        return self._obs(), float(over and self.paddle == self.ball), over, False, {}
+
+
+PARTS = gym.spaces.Dict(
+    {
+        "pose": gym.spaces.Box(-9, 9, (2,)),
+        "arm": gym.spaces.Tuple([gym.spaces.Discrete(3, start=1), gym.spaces.MultiBinary(2)]),
+        "lidar": gym.spaces.Box(-np.inf, np.inf, (2, 2)),
+    }
+)
+
+
+class Parts(gym.Env[Any, Any]):
+    """Several numbers, of which one says what to do: action 1 pays if pose[0] > 0, else 0. Over after 5 steps."""
+
+    observation_space = PARTS
+    action_space = gym.spaces.Discrete(2)
+
+    def _obs(self) -> Any:
+        pose = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        self.right = int(pose[0] > 0)
+        bits = self.np_random.integers(0, 2, 2).astype(np.int8)
+        return {
+            "pose": pose,
+            "arm": (int(self.np_random.integers(1, 4)), bits),
+            "lidar": self.np_random.normal(size=(2, 2)).astype(np.float32),
+        }
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        reward = float(action == self.right)
+        return self._obs(), reward, False, self.t == 5, {}
+
+
+LEGAL = gym.spaces.Dict(
+    {"observation": gym.spaces.Box(-1, 1, (1,)), "action_mask": gym.spaces.Box(0, 1, (4,), np.int8)}
+)
+
+
+class Legal(gym.Env[Any, Any]):
+    """Raises at an illegal action. The largest legal one pays 1; which are legal changes at every step."""
+
+    observation_space = LEGAL
+    action_space = gym.spaces.Discrete(4)
+    stuck_at = -1
+
+    def _obs(self) -> Any:
+        self.mask = self.np_random.integers(0, 2, 4).astype(np.int8)
+        self.mask[self.np_random.integers(4)] = 1
+        if self.t == self.stuck_at:
+            self.mask[:] = 0
+        return {"observation": np.zeros(1, np.float32), "action_mask": self.mask.copy()}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        assert self.mask[action] or not self.mask.any(), f"{action} is illegal under {self.mask}"
+        best = 3 - int(np.argmax(self.mask[::-1]))
+        reward, over = float(action == best), self.t == 6
+        obs = self._obs()
+        if over:  # nothing is legal when all is over
+            obs["action_mask"][:] = 0
+        return obs, reward, False, over, {}
+
+
 @functools.cache
 def _font(size: int) -> Any:
     return ImageFont.load_default(size)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import ppo2
+from environments import Catch, Glyphs, Legal, Parts, Recall, Sequence
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -57,3 +58,40 @@ def test_a_brax_body_learns_to_move() -> None:
     got = ppo2.evaluate(model, env, episodes=32, seed=100).mean
     print(f"brax:hopper, spring backend: {got:.1f}")
     assert got >= 500.0
+
+
+TASKS: dict[str, tuple[Any, float, float, dict[str, Any]]] = {
+    # environment, its greatest return, the share of it that is asked for, settings
+    "digits, cnn": (
+        *(Glyphs, 1.0, 0.6),
+        {"network": "cnn", "total_timesteps": 50_000, "num_envs": 16, "nsteps": 32, "lr": 1e-3, "ent_coef": 0.01},
+    ),
+    "catch, cnn_small": (
+        *(Catch, 1.0, 0.9),
+        {"network": "cnn_small", "total_timesteps": 50_000, "num_envs": 16, "nsteps": 32, "lr": 1e-3, "ent_coef": 0.01},
+    ),
+    "masked": (Legal, 7.0, 0.95, {"total_timesteps": 10_000, "num_envs": 8, "nsteps": 12, "lr": 1e-2}),
+    "dict": (
+        *(Parts, 5.0, 0.9),
+        {"total_timesteps": 16_000, "num_envs": 8, "nsteps": 20, "lr": 1e-2, "num_hidden": 16, "normalize_obs": True},
+    ),
+    "recall, lstm": (
+        *(Recall, 1.0, 0.95),
+        {"network": "lstm", "total_timesteps": 40_000, "num_envs": 16, "nsteps": 20, "nminibatches": 2, "lr": 5e-3}
+        | {"ent_coef": 0.02},
+    ),
+    "sequence, lstm": (
+        *(Sequence, 5.0, 0.7),
+        {"network": "lstm", "total_timesteps": 50_000, "num_envs": 8, "nsteps": 10, "nminibatches": 1, "lr": 1e-2}
+        | {"gamma": 0.9},
+    ),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_networks_and_spaces(task: str) -> None:
+    env, most, least, settings = TASKS[task]
+    models = [ppo2.learn(env=env, seed=seed, **settings) for seed in range(5)]
+    got = [ppo2.evaluate(model, env, episodes=500, seed=100).mean / most for model in models]
+    print(f"{task}: mean {100 * statistics.mean(got):.1f} % of {', '.join(f'{100 * r:.1f}' for r in got)}")
+    assert min(got) >= least, got

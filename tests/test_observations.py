@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from gymnasium.vector import AutoresetMode
 
 import ppo2
-from environments import Spaced, vector
+from environments import LEGAL, PARTS, Legal, Parts, Spaced, vector
 from ppo2 import envs, spaces
 from ppo2.envs.masking import MaskedEnv, MaskedVectorEnv
 from ppo2.model import Model
@@ -28,44 +28,10 @@ SMALL: dict[str, Any] = {
     "num_hidden": 8,
     "seed": 5,
 }
-PARTS = Dict(
-    {
-        "pose": Box(-9, 9, (2,)),
-        "arm": Tuple([Discrete(3, start=1), MultiBinary(2)]),
-        "lidar": Box(-np.inf, np.inf, (2, 2)),
-    }
-)
 
 
 def learn(**more: Any) -> Model:
     return ppo2.learn(**{**SMALL, **more})
-
-
-class Parts(gym.Env[Any, Any]):
-    """Several numbers, of which one says what to do: action 1 pays if pose[0] > 0, else 0. Over after 5 steps."""
-
-    observation_space = PARTS
-    action_space = Discrete(2)
-
-    def _obs(self) -> Any:
-        pose = self.np_random.uniform(-1, 1, 2).astype(np.float32)
-        self.right = int(pose[0] > 0)
-        bits = self.np_random.integers(0, 2, 2).astype(np.int8)
-        return {
-            "pose": pose,
-            "arm": (int(self.np_random.integers(1, 4)), bits),
-            "lidar": self.np_random.normal(size=(2, 2)).astype(np.float32),
-        }
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        self.t = 0
-        return self._obs(), {}
-
-    def step(self, action: Any) -> Any:
-        self.t += 1
-        reward = float(action == self.right)
-        return self._obs(), reward, False, self.t == 5, {}
 
 
 class DeviceParts:
@@ -206,38 +172,6 @@ def test_a_ready_network_sees_the_parts() -> None:
 
 
 # --- masks --------------------------------------------------------------------------------------------------------
-
-LEGAL = Dict({"observation": Box(-1, 1, (1,)), "action_mask": Box(0, 1, (4,), np.int8)})
-
-
-class Legal(gym.Env[Any, Any]):
-    """Raises at an illegal action. The largest legal one pays 1; which are legal changes at every step."""
-
-    observation_space = LEGAL
-    action_space = Discrete(4)
-    stuck_at = -1
-
-    def _obs(self) -> Any:
-        self.mask = self.np_random.integers(0, 2, 4).astype(np.int8)
-        self.mask[self.np_random.integers(4)] = 1
-        if self.t == self.stuck_at:
-            self.mask[:] = 0
-        return {"observation": np.zeros(1, np.float32), "action_mask": self.mask.copy()}
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        self.t = 0
-        return self._obs(), {}
-
-    def step(self, action: Any) -> Any:
-        self.t += 1
-        assert self.mask[action] or not self.mask.any(), f"{action} is illegal under {self.mask}"
-        best = 3 - int(np.argmax(self.mask[::-1]))
-        reward, over = float(action == best), self.t == 6
-        obs = self._obs()
-        if over:  # nothing is legal when all is over
-            obs["action_mask"][:] = 0
-        return obs, reward, False, over, {}
 
 
 class Told(Legal):
