@@ -68,9 +68,9 @@ TASKS: dict[str, tuple[Any, float, float, dict[str, Any]]] = {
     ),
     "catch, cnn_small": (
         *(Catch, 1.0, 0.9),
-        {"network": "cnn_small", "total_timesteps": 50_000, "num_envs": 16, "nsteps": 32, "lr": 1e-3, "ent_coef": 0.01},
+        {"network": "cnn_small", "total_timesteps": 50_000, "num_envs": 16, "nsteps": 32, "lr": 5e-4, "ent_coef": 0.01},
     ),
-    "masked": (Legal, 7.0, 0.95, {"total_timesteps": 10_000, "num_envs": 8, "nsteps": 12, "lr": 1e-2}),
+    "masked": (Legal, 6.0, 0.95, {"total_timesteps": 10_000, "num_envs": 8, "nsteps": 12, "lr": 1e-2}),
     "dict": (
         *(Parts, 5.0, 0.9),
         {"total_timesteps": 16_000, "num_envs": 8, "nsteps": 20, "lr": 1e-2, "num_hidden": 16, "normalize_obs": True},
