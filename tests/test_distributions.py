@@ -539,13 +539,15 @@ def test_no_legal_action_is_told_and_stands_for_all():
 
 
 def test_masks_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"^`mask`: expected one array .* each of the 4 options, found \(1, 3\)\.$"):
+    with pytest.raises(
+        ValueError, match=r"^`action_mask`: expected one array .* each of the 4 options, found one of shape \(1, 3\)\.$"
+    ):
         masked(DISCRETE_4, [[0.0] * 4], [[1, 0, 1]])
-    with pytest.raises(ValueError, match="found dict"):
+    with pytest.raises(ValueError, match="found a dict of a"):
         DISCRETE_4.none_legal({"a": np.ones(4)})
     for space, name in ((spaces.MultiBinary(2), "Bernoulli"), (spaces.Box(-1, 1, (2,)), "DiagGaussian")):
         made = ActionDistribution.of(space)
-        with pytest.raises(ValueError, match=f"^`mask`: only Discrete and MultiDiscrete .* not {name}"):
+        with pytest.raises(ValueError, match=f"^`action_mask`: only Discrete and MultiDiscrete .* not {name}"):
             made.build(jnp.zeros((1, 2)), jnp.zeros(2), np.ones((1, 2)))
 
 
@@ -657,7 +659,9 @@ def test_masks_of_parts():
     np.testing.assert_array_equal(made.none_legal({"arm": masks["arm"]}), [False, False])
     assert not made.none_legal({})
     for wrong in ({"legs": masks["turn"]}, [masks["turn"]], masks["turn"]):
-        with pytest.raises(ValueError, match=r"^`mask`: expected a dict with keys of arm, lamps, speed, turn, found"):
+        with pytest.raises(
+            ValueError, match=r"^`action_mask`: expected a dict with keys of arm, lamps, speed, turn, found"
+        ):
             made.build(params, LOG_STD, wrong)
-    with pytest.raises(ValueError, match=r"^`mask`: expected a tuple of 2, found"):
+    with pytest.raises(ValueError, match=r"^`action_mask`: expected a tuple of 2, found"):
         made.build(params, LOG_STD, {"arm": (None,)})

@@ -170,7 +170,7 @@ def test_networks_of_every_kind() -> None:
     for network in (ready, builder, "mlp"):
         kwargs = {} if network == "mlp" else {"num_hidden": ...}
         arguments = {k: v for k, v in {**SMALL, "network": network}.items() if k not in kwargs}
-        for value_network in (None, "shared", "copy", ready):
+        for value_network in (None, "shared", "copy", ready) if network is ready else ("copy",):
             assert ppo2.learn(**arguments, value_network=value_network).state.counters.updates == 4
     with pytest.raises(ValueError, match="`num_hidden`"):
         learn(network=ready)

@@ -300,7 +300,7 @@ def test_a_builder_that_gives_no_network_is_refused():
         (lambda x: x.sum(), "()"),
         (lambda x: x[None], "(1, 3)"),
         (lambda x: (x, x), "((3,), (3,))"),
-        (lambda x: x.astype(jnp.int32), "(3,)"),
+        (lambda x: x.astype(jnp.int32), "(3,) of int32, which is no float,"),
         (lambda x: 3.0, "3.0"),
     ],
 )
@@ -397,3 +397,10 @@ def test_linear_is_the_layer_and_so_are_its_gradients(way, jit):
     mine, theirs = (run(apply, *arguments) for apply in (linear, lambda layer, x: layer(x)))
     for one, other in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_be_called_as_a_builder_is_refused():
+    for given in (eqx.nn.Linear, networks.recurrent("mlp", "lstm")(nlstm=4)):
+        assert "can't be called as a builder is: " in message(ValueError, given)
+    found = message(ValueError, lambda: lambda: 3)
+    assert found.startswith("what `network` (<lambda>) gave can't be called as a builder is: too many positional")

@@ -105,8 +105,7 @@ def test_rollouts_hold_the_parts(mode: AutoresetMode) -> None:
     np.testing.assert_allclose(normaliser.obs["pose"].mean, got.obs["pose"][got.valid].mean(axis=0), atol=1e-4)
 
 
-@pytest.mark.parametrize("network", ["mlp", "lstm"])
-@pytest.mark.parametrize("env", [Parts, DeviceParts()], ids=["host", "device"])
+@pytest.mark.parametrize(("env", "network"), [(Parts, "lstm"), (DeviceParts(), "mlp")], ids=["host", "device"])
 def test_it_learns_from_a_part(env: Any, network: str) -> None:
     # on one trunk an LSTM soon tells how far an episode is, and the value's gradient leaves the policy's little room
     kwargs: dict[str, Any] = {"num_hidden": 16} if network == "mlp" else {"nlstm": 16, "value_network": "copy"}
@@ -151,7 +150,7 @@ class Halved(eqx.Module):
 
 def test_encoders_that_do_not_fit() -> None:
     with pytest.raises(
-        ValueError, match=r"`encoders` has 'arm', which the observation lacks: its parts are arm/0, arm/1"
+        ValueError, match=r"`encoders` has 'arm', which the observation lacks: its parts are 'arm/0', 'arm/1'"
     ):
         learn(env=Parts, encoders={"arm": "mlp"})
     with pytest.raises(ValueError, match=r"`encoders` .* apply to observations of several parts"):
@@ -218,8 +217,9 @@ class DeviceLegal:
 MASKED = {"in the observation": Legal, "in info": Told, "on the device": DeviceLegal()}
 
 
-@pytest.mark.parametrize("network", ["mlp", "lstm"])
-@pytest.mark.parametrize("where", list(MASKED))
+@pytest.mark.parametrize(
+    ("where", "network"), list(zip(MASKED, ("mlp", "lstm", "lstm"), strict=True)), ids=list(MASKED)
+)
 def test_only_legal_actions_are_taken_and_the_best_learned(where: str, network: str) -> None:
     env: Any = MASKED[where]
     settings = {name: value for name, value in SMALL.items() if name != "num_hidden"}
@@ -241,15 +241,17 @@ def test_ratio_and_entropy_know_the_mask() -> None:
 def test_a_state_without_a_legal_action_is_told() -> None:
     stuck = type("Stuck", (Legal,), {"stuck_at": 3})
     message = r"update 1: a state has no legal action .*environment 0 gave it at step 3 of the rollout"
+    on_host = r"`env` has a state with no legal action .*: number 0 of 3, at step 3"
     for on_nonfinite in ("raise", "skip"):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=on_host + " of rollout 0"):
             learn(env=stuck, on_nonfinite=on_nonfinite)
         with pytest.raises(ValueError, match=message):
             learn(env=DeviceLegal(3), on_nonfinite=on_nonfinite)
     model = learn(env=Legal)
-    with pytest.raises(ValueError, match="`env` has a state with no legal action"):
-        ppo2.evaluate(model, stuck, episodes=3)
-    with pytest.raises(ValueError, match=r"`obs` has a state with no legal action .* number 0 of 1"):
+    for env in (stuck, DeviceLegal(3)):
+        with pytest.raises(ValueError, match=on_host):
+            ppo2.evaluate(model, env, episodes=3, num_envs=3)
+    with pytest.raises(ValueError, match=r"`obs` has a state with no legal action .* number 0 of 1\."):
         model.predict({"observation": np.zeros(1, np.float32), "action_mask": np.zeros(4, np.int8)})
 
 
@@ -325,3 +327,147 @@ class Whole(gym.Env[Any, Any]):
         else:
             assert action["say"] == 0
         return self._obs(), 1.0, self.t == 4, False, {}
+
+
+class Obeyed(gym.Env[Any, Any]):
+    """Gives in info the mask that `mask(t)` says, and asserts that actions obey it. Truncated after 5 steps."""
+
+    observation_space = Box(-1, 1, (1,))
+
+    def __init__(self, mask: Any, action_space: Any = None, length: int = 5) -> None:
+        self.mask, self.length, self.action_space = mask, length, action_space or Discrete(4)
+
+    def _info(self) -> dict[str, Any]:
+        self.given = self.mask(self.t)
+        return {} if self.given is None else {"action_mask": self.given}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), self._info()
+
+    def step(self, action: Any) -> Any:
+        if isinstance(self.action_space, Discrete):
+            assert self.given[action], f"{action} is illegal under {self.given}"
+        elif isinstance(self.action_space, Dict):
+            assert self.given["a"][action["a"]]
+            assert all(self.given["b"][i] for i in (action["b"][0], 2 + action["b"][1]))
+        else:
+            assert self.given[0][action[0]]
+        self.t += 1
+        return np.zeros(1, np.float32), 1.0, False, self.t == self.length, self._info()
+
+
+def only(t: int) -> Any:
+    """One action of four, another each time."""
+    return np.eye(4, dtype=np.int8)[t % 4]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_masks_of_episodes_of_other_lengths(mode: AutoresetMode) -> None:
+    env = vector(lambda: Obeyed(only), lambda: Obeyed(only, length=3), mode=mode)
+    assert int(learn(env=env, num_envs=None).state.counters.updates) == 3
+
+
+@pytest.mark.parametrize("scale", [256, 0.5])
+def test_whatever_is_not_0_is_legal(scale: float) -> None:
+    assert int(learn(env=lambda: Obeyed(lambda t: only(t).astype(int) * scale)).state.counters.updates) == 2
+
+
+CHOICES = {"a": np.array([1, 0]), "b": np.array([0, 1, 1, 0, 0])}
+
+
+@pytest.mark.parametrize(
+    ("action_space", "mask"),
+    [
+        (Dict({"a": Discrete(2), "b": MultiDiscrete([2, 3])}), CHOICES),
+        (Tuple([Discrete(2), Box(-1, 1, (2,))]), (np.array([0, 1]), None)),
+    ],
+    ids=["Dict", "Tuple"],
+)
+@pytest.mark.parametrize("is_vector", [False, True], ids=["factory", "vector"])
+def test_masks_from_info_for_parts_of_actions(action_space: Any, mask: Any, is_vector: bool) -> None:
+    def make() -> Any:
+        return Obeyed(lambda t: mask, action_space)
+
+    env = vector(make, make, mode=AutoresetMode.SAME_STEP) if is_vector else make
+    assert int(learn(env=env, num_envs=None if is_vector else 3).state.counters.updates) > 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (lambda t: only(t)[None], "expected 4 numbers, for the actions of Discrete"),
+        (lambda t: [1, 0, 1], "expected 4 numbers"),
+        (lambda t: np.full(4, np.nan), "expected 4 numbers"),
+        (lambda t: ["a"] * 4, "expected 4 numbers"),
+        (lambda t: only(t) if t == 0 else None, "gave no info"),
+    ],
+    ids=["rank", "size", "NaN", "text", "absent"],
+)
+def test_masks_from_info_that_are_none(mask: Any, message: str) -> None:
+    for env, num_envs in (
+        (lambda: Obeyed(mask), 2),
+        (vector(lambda: Obeyed(mask), mode=AutoresetMode.NEXT_STEP), None),
+    ):
+        with pytest.raises(ValueError, match=message):
+            learn(env=env, num_envs=num_envs, nminibatches=1)
+
+
+def test_a_mask_with_a_neighbour_is_refused() -> None:
+    space = Dict({"observation": Box(-1, 1, (1,)), "action_mask": Box(0, 1, (2,)), "more": Discrete(2)})
+    with pytest.raises(TypeError, match=r"beside action_mask.*must be observation and nothing else"):
+        learn(env=lambda: Spaced(space, Discrete(2)))
+
+
+def test_a_mask_in_the_info_of_a_device_environment_is_refused() -> None:
+    class Telling(DeviceLegal):
+        observation_space = LEGAL["observation"]
+
+        def reset(self, key: Any) -> Any:
+            state, obs = super().reset(key)
+            return state, obs["observation"]
+
+        def step(self, state: Any, action: Any, key: Any) -> Any:
+            state, obs, *rest, _ = super().step(state, action, key)
+            return state, obs["observation"], *rest, {"action_mask": obs["action_mask"]}
+
+    with pytest.raises(ValueError, match="on the device let observations be a Dict of `observation` and `action_mask`"):
+        learn(env=Telling())
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Dict({"a": Box(-1, 1, (1,)), "b": Dict({})}),
+        Tuple([Box(-1, 1, (1,)), Tuple([])]),
+        Box(-1, 1, (0,)),
+        Dict({"a": Box(-1, 1, (0, 2)), "b": Discrete(2)}),
+    ],
+    ids=["Dict", "Tuple", "Box", "Box inside"],
+)
+def test_parts_that_hold_nothing_are_refused(space: Any) -> None:
+    with pytest.raises(TypeError, match="`env` has the observation space"):
+        learn(env=lambda: Spaced(space, Discrete(2)))
+
+
+def test_encoders_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"`encoders\['lidar'\]` .*'lstm'.* has a memory"):
+        learn(env=Parts, encoders={"lidar": "lstm"})
+    with pytest.raises(ValueError, match=r"`encoders\['lidar'\]`: the network 'cnn' wants images"):
+        learn(env=Parts, encoders={"lidar": "cnn"})
+    twice = Dict({"a/b": Box(-1, 1, (2,)), "a": Dict({"b": Box(-1, 1, (3,))})})
+    with pytest.raises(ValueError, match="have one path twice: rename a key that has a '/'"):
+        learn(env=lambda: Spaced(twice, Discrete(2)))
+
+
+def test_encoders_given_as_objects_are_asked_for(tmp_path: Path) -> None:
+    space = Dict({"object": Box(-1, 1, (2,)), "b": Box(-1, 1, (1,))})
+    path = tmp_path / "m.safetensors"
+    learn(env=lambda: Spaced(space, Discrete(2)), total_timesteps=0, encoders={"object": "mlp"}).save(path)
+    assert ppo2.load(path).config.encoders == {"object": "mlp"}
+    own = {"b": lambda: Halved()}
+    learn(env=lambda: Spaced(space, Discrete(2)), total_timesteps=0, encoders=own).save(path)
+    with pytest.raises(ValueError, match=r"as `encoders`, which no file can hold: pass it"):
+        ppo2.load(path)
+    assert ppo2.load(path, encoders=own).config.encoders == own

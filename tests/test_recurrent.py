@@ -321,10 +321,22 @@ def test_step_carries_the_state() -> None:
 
 def test_a_state_that_is_none_of_it() -> None:
     model = fresh()
-    with pytest.raises(ValueError, match=r"the state .S, states. of 2 environments has the shapes"):
-        model.step(some((2, 1)), model.initial_state(3))
-    with pytest.raises(ValueError, match=r"`M` has the shape .3,.; expected one flag for each of 2"):
-        model.step(some((2, 1)), model.initial_state(2), np.zeros(3, bool))
+    plain = tuple(model.initial_state(2)[0])
+    for wrong in (
+        model.initial_state(3),
+        (plain, None),
+        jax.tree.map(lambda x: x.astype(object), model.initial_state(2)),
+    ):
+        with pytest.raises(ValueError, match=r"the state .S, states. of 2 environments is .*; found "):
+            model.step(some((2, 1)), wrong)
+    for flags in (np.zeros(3, bool), [0.0, np.nan], ["no", "no"]):
+        for state in (None, model.initial_state(2)):
+            with pytest.raises(ValueError, match=r"`M` .* must hold one flag for each of 2 environments"):
+                model.step(some((2, 1)), state, flags)
+    with pytest.raises(ValueError, match=r"`nenvs` .=0. must be at least 1"):
+        model.initial_state(0)
+    with pytest.raises(ValueError, match="`obs` holds no observation"):
+        model.predict(some((0, 1)))
     with pytest.raises(ValueError, match=r"no state to pass on"):
         ppo2.learn(env=lambda: Script(5), total_timesteps=0).step(some((2, 1)), model.initial_state(2))
 
@@ -488,3 +500,79 @@ class DeviceLight:
     def step(self, state: Any, action: Any, key: Any) -> Any:
         white, obs = self.reset(key)
         return white, obs, (action == state).astype(jnp.float32), True, False, {}
+
+
+# --- what a first reading found -----------------------------------------------------------------------------------
+
+
+class Wandering(gym.Env[Any, Any]):
+    """Random observations; truncated every three steps."""
+
+    observation_space, action_space = gym.spaces.Box(-9, 9, (3,)), gym.spaces.Discrete(2)
+
+    def _obs(self) -> Any:
+        return self.np_random.normal(size=3).astype(np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return self._obs(), 1.0, False, self.t == 3, {}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_a_truncated_episode_is_worth_what_its_memory_says(mode: AutoresetMode) -> None:
+    env = vector(Wandering, mode=mode)
+    seen: list[Any] = []
+    step = env.step
+    env.step = lambda actions: seen.append(step(actions)) or seen[-1]  # type: ignore[func-returns-value,method-assign]
+    model = fresh(env=env, num_envs=None, nminibatches=1)
+    found = Runner(env=env, model=model, nsteps=8, gamma=0.9, lam=0.9).run()
+    memory, begins = model.initial_state(1), np.ones(1, bool)
+    for t in range(3):
+        memory = model.policy(model.state.normaliser, found.obs[t], memory, begins).state
+        begins = np.zeros(1, bool)
+    last = np.stack(seen[2][4]["final_obs"]) if mode is AutoresetMode.SAME_STEP else seen[2][0]
+    right = model.policy(model.state.normaliser, jnp.asarray(last, jnp.float32), memory, begins).values
+    assert bool(found.truncated[2, 0])
+    np.testing.assert_allclose(found.next_values[2], right, atol=1e-6)
+
+
+class Learned(eqx.Module):
+    """A cell that learns what it begins with."""
+
+    first: jax.Array
+
+    def initial_state(self) -> jax.Array:
+        return self.first
+
+    def __call__(self, x: Any, state: Any) -> Any:
+        after = jnp.tanh(x + state)
+        return after, after
+
+
+def test_a_learned_first_state_is_the_learned_one(tmp_path: Path) -> None:
+    cell = Learned(jnp.zeros(3))
+    settings = {name: value for name, value in SMALL.items() if name not in ("network", "nlstm")}
+    model = ppo2.learn(**settings, env=Wandering, network=cell, lr=0.1, total_timesteps=48)
+    first = np.asarray(model.policy.trunk.first)  # type: ignore[union-attr]
+    assert np.abs(first).max() > 0.01
+    np.testing.assert_array_equal(model.initial_state(2)[0], [first, first])
+    model.save(tmp_path / "m.safetensors")
+    loaded = ppo2.load(tmp_path / "m.safetensors", network=cell)
+    np.testing.assert_array_equal(loaded.initial_state(1)[0], [first])
+    obs = some((1, 3))
+    np.testing.assert_array_equal(model.value(obs), model.value(obs, model.initial_state(1)))
+
+
+def test_a_memory_of_nothing_is_refused() -> None:
+    class Empty(Learned):
+        def initial_state(self) -> Any:
+            return ()
+
+    settings = {name: value for name, value in SMALL.items() if name not in ("network", "nlstm")}
+    with pytest.raises(ValueError, match=r"initial_state\(\) gives no array"):
+        ppo2.learn(**settings, env=Wandering, network=Empty(jnp.zeros(3)), total_timesteps=0)

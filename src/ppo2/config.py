@@ -211,6 +211,12 @@ def jsonable(value: object) -> Any:
     return {PLACEHOLDER: getattr(value, "__name__", type(value).__name__)}
 
 
+def placeholder_in(name: str, value: object) -> Mapping[str, str] | None:
+    """The placeholder that the setting `name`, read from JSON, is or (encoders) holds."""
+    parts = value.values() if name == "encoders" and isinstance(value, Mapping) else [value]
+    return next((part for part in parts if isinstance(part, Mapping) and is_placeholder(part)), None)
+
+
 def is_placeholder(value: object) -> bool:
     """Whether `value`, read from JSON, stands for an object that the file could not hold."""
     return isinstance(value, Mapping) and set(value) == {PLACEHOLDER}

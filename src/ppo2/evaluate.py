@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import envs, spaces
 from ppo2.envs.device import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
@@ -99,10 +99,10 @@ def _run_on_host(
     count, memory, begins = 0, model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
     while quota.any():
         response = model.respond(obs, key, count, memory, begins)
+        if response.stuck is not None:
+            spaces.check_legal(np.asarray(response.stuck) & ~stepper.resetting, "`env`", f", at step {count}")
         step = stepper.step(jax.device_get(response.mode if deterministic else response.sampled))
         obs, count, memory = step.obs, count + 1, response.state
-        if response.stuck is not None:
-            spaces.check_legal(np.asarray(response.stuck) & step.valid, "`env`")
         if begins is not None:
             begins = step.begins
         returns += np.where(step.valid, step.rewards, 0.0)
@@ -125,7 +125,11 @@ def _run_on_device(
     done: list[tuple[float, int]] = []
     left, count = quota.copy(), 0
     while left.any():
-        running, *ends = steps(model.state.params, model.state.normaliser, running, key, np.uint32(count))
+        running, *ends, stuck = steps(model.state.params, model.state.normaliser, running, key, np.uint32(count))
+        if stuck is not None:
+            first = np.argmax(np.asarray(stuck), axis=0)
+            here = np.asarray(stuck).any(axis=0) & (left > 0)
+            spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + first[np.argmax(here)]}")
         count += 1
         returns, lengths = map(np.asarray, ends)
         for t, i in zip(*np.nonzero(lengths), strict=True):
@@ -137,10 +141,12 @@ def _run_on_device(
 
 def _steps_program(
     model: Model, env: DeviceEnv, nenvs: int, deterministic: bool
-) -> Callable[..., tuple[Running, Float[Array, "T N"], Int[Array, "T N"]]]:
+) -> Callable[..., tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]]:
+    masked = spaces.is_masked(model.observation_space)
+
     def steps(
         params: Float[Array, " P"], normaliser: Normaliser, running: Running, key: PRNGKeyArray, count: Int[Array, ""]
-    ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"]]:
+    ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]:
         policy, indices = model.policy_of(params), jnp.arange(nenvs)
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
@@ -152,7 +158,8 @@ def _steps_program(
             return opinion.distribution.mode(), opinion.state
 
         running, step = unroll(env, act, running, noise, env_keys, squash=model.distribution.squashes)
-        return running, step.returns, step.lengths
+        stuck = model.distribution.none_legal(step.obs["action_mask"]) if masked else None
+        return running, step.returns, step.lengths, stuck
 
     return jax.jit(steps, donate_argnums=2)
 

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import checkpoint, networks, schedules, spaces, tensors
-from ppo2.config import Config, is_placeholder
+from ppo2.config import Config, is_placeholder, placeholder_in
 from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
@@ -96,7 +96,7 @@ class Model:
             key=copied_key(key),  # training donates it
             counters=Counters.zero(),
         )
-        self._memory = jax.tree.map(np.asarray, policy.initial_state())
+        self._memory = jax.eval_shape(policy.initial_state)
         self._responses = 0
         self._own_programs = Programs()
 
@@ -172,8 +172,18 @@ class Model:
         return self._memory is not None
 
     def initial_state(self, nenvs: int) -> networks.State:
-        """The state, (nenvs, ...), that recurrent policies begin episodes with; None for others."""
-        initial: networks.State = jax.tree.map(lambda x: np.stack([x] * nenvs), self._memory)
+        """The state, (nenvs, ...), that recurrent policies begin episodes with; None for others.
+
+        Raises:
+            ValueError: `nenvs` below 1.
+        """
+        if nenvs < 1:
+            raise ValueError(f"`nenvs` (={nenvs}) must be at least 1.")
+        if not self.is_recurrent:
+            return None
+        # it may be learned
+        one = jax.device_get(self.program(_initial_program)(self.state.params))
+        initial: networks.State = jax.tree.map(lambda x: np.stack([x] * nenvs), one)
         return initial
 
     def slices(self, nsteps: int) -> int:
@@ -185,6 +195,8 @@ class Model:
 
     def _respond(self, obs: Any, state: Any, begins: Any) -> tuple[Response, bool]:
         batch, single = spaces.observation(self.observation_space, obs)
+        if not len(jax.tree.leaves(batch)[0]):
+            raise ValueError("`obs` holds no observation: expected at least one.")
         response = self.respond(
             batch, self.state.key, self._responses, *self._checked_memory(state, begins, len(jax.tree.leaves(batch)[0]))
         )
@@ -202,20 +214,18 @@ class Model:
                 )
             return None, None
         initial = self.initial_state(nenvs)
+        starts = np.full(nenvs, state is None) if begins is None else np.asarray(begins).reshape(-1)
+        if starts.shape != (nenvs,) or starts.dtype.kind not in "biuf" or np.isnan(starts).any():
+            raise ValueError(f"`M` (={begins!r}) must hold one flag for each of {nenvs} environments.")
         if state is None:
             return initial, np.ones(nenvs, bool)
-        expected, found = (jax.tree.map(np.shape, tree) for tree in (initial, state))
+        expected, found = (_shapes(tree) for tree in (initial, state))
         if expected != found:
             raise ValueError(
-                f"the state (S, states) of {nenvs} environments has the shapes {expected}; found {found}. Pass what "
-                "the last call returned, or None where all episodes begin."
+                f"the state (S, states) of {nenvs} environments is {expected}; found {found}. Pass what the last call "
+                "returned, or None where all episodes begin."
             )
-        starts = np.zeros(nenvs, bool) if begins is None else np.asarray(begins, bool).reshape(-1)
-        if starts.shape != (nenvs,):
-            raise ValueError(
-                f"`M` has the shape {np.shape(begins)}; expected one flag for each of {nenvs} environments."
-            )
-        return state, starts
+        return state, starts.astype(bool)
 
     def respond(
         self, obs: Any, key: PRNGKeyArray, count: int, state: networks.State = None, begins: Any = None
@@ -581,10 +591,11 @@ def load(
         settings["network_kwargs"] = {}
     settings["network_kwargs"] = {**settings["network_kwargs"], **network_kwargs}
     for name, value in {**{name: settings.get(name) for name in given}, **settings["network_kwargs"]}.items():
-        if is_placeholder(value):
+        placeholder = placeholder_in(name, value)
+        if placeholder is not None:
             raise ValueError(
-                f"the checkpoint {saved.path} was trained with an object ({value['object']}) as `{name}`, which no "
-                f"file can hold: pass it, ppo2.load(path, {name}=...)."
+                f"the checkpoint {saved.path} was trained with an object ({placeholder['object']}) as `{name}`, which "
+                f"no file can hold: pass it, ppo2.load(path, {name}=...)."
             )
     # Functions of frac, which only `learn` calls, and it has its own: the defaults stand in for them.
     for name in ("lr", "cliprange", "value_cliprange"):
@@ -607,6 +618,12 @@ def load(
     return model
 
 
+def _shapes(state: Any) -> tuple[Any, Any]:
+    """Structure, and shapes of numbers (others have None)."""
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    return jax.tree.structure(state), [x.shape if x.dtype.kind in "biuf" else None for x in arrays]
+
+
 def _adam() -> optax.GradientTransformation:
     return optax.scale_by_adam(eps=ADAM_EPSILON)
 
@@ -623,6 +640,13 @@ def _observe_program(model: Model) -> Callable[..., tuple[TrainState, Fault]]:
         return model.observed(state, rollout)
 
     return jax.jit(observe, donate_argnums=0)
+
+
+def _initial_program(model: Model) -> Callable[..., networks.State]:
+    def initial_state(params: Float[Array, " P"]) -> networks.State:
+        return model.policy_of(params).initial_state()
+
+    return jax.jit(initial_state)
 
 
 def _respond_program(model: Model) -> Callable[..., Response]:

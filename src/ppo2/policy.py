@@ -223,7 +223,7 @@ def _check_mask(
         return
     mask = spaces.room(observation_space, ())["action_mask"]
     try:
-        jax.eval_shape(distribution.none_legal, mask)
+        distribution.check_mask(mask)
     except ValueError as error:
         raise ValueError(
             f"`env` gives observations with an action_mask that doesn't fit its action space {action_space}: {error}"

@@ -112,11 +112,15 @@ class Runner:
         if self.model.is_recurrent:
             begins, all_begins = self._begins, np.zeros((self.nsteps, self.nenvs), bool)
             length = self.nsteps // self.model.slices(self.nsteps)
+        masked = spaces.is_masked(self.env.single_observation_space)
         clock, epoch, stepper = self._clock, self._epoch, self._stepper
         obs, acting, began = self._obs, 0.0, clock()
         before = began
         for t in range(steps):
             seen = _filled(all_obs, t, obs)
+            if masked:
+                stuck = self.model.distribution.none_legal(seen["action_mask"]) & ~stepper.resetting
+                spaces.check_legal(np.asarray(stuck), "`env`", f", at step {t} of rollout {self.rollouts}")
             # Reading the actions waits for the device: one dispatch and one transfer back, and nothing else, a step.
             if all_begins is not None:
                 all_begins[t] = begins

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ppo2 import envs, plot
+from ppo2 import envs, networks, plot
 from ppo2.config import jsonable
 from ppo2.display import Pace, open_display
 from ppo2.envs import DeviceVector
@@ -175,11 +175,23 @@ def _unsaid(_: str) -> None:
     """For those who don't watch."""
 
 
+def _is_one_value(name: str, values: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether a list is one value of an argument of the network that is a list itself, such as `convs`."""
+    network = arguments.get("network", "mlp")
+    builder = networks.known().get(network) if isinstance(network, str) else network
+    option = networks.options(builder).get(name) if callable(builder) else None
+    return option is not None and isinstance(option.default, tuple) and _depth(values) <= _depth(option.default)
+
+
+def _depth(value: Any) -> int:
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list | tuple) else 0
+
+
 def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What is to be swept over: the arguments given as several values."""
     axes: dict[str, list[Any]] = {}
     for name, values in arguments.items():
-        if not isinstance(values, list | range | np.ndarray | jax.Array):
+        if not isinstance(values, list | range | np.ndarray | jax.Array) or _is_one_value(name, values, arguments):
             continue
         if name in NOT_SWEPT:
             raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")

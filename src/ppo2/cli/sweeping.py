@@ -52,6 +52,10 @@ def sweep_command(arguments: list[str]) -> type:
             )
         start_jax()
         given = {o.name: getattr(self, o.name) if o.is_single else (getattr(self, o.name),) for o in swept}
+        if len(self.network) > 1:  # defaults are of the first: each takes its own
+            for option in options.network_options(chosen.network):
+                if given.get(option.name) == (option.default,):
+                    del given[option.name]
         result = sweep(
             env=self.env,
             seed=range(self.seeds),

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from ppo2 import checkpoint, envs, run_directory
 from ppo2.cli import options
 from ppo2.cli.output import shown, start_jax
-from ppo2.config import Config, is_placeholder
+from ppo2.config import Config, placeholder_in
 from ppo2.learn import learn
 from ppo2.run_files import EPISODE_WINDOW
 
@@ -81,7 +81,8 @@ class Resume:
     def _check_nameable(self, settings: Mapping[str, Any]) -> None:
         """Raises ValueError where the run was started with objects, which no file can hold."""
         flat = {**settings, **settings.get("network_kwargs", {})}
-        objects = {name: value["object"] for name, value in flat.items() if is_placeholder(value)}
+        found = {name: placeholder_in(name, value) for name, value in flat.items()}
+        objects = {name: placeholder["object"] for name, placeholder in found.items() if placeholder is not None}
         if objects:
             listed = ", ".join(f"`{name}` ({what})" for name, what in objects.items())
             given = ", ".join(f"{name}=..." for name in objects)

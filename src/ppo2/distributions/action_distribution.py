@@ -1,7 +1,9 @@
 """Which distribution an action space has, and how a policy's numbers become one."""
 
 import functools
+import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +65,7 @@ class ActionDistribution:
             case gym.spaces.MultiBinary():
                 k = int(np.prod(space.shape))
                 return cls(Bernoulli, k, (), (k,))
-            case gym.spaces.Box() if np.issubdtype(space.dtype, np.floating):
+            case gym.spaces.Box() if np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
                 k = int(np.prod(space.shape))
                 if action_dist == "gaussian":
                     return cls(DiagGaussian, k, (), (k,))
@@ -144,7 +146,7 @@ class ActionDistribution:
             parts = tuple(part.build(*piece) for part, *piece in pieces)
             return Joint(parts, self.keys, tuple(part.noise_size for part in self.parts))
         if mask is not None:
-            mask = self._checked(mask)
+            mask = self._checked(mask, params.ndim)
             legal = [masked(*pair) for pair in zip(*(cut(x, self._choices) for x in (params, mask)), strict=True)]
             params = jnp.concatenate(legal, axis=-1)
         if self.kind is DiagGaussian:
@@ -158,13 +160,16 @@ class ActionDistribution:
         return Categorical(params) if self.kind is Categorical else Bernoulli(params)
 
     def none_legal(self, mask: PyTree[Shaped[Array, "... n"]]) -> Bool[Array, "..."]:
-        """Where a mask, as `build` takes it, leaves no action: no option of some choice. One False if it is empty."""
+        """Where a mask, as `build` takes it, leaves no action: no option of some choice. NumPy's gives NumPy's."""
         if self.kind is Joint:
             pairs = zip(self.parts, self._masks(mask), strict=True)
             none = [part.none_legal(own) for part, own in pairs if own is not None]
         else:
-            none = [~jnp.any(choice, axis=-1) for choice in cut(self._checked(mask), self._choices)]
-        return functools.reduce(jnp.logical_or, none, jnp.zeros((), bool))
+            ends = itertools.accumulate(self._choices)
+            checked = self._checked(mask)
+            none = [~checked[..., end - n : end].any(axis=-1) for n, end in zip(self._choices, ends, strict=True)]
+        stuck: Bool[Array, ...] = functools.reduce(operator.or_, none, np.zeros((), bool))
+        return stuck
 
     def noise(self, key: PRNGKeyArray, batch: tuple[int, ...]) -> Float[Array, "... k"]:
         """The noise that `sample` takes."""
@@ -178,29 +183,59 @@ class ActionDistribution:
     def _choices(self) -> tuple[int, ...]:
         return self.sizes or (self.num_params,)
 
-    def _checked(self, mask: PyTree[Shaped[Array, "... n"]]) -> Bool[Array, "... n"]:
-        if self.kind not in (Categorical, MultiCategorical):
+    @property
+    def can_be_masked(self) -> bool:
+        """Whether a mask says something about any of it."""
+        return self.kind in (Categorical, MultiCategorical) or any(part.can_be_masked for part in self.parts)
+
+    def check_mask(self, mask: PyTree[Shaped[Array, "n"]]) -> None:
+        """Raises ValueError for the mask of one observation that `build` would not take."""
+        if self.kind is Joint:
+            for part, own in zip(self.parts, self._masks(mask), strict=True):
+                if own is not None:
+                    part.check_mask(own)
+        else:
+            self._checked(mask, 1)
+
+    def _checked(self, mask: PyTree[Shaped[Array, "... n"]], axes: int | None = None) -> Bool[Array, "... n"]:
+        """What is legal; `axes`: of the mask, at most."""
+        if not self.can_be_masked:
             raise ValueError(
-                f"`mask`: only Discrete and MultiDiscrete actions can be masked, not {self.kind.__name__}."
+                f"`action_mask`: only Discrete and MultiDiscrete actions can be masked, not {self.kind.__name__}."
             )
-        if not hasattr(mask, "shape") or mask.shape[-1:] != (self.num_params,):
+        shape = getattr(mask, "shape", None)
+        if shape is None or shape[-1:] != (self.num_params,) or (axes is not None and len(shape) > axes):
             raise ValueError(
-                f"`mask`: expected one array whose last axis has a number for each of the {self.num_params} options, "
-                f"found {getattr(mask, 'shape', type(mask).__name__)}."
+                f"`action_mask`: expected one array with a number for each of the {self.num_params} options, found "
+                f"{_described(mask)}."
             )
-        return jnp.asarray(mask, bool)
+        legal: Bool[Array, "... n"] = mask != 0
+        return legal
 
     def _masks(self, mask: PyTree[Shaped[Array, "... n"]] | None) -> list[Any]:
-        """That of each part of a Joint."""
+        """That of each part of a Joint; None for those that have no choices."""
         if mask is None:
             return [None] * len(self.parts)
         if self.keys is None:
             if not isinstance(mask, Sequence) or len(mask) != len(self.parts):
-                raise ValueError(f"`mask`: expected a tuple of {len(self.parts)}, found {mask!r}.")
-            return list(mask)
-        if not isinstance(mask, Mapping) or not set(mask) <= set(self.keys):
-            raise ValueError(f"`mask`: expected a dict with keys of {', '.join(self.keys)}, found {mask!r}.")
-        return [mask.get(key) for key in self.keys]
+                raise ValueError(f"`action_mask`: expected a tuple of {len(self.parts)}, found {_described(mask)}.")
+            masks = list(mask)
+        else:
+            if not isinstance(mask, Mapping) or not set(mask) <= set(self.keys):
+                raise ValueError(
+                    f"`action_mask`: expected a dict with keys of {', '.join(self.keys)}, found {_described(mask)}."
+                )
+            masks = [mask.get(key) for key in self.keys]
+        return [own if part.can_be_masked else None for part, own in zip(self.parts, masks, strict=True)]
+
+
+def _described(mask: Any) -> str:
+    """A mask by its shapes."""
+    if isinstance(mask, Mapping):
+        return f"a dict of {', '.join(map(str, mask))}"
+    if isinstance(mask, Sequence):
+        return f"a tuple of {len(mask)}"
+    return f"one of shape {mask.shape}" if hasattr(mask, "shape") else type(mask).__name__
 
 
 def _log_scale(space: gym.spaces.Box) -> float:

@@ -55,6 +55,11 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
         _check_scalar(name, "truncated", truncated, (jnp.bool_,), "bool")
         if not isinstance(new_info, Mapping):
             raise ValueError(f"`{name}`.step must return a dict as `info`; it gave {type(new_info).__name__}.")
+        if "action_mask" in new_info and distribution.can_be_masked and not spaces.is_masked(env.observation_space):
+            raise ValueError(
+                f"`{name}`.step gives info['action_mask'], but `reset` has no info to give one in: on the device let "
+                "observations be a Dict of `observation` and `action_mask`."
+            )
         if info is not None:
             _check_like(f"the info that `{name}`.step returns", "that of the step before", info, new_info)
         state, info = after, new_info

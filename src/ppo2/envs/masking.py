@@ -1,8 +1,10 @@
 """Environments that say in `info["action_mask"]` which actions are legal: the mask becomes part of the observation."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -11,32 +13,97 @@ from ppo2 import spaces
 
 AnyEnv = gym.Env[Any, Any]
 AnyVectorEnv = VectorEnv[Any, Any, Any]
+NDArray = np.ndarray[Any, Any]
 KEY = "action_mask"
+ALL = object()
+"""Stands for a mask under which everything is legal."""
 
 
 def gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
-    """Whether the environment's info has a mask and its observations have none. Resets it."""
+    """Whether the environment's info has a mask for its actions and its observations have none. Resets it."""
     _, info = env.reset()
-    single = env.single_observation_space if isinstance(env, VectorEnv) else env.observation_space
-    return KEY in info and not spaces.is_masked(single)
+    of = ("single_observation_space", "single_action_space") if isinstance(env, VectorEnv) else SPACES
+    seen, acted = (getattr(env, name) for name in of)
+    return KEY in info and not spaces.is_masked(seen) and _can_be_masked(acted)
+
+
+SPACES = ("observation_space", "action_space")
+
+
+def _can_be_masked(space: spaces.AnySpace) -> bool:
+    match space:
+        case gym.spaces.Dict():
+            return any(map(_can_be_masked, space.spaces.values()))
+        case gym.spaces.Tuple():
+            return any(map(_can_be_masked, space.spaces))
+    return isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+
+
+def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -> Any:
+    """A mask as an environment gave it, as arrays of 0 and 1 (legal), int8, in the structure of its actions.
+
+    Args:
+        mask: for a Discrete n numbers, not 0 where legal; for a MultiDiscrete choice by choice, side by side or as a
+            tuple; for a Tuple a tuple of these, for a Dict a dict, which may leave parts out. Parts of a Tuple that are
+            no choice take anything, None too.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match space:
+        case gym.spaces.Dict():
+            mask = {} if mask is ALL else mask
+            if not isinstance(mask, Mapping) or not set(mask) <= set(space.spaces):
+                raise ValueError(
+                    f"`env` gave {what} = {mask!r}; expected a dict of masks, by {', '.join(space.spaces)}."
+                )
+            return {k: read_mask(part, mask.get(k, ALL), f"{what}[{k!r}]") for k, part in space.spaces.items()}
+        case gym.spaces.Tuple():
+            mask = [ALL] * len(space.spaces) if mask is ALL else mask
+            if not isinstance(mask, Sequence | np.ndarray) or len(mask) != len(space.spaces):
+                raise ValueError(f"`env` gave {what} = {mask!r}; expected a tuple of {len(space.spaces)} masks.")
+            pairs = enumerate(zip(space.spaces, mask, strict=True))
+            return tuple(read_mask(part, own, f"{what}[{i}]") for i, (part, own) in pairs)
+        case gym.spaces.Discrete():
+            count = int(space.n)
+        case gym.spaces.MultiDiscrete():
+            count = int(space.nvec.sum())
+            if isinstance(mask, tuple | list) and all(np.ndim(choice) == 1 for choice in mask):
+                mask = np.concatenate(mask)
+        case _:
+            return np.ones(1, np.int8)
+    array = np.ones(count) if mask is ALL else np.asarray(mask)
+    if array.dtype.kind not in "biuf" or array.shape != (count,) or np.isnan(array).any():
+        raise ValueError(
+            f"`env` gave {what} = {mask!r}; expected {count} numbers, for the actions of {space}, not 0 where legal."
+        )
+    return (array != 0).astype(np.int8)
 
 
 def _masked_space(space: spaces.AnySpace, mask: Any) -> gym.spaces.Dict:
-    shape = np.shape(mask)
-    return gym.spaces.Dict({"observation": space, KEY: gym.spaces.Box(0, 1, shape, np.int8)})
+    return gym.spaces.Dict({"observation": space, KEY: _mask_space(mask)})
+
+
+def _mask_space(mask: Any) -> spaces.AnySpace:
+    match mask:
+        case dict():
+            return gym.spaces.Dict({key: _mask_space(part) for key, part in mask.items()})
+        case tuple():
+            return gym.spaces.Tuple([_mask_space(part) for part in mask])
+    return gym.spaces.Box(0, 1, mask.shape, np.int8)
 
 
 class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """One environment whose observations are {"observation": ..., "action_mask": ...}.
 
     Raises:
-        ValueError: a step without a mask, unless it ends the episode (where nobody looks at it).
+        ValueError: a step without a mask, unless it ends the episode (where nobody looks at it); or see `read_mask`.
     """
 
     def __init__(self, env: AnyEnv) -> None:
         super().__init__(env)
         _, info = env.reset()
-        self._all = np.ones(np.shape(info[KEY]), np.int8)
+        self._all = jax.tree.map(np.ones_like, read_mask(env.action_space, info[KEY]))
         self.observation_space = _masked_space(env.observation_space, self._all)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -52,8 +119,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
             raise ValueError(
                 f"`env` gave no info[{KEY!r}] at a step, but did at its first reset: give it at every one."
             )
-        mask = self._all if over else np.asarray(info[KEY], np.int8)
-        return {"observation": obs, KEY: mask}
+        return {"observation": obs, KEY: self._all if over else read_mask(self.action_space, info[KEY])}
 
 
 class MaskedVectorEnv(gym.vector.VectorWrapper):
@@ -62,31 +128,48 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
     def __init__(self, env: AnyVectorEnv) -> None:
         super().__init__(env)
         _, infos = env.reset()
-        self._all = np.ones(np.shape(infos[KEY]), np.int8)
-        self.single_observation_space = _masked_space(env.single_observation_space, self._all[0])
+        one = read_mask(env.single_action_space, _row(infos[KEY], 0))
+        self._masks: Any = jax.tree.map(lambda mask: np.ones((env.num_envs, *mask.shape), np.int8), one)
+        self.single_observation_space = _masked_space(env.single_observation_space, one)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        # a copy, and before the reset, which takes it out of the options
+        which = np.array((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
         obs, infos = self.env.reset(seed=seed, options=options)
-        masks = self._all.copy()
-        given = np.asarray(infos.get(f"_{KEY}", np.ones(self.num_envs, bool)))
-        masks[given] = np.asarray(infos[KEY])[given]
-        return {"observation": obs, KEY: masks}, infos
+        return self._with_masks(obs, infos, which), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         obs, rewards, terminated, truncated, infos = self.env.step(actions)
         ended = np.asarray(terminated, bool) | np.asarray(truncated, bool)
-        masks = self._all.copy()
-        given = np.asarray(infos.get(f"_{KEY}", np.zeros(self.num_envs, bool)))
-        if KEY in infos:
-            masks[given] = np.asarray([np.asarray(mask, np.int8) for mask in np.asarray(infos[KEY])[given]])
-        if self.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
-            masks[ended] = 1
-        if not np.all(given | ended):
-            missing = int(np.argmin(given | ended))
-            raise ValueError(f"`env` gave no infos[{KEY!r}] for environment {missing}: give it at every step.")
+        if self.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:  # a new episode's first observation
+            obs = self._with_masks(obs, infos, np.ones(self.num_envs, bool))
+        else:
+            jax.tree.map(lambda all_: all_.__setitem__(ended, 1), self._masks)
+            obs = self._with_masks(obs, infos, ~ended)
         if "final_obs" in infos:
             infos = {**infos, "final_obs": infos["final_obs"].copy()}
             for i in np.flatnonzero(ended):
-                infos["final_obs"][i] = {"observation": infos["final_obs"][i], KEY: self._all[i]}
-        return {"observation": obs, KEY: masks}, rewards, terminated, truncated, infos
+                mask = jax.tree.map(lambda all_, i=i: np.ones_like(all_[i]), self._masks)
+                infos["final_obs"][i] = {"observation": infos["final_obs"][i], KEY: mask}
+        return obs, rewards, terminated, truncated, infos
+
+    def _with_masks(self, obs: Any, infos: dict[str, Any], which: NDArray) -> dict[str, Any]:
+        """The observations with masks, of which `which` are new and the others as they were."""
+        given = np.asarray(infos.get(f"_{KEY}", np.full(self.num_envs, KEY in infos)), bool)
+        if np.any(which & ~given):
+            missing = int(np.argmax(which & ~given))
+            raise ValueError(
+                f"`env` gave no infos[{KEY!r}] for environment {missing}: give it at every reset and step."
+            )
+        for i in np.flatnonzero(which).tolist():
+            mask = read_mask(self.single_action_space, _row(infos[KEY], i), f"infos[{KEY!r}] of environment {i}")
+            jax.tree.map(lambda all_, own, i=i: all_.__setitem__(i, own), self._masks, mask)
+        return {"observation": obs, KEY: jax.tree.map(np.copy, self._masks)}
+
+
+def _row(given: Any, i: int) -> Any:
+    """What a vector environment's infos hold for environment i; Gymnasium makes a dict of arrays of dicts."""
+    if isinstance(given, Mapping):
+        return {key: _row(value, i) for key, value in given.items() if f"_{key}" in given}
+    return given[i]

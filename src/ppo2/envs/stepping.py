@@ -23,6 +23,7 @@ class Transition(NamedTuple):
     | obs | (N, ...) | what to act on next: after a reset, the new episode's first |
     | rewards, terminated, truncated | (N,) | as the environments gave them |
     | valid | (N,) | False for a step that only reset its environment (NEXT_STEP) |
+    | begins | (N,) | which environments begin an episode with the next step, which a step that only resets doesn't |
     | final_obs | by environment, or None | where an episode was truncated and reset, its last observation |
     """
 
@@ -31,12 +32,8 @@ class Transition(NamedTuple):
     terminated: NDArray
     truncated: NDArray
     valid: NDArray
+    begins: NDArray
     final_obs: dict[int, Any] | None
-
-    @property
-    def begins(self) -> NDArray:
-        """(N,), which environments begin an episode at the next step. That of a reset alone belongs to none."""
-        return self.terminated | self.truncated | ~self.valid
 
 
 class Stepper:
@@ -90,10 +87,11 @@ class Stepper:
         # What a user's environment calls a flag may be 0 and 1, or a list.
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         valid, final_obs = self._always_valid, None
-        ended = terminated | truncated
+        begins = ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
-            if self._resetting.any():
-                valid = ~self._resetting
+            begins = self._resetting
+            if begins.any():
+                valid = ~begins
             self._resetting = ended
         elif ended.any():
             cut = np.flatnonzero(truncated & ~terminated)
@@ -106,7 +104,12 @@ class Stepper:
                 obs, _ = self.env.reset(options={"reset_mask": ended})
         if not self._checks_itself:
             obs = self._checked(obs, "an observation of `env`")
-        return Transition(obs, rewards, terminated, truncated, valid, final_obs or None)
+        return Transition(obs, rewards, terminated, truncated, valid, begins, final_obs or None)
+
+    @property
+    def resetting(self) -> NDArray:
+        """(N,), of which environments the coming step is a reset alone, whatever the action."""
+        return self._resetting
 
     def _checked(self, obs: Any, what: str) -> Any:
         """Observations as arrays (N, ...) of the space; the slow path only where shape or dtype differ."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
-from ppo2.networks import registry
+from ppo2.networks import adapters, registry
 from ppo2.networks.recurrent import Recurrent, flat, is_recurrent
 from ppo2.randomness import host_split
 
@@ -75,6 +75,12 @@ def assemble(
     if encoders is None and registry.check(network, argument) is None:
         if kwargs:
             raise ValueError(f"`{next(iter(kwargs))}`: a ready {argument} takes no network arguments.")
+        if adapters.library(network) is not None:
+            raise ValueError(
+                f"`{argument}` ({type(network).__name__}): a Flax or Keras module sees one array, but the observations "
+                "have several parts. Pass a builder that returns it (it sees the encoded parts side by side), or "
+                "encoders={} beside it."
+            )
         ready: Any = network
         return ready, registry.features(ready, seen, f"`{argument}` ({type(network).__name__})")
     encoder_key, network_key = host_split(key, 2)
@@ -88,19 +94,38 @@ def assemble(
 def _encoders(
     seen: PyTree[jax.ShapeDtypeStruct], given: Mapping[str, object], *, key: PRNGKeyArray
 ) -> tuple[Encoders, int]:
-    leaves = {_path(path): leaf for path, leaf in jax.tree.leaves_with_path(seen)}
+    parts = [(_path(path), leaf) for path, leaf in jax.tree.leaves_with_path(seen)]
+    leaves = dict(parts)
+    if len(leaves) < len(parts):
+        raise ValueError(
+            f"the observation's parts {', '.join(path for path, _ in parts)} have one path twice: rename a key that "
+            "has a '/'."
+        )
     for path in given:
         if path not in leaves:
             raise ValueError(
-                f"`encoders` has {path!r}, which the observation lacks: its parts are {', '.join(leaves)}."
+                f"`encoders` has {path!r}, which the observation lacks: its parts are {', '.join(map(repr, leaves))}."
             )
     made = [
-        registry.build(given.get(path, flat), leaf.shape, {}, key=one, dtype=leaf.dtype, argument=f"encoders[{path!r}]")
-        if path in given
-        else _default(leaf, key=one)
-        for (path, leaf), one in zip(leaves.items(), host_split(key, len(leaves)), strict=True)
+        _default(leaf, key=one) if path not in given else _encoder(path, leaf, given[path], key=one)
+        for (path, leaf), one in zip(parts, host_split(key, len(leaves)), strict=True)
     ]
     return Encoders([part for part, _ in made]), sum(width for _, width in made)
+
+
+def _encoder(
+    path: str, leaf: jax.ShapeDtypeStruct, given: object, *, key: PRNGKeyArray
+) -> tuple[registry.Network, int]:
+    argument = f"encoders[{path!r}]"
+    try:
+        made, width = registry.build(given, leaf.shape, {}, key=key, dtype=leaf.dtype, argument=argument)
+    except ValueError as error:
+        raise ValueError(f"`{argument}`: {error}") from error
+    if is_recurrent(made):
+        raise ValueError(
+            f"`{argument}` (={given!r}) has a memory, which an encoder can't: take a recurrent `network` behind it."
+        )
+    return made, width
 
 
 def _default(leaf: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> tuple[registry.Network, int]:

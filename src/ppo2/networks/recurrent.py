@@ -324,4 +324,5 @@ def _describe(builder: Any, parts: list[registry.Builder]) -> None:
     builder.__annotations__ = {name: hint for part in parts for name, hint in part.__annotations__.items()}
     builder.__name__ = "_".join(part.__name__ for part in parts) or "recurrent"
     builder.__qualname__ = f"recurrent({builder.__name__})"
-    builder.__doc__ = "\n".join([f"{', then '.join(titles)}.", "", "Args:", *filter(None, arguments)])
+    later = [title[0].lower() + title[1:] for title in titles[1:]]
+    builder.__doc__ = "\n".join([f"{', then '.join(titles[:1] + later)}.", "", "Args:", *filter(None, arguments)])

@@ -136,7 +136,11 @@ def build(
         made = network
     else:
         check_options(builder, kwargs, called)
-        made = shaped(builder(**kwargs), input_shape, key=key, dtype=dtype)
+        _check_call(builder, (), kwargs, f"`{argument}` ({called})")
+        made = builder(**kwargs)
+        if not _is_ready(made):
+            _check_call(made, (input_shape,), {}, f"what `{argument}` ({called}) gave", ("key", "dtype"))
+        made = shaped(made, input_shape, key=key, dtype=dtype)
     obs, what = jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})"
     made = adapters.adapt(made, obs, what, key=key)
     if not callable(made):
@@ -152,10 +156,28 @@ def apply(network: Network, inputs: PyTree[Shaped[Array, "B ..."]]) -> Float[Arr
 
 def shaped(made: Any, input_shape: tuple[int, ...], **more: Any) -> Any:
     """What a builder returned, called with the shape, and what it takes of `more`, unless it is the network already."""
-    if isinstance(made, eqx.Module) or adapters.library(made) is not None or not callable(made):
+    if _is_ready(made):
         return made
     taken = inspect.signature(made).parameters
     return made(input_shape, **{name: value for name, value in more.items() if name in taken})
+
+
+def _is_ready(made: Any) -> bool:
+    return isinstance(made, eqx.Module) or adapters.library(made) is not None or not callable(made)
+
+
+def _check_call(
+    function: Any, given: tuple[Any, ...], kwargs: Mapping[str, Any], what: str, more: tuple[str, ...] = ()
+) -> None:
+    """Raises ValueError where a function can't be called in the way that a network is made."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*given, **kwargs, **{name: None for name in more if name in signature.parameters})
+    except TypeError as error:
+        raise ValueError(
+            f"{what} can't be called as a builder is: {error}. A builder takes network arguments by name and returns "
+            "fn(input_shape) -> network, or fn(input_shape, *, key)."
+        ) from None
 
 
 def _stepped(network: Network, obs: Any, state: Any) -> Any:
@@ -174,10 +196,17 @@ def features(network: Network, obs: PyTree[jax.ShapeDtypeStruct], what: str) -> 
         ValueError: it can't be called, or gives no vector of floats.
     """
     state = getattr(network, "initial_state", None)
+    if state is not None and not jax.tree.leaves(eqx.filter_eval_shape(state)):
+        raise ValueError(
+            f"{what}: initial_state() gives no array. A network without a memory has no such method; one with a memory "
+            "returns what it begins with."
+        )
     with adapters.trial(what, obs, batched=isinstance(network, adapters.Adapted)):
         out = eqx.filter_eval_shape(network, obs) if state is None else _stepped(network, obs, state())
     if not (isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1 and jnp.issubdtype(out.dtype, jnp.floating)):
-        shapes = jax.tree.map(lambda x: getattr(x, "shape", x), out)
+        shapes: Any = jax.tree.map(lambda x: getattr(x, "shape", x), out)
+        if isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1:
+            shapes = f"{shapes} of {out.dtype}, which is no float,"
         seen = jax.tree.map(lambda x: x.shape, obs)
         raise ValueError(
             f"{what} gives {shapes} for one observation of shape {seen}; it must give one vector of features."

@@ -28,9 +28,14 @@ def unmasked(space: AnySpace) -> AnySpace:
 
 def check_observation_space(space: AnySpace) -> None:
     """Raises TypeError if a policy can't see `space`."""
+    if isinstance(space, gym.spaces.Dict) and "action_mask" in space.spaces and not is_masked(space):
+        raise TypeError(
+            f"`env` has an observation space with the keys {', '.join(map(str, space.spaces))}: beside action_mask, "
+            "which says what is legal, there must be observation and nothing else. Put the rest into observation."
+        )
     try:
         describe(space)
-        known = bool(jax.tree.leaves(tree(unmasked(space))))  # and not empty
+        known = _holds_something(space)
     except TypeError:
         known = False
     if not known:
@@ -39,6 +44,15 @@ def check_observation_space(space: AnySpace) -> None:
             "and Tuple of these. Wrap the environment to give one of these (gymnasium.wrappers.TransformObservation, "
             "FlattenObservation)."
         )
+
+
+def _holds_something(space: AnySpace) -> bool:
+    match space:
+        case gym.spaces.Dict():
+            return bool(space.spaces) and all(map(_holds_something, space.spaces.values()))
+        case gym.spaces.Tuple():
+            return bool(space.spaces) and all(map(_holds_something, space.spaces))
+    return 0 not in (space.shape or ())
 
 
 def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bool]:
@@ -204,10 +218,10 @@ def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arr
     return jnp.any(wrong.reshape((*obs.shape[:2], -1)), axis=-1)
 
 
-def check_legal(stuck: np.ndarray[Any, Any], what: str) -> None:
-    """Raises ValueError where a mask leaves no legal action."""
+def check_legal(stuck: np.ndarray[Any, Any], what: str, when: str = "") -> None:
+    """Raises ValueError where a mask, (N,), leaves no legal action; `what` has the states, `when` tells since when."""
     if stuck.any():
         raise ValueError(
-            f"{what} has a state with no legal action (its action_mask is all 0), number {int(np.argmax(stuck))} of "
-            f"{len(stuck)}: mend the environment, or end the episode there."
+            f"{what} has a state with no legal action (its action_mask is all 0): number {int(np.argmax(stuck))} of "
+            f"{len(stuck)}{when}. Mend the environment, or end the episode there."
         )
