@@ -168,8 +168,7 @@ class ActionDistribution:
             ends = itertools.accumulate(self._choices)
             checked = self._checked(mask)
             none = [~checked[..., end - n : end].any(axis=-1) for n, end in zip(self._choices, ends, strict=True)]
-        stuck: Bool[Array, ...] = functools.reduce(operator.or_, none, np.zeros((), bool))
-        return stuck
+        return functools.reduce(operator.or_, none) if none else jnp.zeros((), bool)
 
     def noise(self, key: PRNGKeyArray, batch: tuple[int, ...]) -> Float[Array, "... k"]:
         """The noise that `sample` takes."""
