@@ -407,6 +407,7 @@ class HostAlternate(gym.Env[Any, Any]):
 # --- on the device ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sweep_rows_are_learns() -> None:
     settings: dict[str, Any] = {**SMALL, "num_envs": 4, "env": TimeLimit(Alternate(), 6), "total_timesteps": 64}
     result = ppo2.sweep(**{**settings, "seed": [1, 2]}, lr=[1e-3, 1e-2])
@@ -418,6 +419,7 @@ def test_sweep_rows_are_learns() -> None:
 # --- what only memory solves --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fixed_sequence_is_learned_without_a_hint() -> None:
     env = Sequence
     model = ppo2.learn(
@@ -444,7 +446,7 @@ RECALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("network", ["lstm", "gru"])
+@pytest.mark.parametrize("network", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_a_symbol_is_recalled(network: str) -> None:
     model = ppo2.learn(network=network, env=Recall, total_timesteps=40_000, **RECALL)
     assert ppo2.evaluate(model, Recall, episodes=50).mean > 0.95
@@ -458,7 +460,9 @@ def test_without_memory_it_is_not() -> None:
 # --- with images --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", ["cnn_lstm", "cnn_lnlstm", "impala_cnn_lstm", "cnn_small_gru"])
+@pytest.mark.parametrize(
+    "network", ["cnn_lstm", "cnn_lnlstm", pytest.param("impala_cnn_lstm", marks=pytest.mark.slow), "cnn_small_gru"]
+)
 def test_images_and_memory(network: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         **SMALL,

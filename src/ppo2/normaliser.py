@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ppo2 import spaces
-from ppo2.rollout import Rollout
+from ppo2.rollout import Rollout, merged
 from ppo2.sharding import WHOLE, Split
 from ppo2.statistics import Moments
 
@@ -74,7 +74,7 @@ class Normaliser(eqx.Module):
         def counted(moments: Moments | None, obs: Shaped[Array, "T N ..."]) -> Moments | None:
             if moments is None:
                 return None
-            return moments.update(obs.astype(jnp.float32).reshape(-1, *obs.shape[2:]), weights, split)
+            return moments.update(merged(obs.astype(jnp.float32)), weights, split)
 
         seen = rollout.obs["observation"] if self.masked else rollout.obs
         moments = jax.tree.map(counted, self.obs, seen, is_leaf=_is_moments)

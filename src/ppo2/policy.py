@@ -14,6 +14,7 @@ from ppo2.distributions import ActionDistribution, Distribution
 from ppo2.networks.layers import dense, linear
 from ppo2.normaliser import Normaliser
 from ppo2.randomness import host_split
+from ppo2.rollout import merged
 
 ACTION_GAIN = 0.01  # Baselines: near-uniform actions at the start
 VALUE_GAIN = 1.0
@@ -120,7 +121,7 @@ class Policy(eqx.Module):
             distribution, values, _ = self(normaliser, obs)
             return Evaluated(distribution.logp(actions), distribution.entropy(), values)
         # as a batch of steps, but where the order matters
-        obs, actions = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (obs, actions))
+        obs, actions = jax.tree.map(merged, (obs, actions))
         inputs, mask = self._inputs(normaliser, obs)
 
         def run(trunk: networks.Network, i: int) -> Float[Array, "BL features"]:

@@ -78,6 +78,11 @@ def joined(x: Shaped[Array, "S N L ..."]) -> Shaped[Array, "T N ..."]:
     return together.reshape(-1, *together.shape[2:])
 
 
+def merged(x: Shaped[Array, "A B ..."]) -> Shaped[Array, "AB ..."]:
+    """The first two axes as one, also of what has no size."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
 def sequences(batch: Batch) -> Batch:
     """(T, N, ...) to (S, N, L, ...), as many as there are states of; without any, nothing is changed."""
     if batch.begins is None:
@@ -168,7 +173,7 @@ def in_pieces(function: Callable[..., T], *arrays: PyTree[Shaped[Array, "B ..."]
     piece = piece_size(size, most)
     if piece == size:
         return function(*arrays)
-    cut = jax.tree.map(lambda x: x.reshape(-1, piece, *x.shape[1:]), arrays)
+    cut = jax.tree.map(lambda x: x.reshape(size // piece, piece, *x.shape[1:]), arrays)
     result: T = jax.lax.map(lambda one: function(*one), cut)
     whole: T = jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), result)
     return whole

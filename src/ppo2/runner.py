@@ -16,7 +16,7 @@ from ppo2.model import Model
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy
 from ppo2.randomness import Purpose, environment_keys
-from ppo2.rollout import Rollout, cut, in_pieces, joined
+from ppo2.rollout import Rollout, cut, in_pieces, joined, merged
 
 NDArray = np.ndarray[Any, Any]
 
@@ -345,11 +345,11 @@ def _judged(
     """Log-probabilities and values of T steps; of a recurrent policy, from the sequences that it will learn from."""
     seen, shape = (experience.obs, experience.actions), experience.valid.shape
     if experience.begins is None:
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+        flat = jax.tree.map(merged, seen)
         acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
         return acted.logp.reshape(shape), acted.values.reshape(shape)
     into = jax.tree.leaves(experience.state)[0].shape[0]
     cuts = (*jax.tree.map(lambda x: cut(x, into), seen), experience.state, cut(experience.begins, into))
-    acted = policy.evaluate(normaliser, *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), cuts))
+    acted = policy.evaluate(normaliser, *jax.tree.map(merged, cuts))
     logp, values = (joined(x.reshape(into, shape[1], -1)) for x in (acted.logp, acted.values))
     return logp, values

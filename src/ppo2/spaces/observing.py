@@ -52,7 +52,7 @@ def _holds_something(space: AnySpace) -> bool:
             return bool(space.spaces) and all(map(_holds_something, space.spaces.values()))
         case gym.spaces.Tuple():
             return bool(space.spaces) and all(map(_holds_something, space.spaces))
-    return 0 not in (space.shape or ())
+    return True
 
 
 def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bool]:
@@ -173,7 +173,7 @@ def all_finite(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Bool[Array
     finite = jnp.ones(leaves[0].shape[:batch_axes], bool)
     for leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jnp.floating):
-            finite &= jnp.all(jnp.isfinite(leaf).reshape(*finite.shape, -1), axis=-1)
+            finite &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(batch_axes, leaf.ndim)))
     return finite
 
 
@@ -215,7 +215,7 @@ def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arr
         return jnp.zeros(obs.shape[:2], bool)
     low, high = _integer_range(space)
     wrong = (obs < low) | (obs > high)
-    return jnp.any(wrong.reshape((*obs.shape[:2], -1)), axis=-1)
+    return jnp.any(wrong, axis=tuple(range(2, wrong.ndim)))
 
 
 def check_legal(stuck: np.ndarray[Any, Any], what: str, when: str = "") -> None:
