@@ -195,11 +195,11 @@ class Model:
 
     def _respond(self, obs: Any, state: Any, begins: Any) -> tuple[Response, bool]:
         batch, single = spaces.observation(self.observation_space, obs)
-        if not len(jax.tree.leaves(batch)[0]):
+        count = len(jax.tree.leaves(batch)[0])
+        if not count:
             raise ValueError("`obs` holds no observation: expected at least one.")
-        response = self.respond(
-            batch, self.state.key, self._responses, *self._checked_memory(state, begins, len(jax.tree.leaves(batch)[0]))
-        )
+        memory = self._checked_memory(state, begins, count)
+        response = self.respond(batch, self.state.key, self._responses, *memory)
         self._responses += 1
         if response.stuck is not None:
             spaces.check_legal(np.asarray(response.stuck), "`obs`")
@@ -213,13 +213,14 @@ class Model:
                     f"this policy has no state to pass on (S, states): expected None, got {type(state).__name__}."
                 )
             return None, None
-        initial = self.initial_state(nenvs)
         starts = np.full(nenvs, state is None) if begins is None else np.asarray(begins).reshape(-1)
         if starts.shape != (nenvs,) or starts.dtype.kind not in "biuf" or np.isnan(starts).any():
             raise ValueError(f"`M` (={begins!r}) must hold one flag for each of {nenvs} environments.")
         if state is None:
-            return initial, np.ones(nenvs, bool)
-        expected, found = (_shapes(tree) for tree in (initial, state))
+            return self.initial_state(nenvs), np.ones(nenvs, bool)
+        # its shapes are known: making one for each question would cost another call
+        expected = jax.tree.structure(self._memory), [(nenvs, *x.shape) for x in jax.tree.leaves(self._memory)]
+        found = _shapes(state)
         if expected != found:
             raise ValueError(
                 f"the state (S, states) of {nenvs} environments is {expected}; found {found}. Pass what the last call "

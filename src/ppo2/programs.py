@@ -33,9 +33,6 @@ class Programs:
         """The programs."""
         return iter(self._made.values())
 
-    def __len__(self) -> int:
-        return len(self._made)
-
 
 SHARED = Programs()
 

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
+from ppo2.distributions import ActionDistribution
 
 AnyEnv = gym.Env[Any, Any]
 AnyVectorEnv = VectorEnv[Any, Any, Any]
@@ -22,21 +23,10 @@ ALL = object()
 def gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
     """Whether the environment's info has a mask for its actions and its observations have none. Resets it."""
     _, info = env.reset()
-    of = ("single_observation_space", "single_action_space") if isinstance(env, VectorEnv) else SPACES
-    seen, acted = (getattr(env, name) for name in of)
-    return KEY in info and not spaces.is_masked(seen) and _can_be_masked(acted)
-
-
-SPACES = ("observation_space", "action_space")
-
-
-def _can_be_masked(space: spaces.AnySpace) -> bool:
-    match space:
-        case gym.spaces.Dict():
-            return any(map(_can_be_masked, space.spaces.values()))
-        case gym.spaces.Tuple():
-            return any(map(_can_be_masked, space.spaces))
-    return isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+    prefix = "single_" if isinstance(env, VectorEnv) else ""
+    if KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
+        return False
+    return ActionDistribution.of(getattr(env, f"{prefix}action_space")).can_be_masked
 
 
 def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -> Any:
