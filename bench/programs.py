@@ -89,12 +89,13 @@ class Contender:
     def title(self) -> str:
         return f"{self.program.title}, {self.variant}"
 
-    def measure(self, what: str, *, cache: Path | None = None, **job: Any) -> dict[str, Any]:
+    def measure(self, what: str, *, cache: Path | None = None, timeout: float = TIMEOUT, **job: Any) -> dict[str, Any]:
         """One measurement in a fresh process.
 
         Args:
             what: a measure that the program's script knows.
             cache: where JAX keeps compiled programs; None: nowhere (but where `configure_runtime` says).
+            timeout: seconds that it may take.
             job: what else the script is told.
 
         Raises:
@@ -109,7 +110,7 @@ class Contender:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=timeout,
         )
         if done.returncode:
             raise RuntimeError(f"{self.title}, measuring {what}, failed ({done.returncode}):\n{done.stderr[-2000:]}")

@@ -97,6 +97,21 @@ def ceiling(job: Job) -> Result:
     return {"steps_per_second": steps / (now - begin), "steps": steps, "seconds": now - begin}
 
 
+def learning(job: Job) -> Result:
+    """A whole run of the preset."""
+    import ppo2
+
+    ppo2.configure_runtime()
+    settings = {**ppo2.preset(job["env"]), "total_timesteps": job["timesteps"], "run_dir": job["run_dir"]}
+    began = time.perf_counter()
+    model = ppo2.learn(env=job["env"], seed=job["seed"], **settings)
+    seconds = time.perf_counter() - began
+    rows = (Path(job["run_dir"]) / "monitor.csv").read_text().splitlines()[2:]
+    last = [float(row.split(",")[0]) for row in rows[-100:]]
+    evaluation = ppo2.evaluate(model, job["env"], episodes=100, seed=1000)
+    return {"last_100": sum(last) / len(last), "deterministic": evaluation.mean, "seconds": seconds}
+
+
 def import_time(job: Job) -> Result:  # noqa: ARG001
     begin = time.perf_counter()
     import ppo2  # noqa: F401
@@ -108,4 +123,4 @@ def import_time(job: Job) -> Result:  # noqa: ARG001
 
 
 if __name__ == "__main__":
-    answer({"speed": speed, "startup": startup, "import": import_time, "ceiling": ceiling})
+    answer({"speed": speed, "startup": startup, "import": import_time, "ceiling": ceiling, "learning": learning})

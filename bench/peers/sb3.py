@@ -59,6 +59,44 @@ def measured(job: Job) -> Result:
     return watch.result
 
 
+def learning(job: Job) -> Result:
+    """A whole run with the settings of Baselines' MuJoCo benchmark, the value clip among them."""
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    torch.set_num_threads(1)
+    env = VecNormalize(make_vec_env(job["env"], n_envs=1, seed=job["seed"]), gamma=0.99)
+    model = PPO(
+        "MlpPolicy",
+        env,
+        learning_rate=lambda frac: 3e-4 * frac,
+        n_steps=2048,
+        batch_size=64,
+        n_epochs=10,
+        gamma=0.99,
+        gae_lambda=0.95,
+        clip_range=0.2,
+        clip_range_vf=0.2,
+        ent_coef=0.0,
+        vf_coef=0.5,
+        max_grad_norm=0.5,
+        policy_kwargs={"net_arch": {"pi": [64, 64], "vf": [64, 64]}, "activation_fn": torch.nn.Tanh},
+        seed=job["seed"],
+        device="cpu",
+    )
+    began = time.perf_counter()
+    model.learn(total_timesteps=job["timesteps"])
+    seconds = time.perf_counter() - began
+    last = [episode["r"] for episode in model.ep_info_buffer]
+    unseen = VecNormalize(make_vec_env(job["env"], n_envs=1, seed=1000), training=False, norm_reward=False)
+    unseen.obs_rms = env.obs_rms
+    mean, _ = evaluate_policy(model, unseen, n_eval_episodes=100, deterministic=True)
+    return {"last_100": float(sum(last) / len(last)), "deterministic": float(mean), "seconds": seconds}
+
+
 def import_time(job: Job) -> Result:  # noqa: ARG001
     begin = time.perf_counter()
     import stable_baselines3  # noqa: F401
@@ -71,4 +109,4 @@ def import_time(job: Job) -> Result:  # noqa: ARG001
 
 
 if __name__ == "__main__":
-    answer({"speed": measured, "startup": measured, "import": import_time})
+    answer({"speed": measured, "startup": measured, "import": import_time, "learning": learning})

@@ -1,0 +1,94 @@
+"""What is learnt: whole runs of the presets, several seeds each, and of Stable-Baselines3 with the same settings.
+
+    python bench/learning.py runs/mujoco                                       # the seven of MuJoCo, 3 seeds: hours
+    python bench/learning.py runs/mujoco --envs Hopper-v5 --libraries sb3      # the peer
+    python bench/learning.py runs/mujoco --timesteps 20000 --seeds 1           # to see whether it works
+    python bench/learning.py runs/mujoco --show                                # the table of what is there
+
+A run that is there already is not run again, so that a bench that was interrupted goes on. For every run two figures:
+the mean return of its last 100 training episodes, which is what Baselines and CleanRL publish, and of 100 deterministic
+episodes on environments that training never saw, with frozen statistics. Ours leave a run directory each, for
+`ppo2 plot`.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from programs import OURS, PEERS, Contender, interpreter
+
+MUJOCO = (
+    *("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5"),
+    *("Swimmer-v5", "Reacher-v5"),
+)
+DAY = 86_400.0
+
+
+def main() -> None:
+    options = parse()
+    console = Console(stderr=True, highlight=False)
+    if not options.show:
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
+            for env in options.envs:
+                for library in options.libraries:
+                    result = run(options, library, env, seed)
+                    console.print(f"{env}, {library}, seed {seed}: {result['last_100']:.1f}", style="dim")
+    show(Console(highlight=False), options.folder)
+
+
+def run(options: argparse.Namespace, library: str, env: str, seed: int) -> dict[str, Any]:
+    """The result of one run, which is made in a process of its own unless it is there."""
+    at = options.folder / env / f"{library}-{seed}.json"
+    if not at.exists():
+        at.parent.mkdir(parents=True, exist_ok=True)
+        program = OURS if library == "ours" else PEERS[library]
+        python = interpreter(program, options.sb3_python if library == "sb3" else None)
+        result = Contender(program, next(iter(program.variants)), python).measure(
+            "learning",
+            timeout=DAY,
+            env=env,
+            seed=seed,
+            timesteps=options.timesteps,
+            run_dir=str(at.with_suffix("").absolute()),
+        )
+        at.write_text(json.dumps(result) + "\n")
+    kept: dict[str, Any] = json.loads(at.read_text())
+    return kept
+
+
+def show(console: Console, folder: Path) -> None:
+    table = Table("environment", "library", "seeds", "last 100 episodes: mean ± std", "each", "deterministic", "each")
+    for env in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for library in ("ours", *PEERS):
+            results = [json.loads(path.read_text()) for path in sorted(env.glob(f"{library}-*.json"))]
+            if results:
+                columns = [[result[name] for result in results] for name in ("last_100", "deterministic")]
+                shown = [text for column in columns for text in (_mean(column), ", ".join(f"{x:.1f}" for x in column))]
+                table.add_row(env.name, library, str(len(results)), *shown)
+    console.print(table)
+
+
+def _mean(column: list[float]) -> str:
+    return f"{statistics.mean(column):.1f} ± {statistics.pstdev(column):.1f}"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where runs and results are kept")
+    parser.add_argument("--envs", nargs="+", default=MUJOCO)
+    parser.add_argument("--libraries", nargs="+", choices=("ours", *PEERS), default=["ours"])
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--timesteps", type=int, default=1_000_000)
+    parser.add_argument("--sb3-python", type=Path, help="an interpreter that has it (made in bench/.venvs otherwise)")
+    parser.add_argument("--show", action="store_true", help="only the table")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
