@@ -1,35 +1,22 @@
 """PPO as OpenAI Baselines' `ppo2` would be today: `ppo2.learn(network=..., env=..., total_timesteps=...)`."""
 
-from ppo2 import envs, networks
-from ppo2.config import Config
-from ppo2.device_runner import DeviceRunner
-from ppo2.envs import make, preset
-from ppo2.evaluate import Evaluation, evaluate
-from ppo2.learn import learn
-from ppo2.model import MicrobatchedModel, Model, load
-from ppo2.networks import register
-from ppo2.runner import Runner
-from ppo2.runtime import configure_runtime
-from ppo2.sweep import Sweep, sweep
+import importlib
+import sys
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Config",
-    "DeviceRunner",
-    "Evaluation",
-    "MicrobatchedModel",
-    "Model",
-    "Runner",
-    "Sweep",
-    "configure_runtime",
-    "envs",
-    "evaluate",
-    "learn",
-    "load",
-    "make",
-    "networks",
-    "preset",
-    "register",
-    "sweep",
-]
+if sys.orig_argv[1:3] == ["-m", "ppo2.envs.worker"]:
+    # A process that only steps environments starts without JAX, unless an environment asks for something of ours.
+    def __getattr__(name: str) -> Any:
+        if name in ("envs", "processors", "spaces"):  # the rooms that stepping needs: imported like any module
+            raise AttributeError(name)
+        public = importlib.import_module("ppo2.public")
+        if name not in public.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # All of it, as importing ppo2.learn has just made `learn` a module here.
+        globals().update({verb: getattr(public, verb) for verb in public.__all__})
+        return globals()[name]
+else:
+    from ppo2.public import *  # noqa: F403
+    from ppo2.public import __all__  # noqa: F401

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+from ppo2.processors import usable_processors
+
 MOST_CPU_DEVICES = 8  # beyond, nobody has measured
 
 
@@ -27,7 +29,7 @@ def configure_runtime(*, compilation_cache: bool = True) -> None:
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", min(MOST_CPU_DEVICES, _processors()))
+        jax.config.update("jax_num_cpu_devices", min(MOST_CPU_DEVICES, usable_processors()))
     _keep_freed_memory()
     if compilation_cache:
         if not jax.config.values["jax_compilation_cache_dir"]:
@@ -49,9 +51,3 @@ def _keep_freed_memory() -> None:
             mallopt = ctypes.CDLL(None).mallopt
             for setting, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, GROWTH)):
                 mallopt(setting, value)
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable is not None else os.cpu_count() or 1

@@ -1,16 +1,14 @@
 """Environments that say in `info["action_mask"]` which actions are legal: the mask becomes part of the observation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
-import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
-from ppo2.distributions import ActionDistribution
 
 AnyEnv = gym.Env[Any, Any]
 AnyVectorEnv = VectorEnv[Any, Any, Any]
@@ -18,15 +16,6 @@ NDArray = np.ndarray[Any, Any]
 KEY = "action_mask"
 ALL = object()
 """Stands for a mask under which everything is legal."""
-
-
-def gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
-    """Whether the environment's info has a mask for its actions and its observations have none. Resets it."""
-    _, info = env.reset()
-    prefix = "single_" if isinstance(env, VectorEnv) else ""
-    if KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
-        return False
-    return ActionDistribution.of(getattr(env, f"{prefix}action_space")).can_be_masked
 
 
 def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -> Any:
@@ -93,7 +82,8 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: AnyEnv) -> None:
         super().__init__(env)
         _, info = env.reset()
-        self._all = jax.tree.map(np.ones_like, read_mask(env.action_space, info[KEY]))
+        mask = read_mask(env.action_space, info[KEY])
+        self._all = spaces.mapped(lambda _, x: np.ones_like(x), env.action_space, mask)
         self.observation_space = _masked_space(env.observation_space, self._all)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -119,9 +109,12 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         super().__init__(env)
         _, infos = env.reset()
         one = read_mask(env.single_action_space, _row(infos[KEY], 0))
-        self._masks: Any = jax.tree.map(lambda mask: np.ones((env.num_envs, *mask.shape), np.int8), one)
+        self._masks = self._map(lambda mask: np.ones((env.num_envs, *mask.shape), np.int8), one)
         self.single_observation_space = _masked_space(env.single_observation_space, one)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+
+    def _map(self, function: Callable[..., Any], *masks: Any) -> Any:
+        return spaces.mapped(lambda _, *own: function(*own), self.env.single_action_space, *masks)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         # a copy, and before the reset, which takes it out of the options
@@ -135,12 +128,12 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         if self.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:  # a new episode's first observation
             obs = self._with_masks(obs, infos, np.ones(self.num_envs, bool))
         else:
-            jax.tree.map(lambda all_: all_.__setitem__(ended, 1), self._masks)
+            self._map(lambda all_: all_.__setitem__(ended, 1), self._masks)
             obs = self._with_masks(obs, infos, ~ended)
         if "final_obs" in infos:
             infos = {**infos, "final_obs": infos["final_obs"].copy()}
             for i in np.flatnonzero(ended):
-                mask = jax.tree.map(lambda all_, i=i: np.ones_like(all_[i]), self._masks)
+                mask = self._map(lambda all_, i=i: np.ones_like(all_[i]), self._masks)
                 infos["final_obs"][i] = {"observation": infos["final_obs"][i], KEY: mask}
         return obs, rewards, terminated, truncated, infos
 
@@ -154,8 +147,8 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
             )
         for i in np.flatnonzero(which).tolist():
             mask = read_mask(self.single_action_space, _row(infos[KEY], i), f"infos[{KEY!r}] of environment {i}")
-            jax.tree.map(lambda all_, own, i=i: all_.__setitem__(i, own), self._masks, mask)
-        return {"observation": obs, KEY: jax.tree.map(np.copy, self._masks)}
+            self._map(lambda all_, own, i=i: all_.__setitem__(i, own), self._masks, mask)
+        return {"observation": obs, KEY: self._map(np.copy, self._masks)}
 
 
 def _row(given: Any, i: int) -> Any:

@@ -1,26 +1,30 @@
 """Gymnasium spaces: as text, as checked input, as what a network sees, and as what an environment wants.
 
-Observations and actions of a Dict or Tuple are dicts and tuples of arrays, nested as the space is.
+Observations and actions of a Dict or Tuple are dicts and tuples of arrays, nested as the space is. What is for the
+device is imported when it is asked for: the workers that step environments do without JAX.
 """
 
-from ppo2.spaces.acting import separate, to_device_environment, to_environment
-from ppo2.spaces.describing import AnySpace, Spec, describe, from_description, tree
-from ppo2.spaces.observing import (
-    all_finite,
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ppo2.spaces.acting import separate, to_environment
+from ppo2.spaces.checking import (
     check_legal,
     check_observation_space,
     device_dtype,
-    encode,
     is_float_box,
     is_masked,
     observation,
-    on_device,
-    out_of_range,
     room,
     unmasked,
 )
+from ppo2.spaces.describing import COMPOSITE, AnySpace, Spec, describe, from_description, leaves, mapped, tree
+
+if TYPE_CHECKING:
+    from ppo2.spaces.device import all_finite, encode, on_device, out_of_range, to_device_environment
 
 __all__ = [
+    "COMPOSITE",
     "AnySpace",
     "Spec",
     "all_finite",
@@ -32,6 +36,8 @@ __all__ = [
     "from_description",
     "is_float_box",
     "is_masked",
+    "leaves",
+    "mapped",
     "observation",
     "on_device",
     "out_of_range",
@@ -42,3 +48,9 @@ __all__ = [
     "tree",
     "unmasked",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("ppo2.spaces.device"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

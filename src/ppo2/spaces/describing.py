@@ -1,7 +1,7 @@
 """Spaces as text and as trees."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -60,6 +60,30 @@ def tree(space: AnySpace) -> Any:
         case gym.spaces.Dict():
             return {key: tree(part) for key, part in space.spaces.items()}
     return space
+
+
+COMPOSITE = (gym.spaces.Tuple, gym.spaces.Dict)
+"""Spaces of several parts."""
+
+
+def leaves(space: AnySpace, of: Any) -> list[Any]:
+    """The parts of `of`, which has the structure of `tree(space)`, in the space's order."""
+    match space:
+        case gym.spaces.Tuple():
+            return [leaf for part, own in zip(space.spaces, of, strict=True) for leaf in leaves(part, own)]
+        case gym.spaces.Dict():
+            return [leaf for key, part in space.spaces.items() for leaf in leaves(part, of[key])]
+    return [of]
+
+
+def mapped(function: Callable[..., Any], space: AnySpace, *of: Any) -> Any:
+    """`function(leaf space, *parts)` of each leaf of `space`, in the structure of `tree(space)`."""
+    match space:
+        case gym.spaces.Tuple():
+            return tuple(mapped(function, part, *own) for part, *own in zip(space.spaces, *of, strict=True))
+        case gym.spaces.Dict():
+            return {key: mapped(function, part, *(one[key] for one in of)) for key, part in space.spaces.items()}
+    return function(space, *of)
 
 
 def from_description(description: Mapping[str, Any]) -> AnySpace:

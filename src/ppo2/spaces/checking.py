@@ -1,16 +1,12 @@
-"""Observations: as checked input, and as what a network sees."""
+"""Observations as checked input; without JAX, for the workers that step environments."""
 
-import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, PyTree, Shaped
 
-from ppo2.spaces.describing import KNOWN_OBSERVATIONS, AnySpace, describe, tree
+from ppo2.spaces.describing import KNOWN_OBSERVATIONS, AnySpace, describe, mapped
 
 MASKED = {"observation", "action_mask"}
 """The keys of an observation that brings along which actions are legal."""
@@ -89,10 +85,17 @@ def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bo
 
 def _all_single(parts: Iterable[tuple[Any, bool]], name: str) -> bool:
     parts = list(parts)
-    sizes = {len(leaf) for batch, _ in parts for leaf in jax.tree.leaves(batch)}
+    sizes = {size for batch, _ in parts for size in _sizes(batch)}
     if len({single for _, single in parts}) > 1 or len(sizes) > 1:
         raise ValueError(f"{name}: its parts are not of one batch: they hold {sorted(sizes)} observations.")
     return parts[0][1]
+
+
+def _sizes(batch: Any) -> set[int]:
+    if isinstance(batch, dict | tuple):
+        parts = batch.values() if isinstance(batch, dict) else batch
+        return {size for part in parts for size in _sizes(part)}
+    return {len(batch)}
 
 
 def _array(space: AnySpace, obs: Any, name: str) -> tuple[np.ndarray[Any, Any], bool]:
@@ -109,7 +112,7 @@ def _array(space: AnySpace, obs: Any, name: str) -> tuple[np.ndarray[Any, Any], 
             f"or (n,{','.join(f' {size}' for size in shape)}) for a batch of n."
         )
     _check_kind(space, array, name)
-    low, high = _integer_range(space)
+    low, high = integer_range(space)
     if low is not None and array.size and (np.any(array < low) or np.any(array > high)):
         bad = array[np.logical_or(array < low, array > high)].flat[0]
         raise ValueError(f"{name} holds {bad}, which is out of range for the observation space {space}.")
@@ -129,7 +132,7 @@ def _check_kind(space: AnySpace, array: np.ndarray[Any, Any], name: str) -> None
         raise ValueError(f"{name} has the dtype {array.dtype}; the observation space {space} wants {kinds}.")
 
 
-def _integer_range(space: AnySpace) -> tuple[Any, Any]:
+def integer_range(space: AnySpace) -> tuple[Any, Any]:
     """Lowest and highest value of spaces that hold integers, else (None, None)."""
     match space:
         case gym.spaces.Discrete():
@@ -159,63 +162,12 @@ def device_dtype(space: AnySpace) -> np.dtype[Any]:
 
 def room(space: AnySpace, batch: tuple[int, ...]) -> Any:
     """Zeros for so many observations, on the host, in the dtypes that they have on the device."""
-    return jax.tree.map(lambda leaf: np.zeros((*batch, *(leaf.shape or ())), device_dtype(leaf)), tree(space))
-
-
-def on_device(space: AnySpace, obs: Any) -> PyTree[Array]:
-    """An observation as arrays of the dtypes that it has on the device; pure."""
-    return jax.tree.map(lambda leaf, x: jnp.asarray(x, device_dtype(leaf)), tree(space), obs)
-
-
-def all_finite(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Bool[Array, "..."]:
-    """Which observations hold no NaN and no infinity; the first axes are the batch's."""
-    leaves = jax.tree.leaves(obs)
-    finite = jnp.ones(leaves[0].shape[:batch_axes], bool)
-    for leaf in leaves:
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            finite &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(batch_axes, leaf.ndim)))
-    return finite
-
-
-def encode(space: AnySpace, obs: PyTree[Shaped[Array, "*shape"]]) -> PyTree[Shaped[Array, "*encoded"]]:
-    """One observation as networks see it: part by part.
-
-    Discrete is one-hot, MultiDiscrete the one-hots side by side, MultiBinary 0.0 and 1.0; a Box of floats is float32,
-    one of 8-bit integers (an image) stays as it is, for the network to convert.
-    """
-    return jax.tree.map(_encode, tree(space), obs)
-
-
-def _encode(space: AnySpace, obs: Shaped[Array, "*shape"]) -> Shaped[Array, "*encoded"]:
-    match space:
-        case gym.spaces.Discrete():
-            return jax.nn.one_hot(obs - int(space.start), int(space.n))
-        case gym.spaces.MultiDiscrete():
-            choices = (obs - space.start).ravel()
-            sizes = space.nvec.ravel().tolist()
-            return jnp.concatenate([jax.nn.one_hot(choices[i], n) for i, n in enumerate(sizes)])
-        case gym.spaces.Box() if np.dtype(space.dtype).itemsize == 1:
-            return obs
-    return obs.astype(jnp.float32)
+    return mapped(lambda leaf: np.zeros((*batch, *(leaf.shape or ())), device_dtype(leaf)), space)
 
 
 def is_float_box(space: AnySpace) -> bool:
     """Whether the normaliser keeps statistics of `space`'s observations."""
     return isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
-
-
-def out_of_range(space: AnySpace, obs: PyTree[Shaped[Array, "T N *shape"]]) -> Bool[Array, "T N"]:
-    """Which observations of a rollout are no member of a space of integers, on the device."""
-    wrong: list[Bool[Array, "T N"]] = jax.tree.leaves(jax.tree.map(_out_of_range, tree(space), obs))
-    return functools.reduce(jnp.logical_or, wrong)
-
-
-def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Array, "T N"]:
-    if isinstance(space, gym.spaces.Box):
-        return jnp.zeros(obs.shape[:2], bool)
-    low, high = _integer_range(space)
-    wrong = (obs < low) | (obs > high)
-    return jnp.any(wrong, axis=tuple(range(2, wrong.ndim)))
 
 
 def check_legal(stuck: np.ndarray[Any, Any], what: str, when: str = "") -> None:
