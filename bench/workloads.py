@@ -63,6 +63,18 @@ WORKLOADS = {
             normalize=True,
             log_interval=1,
         ),
+        Workload(
+            name="W3b",
+            env="HalfCheetah-v5",
+            num_envs=8,
+            nsteps=256,
+            noptepochs=10,
+            nminibatches=32,
+            lr=3e-4,
+            ent_coef=0.0,
+            normalize=True,
+            log_interval=1,
+        ),
     )
 }
 

@@ -17,7 +17,7 @@ import ppo2
 from environments import Spaced, vector
 from ppo2 import spaces
 from ppo2.envs import DeviceVector
-from ppo2.envs.local import LocalVectorEnv
+from ppo2.envs.host import HostVectorEnv
 from ppo2.evaluate import run_episodes
 from ppo2.model import Model
 from ppo2.rollout import Rollout
@@ -115,7 +115,7 @@ def check_answers(model: Model, space: Any, tmp_path: Path) -> None:
 def test_on_the_host(space: Any, action_dist: str, tmp_path: Path) -> None:
     env = vector(lambda: Spaced(OBS, space), lambda: Spaced(OBS, space), mode=AutoresetMode.SAME_STEP)
     if space is NESTED:  # its Box of rank 0 Gymnasium's own vectors hand on as a number
-        env = LocalVectorEnv([lambda: Spaced(OBS, space)] * 2)
+        env = HostVectorEnv([lambda: Spaced(OBS, space)] * 2)
     model = ppo2.learn(env=env, model_fn=Keeping, action_dist=action_dist, **SMALL)
     assert isinstance(model, Keeping)
     assert len(model.rollouts) == 3

@@ -22,18 +22,18 @@ FLOORS: list[list[str]] = [
         "schedules",
         "randomness",
         "rollout",
-        "episodes",
         "spaces",
         "normaliser",
         "config",
         "stops",
+        "processors",
         "runtime",
     ],
     ["networks", "policy", "envs"],
     ["checkpoint", "train_state", "tensors", "programs", "model"],
-    ["runner", "device_runner"],
+    ["episodes", "runner", "device_runner"],
     ["run_files", "display", "logger", "plot", "evaluate", "plan", "run_directory", "run", "learn"],
-    ["play", "sweep_runs", "sweep", "__init__", "cli", "__main__"],
+    ["play", "sweep_runs", "sweep", "public", "__init__", "cli", "__main__"],
 ]
 RANK = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
 

@@ -17,7 +17,7 @@ from ppo2.distributions import ActionDistribution
 from ppo2.envs import DeviceVector, TimeLimit, is_device_env, resolve
 from ppo2.envs.device import advance, unbegun, unroll
 from ppo2.envs.device_check import check_device_env
-from ppo2.envs.local import LocalVectorEnv
+from ppo2.envs.host import HostVectorEnv
 
 
 def key(seed: int = 0) -> Any:
@@ -101,7 +101,7 @@ def test_a_class_is_a_factory() -> None:
         assert made.env.single_observation_space is Count.observation_space
         assert made.env.single_action_space is Count.action_space
         made.env.close()
-    assert isinstance(resolve(Script).env, LocalVectorEnv)
+    assert isinstance(resolve(Script).env, HostVectorEnv)
     with pytest.raises(ValueError, match=r"`num_envs` \(=0\)"):
         resolve(Count(), 0)
 

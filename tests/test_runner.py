@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from environments import Script, Spaced, vector
 from ppo2.config import Config
-from ppo2.envs.local import LocalVectorEnv
+from ppo2.envs.host import HostVectorEnv
 from ppo2.envs.stepping import Stepper
 from ppo2.model import Model
 from ppo2.policy import build_policy
@@ -204,7 +204,7 @@ class InPlace(Script):
 
 
 def test_final_observations_that_the_environment_overwrites() -> None:
-    env = LocalVectorEnv([lambda: InPlace(3, "truncated")], copy=False)
+    env = HostVectorEnv([lambda: InPlace(3, "truncated")], copy=False)
     runner = make_runner(env, nsteps=5)
     v = values_of(runner.model, 0, 1, 2, 3)
     np.testing.assert_allclose(np.asarray(runner.run().next_values)[:, 0], [v[1], v[2], v[3], v[1], v[2]], rtol=1e-5)
@@ -266,10 +266,10 @@ def test_whatever_stands_in_a_step_that_was_no_experience() -> None:
 
 
 def test_copies_or_not() -> None:
-    kept, reused = (LocalVectorEnv([lambda: Script(5)], copy=copy) for copy in (True, False))
+    kept, reused = (HostVectorEnv([lambda: Script(5)], copy=copy) for copy in (True, False))
     for env, same in ((kept, False), (reused, True)):
         first, _ = env.reset(seed=np.int64(3))
-        assert (env.step([0])[0] is first) == same
+        assert np.shares_memory(env.step([0])[0], first) == same
 
 
 def test_environments_made_before_a_failure_are_closed() -> None:
@@ -281,7 +281,7 @@ def test_environments_made_before_a_failure_are_closed() -> None:
 
     made = iter([Closes, Closes, lambda: 1 / 0])
     with pytest.raises(ZeroDivisionError):
-        LocalVectorEnv([lambda: next(made)()] * 3)
+        HostVectorEnv([lambda: next(made)()] * 3)
     assert len(closed) == 2
 
 

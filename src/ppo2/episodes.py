@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppo2.envs.stepping import Transition
+
 NDArray = np.ndarray[Any, Any]
 
 
@@ -25,16 +27,23 @@ class Episode(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A rollout's outcomes on the host, (T, N): what counting episodes needs. `seconds` (T,): when each step ended."""
+    """A rollout's outcomes on the host, (T, N): what counting episodes needs.
+
+    | field | meaning |
+    |---|---|
+    | seconds (T,) | when each step ended |
+    | counted | of environments that count themselves: returns and lengths of the episodes that ended, elsewhere 0 |
+    """
 
     rewards: NDArray
     terminated: NDArray
     truncated: NDArray
     valid: NDArray
     seconds: NDArray
+    counted: tuple[NDArray, NDArray] | None = None
 
     @classmethod
-    def empty(cls, nsteps: int, nenvs: int) -> "Record":
+    def empty(cls, nsteps: int, nenvs: int, *, counted: bool = False) -> "Record":
         """Room for a rollout; no step of it is valid yet."""
         shape = (nsteps, nenvs)
         return cls(
@@ -43,20 +52,22 @@ class Record(NamedTuple):
             truncated=np.zeros(shape, bool),
             valid=np.zeros(shape, bool),
             seconds=np.zeros(nsteps),
+            counted=(np.zeros(shape), np.zeros(shape, int)) if counted else None,
         )
 
     @property
     def ended(self) -> NDArray:
         return self.terminated | self.truncated
 
-    def write(
-        self, t: int, *, rewards: NDArray, terminated: NDArray, truncated: NDArray, valid: NDArray, seconds: float
-    ) -> None:
-        self.rewards[t] = rewards
-        self.terminated[t] = terminated
-        self.truncated[t] = truncated
-        self.valid[t] = valid
+    def write(self, t: int, rows: slice, step: Transition, seconds: float) -> None:
+        """Takes down step t of some of the environments."""
+        self.rewards[t, rows] = step.rewards
+        self.terminated[t, rows] = step.terminated
+        self.truncated[t, rows] = step.truncated
+        self.valid[t, rows] = step.valid
         self.seconds[t] = seconds
+        if self.counted is not None and step.episodes is not None:
+            _, self.counted[0][t, rows], self.counted[1][t, rows] = step.episodes
 
     def carry_returns(self, before: NDArray, gamma: float, steps: int) -> NDArray:
         """The discounted sum of the running episodes' rewards after `steps` steps, given it before the first."""
@@ -80,18 +91,29 @@ class Tally:
         self._done: list[Episode] = []
 
     def add(self, record: Record) -> None:
-        """Counts a rollout in. Steps that were no experience add nothing; an episode that ends at one isn't told of."""
+        """Counts a rollout in. Steps that were no experience add nothing; an episode that ends at one isn't told of.
+
+        Where environments count themselves, an end of theirs alone is an episode's.
+        """
+        if record.counted is not None:
+            returns, lengths = record.counted
+            for t, i in np.argwhere(lengths).tolist():
+                self._tell(t, i, returns[t, i], lengths[t, i], record)
+            return
         rewards = np.where(record.valid, record.rewards, 0.0)
         start = np.zeros(len(self._returns), int)  # of each environment's running episode, within this rollout
         for t, i in np.argwhere(record.ended).tolist():
             if record.valid[t, i]:
                 r = self._returns[i] + rewards[start[i] : t + 1, i].sum()
                 length = self._lengths[i] + record.valid[start[i] : t + 1, i].sum()
-                self._done.append(Episode(r=float(r), l=int(length), t=round(float(record.seconds[t]), 6), env=i))
+                self._tell(t, i, r, length, record)
             self._returns[i], self._lengths[i], start[i] = 0.0, 0, t + 1
         running = np.arange(len(rewards))[:, None] >= start
         self._returns += np.where(running, rewards, 0.0).sum(axis=0)
         self._lengths += (running & record.valid).sum(axis=0)
+
+    def _tell(self, t: int, i: int, r: float, length: int, record: Record) -> None:
+        self._done.append(Episode(r=float(r), l=int(length), t=round(float(record.seconds[t]), 6), env=i))
 
     def take(self) -> list[Episode]:
         done, self._done = self._done, []

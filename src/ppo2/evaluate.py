@@ -107,10 +107,15 @@ def _run_on_host(
             begins = step.begins
         returns += np.where(step.valid, step.rewards, 0.0)
         lengths += step.valid
-        for i in np.flatnonzero((step.terminated | step.truncated) & step.valid):
-            if quota[i]:
+        for i in np.flatnonzero(step.terminated | step.truncated).tolist():
+            r, length = returns[i], lengths[i]
+            counts = bool(step.valid[i])  # an episode in which its environment failed doesn't
+            if stepper.counts_episodes:
+                ended, their_returns, their_lengths = step.episodes or (np.zeros(nenvs, bool), returns, lengths)
+                counts, r, length = bool(ended[i]), their_returns[i], their_lengths[i]
+            if quota[i] and counts:
                 quota[i] -= 1
-                done.append((float(returns[i]), int(lengths[i])))
+                done.append((float(r), int(length)))
             returns[i], lengths[i] = 0.0, 0
     return done
 

@@ -15,6 +15,7 @@ from ppo2 import checkpoint, envs, networks, schedules, sharding
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs, DeviceVector
+from ppo2.envs.host import HostVectorEnv
 from ppo2.evaluate import check_spaces, side_by_side
 from ppo2.model import Model
 from ppo2.plan import batch_plan
@@ -165,7 +166,8 @@ def learn(
         run = stack.enter_context(open_run(config, model, run_dir=run_dir, before=resumed, progress=progress))
         run.attach(runner)
         warm_up = warm_up_steps(config, model)
-        run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up))
+        engine = vector.engine if isinstance(vector, HostVectorEnv) else None
+        run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))
         if init_fn is not None:
             init_fn()
         stop = stack.enter_context(StopSignals())

@@ -12,8 +12,12 @@ from ppo2.model import Model
 FLOAT32 = 4
 
 
-def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int) -> str:
-    """Environments, batch, minibatches, updates, steps that will really be taken, memory of the rollout."""
+def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, engine: str | None = None) -> str:
+    """Environments, batch, minibatches, updates, steps that will really be taken, memory of the rollout.
+
+    Args:
+        engine: who steps the environments, if that is ours to say.
+    """
     if first > config.nupdates:
         return f"nothing to train: {config.nupdates:,} updates were asked for" + (
             ", all done before" if first > 1 else ""
@@ -25,7 +29,8 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int) 
     gradient_steps = config.noptepochs * config.nminibatches
     return "\n".join(
         [
-            f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update",
+            f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
+            f"{f', stepped by {engine}' if engine is not None else ''}",
             f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
             f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update",
             f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}",

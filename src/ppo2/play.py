@@ -14,7 +14,7 @@ import gymnasium.error
 import numpy as np
 
 from ppo2 import envs
-from ppo2.envs.local import LocalVectorEnv
+from ppo2.envs.host import HostVectorEnv
 from ppo2.evaluate import Evaluation, check_spaces
 from ppo2.model import Model
 from ppo2.randomness import Purpose, environment_seeds
@@ -110,7 +110,7 @@ def _drawn(env: AnyEnv) -> Any:
         ) from error
 
 
-def _vector(env: str | AnyEnv, render_mode: str | None) -> LocalVectorEnv:
+def _vector(env: str | AnyEnv, render_mode: str | None) -> HostVectorEnv:
     """One environment, as `ppo2.make` wraps it, in the mode asked for; None is a window where there can be one."""
     vector: envs.AnyEnvs
     if envs.is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None):
@@ -119,7 +119,7 @@ def _vector(env: str | AnyEnv, render_mode: str | None) -> LocalVectorEnv:
         vector = envs.resolve(env).env
     else:
         # Without rendering first: Gymnasium's answer to a mode that an environment lacks depends on the environment.
-        vector = made = envs.make(env, num_envs=1)
+        vector = made = envs.make(env, num_envs=1, workers=0)
         modes = list(made.metadata.get("render_modes") or ())
         if render_mode is None and has_display() and {"human", "rgb_array"} & set(modes):
             render_mode = "human"
@@ -128,8 +128,8 @@ def _vector(env: str | AnyEnv, render_mode: str | None) -> LocalVectorEnv:
             if render_mode == "rgb_array" and render_mode not in modes:
                 raise ValueError(f"`video`: {env} can't be drawn; its render modes are {', '.join(modes) or 'none'}.")
             with _explained_rendering():
-                vector = envs.make(env, num_envs=1, render_mode=render_mode)
-    if not isinstance(vector, LocalVectorEnv):
+                vector = envs.make(env, num_envs=1, workers=0, render_mode=render_mode)
+    if not isinstance(vector, HostVectorEnv):
         raise TypeError(f"`env` (={env!r}) must be an environment id or a gymnasium.Env.")
     if render_mode == "rgb_array" and not isinstance(env, str) and env.render_mode != render_mode:
         raise ValueError(f"`env` has render_mode {env.render_mode!r}; a video needs one made with 'rgb_array'.")

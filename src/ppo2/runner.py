@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -29,11 +30,32 @@ class Seconds(NamedTuple):
 
 
 class Final(NamedTuple):
-    """The observation that an episode was cut short at, and what a recurrent policy remembers by then."""
+    """The observation that an episode was cut short at, and what a recurrent policy remembers by then.
+
+    Attributes:
+        first, env: of the environment's group, the first one; and which it is in the group, as in `memory`.
+    """
 
     t: int
+    first: int
     env: int
     obs: Any
+    memory: Any
+
+
+@dataclass
+class Turn:
+    """A group of environments, for which the policy acts at once.
+
+    Attributes:
+        rows: which they are.
+        obs, begins: what to act on next, and whether an episode begins with it (recurrent policies only).
+        memory: what the policy remembers of them.
+    """
+
+    rows: slice
+    obs: Any
+    begins: Any
     memory: Any
 
 
@@ -82,9 +104,7 @@ class Runner:
         self._stepper = Stepper(env, squash=model.distribution.squashes)
         self._clock = time.perf_counter
         self._epoch = self._clock()
-        self._obs: Any = None
-        self._memory: Any = None
-        self._begins = np.ones(self.nenvs, bool)
+        self._turns: list[Turn] = []
         self._running_returns = np.zeros(self.nenvs, np.float32)
         self._tally = Tally(self.nenvs)
 
@@ -98,63 +118,78 @@ class Runner:
             ValueError: the environment's observations are not of its space.
         """
         steps = self.nsteps if steps is None else steps
-        if self._obs is None:
-            self._obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts)
-            self._memory = self.model.initial_state(self.nenvs)
+        if not self._turns:
+            self._turns = self._begun()
         state, program = self.model.state, self.model.program
         params, normaliser, act = state.params, state.normaliser, program(act_program)
         noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), self.nsteps, self.nenvs))
         all_obs, all_actions, record = self._room()
         final: list[Final] = []
-        memory, all_memory = self._memory, []
-        begins: NDArray | None = None
-        all_begins: NDArray | None = None
-        if self.model.is_recurrent:
-            begins, all_begins = self._begins, np.zeros((self.nsteps, self.nenvs), bool)
-            length = self.nsteps // self.model.slices(self.nsteps)
+        is_recurrent = self.model.is_recurrent
+        all_begins = np.zeros((self.nsteps, self.nenvs), bool) if is_recurrent else None
+        length = self.nsteps // self.model.slices(self.nsteps) if is_recurrent else 0
+        all_memory: list[list[Any]] = []
         masked = spaces.is_masked(self.env.single_observation_space)
         clock, epoch, stepper = self._clock, self._epoch, self._stepper
-        obs, acting, began = self._obs, 0.0, clock()
+        acting, began = 0.0, clock()
         before = began
-        for t in range(steps):
-            seen = _filled(all_obs, t, obs)
-            if masked:
-                stuck = self.model.distribution.none_legal(seen["action_mask"]) & ~stepper.resetting
-                spaces.check_legal(np.asarray(stuck), "`env`", f", at step {t} of rollout {self.rollouts}")
-            # Reading the actions waits for the device: one dispatch and one transfer back, and nothing else, a step.
-            if all_begins is not None:
-                all_begins[t] = begins
-                if t % length == 0:
-                    all_memory.append(memory)
-            sampled, memory = act(params, normaliser, seen, noise[t], memory, begins)
-            actions = _keep(all_actions, t, sampled)
-            now = clock()
-            acting += now - before
-            step = stepper.step(actions)
-            obs, before = step.obs, clock()
-            record.write(
-                t,
-                rewards=step.rewards,
-                terminated=step.terminated,
-                truncated=step.truncated,
-                valid=step.valid,
-                seconds=before - epoch,
-            )
-            if step.final_obs is not None:
-                final += [Final(t, env, one, memory) for env, one in step.final_obs.items()]
-            if all_begins is not None:
-                begins = step.begins
-        self._obs = jax.tree.map(np.array, obs)
-        jax.tree.map(lambda all_, last: all_.__setitem__(slice(steps, None), last), all_obs, self._obs)
-        if all_begins is not None:
-            all_memory += [memory] * (self.nsteps // length - len(all_memory))
-            self._memory, self._begins = memory, np.array(begins)
-        rollout = self._complete(all_obs, all_actions, record, final, all_begins, all_memory)
+        # With two groups of environments the policy acts for one while workers step the other.
+        for t in range(steps + 1):
+            for number, turn in enumerate(self._turns):
+                if t:
+                    step = stepper.finish(number)
+                    before = clock()
+                    record.write(t - 1, turn.rows, step, before - epoch)
+                    if step.final_obs is not None:
+                        final += [
+                            Final(t - 1, turn.rows.start, i, obs, turn.memory) for i, obs in step.final_obs.items()
+                        ]
+                    turn.obs = step.obs
+                    if all_begins is not None:
+                        turn.begins = step.begins
+                if t == steps:
+                    continue
+                seen = _filled(all_obs, (t, turn.rows), turn.obs)
+                if masked:
+                    stuck = self.model.distribution.none_legal(seen["action_mask"]) & ~stepper.resetting[turn.rows]
+                    spaces.check_legal(np.asarray(stuck), "`env`", f", at step {t} of rollout {self.rollouts}")
+                if all_begins is not None:
+                    all_begins[t, turn.rows] = turn.begins
+                    if t % length == 0:
+                        all_memory += [[]] if number == 0 else []
+                        all_memory[-1].append(turn.memory)
+                # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
+                sampled, turn.memory = act(params, normaliser, seen, noise[t, turn.rows], turn.memory, turn.begins)
+                actions = _keep(all_actions, (t, turn.rows), sampled)
+                acting += clock() - before
+                stepper.start(actions, number)
+        for turn in self._turns:
+            turn.obs, turn.begins = jax.tree.map(np.array, (turn.obs, turn.begins))  # the environment's own memory
+            rest = (slice(steps, None), turn.rows)
+            jax.tree.map(lambda all_, last, rest=rest: all_.__setitem__(rest, last), all_obs, turn.obs)
+        memories = [_joined(parts) for parts in all_memory]
+        if is_recurrent:
+            memories += [self._memory()] * (self.nsteps // length - len(memories))
+        rollout = self._complete(all_obs, all_actions, record, final, all_begins, memories)
         self.rollouts += 1
         self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
         self._tally.add(record)
         self.seconds = Seconds(act=acting, step=before - began - acting)
         return rollout
+
+    def _begun(self) -> list["Turn"]:
+        """Every group of environments at the start of its episodes."""
+        obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts)
+        begins = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
+        turns = []
+        for rows in self._stepper.groups:
+            own_obs, own_begins = jax.tree.map(lambda x, rows=rows: x[rows], (obs, begins))
+            turns.append(Turn(rows, own_obs, own_begins, self.model.initial_state(rows.stop - rows.start)))
+        return turns
+
+    def _memory(self) -> Any:
+        """What the policy remembers of all environments."""
+        return _joined([turn.memory for turn in self._turns])
 
     def began(self, clock: float) -> None:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
@@ -169,7 +204,7 @@ class Runner:
         space, distribution = self.model.observation_space, self.model.distribution
         obs = spaces.room(space, (self.nsteps + 1, self.nenvs))
         actions = jax.tree.map(lambda x: np.zeros((self.nsteps, self.nenvs, *x.shape), x.dtype), distribution.action)
-        return obs, actions, Record.empty(self.nsteps, self.nenvs)
+        return obs, actions, Record.empty(self.nsteps, self.nenvs, counted=self._stepper.counts_episodes)
 
     def _complete(
         self,
@@ -195,7 +230,7 @@ class Runner:
             for one, value in zip(
                 some, np.asarray(values(state.params, state.normaliser, batch, memory)), strict=False
             ):
-                final_values[one.t, one.env], bootstrapped[one.t, one.env] = value, True
+                final_values[one.t, one.first + one.env], bootstrapped[one.t, one.first + one.env] = value, True
         rollout: Rollout = self.model.program(complete_program)(
             state.params,
             state.normaliser,
@@ -209,7 +244,7 @@ class Runner:
                 begins,
                 jax.tree.map(lambda *cuts: jnp.stack(cuts), *memories) if memories else None,
             ),
-            self._memory,
+            self._memory(),
             final_values,
             bootstrapped,
             Discounting(self._running_returns, self.gamma, self.lam),
@@ -224,23 +259,31 @@ class Runner:
         return stacked
 
 
-def _filled(room: Any, t: int, obs: Any) -> Any:
-    """Writes the observations of step t down, and gives what was written, in the dtypes of the device."""
+def _filled(room: Any, at: tuple[int, slice], obs: Any) -> Any:
+    """Writes the observations of a step down, and gives what was written, in the dtypes of the device."""
     if isinstance(room, np.ndarray):
-        room[t] = obs
-        return room[t]
-    jax.tree.map(lambda all_, now: all_.__setitem__(t, now), room, obs)
-    return jax.tree.map(lambda all_: all_[t], room)
+        room[at] = obs
+        return room[at]
+    jax.tree.map(lambda all_, now: all_.__setitem__(at, now), room, obs)
+    return jax.tree.map(lambda all_: all_[at], room)
 
 
-def _keep(room: Any, t: int, sampled: Any) -> Any:
-    """Writes the actions of step t down, and gives them back as arrays of the host; waits for the device."""
+def _keep(room: Any, at: tuple[int, slice], sampled: Any) -> Any:
+    """Writes the actions of a step down, and gives them back as arrays of the host; waits for the device."""
     if isinstance(room, np.ndarray):
-        room[t] = actions = np.asarray(sampled)
+        room[at] = actions = np.asarray(sampled)
         return actions
     actions = jax.device_get(sampled)
-    jax.tree.map(lambda all_, now: all_.__setitem__(t, now), room, actions)
+    jax.tree.map(lambda all_, now: all_.__setitem__(at, now), room, actions)
     return actions
+
+
+def _joined(parts: list[Any]) -> Any:
+    """What groups of environments have, (n, ...) each, as (N, ...)."""
+    if len(parts) == 1:
+        return parts[0]
+    whole: Any = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+    return whole
 
 
 def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ..."]], networks.State]]:

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -10,12 +11,17 @@ import gymnasium.error
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from ppo2 import spaces
+from ppo2.distributions import ActionDistribution
 from ppo2.envs import adapters
 from ppo2.envs.device import DeviceEnv, DeviceVector, is_device_env
 from ppo2.envs.device_check import check_device_env
-from ppo2.envs.families import FAMILIES, AnyEnv, family_of
-from ppo2.envs.local import LocalVectorEnv
-from ppo2.envs.masking import MaskedEnv, MaskedVectorEnv, gives_mask
+from ppo2.envs.engines import Workers, stepped
+from ppo2.envs.factories import FromSpec, Masked
+from ppo2.envs.families import AnyEnv, family_of
+from ppo2.envs.group import Factory
+from ppo2.envs.host import HostVectorEnv
+from ppo2.envs.masking import KEY, MaskedEnv, MaskedVectorEnv
 from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
 
@@ -32,7 +38,17 @@ class Made(NamedTuple):
     owned: bool
 
 
-def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None, **kwargs: Any) -> Any:
+def make(
+    env_id: str,
+    num_envs: int = DEFAULT_NUM_ENVS,
+    seed: int | None = None,
+    *,
+    workers: Workers = "auto",
+    groups: int = 1,
+    env_timeout: float = 60.0,
+    info_keys: Sequence[str] = (),
+    **kwargs: Any,
+) -> Any:
     """The environment that `learn(env=env_id)` would build, with its family's standard wrappers.
 
     Args:
@@ -42,6 +58,10 @@ def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None,
             (`num_envs`, `seed`) or to `DeviceRunner`.
         num_envs: how many environments.
         seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
+        workers: processes that step environments beside this one; "auto": as many as there are other processors, if
+            that saves time. Whichever, the environments do the same.
+        env_timeout: seconds that a step of one environment may take in a worker, which is replaced then.
+        info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos.
         kwargs: for the environment's constructor, such as `render_mode`.
 
     Raises:
@@ -49,7 +69,16 @@ def make(env_id: str, num_envs: int = DEFAULT_NUM_ENVS, seed: int | None = None,
     """
     if adapters.split(env_id) is not None:
         return adapters.make(env_id, **kwargs)
-    vector = _from_id(env_id, num_envs, kwargs, copy=True)
+    vector = _from_id(
+        env_id,
+        num_envs,
+        kwargs,
+        copy=True,
+        workers=workers,
+        groups=groups,
+        env_timeout=env_timeout,
+        info_keys=info_keys,
+    )
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
         vector.reset(seed=seeds)
@@ -94,9 +123,9 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
                 "num_envs out, or pass a factory: a function that makes a new environment at each call."
             )
         if isinstance(env, VectorEnv):
-            return Made(MaskedVectorEnv(env) if gives_mask(env) else env, owned=False)
-        single = MaskedEnv(env) if gives_mask(env) else env
-        return Made(LocalVectorEnv([lambda: single], copy=False), owned=False)
+            return Made(MaskedVectorEnv(env) if _gives_mask(env) else env, owned=False)
+        single = MaskedEnv(env) if _gives_mask(env) else env
+        return Made(HostVectorEnv([lambda: single], copy=False, remake=False), owned=False)
     if not callable(env):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
@@ -108,9 +137,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
     first = env()
     if is_device_env(first):
         return Made(_on_device(first, num_envs, name), owned=False)
-    wrap = MaskedEnv if gives_mask(_gymnasium_env(first, name)) else _as_is
-    factories = [lambda: wrap(first), *[lambda: wrap(_gymnasium_env(env(), name))] * (count - 1)]
-    return Made(LocalVectorEnv(factories, copy=False), owned=True)
+    return Made(_vector(_gymnasium_env(first, name), env, count, copy=False), owned=True)
 
 
 def _on_device(env: DeviceEnv, num_envs: int | None, name: str) -> DeviceVector:
@@ -152,32 +179,33 @@ def check_id(env_id: str) -> None:
         ) from error
 
 
-def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], *, copy: bool) -> AnyVectorEnv:
+def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], **how: Any) -> AnyVectorEnv:
     check_id(env_id)
-    first = _single(env_id, kwargs)
-    wrap = MaskedEnv if gives_mask(first) else _as_is
-    others = [lambda: wrap(_single(env_id, kwargs))] * (_count(num_envs) - 1)
-    return LocalVectorEnv([lambda: wrap(first), *others], copy=copy)
-
-
-def _single(env_id: str, kwargs: dict[str, Any]) -> AnyEnv:
-    """One environment of an id, with its family's wrappers."""
     family = family_of(env_id)
+    spec = gym.spec(env_id.rpartition(":")[2])
+    factory: Factory = FromSpec(spec, kwargs, spec.max_episode_steps, family.wrappers)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what libraries say of their own constructors is not for our users
-            env: AnyEnv = gym.make(env_id, disable_env_checker=True, **kwargs)
+        first = factory()
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError, ImportError) as error:
-        extra = next((f.extra for f in FAMILIES if f is family and f.extra), None)
-        remedy = f"pip install 'ppo2[{extra}]'" if extra else f"install what it asks for ({error})"
+        remedy = f"pip install 'ppo2[{family.extra}]'" if family.extra else f"install what it asks for ({error})"
         raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}.") from error
-    for wrap in family.wrappers:
-        env = wrap(env)
-    return env
+    return _vector(first, factory, num_envs, **how)
 
 
-def _as_is(env: AnyEnv) -> AnyEnv:
-    return env
+def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> AnyVectorEnv:
+    """`num_envs` environments as one, whose masks, if their info has any, are in their observations."""
+    if _gives_mask(first):
+        first, factory = MaskedEnv(first), Masked(factory)
+    return stepped(first, factory, _count(num_envs), **how)
+
+
+def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
+    """Whether the environment's info has a mask for its actions and its observations have none. Resets it."""
+    _, info = env.reset()
+    prefix = "single_" if isinstance(env, VectorEnv) else ""
+    if KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
+        return False
+    return ActionDistribution.of(getattr(env, f"{prefix}action_space")).can_be_masked
 
 
 def _gymnasium_env(made: Any, name: str) -> AnyEnv:

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ppo2 import spaces
-from ppo2.envs.local import LocalVectorEnv
+from ppo2.envs.host import HostVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
 
 NDArray = np.ndarray[Any, Any]
@@ -22,9 +22,10 @@ class Transition(NamedTuple):
     |---|---|---|
     | obs | (N, ...) | what to act on next: after a reset, the new episode's first |
     | rewards, terminated, truncated | (N,) | as the environments gave them |
-    | valid | (N,) | False for a step that only reset its environment (NEXT_STEP) |
+    | valid | (N,) | False for a step that only reset its environment (NEXT_STEP), or in which it failed |
     | begins | (N,) | which environments begin an episode with the next step, which a step that only resets doesn't |
     | final_obs | by environment, or None | where an episode was truncated and reset, its last observation |
+    | episodes | three of (N,), or None | of environments that count: which episodes ended, their returns and lengths |
     """
 
     obs: Any
@@ -34,6 +35,7 @@ class Transition(NamedTuple):
     valid: NDArray
     begins: NDArray
     final_obs: dict[int, Any] | None
+    episodes: tuple[NDArray, NDArray, NDArray] | None = None
 
 
 class Stepper:
@@ -52,16 +54,20 @@ class Stepper:
         self.space: spaces.AnySpace = env.single_observation_space
         self._action_space: spaces.AnySpace = env.single_action_space
         self._squash = squash
+        self._host = env if isinstance(env, HostVectorEnv) else None
         # Gymnasium takes a Tuple or Dict of batches apart itself.
-        composite = isinstance(self._action_space, gym.spaces.Tuple | gym.spaces.Dict)
-        self._one_by_one = isinstance(env, LocalVectorEnv if composite else LocalVectorEnv | gym.vector.SyncVectorEnv)
-        # Python's integers pass `Discrete.contains`, which many environments assert, in a fifth of NumPy's time.
-        self._as_list = self._one_by_one and isinstance(self._action_space, gym.spaces.Discrete)
+        self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not isinstance(
+            self._action_space, spaces.COMPOSITE
+        )
+        # Python's integers pass `Discrete.contains`, which many environments assert, faster than an array of rank 0.
+        lists = self._one_by_one or (self._host is not None and not self._host.has_workers)
+        self._as_list = lists and isinstance(self._action_space, gym.spaces.Discrete)
         self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
-        self._checks_itself = isinstance(env, LocalVectorEnv)
-        composite = isinstance(self.space, gym.spaces.Tuple | gym.spaces.Dict)
-        self._shape = None if composite else (env.num_envs, *(self.space.shape or ()))
-        self._always_valid = np.ones(env.num_envs, bool)
+        self._shape = None if isinstance(self.space, spaces.COMPOSITE) else (env.num_envs, *(self.space.shape or ()))
+        self.groups = [slice(0, env.num_envs)] if self._host is None else self._host.groups
+        self.counts_episodes = self._host is not None and self._host.counts_episodes
+        self._valid = [np.ones(rows.stop - rows.start, bool) for rows in self.groups]
+        self._actions: Any = None
         self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
 
     def reset(self, seed: int, purpose: Purpose, start: int = 0) -> Any:
@@ -71,7 +77,7 @@ class Stepper:
             ValueError: they are not of the declared space.
         """
         seeds: Any = environment_seeds(seed, purpose, self.env.num_envs, start=start)
-        if not isinstance(self.env.unwrapped, LocalVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
+        if not isinstance(self.env.unwrapped, HostVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
             seeds = seeds[0]  # environments that are vectors by nature take one seed
         self._resetting[:] = False
         obs, _ = self.env.reset(seed=seeds)
@@ -83,10 +89,30 @@ class Stepper:
         Raises:
             ValueError: observations that are not of the declared space.
         """
-        obs, rewards, terminated, truncated, infos = self.env.step(self._converted(actions))
+        for group, rows in enumerate(self.groups):
+            self.start(actions if len(self.groups) == 1 else jax.tree.map(lambda x, rows=rows: x[rows], actions), group)
+        parts = [self.finish(group) for group in range(len(self.groups))]
+        return parts[0] if len(parts) == 1 else _joined(parts, self.groups)
+
+    def start(self, actions: Any, group: int = 0) -> None:
+        """Begins a step of a group of environments; workers go on with it until `finish`."""
+        if self._host is None:
+            self._actions = actions
+        else:
+            self._host.start(self._converted(actions), group)
+
+    def finish(self, group: int = 0) -> Transition:
+        """What the step of a group gave: of as many environments as it has.
+
+        Raises:
+            ValueError: observations that are not of the declared space.
+        """
+        if self._host is not None:
+            return self._of_host(self._host.finish(group), group)
+        obs, rewards, terminated, truncated, infos = self.env.step(self._converted(self._actions))
         # What a user's environment calls a flag may be 0 and 1, or a list.
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
-        valid, final_obs = self._always_valid, None
+        valid, final_obs = self._valid[0], None
         begins = ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
             begins = self._resetting
@@ -102,9 +128,22 @@ class Stepper:
                 # The reset may clear the very arrays that the step handed out.
                 rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
                 obs, _ = self.env.reset(options={"reset_mask": ended})
-        if not self._checks_itself:
-            obs = self._checked(obs, "an observation of `env`")
+        obs = self._checked(obs, "an observation of `env`")
         return Transition(obs, rewards, terminated, truncated, valid, begins, final_obs or None)
+
+    def _of_host(self, outcomes: tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]], group: int) -> Transition:
+        """Checked already, and most of the time nothing ended."""
+        obs, rewards, terminated, truncated, infos = outcomes
+        over = infos.get("_final_obs")
+        if over is None:
+            return Transition(obs, rewards, terminated, truncated, self._valid[group], terminated, None)
+        failed = infos.get("failed")
+        valid = self._valid[group] if failed is None else ~failed
+        cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
+        final_obs = {i: infos["final_obs"][i] for i in cut} or None
+        episode = infos.get("episode")
+        episodes = None if episode is None else (infos["_episode"], episode["r"], episode["l"])
+        return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, episodes)
 
     @property
     def resetting(self) -> NDArray:
@@ -146,6 +185,26 @@ class Stepper:
                 "autoreset mode."
             )
         return jax.tree.map(np.array, given[env])  # its own: an environment may use the memory again
+
+
+def _joined(parts: list[Transition], groups: list[slice]) -> Transition:
+    """The transitions of all groups as one."""
+    arrays = {
+        name: jax.tree.map(lambda *x: np.concatenate(x), *(getattr(part, name) for part in parts))
+        for name in ("obs", "rewards", "terminated", "truncated", "valid", "begins")
+    }
+    final = {
+        rows.start + i: one
+        for part, rows in zip(parts, groups, strict=True)
+        for i, one in (part.final_obs or {}).items()
+    }
+    episodes = None
+    if any(part.episodes for part in parts):
+        none = [[np.zeros(len(part.valid), kind) for kind in (bool, float, int)] for part in parts]
+        told = [part.episodes or blank for part, blank in zip(parts, none, strict=True)]
+        which, returns, lengths = (np.concatenate(column) for column in zip(*told, strict=True))
+        episodes = (which, returns, lengths)
+    return Transition(**arrays, final_obs=final or None, episodes=episodes)
 
 
 def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:

@@ -1,0 +1,111 @@
+"""Which engine steps environments: this process alone, or workers beside it. Both give the same bits."""
+
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import cloudpickle
+
+from ppo2 import spaces
+from ppo2.envs.group import AnyEnv, Factory, traits
+from ppo2.envs.host import HostVectorEnv
+from ppo2.processors import usable_processors
+
+Workers: TypeAlias = int | Literal["auto"]
+
+WORTH_SECONDS = 5e-5
+"""That workers must save in a step of all environments: what it costs to wake them and to wait for them."""
+TRIAL_SECONDS = 0.02
+TRIAL_STEPS = 8
+
+
+class _Once:
+    """A factory whose first environment is there already."""
+
+    def __init__(self, first: AnyEnv, factory: Factory) -> None:
+        self._first: AnyEnv | None = first
+        self._factory = factory
+        vars(self).update(traits(factory))
+
+    def __call__(self) -> AnyEnv:
+        first, self._first = self._first, None
+        return self._factory() if first is None else first
+
+
+def stepped(
+    first: AnyEnv,
+    factory: Factory,
+    count: int,
+    *,
+    copy: bool,
+    workers: Workers = "auto",
+    groups: int = 1,
+    env_timeout: float = 60.0,
+    info_keys: Sequence[str] = (),
+) -> HostVectorEnv:
+    """A vector environment of `count` environments.
+
+    Args:
+        first: made by `factory`; it is used up.
+        workers: processes beside this one; 0: none; "auto": as many as there are other processors, if a trial of
+            `first` says that they would save time. None, and a notice, where the factory can't travel to them.
+        copy, env_timeout, info_keys: see `HostVectorEnv`.
+
+    Raises:
+        ValueError: `workers` is neither, or more than there are environments but one.
+    """
+    factories: list[Factory] = [_Once(first, factory), *[factory] * (count - 1)]
+    if workers == "auto":
+        workers = _chosen(first, count)
+    if workers:
+        why = _why_alone(factory)
+        if why is not None:
+            print(f"ppo2: {why}, so that this process steps all environments itself.", file=sys.stderr)
+            workers = 0
+    return HostVectorEnv(
+        factories, workers=workers, groups=groups, copy=copy, env_timeout=env_timeout, info_keys=info_keys
+    )
+
+
+def _why_alone(factory: Factory) -> str | None:
+    """Why no other process can step the factory's environments; None if it can."""
+    if sys.platform == "win32":
+        return "workers need what Windows doesn't have (semaphores with names)"
+    try:
+        cloudpickle.dumps(factory)
+    except Exception as error:  # of whatever is asked to travel
+        return f"`env` can't travel to other processes ({type(error).__name__}: {error})"
+    return None
+
+
+def _chosen(first: AnyEnv, count: int) -> int:
+    most = min(usable_processors(), count) - 1
+    if most < 1 or first.render_mode == "human":
+        return 0
+    return most if seconds_of_a_step(first) * count * most / (most + 1) > WORTH_SECONDS else 0
+
+
+def seconds_of_a_step(env: AnyEnv) -> float:
+    """Seconds that a step takes with random actions; 0.0 if that can't be found out. Whoever is next must reset it.
+
+    A few steps tell a fast environment.
+    """
+    action_space = copy.deepcopy(env.action_space)  # whose random state is the environment's own affair
+    action_space.seed(0)
+    masked = spaces.is_masked(env.observation_space)
+    seconds: list[float] = []
+    try:
+        obs, _ = env.reset(seed=0)
+        while sum(seconds) < TRIAL_SECONDS and len(seconds) < TRIAL_STEPS:
+            action = action_space.sample(obs["action_mask"]) if masked else action_space.sample()
+            began = time.perf_counter()
+            obs, _, terminated, truncated, _ = env.step(action)
+            seconds.append(time.perf_counter() - began)
+            if terminated or truncated:
+                obs, _ = env.reset()
+    except Exception:  # not now: training will tell, if it happens again
+        return 0.0
+    return statistics.median(seconds)

@@ -1,0 +1,50 @@
+"""What to do about environments that fail: tell it once, go on, and give up when it goes on and on."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from ppo2.envs.group import Failure
+
+MOST, WINDOW = 3, 60.0
+"""More failures than this in so many seconds end training."""
+
+
+class EnvironmentFailureError(RuntimeError):
+    """Environments failed too often; the message has the last one's traceback."""
+
+
+class Failures:
+    """Counts failures.
+
+    Raises (`note`, `fatal`):
+        EnvironmentFailureError: there were more than MOST of them within WINDOW seconds.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._times: deque[float] = deque()
+        self._told: set[str] = set()
+
+    def note(self, failures: Iterable[Failure]) -> None:
+        now = time.monotonic()
+        for failure in failures:
+            self.total += 1
+            self._times.append(now)
+            while now - self._times[0] > WINDOW:
+                self._times.popleft()
+            if len(self._times) > MOST:
+                raise self.fatal(failure)
+            last = failure.text.strip().rpartition("\n")[2]
+            if last not in self._told:  # the whole of it once
+                self._told.add(last)
+                print(f"ppo2: environment {failure.env} failed and begins anew:\n{failure.text}", file=sys.stderr)
+            else:
+                print(f"ppo2: environment {failure.env} failed again and begins anew: {last}", file=sys.stderr)
+
+    def fatal(self, failure: Failure) -> EnvironmentFailureError:
+        return EnvironmentFailureError(
+            f"environment {failure.env} failed, after {self.total - 1} failures before, {len(self._times)} of all in "
+            f"the last {WINDOW:.0f} seconds. Mend the environment; its last words:\n{failure.text}"
+        )

@@ -1,0 +1,315 @@
+"""Environments of one process, stepped one after another; without JAX, for the workers."""
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from ppo2 import spaces
+
+AnyEnv = gym.Env[Any, Any]
+NDArray = np.ndarray[Any, Any]
+Factory = Callable[[], AnyEnv]
+
+UNSEEDED = -1
+NEVER = float("inf")
+TRAITS: dict[str, Any] = {"max_episode_steps": None, "reseeds": True, "counts_episodes": False}
+"""What a factory may say of its environments by an attribute, and what holds if it doesn't: see `Group`."""
+NO_EPISODE = {"r": float("nan"), "l": float("nan")}
+FAILURE = (Exception, SystemExit)
+"""What an environment may raise and be made anew for; an interrupt is the user's."""
+
+
+class Board(NamedTuple):
+    """What goes in and out of n environments, each field's first axis; in memory that processes may share.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | actions, obs, final_obs | (n, ...) for each leaf | `final_obs` only where an episode has just ended |
+    | rewards, terminated, truncated | (n,) | as the environments gave them |
+    | failed | (n,) | the step raised: it is no experience, and its environment began anew |
+    | returns, lengths | (n,) | `info["episode"]`, of environments that count episodes themselves; NaN: none ended |
+    | infos | (n, k) | the numbers in `info` that were asked for; NaN where there is none |
+    | seeds | (n,) | of the coming reset; UNSEEDED: none |
+    """
+
+    actions: list[NDArray]
+    obs: list[NDArray]
+    final_obs: list[NDArray]
+    rewards: NDArray
+    terminated: NDArray
+    truncated: NDArray
+    failed: NDArray
+    returns: NDArray
+    lengths: NDArray
+    infos: NDArray
+    seeds: NDArray
+
+    def rows(self, of: slice) -> "Board":
+        """The same for some of the environments."""
+        fields: Any = ([leaf[of] for leaf in field] if isinstance(field, list) else field[of] for field in self)
+        return Board(*fields)
+
+
+class Field(NamedTuple):
+    """Shape and dtype of an array of a board."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def fields(
+    observation_space: spaces.AnySpace, action_space: spaces.AnySpace, count: int, infos: int
+) -> list[list[Field] | Field]:
+    """What a board is made of, for `count` environments."""
+
+    def leaves(space: spaces.AnySpace) -> list[Field]:
+        parts = spaces.leaves(space, spaces.tree(space))
+        return [Field((count, *(part.shape or ())), np.dtype(part.dtype)) for part in parts]
+
+    def flag() -> Field:
+        return Field((count,), np.dtype(bool))
+
+    obs = leaves(observation_space)
+
+    def number() -> Field:
+        return Field((count,), np.dtype(np.float64))
+
+    numbers, seeds = Field((count, infos), np.dtype(np.float64)), Field((count,), np.dtype(np.int64))
+    flags = (flag(), flag(), flag())
+    return [leaves(action_space), obs, obs, number(), *flags, number(), number(), numbers, seeds]
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """31 bits for an episode of an environment with a seed of its own: episode 0 has that very one.
+
+    The finaliser of SplitMix64 (Steele et al. 2014), so that neighbours have nothing in common.
+    """
+    if episode == 0:
+        return seed
+    mixed = (seed + episode * 0x9E3779B97F4A7C15) & (2**64 - 1)
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & (2**64 - 1)
+    return (mixed ^ (mixed >> 31)) & (2**31 - 1)
+
+
+def traits(factory: Factory) -> dict[str, Any]:
+    """What `factory` says of its environments."""
+    return {name: getattr(factory, name, default) for name, default in TRAITS.items()}
+
+
+class Failure(NamedTuple):
+    """An environment that failed: its index, and what it said."""
+
+    env: int
+    text: str
+
+
+class Group:
+    """Environments whose observations and outcomes are written into a board.
+
+    Every episode is reset with a seed of its own, so that what an environment does is told by its first seed and its
+    actions alone. An environment that raises is made and reset anew; that step failed.
+
+    Args:
+        factories: each makes one environment. One with a number as its `max_episode_steps` has its episodes cut after
+            so many steps, as Gymnasium's TimeLimit would, which costs more; if its `reseeds` is False they only begin
+            their first episode with a seed; if it `counts_episodes`, they say so in `info["episode"]`.
+        first: the index of the first, for messages.
+        info_keys: entries of `info` that are numbers, to be written to the board.
+        remake: whether an environment that raised is made anew; else it is only reset.
+
+    Raises:
+        ValueError: environments of different spaces.
+        TypeError: a space that isn't supported.
+    """
+
+    def __init__(
+        self, factories: Sequence[Factory], *, first: int = 0, info_keys: Sequence[str] = (), remake: bool = True
+    ) -> None:
+        self.envs: list[AnyEnv] = []
+        self.failures: list[Failure] = []
+        self._factories, self._first, self._info_keys, self._remake = list(factories), first, tuple(info_keys), remake
+        try:
+            for factory in factories:
+                self.envs.append(factory())
+            self.observation_space = self.envs[0].observation_space
+            self.action_space = self.envs[0].action_space
+            spaces.check_observation_space(self.observation_space)
+            for i, env in enumerate(self.envs):
+                self.check_alike(i, env)
+        except BaseException:
+            self.close()
+            raise
+        space = self.observation_space
+        self._composite = isinstance(space, spaces.COMPOSITE)
+        self._shape, self._dtype = space.shape or (), space.dtype
+        self._seeds: list[int | None] = [None] * len(self.envs)
+        self._episodes = [0] * len(self.envs)
+        said = [traits(factory) for factory in factories]
+        self._limits = [one["max_episode_steps"] for one in said]
+        self._reseeds = said[0]["reseeds"]
+        self._deadlines: list[float] = [NEVER] * len(self.envs)
+        self._clock = 0
+
+    def check_alike(self, i: int, env: AnyEnv) -> None:
+        """Raises ValueError if an environment has other spaces than the first."""
+        for name in ("observation_space", "action_space"):
+            if getattr(env, name) != getattr(self, name):
+                raise ValueError(
+                    f"`env`: its environments differ in {name}: number {self._first} has {getattr(self, name)}, number "
+                    f"{self._first + i} {getattr(env, name)}. All must be alike."
+                )
+
+    def attach(self, board: Board) -> None:
+        """From now on reads and writes `board`, of as many rows as there are environments."""
+        self._board = board
+        self._single = None if self._composite else board.obs[0]
+
+    def reset(self, seeds: Sequence[int | None], options: dict[str, Any] | None = None) -> None:
+        """Resets all; what they raise is the caller's."""
+        for i, seed in enumerate(seeds):
+            self._seeds[i], self._episodes[i] = seed, 0
+            obs, _ = self._begin(i, seed, options)
+            self._put(self._board.obs, i, self._checked(obs, i, "the first observation of"))
+
+    def step(self, actions: Iterable[Any], at: NDArray | None = None) -> bool:
+        """One action for each; whether an episode ended.
+
+        Args:
+            at: where to say, in its first number, whose turn it is.
+        """
+        board, shape, dtype, single, deadlines = self._board, self._shape, self._dtype, self._single, self._deadlines
+        self._clock = clock = self._clock + 1
+        # lists, written to the board at once: to write an array number by number costs more
+        rewards, terminated, truncated = [], [], []
+        ended = False
+        if self.failures:
+            board.failed[:] = False
+            self.failures = []
+        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+            if at is not None:
+                at[0] = i
+            try:
+                obs, reward, over, cut, info = env.step(action)
+            except FAILURE:
+                obs, reward, over, cut, info = None, 0.0, False, True, {}
+                ended = True
+                self._begin_anew(i)
+            if clock >= deadlines[i]:
+                cut = True
+            rewards.append(reward)
+            terminated.append(over)
+            truncated.append(cut)
+            if self._info_keys:
+                board.infos[i] = [_number(info.get(key)) for key in self._info_keys]
+            if obs is None:
+                continue
+            if over or cut:
+                ended = True
+                self._put(board.final_obs, i, self._checked(obs, i, "an observation of"))
+                episode = info.get("episode", NO_EPISODE)
+                board.returns[i], board.lengths[i] = episode["r"], episode["l"]
+                try:
+                    obs, _ = self._begin(i, self._next_seed(i))
+                except FAILURE:
+                    rewards[i], terminated[i], truncated[i] = 0.0, False, True
+                    self._begin_anew(i)
+                    continue
+            if single is None:
+                self._put(board.obs, i, self._checked(obs, i, "an observation of"))
+            elif type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
+                single[i] = obs
+            else:
+                single[i] = self._checked(obs, i, "an observation of")
+        self._write(board.rewards, rewards, "reward")
+        self._write(board.terminated, terminated, "terminated")
+        self._write(board.truncated, truncated, "truncated")
+        return ended
+
+    def _write(self, row: NDArray, given: list[Any], what: str) -> None:
+        try:
+            row[:] = given
+        except (TypeError, ValueError) as error:
+            wrong = next((i for i, one in enumerate(given) if np.ndim(one) or not np.isreal(one)), 0)
+            raise ValueError(
+                f"`env` gave {what} = {given[wrong]!r} in environment {self._first + wrong}; it must be one number."
+            ) from error
+
+    def _begin(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        limit = self._limits[i]
+        self._deadlines[i] = NEVER if limit is None else self._clock + limit
+        return self.envs[i].reset(seed=seed, options=options)
+
+    def _begin_anew(self, i: int) -> None:
+        """Notes what environment i raised, and makes it again."""
+        self.failures.append(Failure(self._first + i, traceback.format_exc()))
+        board = self._board
+        board.failed[i], board.returns[i], board.lengths[i] = True, np.nan, np.nan
+        if self._remake:
+            self._close(i)
+            self.envs[i] = self._factories[i]()
+            self.check_alike(i, self.envs[i])
+        obs, _ = self._begin(i, self._next_seed(i))
+        obs = self._checked(obs, i, "the first observation of")
+        for rows in (board.obs, board.final_obs):
+            self._put(rows, i, obs)
+
+    def _next_seed(self, i: int) -> int | None:
+        self._episodes[i] += 1
+        seed = self._seeds[i]
+        return None if seed is None or not self._reseeds else episode_seed(seed, self._episodes[i])
+
+    def _put(self, rows: list[NDArray], i: int, obs: Any) -> None:
+        for leaf, part in zip(rows, spaces.leaves(self.observation_space, obs), strict=True):
+            leaf[i] = part
+
+    def _checked(self, obs: Any, i: int, what: str) -> Any:
+        what = f"{what} environment {self._first + i}"
+        if not self._composite and type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self._dtype:
+            return obs
+        batch, is_one = spaces.observation(self.observation_space, obs, what)
+        if not is_one:
+            raise ValueError(
+                f"{what} has the shape {np.shape(obs)}, but `env` declares {self.observation_space}. Mend its "
+                "observation_space, or what it returns."
+            )
+        return spaces.mapped(lambda _, x: x[0], self.observation_space, batch)
+
+    def _close(self, i: int) -> None:
+        try:
+            self.envs[i].close()
+        except Exception:
+            traceback.print_exc()
+
+    def close(self) -> None:
+        for i in range(len(self.envs)):
+            self._close(i)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def separate(space: spaces.AnySpace, board: Board) -> Any:
+    """The actions of a board, to be taken one by one."""
+    rows = (leaf.copy() for leaf in board.actions)  # an environment may keep the last one
+    actions = spaces.mapped(lambda _: next(rows), space)
+    return one_by_one(space, actions)
+
+
+def one_by_one(space: spaces.AnySpace, actions: Any) -> Iterable[Any]:
+    """A batch of actions, taken apart."""
+    if isinstance(actions, list):
+        return actions
+    # Python's integers pass `Discrete.contains`, which many environments assert, in a fifth of NumPy's time.
+    if isinstance(space, gym.spaces.Discrete):
+        integers: list[int] = np.asarray(actions).tolist()
+        return integers
+    apart: Iterable[Any] = spaces.separate(space, actions)
+    return apart

@@ -1,0 +1,299 @@
+"""A vector environment whose environments are stepped by this process and, if there are any, workers beside it."""
+
+import itertools
+import mmap
+import os
+import sys
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from ppo2 import spaces
+from ppo2.envs.failures import EnvironmentFailureError, Failures
+from ppo2.envs.group import AnyEnv, Board, Factory, Failure, Group, fields, one_by_one, traits
+from ppo2.envs.shared import ALIGNED, board_at, boards_size, control_at, memory
+from ppo2.envs.shares import Common, LostError, OwnShare, Share, WorkerShare
+from ppo2.processors import usable_processors
+
+NDArray = np.ndarray[Any, Any]
+Outcomes = tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]
+
+
+class HostVectorEnv(VectorEnv[Any, Any, Any]):
+    """A vector environment with SAME_STEP autoreset, stepped over shared memory: nothing is pickled in a step.
+
+    This process takes a share of the environments, each worker one of the others. A worker is a fresh interpreter: it
+    imports neither JAX nor the script that started it, ends with this process, and leaves nothing behind. Every episode
+    is reset with a seed of its own, so that environments do the same whichever process they are in; every observation
+    is checked against the declared space, and an error says whose it was.
+
+    `infos` holds `final_obs` where episodes ended; the entries that were asked for (NaN: none); `episode`, as
+    Gymnasium's RecordEpisodeStatistics gives it, of environments that count episodes themselves; and `failed` where a
+    step was no experience because its environment raised, hung or lost its process; it has begun anew then, as after a
+    truncation.
+
+    With two groups the environments of one can be stepped (`start`, `finish`) while something else is done with the
+    other.
+
+    Args:
+        factories: each makes one environment; to workers they travel by cloudpickle.
+        workers: how many processes besides this one.
+        groups: 1 or 2. With 2 and workers, this process takes no share.
+        copy: return arrays that stay as they are; False hands out those that the next step overwrites.
+        env_timeout: seconds that a step of a process' environments may take. A worker is replaced then; in this
+            process the step is interrupted, if it can be (see `Watchdog`).
+        info_keys: entries of `info` that are numbers, to hand on.
+        remake: whether an environment that failed is made anew; else it is only reset.
+
+    Raises:
+        ValueError: environments of different spaces, or a number of workers or groups that doesn't fit.
+        TypeError: a space that isn't supported.
+        EnvironmentFailureError (`step`): environments failed too often (see `Failures`).
+    """
+
+    def __init__(
+        self,
+        factories: Sequence[Factory],
+        *,
+        workers: int = 0,
+        groups: int = 1,
+        copy: bool = True,
+        env_timeout: float = 60.0,
+        info_keys: Sequence[str] = (),
+        remake: bool = True,
+    ) -> None:
+        self.num_envs, self.copy, self._info_keys = len(factories), copy, tuple(info_keys)
+        self._factories, self._remake, self._timeout = list(factories), remake, env_timeout
+        self._check_numbers(workers, groups)
+        self.groups = _parts(slice(0, self.num_envs), groups)
+        """Which environments each group has."""
+        self.counts_episodes = bool(traits(factories[0])["counts_episodes"])
+        """Whether only `infos["episode"]` tells of episodes that ended, as others end for training's sake alone."""
+        self.failures = Failures()
+        mine = groups == 1 or not workers
+        shares = [_parts(rows, workers + mine) for rows in self.groups]
+        own = [self._group(part[0]) for part in shares] if mine else []
+        pattern = own[0] if mine else self._group(slice(0, 1))
+        self.envs: list[AnyEnv] = [env for group in own for env in group.envs]
+        """Those that this process steps."""
+        self._take_over(pattern)
+        made = fields(pattern.observation_space, pattern.action_space, self.num_envs, len(self._info_keys))
+        size = boards_size(made) + workers * ALIGNED
+        descriptor = memory(size) if workers else -1
+        buffer = mmap.mmap(descriptor, size)
+        self.board = board_at(buffer, made)
+        self._boards = [self.board] if groups == 1 else [self.board.rows(rows) for rows in self.groups]
+        for group, part in zip(own, shares, strict=False):
+            group.attach(self.board.rows(part[0]))
+        if not mine:
+            pattern.close()
+        self._shares: list[Share] = [OwnShare(own, env_timeout)] if mine else []
+        self._rows = [[part[i] for part in shares] for i in range(workers + mine)]
+        self._workers: list[WorkerShare] = []
+        if workers:
+            common = Common(
+                board=self.board,
+                fields=made,
+                descriptor=descriptor,
+                size=size,
+                spaces=(pattern.observation_space, pattern.action_space),
+                spin=workers + 1 <= usable_processors(),
+                info_keys=self._info_keys,
+                timeout=env_timeout,
+            )
+            self._hire(common, control_at(buffer, size, boards_size(made)))
+        self._finalizer = weakref.finalize(self, _close, self._shares, descriptor)
+
+    @property
+    def engine(self) -> str:
+        """Who steps the environments, for people."""
+        workers = len(self._workers)
+        others = f"{workers} worker{'s' if workers > 1 else ''}"
+        mine = (
+            "this process" if not workers else f"this process and {others}" if len(self._shares) > workers else others
+        )
+        return mine if len(self.groups) == 1 else f"{mine}, half by half"
+
+    @property
+    def has_workers(self) -> bool:
+        return len(self._shares) > 1 or isinstance(self._shares[0], WorkerShare)
+
+    def _hire(self, common: Common, control: NDArray) -> None:
+        """Starts the workers, whose environments are there when they are first needed."""
+        for number, rows in enumerate(self._rows[len(self._shares) :]):
+            factories = [self._factories[part] for part in rows]
+            self._workers.append(WorkerShare(common, factories, rows, control[number], number))
+        self._shares += self._workers
+        for worker in self._workers:
+            worker.wait_until_held()
+
+    def _check_numbers(self, workers: int, groups: int) -> None:
+        count = self.num_envs
+        if groups not in (1, 2) or groups > count:
+            raise ValueError(f"`groups` (={groups!r}) must be 1 or 2, of at least one environment each (of {count}).")
+        most = count - 1 if groups == 1 else count // 2
+        if not 0 <= workers <= most:
+            raise ValueError(
+                f"`workers` (={workers!r}) must be a whole number from 0 to {most}: each steps one of the {count} "
+                f"environments at least{', of each group' if groups > 1 else ', and this process too'}."
+            )
+
+    def _group(self, rows: slice) -> Group:
+        return Group(self._factories[rows], first=rows.start, info_keys=self._info_keys, remake=self._remake)
+
+    def _take_over(self, group: Group) -> None:
+        """Spaces and metadata."""
+        first = group.envs[0]
+        self.single_observation_space, self.single_action_space = group.observation_space, group.action_space
+        self.observation_space = batch_space(group.observation_space, self.num_envs)
+        self.action_space = batch_space(group.action_space, self.num_envs)
+        self.metadata = {**first.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.render_mode = first.render_mode
+        self._one_leaf = not isinstance(group.action_space, spaces.COMPOSITE)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium."""
+        seeds: list[int | None]
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = [None if one is None else int(one) for one in seed]
+        for i, worker in enumerate(self._workers):
+            self._wait_for(i, worker)
+        workers = [share for share in self._shares if isinstance(share, WorkerShare)]
+        for share, rows in reversed([*zip(self._shares, self._rows, strict=True)]):  # the workers first
+            for group, part in enumerate(rows):
+                share.reset(group, seeds[part], options)
+        try:
+            for worker in workers:
+                for group in range(len(self.groups)):
+                    worker.finish_reset(group)
+        except LostError as lost:
+            raise EnvironmentFailureError(f"{lost}, in a reset.") from None
+        return self._out(self.board), {}
+
+    def _wait_for(self, i: int, worker: WorkerShare) -> None:
+        """Until a worker is ready; if it can't be, its environments are made in this process."""
+        try:
+            worker.wait_until_ready()
+        except LostError as lost:
+            print(f"ppo2: {lost}, so that this process steps them itself.", file=sys.stderr)
+            worker.close()
+            at = self._shares.index(worker)
+            groups = [self._group(part) for part in self._rows[at]]
+            for group, part in zip(groups, self._rows[at], strict=True):
+                group.attach(self.board.rows(part))
+            self._shares[at] = OwnShare(groups, self._timeout)
+
+    def step(self, actions: Any) -> Outcomes:
+        """One action for each environment: a batch of the action space, or a list of actions."""
+        if len(self.groups) == 1:
+            self.start(actions)
+            return self.finish()
+        for group, rows in enumerate(self.groups):
+            one = actions[rows] if isinstance(actions, list) else self._rows_of(actions, rows)
+            self.start(one, group)
+        ended = False
+        failures: list[Failure] = []
+        for group in range(len(self.groups)):
+            outcome = self._finish(group)
+            ended, failures = ended or outcome[0], failures + outcome[1]
+        return self._outcome(self.board, ended, failures)
+
+    def start(self, actions: Any, group: int = 0) -> None:
+        """Begins a step of a group, with an action for each of its environments; `finish` must follow."""
+        if not self.has_workers:
+            self._shares[0].start(group, one_by_one(self.single_action_space, actions))
+            return
+        board, first = self._boards[group], self.groups[group].start
+        if isinstance(actions, list):
+            actions = _batch(self.single_action_space, actions)
+        if self._one_leaf:
+            board.actions[0][:] = actions
+        else:
+            for leaf, given in zip(board.actions, spaces.leaves(self.single_action_space, actions), strict=True):
+                leaf[:] = given
+        for share, rows in zip(reversed(self._shares), reversed(self._rows), strict=True):
+            if isinstance(share, OwnShare):
+                mine = slice(rows[group].start - first, rows[group].stop - first)
+                share.start(group, one_by_one(self.single_action_space, self._rows_of(actions, mine)))
+            else:
+                share.start(group, None)
+
+    def finish(self, group: int = 0) -> Outcomes:
+        """What the step of a group gave; arrays of as many rows as it has environments."""
+        return self._outcome(self._boards[group], *self._finish(group))
+
+    def _finish(self, group: int) -> tuple[bool, list[Failure]]:
+        ended = False
+        failures: list[Failure] = []
+        for share in self._shares:  # this process' own first: the workers are busy meanwhile
+            outcome = share.finish(group)
+            ended = ended or outcome.ended
+            if outcome.failures:
+                failures += outcome.failures
+        if failures:
+            self.failures.note(failures)
+        return ended, failures
+
+    def _rows_of(self, batch: Any, rows: slice) -> Any:
+        return batch[rows] if self._one_leaf else spaces.mapped(lambda _, x: x[rows], self.single_action_space, batch)
+
+    def _outcome(self, board: Board, ended: bool, failures: list[Failure]) -> Outcomes:
+        outcome = (board.rewards, board.terminated, board.truncated)
+        rewards, terminated, truncated = (part.copy() for part in outcome) if self.copy else outcome
+        infos: dict[str, Any] = {key: board.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
+        if ended:
+            over = board.terminated | board.truncated
+            infos["final_obs"], infos["_final_obs"] = np.full(len(over), None, dtype=object), over
+            for i in np.flatnonzero(over).tolist():
+                parts = iter([leaf[i].copy() for leaf in board.final_obs])
+                infos["final_obs"][i] = spaces.mapped(lambda _, parts=parts: next(parts), self.single_observation_space)
+            if self.counts_episodes:
+                told = over & ~np.isnan(board.returns)
+                infos["episode"] = {
+                    "r": np.where(told, board.returns, 0.0),
+                    "l": np.where(told, board.lengths, 0).astype(int),
+                }
+                infos["_episode"] = told
+        if failures:
+            infos["failed"] = board.failed.copy()
+        return self._out(board), rewards, terminated, truncated, infos
+
+    def _out(self, board: Board) -> Any:
+        if len(board.obs) == 1 and not isinstance(self.single_observation_space, spaces.COMPOSITE):
+            return board.obs[0].copy() if self.copy else board.obs[0]
+        rows = iter(board.obs)
+        return spaces.mapped(lambda _: next(rows).copy() if self.copy else next(rows), self.single_observation_space)
+
+    def render(self) -> tuple[Any, ...] | None:
+        return tuple(env.render() for env in self.envs)
+
+    def close_extras(self, **_: Any) -> None:
+        self._finalizer()
+
+
+def _parts(rows: slice, count: int) -> list[slice]:
+    """Consecutive parts, as equal as can be."""
+    size = rows.stop - rows.start
+    cuts = [rows.start + size * i // count for i in range(count + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(cuts)]
+
+
+def _batch(space: spaces.AnySpace, actions: list[Any]) -> Any:
+    parts = zip(*(spaces.leaves(space, action) for action in actions), strict=True)
+    leaves = iter([np.stack(part) for part in parts])
+    return spaces.mapped(lambda _: next(leaves), space)
+
+
+def _close(shares: list[Share], descriptor: int) -> None:
+    for share in shares:
+        share.close()
+    if descriptor >= 0:
+        os.close(descriptor)
