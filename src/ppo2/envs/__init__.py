@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ppo2.envs.adapters import split as adapter_of
     from ppo2.envs.device import DeviceEnv, DeviceVector, TimeLimit, is_device_env
     from ppo2.envs.families import DEVICE_FAMILIES, FAMILIES, Family, family_of
-    from ppo2.envs.making import DEFAULT_NUM_ENVS, AnyEnvs, Made, check_id, make, preset, resolve
+    from ppo2.envs.ids import check_id
+    from ppo2.envs.making import DEFAULT_NUM_ENVS, AnyEnvs, Made, make, preset, resolve
 
 __all__ = [
     "ADAPTERS",
@@ -33,7 +34,7 @@ __all__ = [
     "resolve",
 ]
 
-_ROOMS = ("making", "families", "device", "adapters")
+_ROOMS = ("making", "ids", "families", "device", "adapters")
 
 
 def __getattr__(name: str) -> Any:

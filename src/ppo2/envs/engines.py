@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import cloudpickle
+import numpy as np
 
 from ppo2 import spaces
 from ppo2.envs.group import AnyEnv, Factory, traits
@@ -18,6 +19,7 @@ Workers: TypeAlias = int | Literal["auto"]
 
 WORTH_SECONDS = 5e-5
 """That workers must save in a step of all environments: what it costs to wake them and to wait for them."""
+OVERLAP_PROCESSORS = 4
 TRIAL_SECONDS = 0.02
 TRIAL_STEPS = 8
 
@@ -42,7 +44,7 @@ def stepped(
     *,
     copy: bool,
     workers: Workers = "auto",
-    groups: int = 1,
+    groups: int | None = None,
     env_timeout: float = 60.0,
     info_keys: Sequence[str] = (),
 ) -> HostVectorEnv:
@@ -57,9 +59,11 @@ def stepped(
     Raises:
         ValueError: `workers` is neither, or more than there are environments but one.
     """
+    if groups is None:
+        groups = groups_of(first.observation_space, count)
     factories: list[Factory] = [_Once(first, factory), *[factory] * (count - 1)]
     if workers == "auto":
-        workers = _chosen(first, count)
+        workers = _chosen(first, count, groups)
     if workers:
         why = _why_alone(factory)
         if why is not None:
@@ -68,6 +72,18 @@ def stepped(
     return HostVectorEnv(
         factories, workers=workers, groups=groups, copy=copy, env_timeout=env_timeout, info_keys=info_keys
     )
+
+
+def groups_of(space: spaces.AnySpace, count: int) -> int:
+    """Into how many groups `count` environments are parted, by a fixed rule, as the policy's figures depend on it.
+
+    2 where observations are images, so that acting takes as long as stepping, and the machine has the processors to do
+    both (OVERLAP_PROCESSORS). Elsewhere acting is a small part, and acting twice costs more than is gained:
+    docs/benchmarks.md.
+    """
+    leaves = spaces.leaves(space, spaces.tree(space))
+    images = any(np.dtype(leaf.dtype).itemsize == 1 and len(leaf.shape or ()) == 3 for leaf in leaves)
+    return 2 if images and count >= 2 and usable_processors() >= OVERLAP_PROCESSORS else 1
 
 
 def _why_alone(factory: Factory) -> str | None:
@@ -81,8 +97,8 @@ def _why_alone(factory: Factory) -> str | None:
     return None
 
 
-def _chosen(first: AnyEnv, count: int) -> int:
-    most = min(usable_processors(), count) - 1
+def _chosen(first: AnyEnv, count: int, groups: int) -> int:
+    most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
     if most < 1 or first.render_mode == "human":
         return 0
     return most if seconds_of_a_step(first) * count * most / (most + 1) > WORTH_SECONDS else 0

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
 from ppo2.envs import adapters
-
-AnyEnv = gym.Env[Any, Any]
+from ppo2.envs.atari import AtariFactory
+from ppo2.envs.factories import FromSpec, MiniGridTreatment, Options
+from ppo2.envs.group import AnyEnv, Factory
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,11 @@ class Family:
             version).
         source: where the settings come from.
         extra: of ppo2, what must be installed for it.
-        wrappers: put around each environment by `ppo2.make`, innermost first.
+        package: what registers its environments when it is imported, and `ids`, how their ids look: the package is
+            imported when one is asked for.
+        factory: makes one environment: its standard treatment.
+        wrappers: of that treatment, innermost first.
+        remark: what to say when one of its environments can't be made.
     """
 
     name: str
@@ -31,12 +37,23 @@ class Family:
     source: str
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     extra: str | None = None
+    package: str | None = None
+    ids: str | None = None
+    factory: Callable[[EnvSpec, Mapping[str, Any], Options], Factory] | None = None
     wrappers: tuple[Callable[[AnyEnv], AnyEnv], ...] = ()
+    remark: str | None = None
+
+    def make_factory(self, spec: EnvSpec, kwargs: Mapping[str, Any], options: Options) -> Factory:
+        """What makes its environments one by one."""
+        if self.factory is not None:
+            return self.factory(spec, kwargs, options)
+        return FromSpec(spec, kwargs, options, self.wrappers)
 
     def preset(self, env_id: str) -> dict[str, Any]:
         """The settings for one of its environments."""
         name = env_id.rpartition(":")[2]
         name = name.rpartition("-v")[0] or name
+        name = name.rpartition("/")[2].removesuffix("NoFrameskip")
         return {**self.settings, **self.environments.get(name, {})}
 
 
@@ -129,6 +146,69 @@ MUJOCO = Family(
     extra="mujoco",
 )
 
+ATARI = Family(
+    name="Atari",
+    modules=("ale_py",),
+    settings={
+        "network": "cnn",
+        "total_timesteps": 10_000_000,
+        "num_envs": 8,
+        "nsteps": 128,
+        "nminibatches": 4,
+        "noptepochs": 4,
+        "lr": "linear:2.5e-4",
+        "gamma": 0.99,
+        "lam": 0.95,
+        "cliprange": 0.1,
+        "ent_coef": 0.01,
+        "vf_coef": 0.5,
+        "log_interval": 1,
+    },
+    source="OpenAI Baselines, ppo2/defaults.py",
+    extra="atari",
+    package="ale_py",
+    ids=r"ALE/.*|.*NoFrameskip-v\d+",
+    factory=AtariFactory,
+)
+
+MINIGRID = Family(
+    name="MiniGrid",
+    modules=("minigrid",),
+    settings={
+        "network": "mlp",
+        "value_network": "copy",
+        "total_timesteps": 500_000,
+        "num_envs": 16,
+        "nsteps": 128,
+        "nminibatches": 8,
+        "noptepochs": 4,
+        "lr": 1e-3,
+        "gamma": 0.99,
+        "lam": 0.95,
+        "cliprange": 0.2,
+        "ent_coef": 0.01,
+        "vf_coef": 0.5,
+        "normalize_obs": True,
+        "log_interval": 10,
+    },
+    source="rl-starter-files, which MiniGrid's authors train with, and our own runs, docs/benchmarks.md",
+    extra="minigrid",
+    package="minigrid",
+    ids=r"MiniGrid-.*|BabyAI-.*",
+    wrappers=(MiniGridTreatment,),
+)
+
+DM_CONTROL = Family(
+    name="DeepMind Control",
+    modules=("shimmy.dm_control",),
+    settings={**MUJOCO.settings},
+    source="as MuJoCo",
+    package="shimmy",
+    ids=r"dm_control/.*",
+    remark="dm_control comes with pip install 'shimmy[dm-control]'. Its releases up to 1.0.50 need mujoco < 4 "
+    "(pip install 'mujoco<4').",
+)
+
 GYMNAX = Family(
     name="gymnax",
     modules=("gymnax:",),
@@ -219,7 +299,7 @@ DEFAULT = Family(
 )
 
 DEVICE_FAMILIES = (GYMNAX, LOCOMOTION, GRIDS)
-FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, *DEVICE_FAMILIES, DEFAULT)
+FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, ATARI, MINIGRID, DM_CONTROL, *DEVICE_FAMILIES, DEFAULT)
 
 
 def family_of(env_id: str) -> Family:

@@ -1,8 +1,6 @@
 """From what `env=` may be to a vector environment."""
 
-import difflib
-import importlib
-import warnings
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,14 +11,15 @@ from gymnasium.vector import VectorEnv
 
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
-from ppo2.envs import adapters
+from ppo2.envs import adapters, own_vectors
 from ppo2.envs.device import DeviceEnv, DeviceVector, is_device_env
 from ppo2.envs.device_check import check_device_env
 from ppo2.envs.engines import Workers, stepped
-from ppo2.envs.factories import FromSpec, Masked
-from ppo2.envs.families import AnyEnv, family_of
-from ppo2.envs.group import Factory
+from ppo2.envs.factories import Masked, Options
+from ppo2.envs.families import family_of
+from ppo2.envs.group import AnyEnv, Factory
 from ppo2.envs.host import HostVectorEnv
+from ppo2.envs.ids import ENVPOOL, check_id, remedy_of
 from ppo2.envs.masking import KEY, MaskedEnv, MaskedVectorEnv
 from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
@@ -43,45 +42,60 @@ def make(
     num_envs: int = DEFAULT_NUM_ENVS,
     seed: int | None = None,
     *,
-    workers: Workers = "auto",
-    groups: int = 1,
-    env_timeout: float = 60.0,
+    max_episode_steps: int | None = None,
+    reward_scale: float = 1.0,
+    frame_stack: int | None = None,
+    flatten: bool = False,
     info_keys: Sequence[str] = (),
+    workers: Workers = "auto",
+    groups: int | None = None,
+    env_timeout: float = 60.0,
+    own_vector: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """The environment that `learn(env=env_id)` would build, with its family's standard wrappers.
+    """The environment that `learn(env=env_id)` would build, with its family's standard treatment.
 
     Args:
-        env_id: as registered with Gymnasium ("module:Id-v0" imports the module first); or, for an environment of a JAX
-            library, "gymnax:CartPole-v1" (`ppo2 envs` lists the prefixes), which gives a device environment: pure
-            functions of one environment, so that how many there are, and their seeds, is what is said to `learn`
-            (`num_envs`, `seed`) or to `DeviceRunner`.
+        env_id: as registered with Gymnasium ("module:Id-v0" imports the module first); "envpool:Id-v0"; or, for an
+            environment of a JAX library, "gymnax:CartPole-v1" (`ppo2 envs` lists the prefixes), which gives a device
+            environment: pure functions of one environment, so that how many there are, and their seeds, is what is
+            said to `learn` (`num_envs`, `seed`) or to `DeviceRunner`.
         num_envs: how many environments.
         seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
-        workers: processes that step environments beside this one; "auto": as many as there are other processors, if
-            that saves time. Whichever, the environments do the same.
-        env_timeout: seconds that a step of one environment may take in a worker, which is replaced then.
+        max_episode_steps, reward_scale, frame_stack, flatten: see `ppo2.envs.factories.Options`.
         info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos.
-        kwargs: for the environment's constructor, such as `render_mode`.
+        workers: processes that step environments beside this one; "auto": as many as there are other processors, if
+            that saves time. Whichever, the environments do the same; a line says what was chosen.
+        groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
+            as `ppo2.envs.engines.groups_of` has it.
+        env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
+        own_vector: the vector form that the environment's own package has, where it has one (CartPole, Atari): faster,
+            but stepped by its own rules, so that a run that is resumed begins new episodes.
+        kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
 
     Raises:
-        ValueError: an unknown id, one whose package isn't installed, or observations that aren't of its space.
+        ValueError: an unknown id, one whose package isn't installed, an option that doesn't fit, or observations that
+            aren't of its space.
     """
-    if adapters.split(env_id) is not None:
-        return adapters.make(env_id, **kwargs)
-    vector = _from_id(
-        env_id,
-        num_envs,
-        kwargs,
-        copy=True,
-        workers=workers,
-        groups=groups,
-        env_timeout=env_timeout,
-        info_keys=info_keys,
-    )
+    options = Options(max_episode_steps, reward_scale, frame_stack, flatten)
+    foreign = own_vector or env_id.startswith(ENVPOOL)
+    if foreign or adapters.split(env_id) is not None:
+        if options != Options() or info_keys or workers != "auto" or groups is not None:
+            raise ValueError(
+                f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''}): max_episode_steps, reward_scale, "
+                "frame_stack, flatten, info_keys, workers and groups apply to environments that are made one by one; "
+                "leave them out, or wrap what is made."
+            )
+        if not foreign:
+            return adapters.make(env_id, **kwargs)
+        vector = _own_vector(env_id, _count(num_envs), kwargs)
+    else:
+        how = {"copy": True, "workers": workers, "groups": groups, "env_timeout": env_timeout, "info_keys": info_keys}
+        vector = _from_id(env_id, num_envs, kwargs, options, **how)
+        print(f"ppo2: {num_envs} x {env_id}, stepped by {vector.engine}", file=sys.stderr)
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
-        vector.reset(seed=seeds)
+        vector.reset(seed=seeds[0] if foreign else seeds)
     return vector
 
 
@@ -114,7 +128,10 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
     if is_device_env(env):
         return Made(_on_device(env, num_envs, name), owned=False)
     if isinstance(env, str):
-        return Made(_from_id(env, DEFAULT_NUM_ENVS if num_envs is None else num_envs, {}, copy=False), owned=True)
+        count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+        if env.startswith(ENVPOOL):
+            return Made(_own_vector(env, count, {}), owned=True)
+        return Made(_from_id(env, count, {}, Options(), copy=False), owned=True)
     if isinstance(env, VectorEnv | gym.Env):
         has = env.num_envs if isinstance(env, VectorEnv) else 1
         if num_envs not in (None, has):
@@ -146,53 +163,33 @@ def _on_device(env: DeviceEnv, num_envs: int | None, name: str) -> DeviceVector:
     return DeviceVector(env, count)
 
 
-def check_id(env_id: str) -> None:
-    """Imports the module that an id names, if it does.
-
-    Raises:
-        ValueError: no such environment is registered; the message has the closest ones.
-    """
-    if adapters.split(env_id) is not None:
-        adapters.check(env_id)
-        return
-    module, _, name = env_id.rpartition(":")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the user's choice
-            if module:
-                importlib.import_module(module)  # gym.spec doesn't, gym.make does
-            gym.spec(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).") from error
-    except gymnasium.error.Error as error:
-        namespace = name.partition("/")[0] if "/" in name else None
-        known = list(gym.registry)
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f" The closest known are {', '.join(close)}." if close else ""
-        package = {"ALE": "ale-py", "minigrid": "minigrid", "MiniGrid": "minigrid"}.get(namespace or "")
-        if package:
-            module = package.replace("-", "_")
-            hint = f" It comes with the package {package}: install it and name its module, as in '{module}:{name}'."
-        raise ValueError(
-            f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
-            "own package is 'module:Name-v0'."
-        ) from error
-
-
-def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], **how: Any) -> AnyVectorEnv:
+def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], options: Options, **how: Any) -> HostVectorEnv:
     check_id(env_id)
     family = family_of(env_id)
-    spec = gym.spec(env_id.rpartition(":")[2])
-    factory: Factory = FromSpec(spec, kwargs, spec.max_episode_steps, family.wrappers)
+    factory = family.make_factory(gym.spec(env_id.rpartition(":")[2]), kwargs, options)
     try:
         first = factory()
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError, ImportError) as error:
-        remedy = f"pip install 'ppo2[{family.extra}]'" if family.extra else f"install what it asks for ({error})"
-        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}.") from error
+        remedy = remedy_of(family, f"install what it asks for ({error})")
+        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from error
+    except AttributeError as error:
+        if family.remark is None:
+            raise
+        raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
     return _vector(first, factory, num_envs, **how)
 
 
-def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> AnyVectorEnv:
+def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVectorEnv:
+    check_id(env_id)
+    if not env_id.startswith(ENVPOOL):
+        return own_vectors.from_spec(gym.spec(env_id.rpartition(":")[2]), num_envs, kwargs)
+    import envpool
+
+    vector: AnyVectorEnv = envpool.make_gymnasium(env_id.removeprefix(ENVPOOL), num_envs=num_envs, **kwargs)
+    return vector
+
+
+def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostVectorEnv:
     """`num_envs` environments as one, whose masks, if their info has any, are in their observations."""
     if _gives_mask(first):
         first, factory = MaskedEnv(first), Masked(factory)

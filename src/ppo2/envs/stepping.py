@@ -65,7 +65,7 @@ class Stepper:
         self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
         self._shape = None if isinstance(self.space, spaces.COMPOSITE) else (env.num_envs, *(self.space.shape or ()))
         self.groups = [slice(0, env.num_envs)] if self._host is None else self._host.groups
-        self.counts_episodes = self._host is not None and self._host.counts_episodes
+        self.counts_episodes = bool(getattr(env, "counts_episodes", False))
         self._valid = [np.ones(rows.stop - rows.start, bool) for rows in self.groups]
         self._actions: Any = None
         self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
@@ -129,7 +129,12 @@ class Stepper:
                 rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
                 obs, _ = self.env.reset(options={"reset_mask": ended})
         obs = self._checked(obs, "an observation of `env`")
-        return Transition(obs, rewards, terminated, truncated, valid, begins, final_obs or None)
+        return Transition(obs, rewards, terminated, truncated, valid, begins, final_obs or None, self._episodes(infos))
+
+    def _episodes(self, infos: dict[str, Any]) -> tuple[NDArray, NDArray, NDArray] | None:
+        """What environments that count episodes themselves say of those that ended."""
+        episode = infos.get("episode") if self.counts_episodes else None
+        return None if episode is None else (infos["_episode"], episode["r"], episode["l"])
 
     def _of_host(self, outcomes: tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]], group: int) -> Transition:
         """Checked already, and most of the time nothing ended."""
@@ -141,9 +146,7 @@ class Stepper:
         valid = self._valid[group] if failed is None else ~failed
         cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
         final_obs = {i: infos["final_obs"][i] for i in cut} or None
-        episode = infos.get("episode")
-        episodes = None if episode is None else (infos["_episode"], episode["r"], episode["l"])
-        return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, episodes)
+        return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._episodes(infos))
 
     @property
     def resetting(self) -> NDArray:
