@@ -18,6 +18,7 @@ machine is up to you.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from rich.console import Console
 from options import common, parsed
 from programs import OURS, PEERS, Contender, interpreter
 from report import TABLE_WIDTH, Spread, machine, ratios, show, spread
-from workloads import WORKLOADS, Workload
+from workloads import STEPPED, WORKLOADS, Workload
 
 TIE = 1.05  # trials that differ by less say nothing
 STARTUP_UPDATES = 50  # of the run whose memory is looked at
@@ -48,7 +49,13 @@ def main() -> None:
         for name in options.peers
         for python in [interpreter(PEERS[name], getattr(options, f"{name}_python"))]
     ]
-    results: dict[str, Any] = {"command": sys.argv, "machine": machine(), "versions": {}, "workloads": {}}
+    results: dict[str, Any] = {
+        "command": sys.argv,
+        "machine": machine(),
+        "versions": {},
+        "workloads": {},
+        "stepping": [],
+    }
     results["startup"] = {}
 
     def keep() -> None:
@@ -65,6 +72,9 @@ def main() -> None:
             best = [contender for contender, _ in chosen]
             trials = {title: rate for _, rates in chosen for title, rate in rates.items()}
             results["workloads"][name] = {**bench.speed(WORKLOADS[name], ours, best), "trials": trials}
+            keep()
+        if options.stepping:
+            results["stepping"] = bench.stepping(ours[0])
             keep()
         if options.startup:
             results["startup"] = bench.startup(WORKLOADS["W1"], ours[0], best)
@@ -128,6 +138,34 @@ class Bench:
             "runs": {**runs, "environment alone": alone},
         }
 
+    def stepping(self, ours: Contender) -> list[dict[str, Any]]:
+        """Environments alone: ours beside Gymnasium's, slice by slice in one process."""
+        table = []
+        for env, num_envs in STEPPED:
+            result = ours.measure(
+                "stepping",
+                env=env,
+                num_envs=num_envs,
+                seed=0,
+                workers=max(1, (os.cpu_count() or 2) - 1),
+                rounds=6 * self.repeats,
+                seconds=self.seconds / 24,
+                asynchronous=env == "CartPole-v1",
+            )
+            rows = result["rows"]
+            by_name = {name: [row[name] for row in rows] for name in rows[0]}
+            row: dict[str, Any] = {"env": env, "num_envs": num_envs, "chosen": result["chosen"], "engines": {}}
+            for name, rates in by_name.items():
+                row["engines"][name] = {"steps_per_second": Spread.of(rates)._asdict()}
+                for other in ("sync", "async"):
+                    if other in by_name and name not in (other, "sync"):
+                        row["engines"][name][f"to_{other}"] = ratios(rates, by_name[other])
+            table.append({**row, "rows": rows})
+            self._tell(
+                f"{num_envs} x {env}: " + ", ".join(f"{name} {rates[-1]:,.0f}" for name, rates in by_name.items())
+            )
+        return table
+
     def startup(self, workload: Workload, ours: Contender, peers: Sequence[Contender]) -> dict[str, Any]:
         """From the process's start to the end of the first update, peak memory, and time to import."""
         cold, warm = f"{ours.title}, cold", f"{ours.title}, compiled before"
@@ -172,6 +210,7 @@ class Bench:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     common(parser, workloads=WORKLOADS, peers=PEERS, seconds=8.0)
+    parser.add_argument("--no-stepping", dest="stepping", action="store_false", help="not environments alone")
     parser.add_argument("--no-startup", dest="startup", action="store_false", help="only steps per second")
     return parsed(parser, arguments)
 

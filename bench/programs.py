@@ -50,7 +50,10 @@ PEERS = {
             title="Stable-Baselines3",
             variants={"1 thread": {"threads": 1}, "default threads": {"threads": None}},
             # torch first and pinned: later requirements would take another
-            requirements=(("torch==2.13.0",), ("stable-baselines3>=2.9,<2.10", "gymnasium[mujoco]")),
+            requirements=(
+                ("torch==2.13.0",),
+                ("stable-baselines3>=2.9,<2.10", "gymnasium[mujoco]", "ale-py", "opencv-python-headless"),
+            ),
         ),
     )
 }

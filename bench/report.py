@@ -64,6 +64,8 @@ def show(console: Console, results: Mapping[str, Any]) -> None:
     _show_machine(console, results, noisy_rows(results))
     for workload in results["workloads"].values():
         console.print(_speed_table(workload))
+    if results["stepping"]:
+        console.print(_stepping_table(results["stepping"]))
     if results["startup"]:
         console.print(_startup_table(results["startup"]))
     console.print(
@@ -143,6 +145,25 @@ def _speed_table(result: Mapping[str, Any]) -> Table:
             f"{rate['median'] / alone['median']:.0%}",
         )
     table.add_row("environment alone", f"{alone['median']:,.0f}", _between(alone, ",.0f"), "", "", "", "")
+    return table
+
+
+def _stepping_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(
+        "Environments alone, steps/s", "this process", "to Sync", "with workers", "to Sync", "to Async", "Sync"
+    )
+    for row in rows:
+        engines = row["engines"]
+        cells = []
+        for name in ("alone", "workers"):
+            engine = engines[name]
+            mark = " *" if row["chosen"] == name else ""
+            cells += [f"{engine['steps_per_second']['median']:,.0f}{mark}", _ratio_cells(engine["to_sync"])[1]]
+        cells += [_ratio_cells(engines["workers"].get("to_async"))[1]]
+        table.add_row(
+            f"{row['num_envs']} x {row['env']}", *cells, f"{engines['sync']['steps_per_second']['median']:,.0f}"
+        )
+    table.caption = "* what `ppo2.make` chooses; ratios paired: median, least and greatest"
     return table
 
 

@@ -9,7 +9,8 @@ class Workload:
     """One training task. It reaches the measured programs as JSON, so that they need nothing of ours.
 
     Attributes:
-        hidden: units in each hidden layer (tanh); policy and value have a network each.
+        network: "mlp", where policy and value have a network each, or "cnn" (Nature's), which they share.
+        hidden: units in each hidden layer (tanh) of an mlp.
         normalize: observations and rewards by running statistics.
         value_cliprange: as the peer has it: Stable-Baselines3 doesn't clip the value unless told to, rejax always does.
         log_interval: updates between two rows of our log, which tell where the time went; on device environments also
@@ -30,6 +31,7 @@ class Workload:
     vf_coef: float = 0.5
     ent_coef: float = 0.01
     max_grad_norm: float = 0.5
+    network: str = "mlp"
     hidden: tuple[int, ...] = (64, 64)
     normalize: bool = False
     log_interval: int = 10
@@ -45,6 +47,12 @@ class Workload:
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+
+STEPPED = (
+    *(("CartPole-v1", 8), ("CartPole-v1", 64), ("Pendulum-v1", 8), ("LunarLander-v3", 8), ("HalfCheetah-v5", 8)),
+    *(("MiniGrid-Empty-5x5-v0", 8), ("BreakoutNoFrameskip-v4", 8)),
+)
+"""Environments, and how many, that are stepped without any policy."""
 
 WORKLOADS = {
     workload.name: workload
@@ -73,6 +81,17 @@ WORKLOADS = {
             lr=3e-4,
             ent_coef=0.0,
             normalize=True,
+            log_interval=1,
+        ),
+        Workload(
+            name="W4",
+            env="BreakoutNoFrameskip-v4",
+            num_envs=8,
+            nsteps=128,
+            noptepochs=4,
+            nminibatches=4,
+            cliprange=0.1,
+            network="cnn",
             log_interval=1,
         ),
     )

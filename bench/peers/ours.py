@@ -28,14 +28,14 @@ def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
     def update_done(update: int) -> bool:
         return not watch.update_done(update * batch)
 
+    mlp = {"value_network": "copy", "num_hidden": width, "num_layers": len(workload["hidden"])}
     ppo2.learn(
         env=workload["env"],
         total_timesteps=1e12,
         seed=job["seed"],
         update_fn=update_done,
-        value_network="copy",
-        num_hidden=width,
-        num_layers=len(workload["hidden"]),
+        network=workload["network"],
+        **(mlp if workload["network"] == "mlp" else {}),
         normalize_obs=workload["normalize"],
         normalize_rewards=workload["normalize"],
         run_dir=run_dir,
@@ -97,6 +97,61 @@ def ceiling(job: Job) -> Result:
     return {"steps_per_second": steps / (now - begin), "steps": steps, "seconds": now - begin}
 
 
+def stepping(job: Job) -> Result:
+    """Steps per second of an environment without a policy, by each engine in turn, slice by slice: ours in this process
+    and with workers, Gymnasium's SyncVectorEnv and, if asked for, AsyncVectorEnv. One slice of each is a row.
+    """
+    import ppo2
+
+    env_id, count = job["env"], job["num_envs"]
+    auto = ppo2.make(env_id, num_envs=count, seed=job["seed"])
+    chosen = "workers" if auto.has_workers else "alone"
+    auto.close()
+    made: dict[str, Any] = {
+        "sync": gymnasiums(env_id, count, "sync"),
+        "alone": ppo2.make(env_id, num_envs=count, seed=job["seed"], workers=0),
+        "workers": ppo2.make(env_id, num_envs=count, seed=job["seed"], workers=min(job["workers"], count - 1)),
+    }
+    if job["asynchronous"]:
+        made["async"] = gymnasiums(env_id, count, "async")
+    for name, env in made.items():
+        env.reset(seed=job["seed"])
+        made[name].action_space.seed(job["seed"])
+    actions = [made["sync"].action_space.sample() for _ in range(512)]
+    rows = []
+    for _ in range(job["rounds"] + 1):
+        row = {}
+        for name, env in made.items():
+            began, steps = time.perf_counter(), 0
+            while time.perf_counter() - began < job["seconds"]:
+                for action in actions[steps % 512 : steps % 512 + 8]:
+                    env.step(action)
+                steps += 8
+            row[name] = steps * count / (time.perf_counter() - began)
+        rows.append(row)
+    for env in made.values():
+        env.close()
+    return {"rows": rows[1:], "chosen": chosen}  # the first warms up
+
+
+def gymnasiums(env_id: str, count: int, mode: str) -> Any:
+    """Gymnasium's own vector environment, with its standard wrappers."""
+    import gymnasium as gym
+
+    wrappers: list[Any] = []
+    if env_id.endswith("NoFrameskip-v4"):
+        import ale_py
+
+        gym.register_envs(ale_py)
+        wrappers = [gym.wrappers.AtariPreprocessing, lambda env: gym.wrappers.FrameStackObservation(env, 4)]
+    if env_id.startswith("MiniGrid"):
+        import minigrid
+
+        gym.register_envs(minigrid)
+        wrappers = [minigrid.wrappers.ImgObsWrapper]
+    return gym.make_vec(env_id, count, vectorization_mode=mode, wrappers=wrappers)
+
+
 def learning(job: Job) -> Result:
     """A whole run of the preset."""
     import ppo2
@@ -123,4 +178,13 @@ def import_time(job: Job) -> Result:  # noqa: ARG001
 
 
 if __name__ == "__main__":
-    answer({"speed": speed, "startup": startup, "import": import_time, "ceiling": ceiling, "learning": learning})
+    answer(
+        {
+            "speed": speed,
+            "startup": startup,
+            "import": import_time,
+            "ceiling": ceiling,
+            "learning": learning,
+            "stepping": stepping,
+        }
+    )

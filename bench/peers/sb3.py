@@ -9,8 +9,8 @@ def train(job: Job, watch: Watch) -> None:
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+    from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
     if job["threads"] is not None:
         torch.set_num_threads(job["threads"])
@@ -28,12 +28,22 @@ def train(job: Job, watch: Watch) -> None:
         def _on_step(self) -> bool:
             return not self.over
 
-    env = make_vec_env(workload["env"], n_envs=workload["num_envs"], seed=job["seed"], vec_env_cls=DummyVecEnv)
+    hidden = list(workload["hidden"])
+    policy, policy_kwargs = "MlpPolicy", {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": torch.nn.Tanh}
+    how = {"n_envs": workload["num_envs"], "seed": job["seed"], "vec_env_cls": DummyVecEnv}
+    if workload["network"] == "cnn":
+        import ale_py
+        import gymnasium
+
+        gymnasium.register_envs(ale_py)
+        policy, policy_kwargs = "CnnPolicy", {}
+        env = VecFrameStack(make_atari_env(workload["env"], **how), n_stack=4)
+    else:
+        env = make_vec_env(workload["env"], **how)
     if workload["normalize"]:
         env = VecNormalize(env, gamma=workload["gamma"])
-    hidden = list(workload["hidden"])
     model = PPO(
-        "MlpPolicy",
+        policy,
         env,
         learning_rate=workload["lr"],
         n_steps=workload["nsteps"],
@@ -46,7 +56,7 @@ def train(job: Job, watch: Watch) -> None:
         ent_coef=workload["ent_coef"],
         vf_coef=workload["vf_coef"],
         max_grad_norm=workload["max_grad_norm"],
-        policy_kwargs={"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": torch.nn.Tanh},
+        policy_kwargs=policy_kwargs,
         seed=job["seed"],
         device="cpu",
     )
