@@ -4,6 +4,7 @@
     python bench/learning.py runs/mujoco --envs Hopper-v5 --libraries sb3      # the peer
     python bench/learning.py runs/mujoco --timesteps 20000 --seeds 1           # to see whether it works
     python bench/learning.py runs/mujoco --show                                # the table of what is there
+    python bench/learning.py runs/mujoco --show --plot docs/images/mujoco.png  # and the curves
 
 A run that is there already is not run again, so that a bench that was interrupted goes on. For every run two figures:
 the mean return of its last 100 training episodes, which is what Baselines and CleanRL publish, and of 100 deterministic
@@ -21,12 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 from programs import OURS, PEERS, Contender, interpreter
+from report import TABLE_WIDTH
 
 MUJOCO = (
     *("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5"),
     *("Swimmer-v5", "Reacher-v5"),
 )
 DAY = 86_400.0
+COLUMNS = 4
 
 
 def main() -> None:
@@ -38,7 +41,9 @@ def main() -> None:
                 for library in options.libraries:
                     result = run(options, library, env, seed)
                     console.print(f"{env}, {library}, seed {seed}: {result['last_100']:.1f}", style="dim")
-    show(Console(highlight=False), options.folder)
+    show(Console(highlight=False, width=TABLE_WIDTH), options.folder)
+    if options.plot is not None:
+        draw(options.folder, options.plot)
 
 
 def run(options: argparse.Namespace, library: str, env: str, seed: int) -> dict[str, Any]:
@@ -77,6 +82,39 @@ def _mean(column: list[float]) -> str:
     return f"{statistics.mean(column):.1f} ± {statistics.pstdev(column):.1f}"
 
 
+def draw(folder: Path, out: Path) -> None:
+    """Our curves, a panel an environment: every seed's mean return of the last 100 episodes, and the seeds' mean."""
+    import matplotlib as mpl
+    import numpy as np
+
+    from ppo2 import plot
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    envs = [path for path in sorted(folder.iterdir()) if any(path.glob("ours-*.json"))]
+    rows = -(-len(envs) // COLUMNS)
+    figure, grid = plt.subplots(rows, COLUMNS, figsize=(3.2 * COLUMNS, 2.4 * rows), layout="constrained", squeeze=False)
+    for axes in grid.flat[len(envs) :]:
+        axes.axis("off")
+    for axes, env in zip(grid.flat, envs, strict=False):
+        runs = [plot.read_run(path.with_suffix("")) for path in sorted(env.glob("ours-*.json"))]
+        curves = [(run.timesteps, plot.rolling_mean(run.returns, 100)) for run in runs]
+        for timesteps, returns in curves:
+            axes.plot(timesteps, returns, color=plot.COLORS[0], alpha=0.35, linewidth=0.8)
+        common = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), 400)
+        mean = np.mean([np.interp(common, x, y) for x, y in curves], axis=0)
+        axes.plot(common, mean, color=plot.COLORS[0], linewidth=1.8)
+        axes.set_title(f"{env.name} ({len(runs)} seeds)", fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("timesteps", fontsize=9)
+    figure.supylabel("mean return of the last 100 episodes", fontsize=9)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=160)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where runs and results are kept")
@@ -87,6 +125,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--timesteps", type=int, default=1_000_000)
     parser.add_argument("--sb3-python", type=Path, help="an interpreter that has it (made in bench/.venvs otherwise)")
     parser.add_argument("--show", action="store_true", help="only the table")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw our curves")
     return parser.parse_args()
 
 

@@ -105,7 +105,6 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
                 ale.getScreenGrayscale(self._last)
         self._over = ale.game_over()
         self._return += reward
-        self._length += 1
         return reward
 
     def _seen(self) -> NDArray:
@@ -116,6 +115,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         reward = self._act(int(action))
+        self._length += 1
         if self._packed is None:
             self._frames[:, :, :-1] = self._frames[:, :, 1:]
         else:

@@ -190,7 +190,12 @@ def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVector
 
 
 def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostVectorEnv:
-    """`num_envs` environments as one, whose masks, if their info has any, are in their observations."""
+    """`num_envs` environments as one, whose masks, if their info has any, are in their observations.
+
+    Raises:
+        TypeError: actions that no policy can take.
+    """
+    ActionDistribution.of(first.action_space)
     if _gives_mask(first):
         first, factory = MaskedEnv(first), Masked(factory)
     return stepped(first, factory, _count(num_envs), **how)
