@@ -2,13 +2,14 @@
 
     python bench/learning.py runs/mujoco                                       # the seven of MuJoCo, 3 seeds: hours
     python bench/learning.py runs/mujoco --envs Hopper-v5 --libraries sb3      # the peer
+    python bench/learning.py runs/pong --envs PongNoFrameskip-v4 --seeds 1 --timesteps 3000000 --episodes 10
     python bench/learning.py runs/mujoco --timesteps 20000 --seeds 1           # to see whether it works
     python bench/learning.py runs/mujoco --show                                # the table of what is there
     python bench/learning.py runs/mujoco --show --plot docs/images/mujoco.png  # and the curves
 
 A run that is there already is not run again, so that a bench that was interrupted goes on. For every run two figures:
 the mean return of its last 100 training episodes, which is what Baselines and CleanRL publish, and of 100 deterministic
-episodes on environments that training never saw, with frozen statistics. Ours leave a run directory each, for
+episodes (`--episodes`) on environments that training never saw, with frozen statistics. Ours leave a run directory each, for
 `ppo2 plot`.
 """
 
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace, library: str, env: str, seed: int) -> dict[
             env=env,
             seed=seed,
             timesteps=options.timesteps,
+            episodes=options.episodes,
             run_dir=str(at.with_suffix("").absolute()),
         )
         at.write_text(json.dumps(result) + "\n")
@@ -123,6 +125,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--timesteps", type=int, default=1_000_000)
+    parser.add_argument("--episodes", type=int, default=100, help="of the deterministic evaluation")
     parser.add_argument("--sb3-python", type=Path, help="an interpreter that has it (made in bench/.venvs otherwise)")
     parser.add_argument("--show", action="store_true", help="only the table")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw our curves")

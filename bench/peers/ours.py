@@ -163,7 +163,7 @@ def learning(job: Job) -> Result:
     seconds = time.perf_counter() - began
     rows = (Path(job["run_dir"]) / "monitor.csv").read_text().splitlines()[2:]
     last = [float(row.split(",")[0]) for row in rows[-100:]]
-    evaluation = ppo2.evaluate(model, job["env"], episodes=100, seed=1000)
+    evaluation = ppo2.evaluate(model, job["env"], episodes=job["episodes"], seed=1000)
     return {"last_100": sum(last) / len(last), "deterministic": evaluation.mean, "seconds": seconds}
 
 

@@ -103,7 +103,7 @@ def learning(job: Job) -> Result:
     last = [episode["r"] for episode in model.ep_info_buffer]
     unseen = VecNormalize(make_vec_env(job["env"], n_envs=1, seed=1000), training=False, norm_reward=False)
     unseen.obs_rms = env.obs_rms
-    mean, _ = evaluate_policy(model, unseen, n_eval_episodes=100, deterministic=True)
+    mean, _ = evaluate_policy(model, unseen, n_eval_episodes=job["episodes"], deterministic=True)
     return {"last_100": float(sum(last) / len(last)), "deterministic": float(mean), "seconds": seconds}
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import inspect
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,10 @@ from tyro.conf import Positional, arg
 from ppo2 import envs, networks, plot
 from ppo2.cli.options import Debug, learn_options
 from ppo2.cli.output import console, shown
+from ppo2.envs.ids import register_all
 from ppo2.run_files import EPISODE_WINDOW
 
-MODULES = {"box2d": "Box2D", "mujoco": "mujoco"}
+MODULES = {"atari": "ale_py", "box2d": "Box2D", "minigrid": "minigrid", "mujoco": "mujoco"}
 """By extra: the module that must be there."""
 
 
@@ -48,9 +50,11 @@ class Envs:
         from rich.text import Text
 
         screen = console()
+        register_all()
         ids = latest_ids()
         for family in envs.FAMILIES:
-            mine = [env_id for env_id in ids if envs.family_of(env_id) is family]
+            its = [env_id for env_id in ids if envs.family_of(env_id) is family]
+            mine = [env_id for env_id in its if re.fullmatch(family.listed, env_id)]
             if mine:
                 needs = "" if _installed(family) else f"  (needs ppo2[{family.extra}])"
                 screen.print(Text(family.name, "bold").append(needs, "not bold dim"))

@@ -26,6 +26,7 @@ class Family:
         extra: of ppo2, what must be installed for it.
         package: what registers its environments when it is imported, and `ids`, how their ids look: the package is
             imported when one is asked for.
+        listed: how those ids look that a list should have; the others are older names.
         factory: makes one environment: its standard treatment.
         wrappers: of that treatment, innermost first.
         remark: what to say when one of its environments can't be made.
@@ -39,6 +40,7 @@ class Family:
     extra: str | None = None
     package: str | None = None
     ids: str | None = None
+    listed: str = ".*"
     factory: Callable[[EnvSpec, Mapping[str, Any], Options], Factory] | None = None
     wrappers: tuple[Callable[[AnyEnv], AnyEnv], ...] = ()
     remark: str | None = None
@@ -168,6 +170,7 @@ ATARI = Family(
     extra="atari",
     package="ale_py",
     ids=r"ALE/.*|.*NoFrameskip-v\d+",
+    listed=r"ALE/.*",
     factory=AtariFactory,
 )
 

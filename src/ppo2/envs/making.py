@@ -65,7 +65,7 @@ def make(
         max_episode_steps, reward_scale, frame_stack, flatten: see `ppo2.envs.factories.Options`.
         info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos.
         workers: processes that step environments beside this one; "auto": as many as there are other processors, if
-            that saves time. Whichever, the environments do the same; a line says what was chosen.
+            that saves time. Whichever, the environments do the same; a line on standard error says what was chosen.
         groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
             as `ppo2.envs.engines.groups_of` has it.
         env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
@@ -92,7 +92,8 @@ def make(
     else:
         how = {"copy": True, "workers": workers, "groups": groups, "env_timeout": env_timeout, "info_keys": info_keys}
         vector = _from_id(env_id, num_envs, kwargs, options, **how)
-        print(f"ppo2: {num_envs} x {env_id}, stepped by {vector.engine}", file=sys.stderr)
+        if num_envs > 1:
+            print(f"ppo2: {num_envs} x {env_id}, stepped by {vector.engine}", file=sys.stderr)
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
         vector.reset(seed=seeds[0] if foreign else seeds)
