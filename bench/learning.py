@@ -9,8 +9,8 @@
 
 A run that is there already is not run again, so that a bench that was interrupted goes on. For every run two figures:
 the mean return of its last 100 training episodes, which is what Baselines and CleanRL publish, and of 100 deterministic
-episodes (`--episodes`) on environments that training never saw, with frozen statistics. Ours leave a run directory each, for
-`ppo2 plot`.
+episodes (`--episodes`) on environments that training never saw, with frozen statistics. Ours leave a run directory
+each, for `ppo2 plot`.
 """
 
 import argparse
