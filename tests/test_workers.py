@@ -373,6 +373,41 @@ def test_no_main_guard_no_jax_and_nothing_left_behind(end: str, tmp_path: Path) 
         assert not [name for name in {path.name for path in Path("/dev/shm").iterdir()} - before if "ppo2" in name]
 
 
+def test_signals_are_for_the_parent(made: Any) -> None:
+    env = made([lambda: Counting(0)] * 2, workers=1)
+    worker = int(env.reset(seed=0)[0][1, 0])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker, number)
+        obs, *_, infos = env.step([0, 0])
+        assert obs[1, 0] == worker
+        assert "failed" not in infos
+
+
+def test_a_step_that_was_interrupted_is_finished_first(made: Any) -> None:
+    env = made([lambda i=i: Counting(i) for i in range(3)], workers=2)
+    env.reset(seed=0)
+    env.start([0, 0, 0])
+    obs, _ = env.reset(seed=0)
+    assert obs[:, 2].tolist() == [0, 0, 0]
+    for t in (1, 2):
+        assert env.step([0, 0, 0])[0][:, 2].tolist() == [t] * 3
+
+
+def test_a_worker_that_can_not_start_leaves_its_environments_here(made: Any, capsys: Any) -> None:
+    class OnlyHere(Counting):
+        def __init__(self) -> None:
+            if os.getpid() != parent:
+                os._exit(5)
+            super().__init__(0)
+
+    parent = os.getpid()
+    env = made([OnlyHere] * 4, workers=1)
+    obs, _ = env.reset(seed=0)
+    assert "ended with status 5, so that this process steps them itself" in capsys.readouterr().err
+    assert set(obs[:, 0]) == {parent}
+    assert env.step([0] * 4)[0][:, 2].tolist() == [1] * 4
+
+
 def test_a_signal_orders_and_waits() -> None:
     mine = Signal()
     theirs = Signal(mine.name)

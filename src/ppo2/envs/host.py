@@ -94,6 +94,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self._shares: list[Share] = [OwnShare(own, env_timeout)] if mine else []
         self._rows = [[part[i] for part in shares] for i in range(workers + mine)]
         self._workers: list[WorkerShare] = []
+        self._finalizer = weakref.finalize(self, _close, self._shares, descriptor)
         if workers:
             common = Common(
                 board=self.board,
@@ -106,7 +107,6 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 timeout=env_timeout,
             )
             self._hire(common, control_at(buffer, size, boards_size(made)))
-        self._finalizer = weakref.finalize(self, _close, self._shares, descriptor)
 
     @property
     def engine(self) -> str:
@@ -127,9 +127,12 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         for number, rows in enumerate(self._rows[len(self._shares) :]):
             factories = [self._factories[part] for part in rows]
             self._workers.append(WorkerShare(common, factories, rows, control[number], number))
-        self._shares += self._workers
-        for worker in self._workers:
-            worker.wait_until_held()
+            self._shares.append(self._workers[-1])
+        for worker in [*self._workers]:
+            try:
+                worker.wait_until_held()
+            except LostError as lost:
+                self._adopt(worker, lost)
 
     def _check_numbers(self, workers: int, groups: int) -> None:
         count = self.num_envs
@@ -164,32 +167,32 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         else:
             seeds = [None if one is None else int(one) for one in seed]
-        for i, worker in enumerate(self._workers):
-            self._wait_for(i, worker)
-        workers = [share for share in self._shares if isinstance(share, WorkerShare)]
+        for worker in [*self._workers]:
+            try:
+                worker.wait_until_ready()
+            except LostError as lost:
+                self._adopt(worker, lost)
         for share, rows in reversed([*zip(self._shares, self._rows, strict=True)]):  # the workers first
             for group, part in enumerate(rows):
                 share.reset(group, seeds[part], options)
         try:
-            for worker in workers:
+            for worker in self._workers:
                 for group in range(len(self.groups)):
                     worker.finish_reset(group)
         except LostError as lost:
             raise EnvironmentFailureError(f"{lost}, in a reset.") from None
         return self._out(self.board), {}
 
-    def _wait_for(self, i: int, worker: WorkerShare) -> None:
-        """Until a worker is ready; if it can't be, its environments are made in this process."""
-        try:
-            worker.wait_until_ready()
-        except LostError as lost:
-            print(f"ppo2: {lost}, so that this process steps them itself.", file=sys.stderr)
-            worker.close()
-            at = self._shares.index(worker)
-            groups = [self._group(part) for part in self._rows[at]]
-            for group, part in zip(groups, self._rows[at], strict=True):
-                group.attach(self.board.rows(part))
-            self._shares[at] = OwnShare(groups, self._timeout)
+    def _adopt(self, worker: WorkerShare, lost: LostError) -> None:
+        """Makes the environments of a worker that could not start in this process."""
+        print(f"ppo2: {lost}, so that this process steps them itself.", file=sys.stderr)
+        worker.close()
+        self._workers.remove(worker)
+        at = self._shares.index(worker)
+        groups = [self._group(part) for part in self._rows[at]]
+        for group, part in zip(groups, self._rows[at], strict=True):
+            group.attach(self.board.rows(part))
+        self._shares[at] = OwnShare(groups, self._timeout)
 
     def step(self, actions: Any) -> Outcomes:
         """One action for each environment: a batch of the action space, or a list of actions."""

@@ -215,6 +215,8 @@ class WorkerShare:
         return outcome
 
     def _begin(self, group: int, command: int) -> None:
+        if group in self._running:  # an interrupt came before `finish`
+            self._finished(group)
         self._began[group] = time.monotonic()
         self._control[COMMAND + group] = command
         self._running.add(group)

@@ -6,6 +6,7 @@ others are names of signals, which are taken away once it holds them: so it does
 """
 
 import os
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -14,6 +15,8 @@ from ppo2.envs.signals import Signal
 
 
 def main(connection: Connection, lifeline: int, names: list[str]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which will say when to end
+        signal.signal(number, lambda *_: None)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     go, *done = [Signal(name) for name in names]
     connection.send_bytes(b"held")
