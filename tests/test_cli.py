@@ -427,8 +427,8 @@ def test_envs_of_jax_libraries(capsys):
 def test_presets(capsys):
     assert main(["presets"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^ +classic control +Box2D +MuJoCo +default$", out, re.MULTILINE)
-    assert re.search(r"^total_timesteps +300,000 +1,000,000 +1,000,000 +1,000,000$", out, re.MULTILINE)
+    assert re.search(r"^ +classic control +Box2D +MuJoCo +Atari", out, re.MULTILINE)
+    assert re.search(r"^total_timesteps +300,000 +1,000,000 +1,000,000 +10,000,000", out, re.MULTILINE)
     assert re.search(r"^ +gymnax +locomotion +grid worlds$", out, re.MULTILINE)
     assert main(["presets", "CartPole-v1"]) == 0
     rows = dict(line.split() for line in capsys.readouterr().out.splitlines()[1:-2])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ppo2.envs.stepping import Transition
 from ppo2.episodes import Episode, Record, Tally
 
 
@@ -15,15 +16,14 @@ def record(rewards, ended=(), invalid=(), start=0.0):
         columns = np.arange(rewards.shape[1])
         end = np.array([(t, n) in ended for n in columns])
         by_time_limit = (columns + t) % 2 == 0
-        made.write(
-            t,
-            rewards=row,
-            terminated=end & ~by_time_limit,
-            truncated=end & by_time_limit,
-            valid=np.array([(t, n) not in invalid for n in columns]),
-            seconds=start + 0.5 * t,
-        )
+        valid = np.array([(t, n) not in invalid for n in columns])
+        write(made, t, row, end & ~by_time_limit, end & by_time_limit, valid, start + 0.5 * t)
     return made
+
+
+def write(made, t, rewards, terminated, truncated, valid, seconds, rows=slice(None), episodes=None):
+    step = Transition(None, rewards, terminated, truncated, valid, terminated | truncated, None, episodes)
+    made.write(t, rows, step, seconds)
 
 
 def taken(*records, nenvs=1):
@@ -37,13 +37,33 @@ def test_write_fills_one_row():
     made = Record.empty(2, 2)
     assert not made.valid.any()
     no, yes = np.array([False, True]), np.array([True, False])
-    made.write(1, rewards=np.array([1.0, 2]), terminated=yes, truncated=no, valid=no, seconds=7.0)
+    write(made, 1, np.array([1.0, 2]), yes, no, no, 7.0)
     np.testing.assert_array_equal(made.rewards, [[0, 0], [1, 2]])
     np.testing.assert_array_equal(made.terminated, [[False, False], [True, False]])
     np.testing.assert_array_equal(made.truncated, [[False, False], [False, True]])
     np.testing.assert_array_equal(made.ended, [[False, False], [True, True]])
     np.testing.assert_array_equal(made.valid, [[False, False], [False, True]])
     np.testing.assert_array_equal(made.seconds, [0, 7])
+
+
+def test_write_fills_the_rows_of_a_group():
+    made = Record.empty(1, 3)
+    some = np.array([True, False])
+    write(made, 0, np.array([5.0, 6.0]), some, ~some, some, 1.0, rows=slice(1, 3))
+    np.testing.assert_array_equal(made.rewards, [[0, 5, 6]])
+    np.testing.assert_array_equal(made.ended, [[False, True, True]])
+    np.testing.assert_array_equal(made.valid, [[False, True, False]])
+
+
+def test_environments_that_count_themselves_tell_of_their_episodes_alone():
+    """Two ends, of which only the second is an episode's: its return is not the sum of what was learned from."""
+    made = Record.empty(4, 1, counted=True)
+    yes, no = np.array([True]), np.array([False])
+    for t, (end, told) in enumerate(
+        [(no, None), (yes, None), (no, None), (yes, (yes, np.array([70.0]), np.array([4])))]
+    ):
+        write(made, t, np.array([1.0]), end, no, yes, 0.5 * t, episodes=told)
+    assert taken(made) == [Episode(r=70, l=4, t=1.5, env=0)]
 
 
 def test_episodes_of_one_rollout_by_hand():

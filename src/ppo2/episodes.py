@@ -1,10 +1,11 @@
 """Counting episodes: returns and lengths from rewards and ends, with no wrapper around the environments."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ppo2.envs.stepping import Transition
+if TYPE_CHECKING:
+    from ppo2.envs.stepping import Transition
 
 NDArray = np.ndarray[Any, Any]
 
@@ -59,7 +60,7 @@ class Record(NamedTuple):
     def ended(self) -> NDArray:
         return self.terminated | self.truncated
 
-    def write(self, t: int, rows: slice, step: Transition, seconds: float) -> None:
+    def write(self, t: int, rows: slice, step: "Transition", seconds: float) -> None:
         """Takes down step t of some of the environments."""
         self.rewards[t, rows] = step.rewards
         self.terminated[t, rows] = step.terminated

@@ -151,8 +151,9 @@ class Runner:
                     continue
                 seen = _filled(all_obs, (t, turn.rows), turn.obs)
                 if masked:
-                    stuck = self.model.distribution.none_legal(seen["action_mask"]) & ~stepper.resetting[turn.rows]
-                    spaces.check_legal(np.asarray(stuck), "`env`", f", at step {t} of rollout {self.rollouts}")
+                    stuck = np.zeros(self.nenvs, bool)
+                    stuck[turn.rows] = self.model.distribution.none_legal(seen["action_mask"])
+                    spaces.check_legal(stuck & ~stepper.resetting, "`env`", f", at step {t} of rollout {self.rollouts}")
                 if all_begins is not None:
                     all_begins[t, turn.rows] = turn.begins
                     if t % length == 0:

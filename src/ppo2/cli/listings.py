@@ -19,6 +19,7 @@ from ppo2.run_files import EPISODE_WINDOW
 
 MODULES = {"atari": "ale_py", "box2d": "Box2D", "minigrid": "minigrid", "mujoco": "mujoco"}
 """By extra: the module that must be there."""
+FAMILIES_ABREAST = 4
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -107,7 +108,9 @@ class Presets:
 
         if self.env is None:
             host = [family for family in envs.FAMILIES if family not in envs.DEVICE_FAMILIES]
-            tables = [{family.name: family.settings for family in some} for some in (host, envs.DEVICE_FAMILIES)]
+            rows = [host[i : i + FAMILIES_ABREAST] for i in range(0, len(host), FAMILIES_ABREAST)]
+            parts = [*rows, envs.DEVICE_FAMILIES]
+            tables = [{family.name: family.settings for family in some} for some in parts]
             notes = [f"{family.name}: {family.source}" for family in envs.FAMILIES]
             notes.append("An empty cell: learn's own default; `ppo2 train ID --help` has them all.")
         else:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ppo2.envs.adapters import ADAPTERS
     from ppo2.envs.adapters import split as adapter_of
     from ppo2.envs.device import DeviceEnv, DeviceVector, TimeLimit, is_device_env
+    from ppo2.envs.failures import EnvironmentFailureError
     from ppo2.envs.families import DEVICE_FAMILIES, FAMILIES, Family, family_of
     from ppo2.envs.ids import check_id
     from ppo2.envs.making import DEFAULT_NUM_ENVS, AnyEnvs, Made, make, preset, resolve
@@ -22,6 +23,7 @@ __all__ = [
     "AnyEnvs",
     "DeviceEnv",
     "DeviceVector",
+    "EnvironmentFailureError",
     "Family",
     "Made",
     "TimeLimit",
@@ -34,7 +36,7 @@ __all__ = [
     "resolve",
 ]
 
-_ROOMS = ("making", "ids", "families", "device", "adapters")
+_ROOMS = ("making", "ids", "failures", "families", "device", "adapters")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from ppo2.envs.factories import Options
-from ppo2.envs.group import AnyEnv, NDArray
+from ppo2.envs.group import AnyEnv, NDArray, Recipe
 
 SIDE = 84
 MAX_FRAMES = 108_000
@@ -135,7 +135,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
 
 
 @dataclass(frozen=True)
-class AtariFactory:
+class AtariFactory(Recipe):
     """Makes games of ale-py's, treated as above.
 
     The emulator takes 80 ms to be seeded, so that only the first episode is; the others draw on.
@@ -152,7 +152,6 @@ class AtariFactory:
     options: Options
     reseeds = False
     counts_episodes = True
-    max_episode_steps = None
 
     def __call__(self) -> AnyEnv:
         own, treatment = dict(self.kwargs), {}

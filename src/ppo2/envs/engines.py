@@ -11,7 +11,7 @@ import cloudpickle
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.envs.group import AnyEnv, Factory, traits
+from ppo2.envs.group import FAILURE, AnyEnv, Factory, Recipe
 from ppo2.envs.host import HostVectorEnv
 from ppo2.processors import usable_processors
 
@@ -24,13 +24,13 @@ TRIAL_SECONDS = 0.02
 TRIAL_STEPS = 8
 
 
-class _Once:
+class _Once(Recipe):
     """A factory whose first environment is there already."""
 
     def __init__(self, first: AnyEnv, factory: Factory) -> None:
         self._first: AnyEnv | None = first
         self._factory = factory
-        vars(self).update(traits(factory))
+        self.take_after(factory)
 
     def __call__(self) -> AnyEnv:
         first, self._first = self._first, None
@@ -42,6 +42,7 @@ def stepped(
     factory: Factory,
     count: int,
     *,
+    may_try: bool,
     copy: bool,
     workers: Workers = "auto",
     groups: int | None = None,
@@ -52,8 +53,9 @@ def stepped(
 
     Args:
         first: made by `factory`; it is used up.
-        workers: processes beside this one; 0: none; "auto": as many as there are other processors, if a trial of
-            `first` says that they would save time. None, and a notice, where the factory can't travel to them.
+        may_try: whether `first` may be stepped on trial, which whoever counts steps would notice.
+        workers: processes beside this one; 0: none; "auto": as many as there are other processors, if a trial says that
+            they would save time. None, and a notice, where the factory can't travel to them.
         copy, env_timeout, info_keys: see `HostVectorEnv`.
 
     Raises:
@@ -62,13 +64,15 @@ def stepped(
     if groups is None:
         groups = groups_of(first.observation_space, count)
     factories: list[Factory] = [_Once(first, factory), *[factory] * (count - 1)]
+    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int)):
+        raise ValueError(f"`workers` (={workers!r}) must be 'auto' or a whole number.")
     if workers == "auto":
-        workers = _chosen(first, count, groups)
-    if workers:
-        why = _why_alone(factory)
-        if why is not None:
-            print(f"ppo2: {why}, so that this process steps all environments itself.", file=sys.stderr)
-            workers = 0
+        most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
+        workers = most if may_try and most and _worth_it(first, count, most) else 0
+    why = _why_alone(factory) if workers else None
+    if why is not None:
+        print(f"ppo2: {why}, so that this process steps all environments itself.", file=sys.stderr)
+        workers = 0
     return HostVectorEnv(
         factories, workers=workers, groups=groups, copy=copy, env_timeout=env_timeout, info_keys=info_keys
     )
@@ -97,11 +101,11 @@ def _why_alone(factory: Factory) -> str | None:
     return None
 
 
-def _chosen(first: AnyEnv, count: int, groups: int) -> int:
-    most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
-    if most < 1 or first.render_mode == "human":
-        return 0
-    return most if seconds_of_a_step(first) * count * most / (most + 1) > WORTH_SECONDS else 0
+def _worth_it(first: AnyEnv, count: int, workers: int) -> bool:
+    """Whether workers save more than they cost, by a trial."""
+    if first.render_mode == "human":
+        return False
+    return seconds_of_a_step(first) * count * workers / (workers + 1) > WORTH_SECONDS
 
 
 def seconds_of_a_step(env: AnyEnv) -> float:
@@ -122,6 +126,6 @@ def seconds_of_a_step(env: AnyEnv) -> float:
             seconds.append(time.perf_counter() - began)
             if terminated or truncated:
                 obs, _ = env.reset()
-    except Exception:  # not now: training will tell, if it happens again
+    except FAILURE:  # not now: training will tell, if it happens again
         return 0.0
     return statistics.median(seconds)

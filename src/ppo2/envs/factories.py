@@ -14,7 +14,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from ppo2.envs.group import AnyEnv, Factory, NDArray, traits
+from ppo2 import spaces
+from ppo2.envs.group import AnyEnv, Factory, NDArray, Recipe
 from ppo2.envs.masking import MaskedEnv
 
 
@@ -43,12 +44,15 @@ class Options:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1, or None.")
-        if not np.isfinite(self.reward_scale) or self.reward_scale == 0:
+        scale: Any = self.reward_scale
+        if isinstance(scale, bool | str | None) or not np.isfinite(scale) or scale == 0:
             raise ValueError(f"`reward_scale` (={self.reward_scale!r}) must be a finite number that is not 0.")
+        if not isinstance(self.flatten, bool):
+            raise ValueError(f"`flatten` (={self.flatten!r}) must be True or False.")
 
 
 @dataclass(frozen=True)
-class FromSpec:
+class FromSpec(Recipe):
     """Makes environments of a registered kind. The spec travels, not the id, which another process may not know.
 
     Gymnasium's wrappers that check the order of calls and count steps cost a fifth of a CartPole's step: the first is
@@ -66,20 +70,15 @@ class FromSpec:
     options: Options = Options()
     wrappers: tuple[Callable[[AnyEnv], AnyEnv], ...] = ()
 
-    @property
-    def counts_episodes(self) -> bool:
-        """Returns are counted before rewards are scaled."""
-        return self.options.reward_scale != 1.0
+    def __post_init__(self) -> None:
+        # Returns are counted before rewards are scaled, by the environment, which must then see where it is cut.
+        object.__setattr__(self, "counts_episodes", self.options.reward_scale != 1.0)
+        object.__setattr__(self, "max_episode_steps", None if self.counts_episodes else self._limit)
 
     @property
     def _limit(self) -> int | None:
         limit = self.options.max_episode_steps
         return self.spec.max_episode_steps if limit is None else limit
-
-    @property
-    def max_episode_steps(self) -> int | None:
-        """None where the environment itself counts, so as to tell of an episode that is cut."""
-        return None if self.counts_episodes else self._limit
 
     def __call__(self) -> AnyEnv:
         inside = self._limit if self.counts_episodes else None
@@ -97,6 +96,8 @@ class FromSpec:
             env = gym.wrappers.RecordEpisodeStatistics(env)
             env = gym.wrappers.TransformReward(env, functools.partial(operator.mul, options.reward_scale))
         if options.flatten:
+            if spaces.is_masked(env.observation_space):
+                raise ValueError("`flatten` (=True) would make the action_mask of these observations part of a vector.")
             env = gym.wrappers.FlattenObservation(env)
         return env if options.frame_stack is None else FrameStack(env, options.frame_stack)
 
@@ -166,12 +167,12 @@ class _QuickDiscrete(gym.spaces.Discrete):
         return (type(x) is int and x in self._choices) or super().contains(x)
 
 
-class Masked:
+class Masked(Recipe):
     """Makes environments whose masks, in `info`, become part of their observations."""
 
     def __init__(self, factory: Factory) -> None:
         self._factory = factory
-        vars(self).update(traits(factory))
+        self.take_after(factory)
 
     def __call__(self) -> AnyEnv:
         return MaskedEnv(self._factory())

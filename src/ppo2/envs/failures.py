@@ -4,11 +4,21 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
-
-from ppo2.envs.group import Failure
+from typing import NamedTuple
 
 MOST, WINDOW = 3, 60.0
 """More failures than this in so many seconds end training."""
+
+
+class Failure(NamedTuple):
+    """An environment that failed: its index, and what it said."""
+
+    env: int
+    text: str
+
+
+class ContractError(ValueError):
+    """An environment gives what it declared otherwise: no failure that beginning anew could mend."""
 
 
 class EnvironmentFailureError(RuntimeError):

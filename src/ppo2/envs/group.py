@@ -1,22 +1,22 @@
 """Environments of one process, stepped one after another; without JAX, for the workers."""
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
 from ppo2 import spaces
+from ppo2.envs.failures import MOST, ContractError, EnvironmentFailureError, Failure
 
 AnyEnv = gym.Env[Any, Any]
 NDArray = np.ndarray[Any, Any]
 Factory = Callable[[], AnyEnv]
+Place = MutableSequence[int] | NDArray
 
 UNSEEDED = -1
 NEVER = float("inf")
-TRAITS: dict[str, Any] = {"max_episode_steps": None, "reseeds": True, "counts_episodes": False}
-"""What a factory may say of its environments by an attribute, and what holds if it doesn't: see `Group`."""
 NO_EPISODE = {"r": float("nan"), "l": float("nan")}
 FAILURE = (Exception, SystemExit)
 """What an environment may raise and be made anew for; an interrupt is the user's."""
@@ -95,16 +95,28 @@ def episode_seed(seed: int, episode: int) -> int:
     return (mixed ^ (mixed >> 31)) & (2**31 - 1)
 
 
-def traits(factory: Factory) -> dict[str, Any]:
-    """What `factory` says of its environments."""
-    return {name: getattr(factory, name, default) for name, default in TRAITS.items()}
+class Recipe:
+    """A factory that says more of its environments; others are taken to say this.
+
+    Attributes:
+        max_episode_steps: after so many steps an episode is cut, as Gymnasium's TimeLimit would, which costs more.
+        reseeds: whether every episode can begin with a seed; else only the first does.
+        counts_episodes: whether `info["episode"]` alone tells of episodes that ended; others end for training's sake.
+    """
+
+    max_episode_steps: int | None = None
+    reseeds: bool = True
+    counts_episodes: bool = False
+
+    def take_after(self, other: Factory) -> None:
+        """Says what another one says."""
+        recipe = recipe_of(other)
+        self.max_episode_steps, self.reseeds = recipe.max_episode_steps, recipe.reseeds
+        self.counts_episodes = recipe.counts_episodes
 
 
-class Failure(NamedTuple):
-    """An environment that failed: its index, and what it said."""
-
-    env: int
-    text: str
+def recipe_of(factory: Any) -> Recipe:
+    return factory if isinstance(factory, Recipe) else Recipe()
 
 
 class Group:
@@ -114,12 +126,11 @@ class Group:
     actions alone. An environment that raises is made and reset anew; that step failed.
 
     Args:
-        factories: each makes one environment. One with a number as its `max_episode_steps` has its episodes cut after
-            so many steps, as Gymnasium's TimeLimit would, which costs more; if its `reseeds` is False they only begin
-            their first episode with a seed; if it `counts_episodes`, they say so in `info["episode"]`.
+        factories: each makes one environment; see `Recipe`.
         first: the index of the first, for messages.
         info_keys: entries of `info` that are numbers, to be written to the board.
-        remake: whether an environment that raised is made anew; else it is only reset.
+        owned: whether the environments are ours: one that raised is made anew, and all are closed in the end. Else it
+            is only reset.
 
     Raises:
         ValueError: environments of different spaces.
@@ -127,11 +138,11 @@ class Group:
     """
 
     def __init__(
-        self, factories: Sequence[Factory], *, first: int = 0, info_keys: Sequence[str] = (), remake: bool = True
+        self, factories: Sequence[Factory], *, first: int = 0, info_keys: Sequence[str] = (), owned: bool = True
     ) -> None:
         self.envs: list[AnyEnv] = []
         self.failures: list[Failure] = []
-        self._factories, self._first, self._info_keys, self._remake = list(factories), first, tuple(info_keys), remake
+        self._factories, self._first, self._info_keys, self._owned = list(factories), first, tuple(info_keys), owned
         try:
             for factory in factories:
                 self.envs.append(factory())
@@ -148,9 +159,9 @@ class Group:
         self._shape, self._dtype = space.shape or (), space.dtype
         self._seeds: list[int | None] = [None] * len(self.envs)
         self._episodes = [0] * len(self.envs)
-        said = [traits(factory) for factory in factories]
-        self._limits = [one["max_episode_steps"] for one in said]
-        self._reseeds = said[0]["reseeds"]
+        recipes = [recipe_of(factory) for factory in factories]
+        self._limits = [recipe.max_episode_steps for recipe in recipes]
+        self._reseeds, self._counts = recipes[0].reseeds, recipes[0].counts_episodes
         self._deadlines: list[float] = [NEVER] * len(self.envs)
         self._clock = 0
 
@@ -168,32 +179,38 @@ class Group:
         self._board = board
         self._single = None if self._composite else board.obs[0]
 
-    def reset(self, seeds: Sequence[int | None], options: dict[str, Any] | None = None) -> None:
-        """Resets all; what they raise is the caller's."""
+    def reset(
+        self, seeds: Sequence[int | None], options: dict[str, Any] | None = None, at: Place | None = None
+    ) -> None:
+        """Resets all; what they raise is the caller's. `at`: as for `step`."""
+        self.failures = []
         for i, seed in enumerate(seeds):
+            if at is not None:
+                at[0] = self._first + i
             self._seeds[i], self._episodes[i] = seed, 0
             obs, _ = self._begin(i, seed, options)
             self._put(self._board.obs, i, self._checked(obs, i, "the first observation of"))
 
-    def step(self, actions: Iterable[Any], at: NDArray | None = None) -> bool:
+    def step(self, actions: Iterable[Any], at: Place | None = None) -> bool:
         """One action for each; whether an episode ended.
 
         Args:
-            at: where to say, in its first number, whose turn it is.
+            at: where to say, in its first number, which environment's turn it is.
         """
         board, shape, dtype, single, deadlines = self._board, self._shape, self._dtype, self._single, self._deadlines
         self._clock = clock = self._clock + 1
         # lists, written to the board at once: to write an array number by number costs more
         rewards, terminated, truncated = [], [], []
-        ended = False
+        first, ended = self._first, False
         if self.failures:
-            board.failed[:] = False
             self.failures = []
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             if at is not None:
-                at[0] = i
+                at[0] = first + i
             try:
                 obs, reward, over, cut, info = env.step(action)
+            except ContractError:
+                raise
             except FAILURE:
                 obs, reward, over, cut, info = None, 0.0, False, True, {}
                 ended = True
@@ -210,10 +227,13 @@ class Group:
             if over or cut:
                 ended = True
                 self._put(board.final_obs, i, self._checked(obs, i, "an observation of"))
-                episode = info.get("episode", NO_EPISODE)
-                board.returns[i], board.lengths[i] = episode["r"], episode["l"]
+                if self._counts:
+                    episode = info.get("episode", NO_EPISODE)
+                    board.returns[i], board.lengths[i] = episode["r"], episode["l"]
                 try:
                     obs, _ = self._begin(i, self._next_seed(i))
+                except ContractError:
+                    raise
                 except FAILURE:
                     rewards[i], terminated[i], truncated[i] = 0.0, False, True
                     self._begin_anew(i)
@@ -244,23 +264,38 @@ class Group:
         return self.envs[i].reset(seed=seed, options=options)
 
     def _begin_anew(self, i: int) -> None:
-        """Notes what environment i raised, and makes it again."""
-        self.failures.append(Failure(self._first + i, traceback.format_exc()))
+        """Notes what environment i raised, and makes it again; what it raises then is noted as well.
+
+        Raises:
+            EnvironmentFailureError: it can't be made again.
+        """
         board = self._board
         board.failed[i], board.returns[i], board.lengths[i] = True, np.nan, np.nan
-        if self._remake:
-            self._close(i)
-            self.envs[i] = self._factories[i]()
-            self.check_alike(i, self.envs[i])
-        obs, _ = self._begin(i, self._next_seed(i))
-        obs = self._checked(obs, i, "the first observation of")
-        for rows in (board.obs, board.final_obs):
-            self._put(rows, i, obs)
+        text = traceback.format_exc()
+        for _ in range(MOST):
+            self.failures.append(Failure(self._first + i, text))
+            try:
+                if self._owned:
+                    self._close(i)
+                    self.envs[i] = self._factories[i]()
+                    self.check_alike(i, self.envs[i])
+                obs, _ = self._begin(i, self._next_seed(i, anew=True))
+            except FAILURE:
+                text = traceback.format_exc()
+                continue
+            obs = self._checked(obs, i, "the first observation of")
+            for rows in (board.obs, board.final_obs):
+                self._put(rows, i, obs)
+            return
+        raise EnvironmentFailureError(
+            f"environment {self._first + i} failed, and could not be made again {MOST} times. Mend it; its last "
+            f"words:\n{text}"
+        )
 
-    def _next_seed(self, i: int) -> int | None:
+    def _next_seed(self, i: int, *, anew: bool = False) -> int | None:
         self._episodes[i] += 1
         seed = self._seeds[i]
-        return None if seed is None or not self._reseeds else episode_seed(seed, self._episodes[i])
+        return None if seed is None or not (self._reseeds or anew) else episode_seed(seed, self._episodes[i])
 
     def _put(self, rows: list[NDArray], i: int, obs: Any) -> None:
         for leaf, part in zip(rows, spaces.leaves(self.observation_space, obs), strict=True):
@@ -279,6 +314,8 @@ class Group:
         return spaces.mapped(lambda _, x: x[0], self.observation_space, batch)
 
     def _close(self, i: int) -> None:
+        if not self._owned:
+            return
         try:
             self.envs[i].close()
         except Exception:

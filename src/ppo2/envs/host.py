@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
-from ppo2.envs.failures import EnvironmentFailureError, Failures
-from ppo2.envs.group import AnyEnv, Board, Factory, Failure, Group, fields, one_by_one, traits
+from ppo2.envs.failures import Failure, Failures
+from ppo2.envs.group import AnyEnv, Board, Factory, Group, fields, one_by_one, recipe_of
 from ppo2.envs.shared import ALIGNED, board_at, boards_size, control_at, memory
 from ppo2.envs.shares import Common, LostError, OwnShare, Share, WorkerShare
 from ppo2.processors import usable_processors
@@ -44,13 +45,13 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         workers: how many processes besides this one.
         groups: 1 or 2. With 2 and workers, this process takes no share.
         copy: return arrays that stay as they are; False hands out those that the next step overwrites.
-        env_timeout: seconds that a step of a process' environments may take. A worker is replaced then; in this
-            process the step is interrupted, if it can be (see `Watchdog`).
+        env_timeout: seconds that a step or reset of one environment may take. Its worker is replaced then; in this
+            process it is interrupted, if it can be (see `Watchdog`).
         info_keys: entries of `info` that are numbers, to hand on.
-        remake: whether an environment that failed is made anew; else it is only reset.
+        owned: whether the environments are ours: one that failed is made anew, and all are closed in the end.
 
     Raises:
-        ValueError: environments of different spaces, or a number of workers or groups that doesn't fit.
+        ValueError: environments of different spaces, or an argument that doesn't fit.
         TypeError: a space that isn't supported.
         EnvironmentFailureError (`step`): environments failed too often (see `Failures`).
     """
@@ -64,22 +65,21 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         copy: bool = True,
         env_timeout: float = 60.0,
         info_keys: Sequence[str] = (),
-        remake: bool = True,
+        owned: bool = True,
     ) -> None:
         self.num_envs, self.copy, self._info_keys = len(factories), copy, tuple(info_keys)
-        self._factories, self._remake, self._timeout = list(factories), remake, env_timeout
-        self._check_numbers(workers, groups)
+        self._factories, self._owned, self._timeout = list(factories), owned, env_timeout
+        self._check_arguments(workers, groups, env_timeout, info_keys)
         self.groups = _parts(slice(0, self.num_envs), groups)
         """Which environments each group has."""
-        self.counts_episodes = bool(traits(factories[0])["counts_episodes"])
+        self.counts_episodes = recipe_of(factories[0]).counts_episodes
         """Whether only `infos["episode"]` tells of episodes that ended, as others end for training's sake alone."""
         self.failures = Failures()
+        self._begun = False
         mine = groups == 1 or not workers
         shares = [_parts(rows, workers + mine) for rows in self.groups]
         own = [self._group(part[0]) for part in shares] if mine else []
         pattern = own[0] if mine else self._group(slice(0, 1))
-        self.envs: list[AnyEnv] = [env for group in own for env in group.envs]
-        """Those that this process steps."""
         self._take_over(pattern)
         made = fields(pattern.observation_space, pattern.action_space, self.num_envs, len(self._info_keys))
         size = boards_size(made) + workers * ALIGNED
@@ -106,7 +106,11 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 info_keys=self._info_keys,
                 timeout=env_timeout,
             )
-            self._hire(common, control_at(buffer, size, boards_size(made)))
+            try:
+                self._hire(common, control_at(buffer, size, boards_size(made)))
+            except BaseException:
+                self._finalizer()
+                raise
 
     @property
     def engine(self) -> str:
@@ -120,23 +124,26 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def has_workers(self) -> bool:
-        return len(self._shares) > 1 or isinstance(self._shares[0], WorkerShare)
+        return bool(self._workers) or len(self._shares) > 1
 
     def _hire(self, common: Common, control: NDArray) -> None:
         """Starts the workers, whose environments are there when they are first needed."""
         for number, rows in enumerate(self._rows[len(self._shares) :]):
             factories = [self._factories[part] for part in rows]
-            self._workers.append(WorkerShare(common, factories, rows, control[number], number))
-            self._shares.append(self._workers[-1])
+            try:
+                self._workers.append(WorkerShare(common, factories, rows, control[number], number))
+                self._shares.append(self._workers[-1])
+            except LostError as lost:
+                self._shares.append(self._stand_in(rows, lost))
         for worker in [*self._workers]:
             try:
                 worker.wait_until_held()
             except LostError as lost:
                 self._adopt(worker, lost)
 
-    def _check_numbers(self, workers: int, groups: int) -> None:
+    def _check_arguments(self, workers: int, groups: int, env_timeout: float, info_keys: Sequence[str]) -> None:
         count = self.num_envs
-        if groups not in (1, 2) or groups > count:
+        if isinstance(groups, bool) or groups not in (1, 2) or groups > count:
             raise ValueError(f"`groups` (={groups!r}) must be 1 or 2, of at least one environment each (of {count}).")
         most = count - 1 if groups == 1 else count // 2
         if not 0 <= workers <= most:
@@ -144,9 +151,18 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 f"`workers` (={workers!r}) must be a whole number from 0 to {most}: each steps one of the {count} "
                 f"environments at least{', of each group' if groups > 1 else ', and this process too'}."
             )
+        if isinstance(env_timeout, bool | str | None) or not env_timeout > 0:
+            raise ValueError(f"`env_timeout` (={env_timeout!r}) must be a number of seconds above 0.")
+        if isinstance(info_keys, str) or not all(isinstance(key, str) for key in info_keys):
+            raise ValueError(f"`info_keys` (={info_keys!r}) must be names, as in ('is_success',).")
+
+    @property
+    def envs(self) -> list[AnyEnv]:
+        """Those that this process steps."""
+        return [env for share in self._shares if isinstance(share, OwnShare) for g in share.groups for env in g.envs]
 
     def _group(self, rows: slice) -> Group:
-        return Group(self._factories[rows], first=rows.start, info_keys=self._info_keys, remake=self._remake)
+        return Group(self._factories[rows], first=rows.start, info_keys=self._info_keys, owned=self._owned)
 
     def _take_over(self, group: Group) -> None:
         """Spaces and metadata."""
@@ -162,37 +178,51 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium."""
-        seeds: list[int | None]
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        else:
-            seeds = [None if one is None else int(one) for one in seed]
+        self._check_open()
+        self._begun = False
+        seeds = self._seeds(seed)
         for worker in [*self._workers]:
             try:
                 worker.wait_until_ready()
+                worker.drain()
             except LostError as lost:
                 self._adopt(worker, lost)
-        for share, rows in reversed([*zip(self._shares, self._rows, strict=True)]):  # the workers first
+        every = [*zip(self._shares, self._rows, strict=True)]
+        for share, rows in reversed(every):  # the workers first
             for group, part in enumerate(rows):
                 share.reset(group, seeds[part], options)
-        try:
-            for worker in self._workers:
-                for group in range(len(self.groups)):
-                    worker.finish_reset(group)
-        except LostError as lost:
-            raise EnvironmentFailureError(f"{lost}, in a reset.") from None
+        for share, rows in every:
+            for group in range(len(rows)):
+                share.finish_reset(group)
+        self.board.failed[:] = False
+        self._begun = True
         return self._out(self.board), {}
 
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None or isinstance(seed, int | np.integer):
+            return [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
+        return [None if one is None else int(one) for one in seed]
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RuntimeError("these environments were closed; make new ones.")
+
     def _adopt(self, worker: WorkerShare, lost: LostError) -> None:
-        """Makes the environments of a worker that could not start in this process."""
-        print(f"ppo2: {lost}, so that this process steps them itself.", file=sys.stderr)
+        """Takes over from a worker that could not start."""
         worker.close()
         self._workers.remove(worker)
         at = self._shares.index(worker)
-        groups = [self._group(part) for part in self._rows[at]]
-        for group, part in zip(groups, self._rows[at], strict=True):
+        self._shares[at] = self._stand_in(self._rows[at], lost)
+
+    def _stand_in(self, rows: Sequence[slice], lost: LostError) -> OwnShare:
+        """Makes environments of a worker in this process."""
+        print(f"ppo2: {lost}, so that this process steps them itself.", file=sys.stderr)
+        groups = [self._group(part) for part in rows]
+        for group, part in zip(groups, rows, strict=True):
             group.attach(self.board.rows(part))
-        self._shares[at] = OwnShare(groups, self._timeout)
+        return OwnShare(groups, self._timeout)
 
     def step(self, actions: Any) -> Outcomes:
         """One action for each environment: a batch of the action space, or a list of actions."""
@@ -202,26 +232,35 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         for group, rows in enumerate(self.groups):
             one = actions[rows] if isinstance(actions, list) else self._rows_of(actions, rows)
             self.start(one, group)
-        ended = False
-        failures: list[Failure] = []
-        for group in range(len(self.groups)):
-            outcome = self._finish(group)
-            ended, failures = ended or outcome[0], failures + outcome[1]
-        return self._outcome(self.board, ended, failures)
+        ended = [self._finish(group) for group in range(len(self.groups))]
+        return self._outcome(self.board, ended=any(ended))
 
     def start(self, actions: Any, group: int = 0) -> None:
-        """Begins a step of a group, with an action for each of its environments; `finish` must follow."""
+        """Begins a step of a group, with an action for each of its environments; `finish` must follow.
+
+        Raises:
+            gymnasium.error.ResetNeeded: the environments were not reset, or a step before was broken off by an error.
+        """
+        if not self._begun:
+            self._check_open()
+            raise ResetNeeded(
+                "call reset() first: these environments have not begun, or a step of theirs was broken off."
+            )
+        self._boards[group].failed[:] = False
         if not self.has_workers:
             self._shares[0].start(group, one_by_one(self.single_action_space, actions))
             return
         board, first = self._boards[group], self.groups[group].start
         if isinstance(actions, list):
             actions = _batch(self.single_action_space, actions)
-        if self._one_leaf:
-            board.actions[0][:] = actions
-        else:
-            for leaf, given in zip(board.actions, spaces.leaves(self.single_action_space, actions), strict=True):
-                leaf[:] = given
+        leaves = [actions] if self._one_leaf else spaces.leaves(self.single_action_space, actions)
+        for leaf, given in zip(board.actions, leaves, strict=True):
+            if np.shape(given) != leaf.shape:
+                raise ValueError(
+                    f"`actions` have the shape {np.shape(given)}; for {len(leaf)} environments with actions of "
+                    f"{self.single_action_space} it must be {leaf.shape}."
+                )
+            np.copyto(leaf, given, casting="same_kind")
         for share, rows in zip(reversed(self._shares), reversed(self._rows), strict=True):
             if isinstance(share, OwnShare):
                 mine = slice(rows[group].start - first, rows[group].stop - first)
@@ -231,24 +270,34 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def finish(self, group: int = 0) -> Outcomes:
         """What the step of a group gave; arrays of as many rows as it has environments."""
-        return self._outcome(self._boards[group], *self._finish(group))
+        return self._outcome(self._boards[group], ended=self._finish(group))
 
-    def _finish(self, group: int) -> tuple[bool, list[Failure]]:
+    def _finish(self, group: int) -> bool:
+        """Whether an episode of the group ended."""
         ended = False
         failures: list[Failure] = []
+        error: Exception | None = None
+        begun, self._begun = self._begun, False  # until all of it is done
         for share in self._shares:  # this process' own first: the workers are busy meanwhile
-            outcome = share.finish(group)
+            try:
+                outcome = share.finish(group)
+            except Exception as raised:
+                error = error or raised
+                continue
             ended = ended or outcome.ended
             if outcome.failures:
                 failures += outcome.failures
+        if error is not None:
+            raise error
         if failures:
             self.failures.note(failures)
-        return ended, failures
+        self._begun = begun
+        return ended
 
     def _rows_of(self, batch: Any, rows: slice) -> Any:
         return batch[rows] if self._one_leaf else spaces.mapped(lambda _, x: x[rows], self.single_action_space, batch)
 
-    def _outcome(self, board: Board, ended: bool, failures: list[Failure]) -> Outcomes:
+    def _outcome(self, board: Board, *, ended: bool) -> Outcomes:
         outcome = (board.rewards, board.terminated, board.truncated)
         rewards, terminated, truncated = (part.copy() for part in outcome) if self.copy else outcome
         infos: dict[str, Any] = {key: board.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
@@ -265,8 +314,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                     "l": np.where(told, board.lengths, 0).astype(int),
                 }
                 infos["_episode"] = told
-        if failures:
-            infos["failed"] = board.failed.copy()
+            if board.failed.any():
+                infos["failed"] = board.failed.copy()
         return self._out(board), rewards, terminated, truncated, infos
 
     def _out(self, board: Board) -> Any:
@@ -276,6 +325,13 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         return spaces.mapped(lambda _: next(rows).copy() if self.copy else next(rows), self.single_observation_space)
 
     def render(self) -> tuple[Any, ...] | None:
+        """A frame of each.
+
+        Raises:
+            ValueError: workers step some of them.
+        """
+        if self.has_workers:
+            raise ValueError("environments in workers can't be drawn from here; make them with workers=0.")
         return tuple(env.render() for env in self.envs)
 
     def close_extras(self, **_: Any) -> None:

@@ -41,7 +41,7 @@ def check_id(env_id: str) -> None:
         family = family_by_name(name)
         close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.5)
         hint = f" The closest known are {', '.join(close)}." if close else ""
-        if family is not None and not _is_there(family):
+        if family is not None and not _is_imported(family):
             hint = f" {remedy_of(family, f'pip install {family.package}')}"
         raise ValueError(
             f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
@@ -57,19 +57,26 @@ def family_by_name(name: str) -> Family | None:
 def register(name: str) -> None:
     """Imports the package that registers such an id, if it is known and installed."""
     family = family_by_name(name) if name not in gym.registry else None
-    if family is not None and _is_there(family):
-        importlib.import_module(str(family.package))
+    if family is not None:
+        _is_imported(family)
 
 
 def register_all() -> None:
     """Imports every package that registers environments of a family, if it is installed."""
     for family in FAMILIES:
-        if family.package is not None and _is_there(family):
-            importlib.import_module(family.package)
+        if family.package is not None:
+            _is_imported(family)
 
 
-def _is_there(family: Family) -> bool:
-    return importlib.util.find_spec(str(family.package)) is not None
+def _is_imported(family: Family) -> bool:
+    """Imports a family's package; whether it is there."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the package's own making
+            importlib.import_module(str(family.package))
+    except ImportError:
+        return False
+    return True
 
 
 def remedy_of(family: Family, otherwise: str) -> str:

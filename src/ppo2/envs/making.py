@@ -1,6 +1,7 @@
 """From what `env=` may be to a vector environment."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
 
 DEFAULT_NUM_ENVS = 8
+SLOW_RESET_SECONDS = 2e-4
 
 
 AnyEnvs = AnyVectorEnv | DeviceVector
@@ -143,7 +145,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
         if isinstance(env, VectorEnv):
             return Made(MaskedVectorEnv(env) if _gives_mask(env) else env, owned=False)
         single = MaskedEnv(env) if _gives_mask(env) else env
-        return Made(HostVectorEnv([lambda: single], copy=False, remake=False), owned=False)
+        return Made(HostVectorEnv([lambda: single], copy=False, owned=False), owned=False)
     if not callable(env):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
@@ -197,9 +199,13 @@ def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostV
         TypeError: actions that no policy can take.
     """
     ActionDistribution.of(first.action_space)
-    if _gives_mask(first):
+    began = time.perf_counter()
+    gives_mask = _gives_mask(first)
+    # What Gymnasium made, or resets so slowly, is no toy whose steps somebody counts.
+    may_try = first.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
+    if gives_mask:
         first, factory = MaskedEnv(first), Masked(factory)
-    return stepped(first, factory, _count(num_envs), **how)
+    return stepped(first, factory, _count(num_envs), may_try=may_try, **how)
 
 
 def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
+from ppo2.envs.failures import ContractError
 
 AnyEnv = gym.Env[Any, Any]
 AnyVectorEnv = VectorEnv[Any, Any, Any]
@@ -33,14 +34,14 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -
         case gym.spaces.Dict():
             mask = {} if mask is ALL else mask
             if not isinstance(mask, Mapping) or not set(mask) <= set(space.spaces):
-                raise ValueError(
+                raise ContractError(
                     f"`env` gave {what} = {mask!r}; expected a dict of masks, by {', '.join(space.spaces)}."
                 )
             return {k: read_mask(part, mask.get(k, ALL), f"{what}[{k!r}]") for k, part in space.spaces.items()}
         case gym.spaces.Tuple():
             mask = [ALL] * len(space.spaces) if mask is ALL else mask
             if not isinstance(mask, Sequence | np.ndarray) or len(mask) != len(space.spaces):
-                raise ValueError(f"`env` gave {what} = {mask!r}; expected a tuple of {len(space.spaces)} masks.")
+                raise ContractError(f"`env` gave {what} = {mask!r}; expected a tuple of {len(space.spaces)} masks.")
             pairs = enumerate(zip(space.spaces, mask, strict=True))
             return tuple(read_mask(part, own, f"{what}[{i}]") for i, (part, own) in pairs)
         case gym.spaces.Discrete():
@@ -53,7 +54,7 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -
             return np.ones(1, np.int8)
     array = np.ones(count) if mask is ALL else np.asarray(mask)
     if array.dtype.kind not in "biuf" or array.shape != (count,) or np.isnan(array).any():
-        raise ValueError(
+        raise ContractError(
             f"`env` gave {what} = {mask!r}; expected {count} numbers, for the actions of {space}, not 0 where legal."
         )
     return (array != 0).astype(np.int8)
@@ -96,7 +97,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def _with_mask(self, obs: Any, info: dict[str, Any], *, over: bool) -> dict[str, Any]:
         if KEY not in info and not over:
-            raise ValueError(
+            raise ContractError(
                 f"`env` gave no info[{KEY!r}] at a step, but did at its first reset: give it at every one."
             )
         return {"observation": obs, KEY: self._all if over else read_mask(self.action_space, info[KEY])}
@@ -142,7 +143,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         given = np.asarray(infos.get(f"_{KEY}", np.full(self.num_envs, KEY in infos)), bool)
         if np.any(which & ~given):
             missing = int(np.argmax(which & ~given))
-            raise ValueError(
+            raise ContractError(
                 f"`env` gave no infos[{KEY!r}] for environment {missing}: give it at every reset and step."
             )
         for i in np.flatnonzero(which).tolist():

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from ppo2.envs.group import UNSEEDED, Factory, Field, Group, separate
+from ppo2.envs.failures import ContractError, EnvironmentFailureError
+from ppo2.envs.group import FAILURE, UNSEEDED, Factory, Field, Group, separate
 from ppo2.envs.shared import board_at, boards_size, control_at
 from ppo2.envs.signals import Signal
 
 STEP, RESET, CLOSE = range(1, 4)
 CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
-"""Places in a worker's row of control: whose turn it is; then, for each of at most two groups, what it is to do (0:
-nothing), whether an episode of it ended, and whether there is something to receive about it."""
+"""Places in a worker's row of control: which environment's turn it is; then, for each of at most two groups, what
+it is to do (0: nothing), whether an episode of it ended, and whether there is something to receive about it."""
 
 
 class Task(NamedTuple):
@@ -52,21 +53,22 @@ def serve(connection: Connection, go: Signal, done: list[Signal]) -> None:
         go: there is a command.
         done: for each group, the last one was obeyed.
     """
-    task: Task = cloudpickle.loads(connection.recv_bytes())
-    sys.argv = task.argv
-    buffer = mmap.mmap(task.descriptor, task.size)
-    os.close(task.descriptor)
-    control = control_at(buffer, task.size, boards_size(task.fields))[task.worker]
-    whole = board_at(buffer, task.fields)
-    boards = [whole.rows(rows) for rows in task.rows]
     groups: list[Group] = []
     try:
+        task: Task = cloudpickle.loads(connection.recv_bytes())
+        sys.argv = task.argv
+        buffer = mmap.mmap(task.descriptor, task.size)
+        os.close(task.descriptor)
+        whole = board_at(buffer, task.fields)
+        boards = [whole.rows(rows) for rows in task.rows]
         for factories, rows, board in zip(task.factories, task.rows, boards, strict=True):
             groups.append(Group(factories, first=rows.start, info_keys=task.info_keys))
             groups[-1].attach(board)
-    except Exception as error:
+    except FAILURE as error:
         _send(connection, _portable(error))
         return
+    control = control_at(buffer, task.size, boards_size(task.fields))[task.worker]
+    at = control[CURRENT : CURRENT + 1]
     _send(connection, [(group.observation_space, group.action_space) for group in groups])
     turn = 0
     while True:
@@ -81,14 +83,14 @@ def serve(connection: Connection, go: Signal, done: list[Signal]) -> None:
         group, board = groups[turn], boards[turn]
         try:
             if command == STEP:
-                ended = group.step(separate(group.action_space, board), at=control[CURRENT : CURRENT + 1])
+                ended = group.step(separate(group.action_space, board), at)
                 control[ENDED + turn] = ended
                 answer: Any = group.failures or None
             else:
                 options = cloudpickle.loads(connection.recv_bytes())
-                group.reset([None if seed == UNSEEDED else int(seed) for seed in board.seeds], options)
+                group.reset([None if seed == UNSEEDED else int(seed) for seed in board.seeds], options, at)
                 answer = None
-        except Exception as error:
+        except FAILURE as error:
             answer = _portable(error)
         control[NEWS + turn] = answer is not None
         done[turn].give()
@@ -101,11 +103,12 @@ def _send(connection: Connection, message: Any) -> None:
     connection.send_bytes(cloudpickle.dumps(message))
 
 
-def _portable(error: Exception) -> Exception:
+def _portable(error: BaseException) -> Exception:
     """The exception with its traceback in words, as one that any process can read."""
     text = "".join(traceback.format_exception(error))
-    plain = type(error) if type(error) in (ValueError, TypeError) else RuntimeError
-    told = plain(str(error))
+    known = (ValueError, TypeError, ContractError, EnvironmentFailureError)
+    kind = next((kind for kind in known if type(error) is kind), None)
+    told = kind(str(error)) if kind is not None else RuntimeError(f"{type(error).__name__}: {error}")
     told.add_note(text)
     return told
 

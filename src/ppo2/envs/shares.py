@@ -4,8 +4,8 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import Pipe
 from typing import Any, NamedTuple, Protocol
 
@@ -13,10 +13,10 @@ import cloudpickle
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.envs.failures import EnvironmentFailureError
-from ppo2.envs.group import UNSEEDED, Board, Factory, Failure, Field, Group, episode_seed
+from ppo2.envs.failures import EnvironmentFailureError, Failure
+from ppo2.envs.group import UNSEEDED, Board, Factory, Field, Group, episode_seed
 from ppo2.envs.serving import CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, STEP, Task
-from ppo2.envs.signals import Signal
+from ppo2.envs.signals import LOOK_SECONDS, Signal
 from ppo2.envs.watchdog import WATCHDOG, Watched
 
 START_SECONDS = 120.0
@@ -41,6 +41,8 @@ class Share(Protocol):
     def reset(self, group: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
         """A reset, with the seeds of its environments."""
 
+    def finish_reset(self, group: int) -> None: ...
+
     def finish(self, group: int) -> Outcome: ...
 
     def close(self) -> None: ...
@@ -50,11 +52,11 @@ class OwnShare:
     """Stepped by this process, when it is asked to finish.
 
     Args:
-        timeout: seconds that a step of one group may take; see `Watchdog`.
+        timeout: seconds that a step or reset of one environment may take; see `Watchdog`.
     """
 
     def __init__(self, groups: Sequence[Group], timeout: float) -> None:
-        self._groups = groups
+        self.groups = groups
         self._actions: list[Iterable[Any]] = [()] * len(groups)
         self._watched = Watched(timeout)
         WATCHDOG.watch(self._watched)
@@ -64,20 +66,31 @@ class OwnShare:
         self._actions[group] = actions
 
     def reset(self, group: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
-        self._groups[group].reset(seeds, options)
+        with self._under_watch():
+            self.groups[group].reset(seeds, options, self._watched.place)
+
+    def finish_reset(self, group: int) -> None:
+        """It is done."""
 
     def finish(self, group: int) -> Outcome:
-        stepped, watched = self._groups[group], self._watched
+        stepped = self.groups[group]
+        with self._under_watch():
+            return Outcome(stepped.step(self._actions[group], self._watched.place), stepped.failures)
+
+    @contextlib.contextmanager
+    def _under_watch(self) -> Iterator[None]:
+        watched = self._watched
+        watched.thread = threading.get_ident()
         watched.steps += 1
         watched.busy = True
         try:
-            return Outcome(stepped.step(self._actions[group]), stepped.failures)
+            yield
         finally:
             watched.busy = False
 
     def close(self) -> None:
         WATCHDOG.unwatch(self._watched)
-        for group in self._groups:
+        for group in self.groups:
             group.close()
 
 
@@ -89,7 +102,7 @@ class Common(NamedTuple):
         fields, descriptor, size: of the memory in which it lies, before rows of control.
         spaces: observation and action space.
         spin, info_keys: see `Task`.
-        timeout: seconds that a step of one group may take.
+        timeout: seconds that a step or reset of one environment may take.
     """
 
     board: Board
@@ -109,6 +122,9 @@ class WorkerShare:
         factories, rows: for each group.
         control: the process' row.
         number: which worker it is.
+
+    Raises:
+        LostError: it could not be started.
     """
 
     def __init__(
@@ -121,28 +137,18 @@ class WorkerShare:
     ) -> None:
         self._common, self._factories, self._rows = common, [list(some) for some in factories], list(rows)
         self._control, self._number = control, number
+        self._resets: list[tuple[Sequence[int | None], dict[str, Any] | None]] = [((), None) for _ in rows]
         self._running: set[int] = set()
-        self._outcomes: dict[int, Outcome] = {}  # of groups whose process was lost
+        self._stale: set[int] = set()  # groups whose environments were lost with their process
         self._lost = 0
         self._ready = False
-        self._began = [0.0] * len(rows)
+        self._seen, self._looks = -1, 0
+        self._process: subprocess.Popen[bytes] | None = None
         self._launch()
 
     def _launch(self) -> None:
+        """Starts a process."""
         common = self._common
-        self._go, self._done = Signal(), [Signal() for _ in self._rows]
-        self._connection, theirs = Pipe()
-        life, self._lifeline = os.pipe()
-        handed = (theirs.fileno(), life, common.descriptor)
-        names = [signal.name for signal in (self._go, *self._done)]
-        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ppo2.envs.worker", *map(str, handed[:2]), *names],
-            pass_fds=handed,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-        )
-        theirs.close()
-        os.close(life)
         task = Task(
             factories=self._factories,
             rows=self._rows,
@@ -154,7 +160,35 @@ class WorkerShare:
             info_keys=common.info_keys,
             argv=sys.argv,
         )
-        self._connection.send_bytes(cloudpickle.dumps(task))
+        try:
+            message = cloudpickle.dumps(task)
+        except Exception as error:  # of whatever is asked to travel
+            raise LostError(f"environments {self._whose} can't travel ({type(error).__name__}: {error})") from error
+        self._go, self._done = Signal(), [Signal() for _ in self._rows]
+        self._connection, theirs = Pipe()
+        life, self._lifeline = os.pipe()
+        handed = (theirs.fileno(), life, common.descriptor)
+        names = [signal.name for signal in (self._go, *self._done)]
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ppo2.envs.worker", *map(str, handed[:2]), *names],
+                pass_fds=handed,
+                env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+                process_group=0,  # what interrupts this one is not for it
+            )
+            self._connection.send_bytes(message)
+        except OSError as error:
+            self._unname()
+            self._disconnect()
+            raise LostError(f"no process could be started for environments {self._whose} ({error})") from error
+        finally:
+            theirs.close()
+            os.close(life)
+
+    def _unname(self) -> None:
+        for signal in (self._go, *self._done):
+            signal.unname()
 
     def wait_until_held(self) -> None:
         """Until the process holds its signals, whose names are taken away: nothing is left behind from then on.
@@ -165,121 +199,148 @@ class WorkerShare:
         try:
             self._received(START_SECONDS, raw=True)
         finally:
-            for signal in (self._go, *self._done):
-                signal.unname()
+            self._unname()
 
     def wait_until_ready(self) -> None:
         """Until its environments are there.
 
         Raises:
-            LostError: the process ended, or took too long.
+            LostError: they could not be made there.
         """
         if self._ready:
             return
         answer = self._received(START_SECONDS)
         if isinstance(answer, Exception):
-            raise answer
+            raise LostError(f"environments {self._whose} could not be made in another process ({answer})") from answer
         for rows, theirs in zip(self._rows, answer, strict=True):
             for mine, its in zip(self._common.spaces, theirs, strict=True):
                 if mine != its:
                     raise ValueError(f"`env`: its environments differ: number 0 has {mine}, number {rows.start} {its}.")
         self._ready = True
 
-    def start(self, group: int, actions: Iterable[Any] | None) -> None:
-        if group in self._outcomes:  # its process was lost since its last step: this one can't be made
-            return
-        self._begin(group, STEP)
+    def drain(self) -> None:
+        """Waits for what was started before an interrupt or an error."""
+        for group in [*self._running]:
+            try:
+                self._finished(group)
+            except LostError:
+                self._relaunch()
+            except Exception:  # told already, or of steps that nobody asks for any more
+                self._running.discard(group)
 
     def reset(self, group: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
-        self._outcomes.pop(group, None)
+        self._stale.discard(group)
+        self._resets[group] = seeds, options
         self._common.board.seeds[self._rows[group]] = [UNSEEDED if seed is None else seed for seed in seeds]
-        self._connection.send_bytes(cloudpickle.dumps(options))
+        with contextlib.suppress(OSError):  # it is lost: `finish_reset` will see
+            self._connection.send_bytes(cloudpickle.dumps(options))
         self._begin(group, RESET)
 
     def finish_reset(self, group: int) -> None:
-        """Waits for a reset.
+        """Waits for a reset. A process that is lost is replaced, once.
 
         Raises:
-            LostError: the process ended, or took too long.
+            EnvironmentFailureError: the other one was lost as well.
         """
-        self._finished(group)
+        try:
+            self._finished(group)
+        except LostError as lost:
+            try:
+                self._relaunch()
+                for each, (seeds, options) in enumerate(self._resets):
+                    self.reset(each, seeds, options)
+                for each in range(len(self._rows)):
+                    self._finished(each)
+            except LostError as again:
+                raise EnvironmentFailureError(f"{lost}, in a reset; another process: {again}.") from again
+            self._running.clear()
+
+    def start(self, group: int, actions: Iterable[Any] | None) -> None:
+        if group not in self._stale:
+            self._begin(group, STEP)
 
     def finish(self, group: int) -> Outcome:
-        if group not in self._outcomes:
+        why: list[Failure] = []
+        if group not in self._stale:
             try:
                 return self._finished(group)
             except LostError as lost:
-                self._replace(str(lost))
-        outcome = self._outcomes.pop(group)
-        self._mark_failed(group)
-        return outcome
+                why = [Failure(int(self._control[CURRENT]), str(lost))]
+                self._replace()
+        self._begin_anew(group)
+        return Outcome(ended=True, failures=why)
 
     def _begin(self, group: int, command: int) -> None:
-        if group in self._running:  # an interrupt came before `finish`
-            self._finished(group)
-        self._began[group] = time.monotonic()
+        self._seen, self._looks = -1, 0
         self._control[COMMAND + group] = command
         self._running.add(group)
         self._go.give()
 
     def _finished(self, group: int) -> Outcome:
         """Waits until the process is done with a group."""
-        self._done[group].wait(spin=self._common.spin, look=lambda: self._look(group))
+        if group not in self._running:
+            return Outcome(ended=False, failures=[])
+        self._done[group].wait(spin=self._common.spin, look=self._look)
         answer = self._received(START_SECONDS) if self._control[NEWS + group] else []
         self._running.discard(group)
         if isinstance(answer, Exception):
             raise answer
         return Outcome(bool(self._control[ENDED + group]), answer)
 
-    def _look(self, group: int) -> None:
-        status = self._process.poll()
-        env = self._rows[group].start + int(self._control[CURRENT])
+    def _look(self) -> None:
+        """Called every LOOK_SECONDS of waiting: time in which this process was stopped isn't counted."""
+        assert self._process is not None
+        status, env = self._process.poll(), int(self._control[CURRENT])
         if status is not None:
             how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
             raise LostError(f"the process that steps environments {self._whose} {how} in environment {env}")
-        if time.monotonic() - self._began[group] > self._common.timeout:
+        self._looks = self._looks + 1 if env == self._seen else 0
+        self._seen = env
+        if self._looks * LOOK_SECONDS > self._common.timeout:
             raise LostError(f"environment {env} hung for more than {self._common.timeout:g} s")
 
-    def _replace(self, why: str) -> None:
-        """Starts another process, whose environments all begin anew: their steps under way, or to come, failed."""
-        culprit = self._rows[0].start + int(self._control[CURRENT])
-        self._process.kill()
-        self._process.wait()
-        self._disconnect()
+    def _replace(self) -> None:
+        """Starts another process; all environments of this one are stale."""
+        try:
+            self._relaunch()
+        except LostError as lost:
+            raise EnvironmentFailureError(f"a process that was lost could not be replaced: {lost}.") from lost
+        self._stale = set(range(len(self._rows)))
+
+    def _relaunch(self) -> None:
+        self._end()
         self._lost += 1
         self._ready = False
         self._running.clear()
         self._control[:] = 0
-        try:
-            self._launch()
-            self.wait_until_held()
-            self.wait_until_ready()
-            for group, rows in enumerate(self._rows):
-                before = self._common.board.seeds[rows].tolist()
-                anew = [None if seed == UNSEEDED else episode_seed(seed, -self._lost) for seed in before]
-                self.reset(group, anew, None)
-                self.finish_reset(group)
-                self._common.board.seeds[rows] = before
-        except LostError as lost:
-            raise EnvironmentFailureError(f"{why}; another one could not take its place: {lost}.") from lost
-        failures = [Failure(culprit, why)]
-        for group in range(len(self._rows)):
-            self._outcomes[group] = Outcome(ended=True, failures=failures)
-            failures = []
+        self._launch()
+        self.wait_until_held()
+        self.wait_until_ready()
 
-    def _mark_failed(self, group: int) -> None:
-        board = self._common.board.rows(self._rows[group])
+    def _begin_anew(self, group: int) -> None:
+        """Resets environments that were lost: their step failed."""
+        common, rows = self._common, self._rows[group]
+        seeds = common.board.seeds[rows].tolist()
+        anew = [None if seed == UNSEEDED else episode_seed(seed, -self._lost) for seed in seeds]
+        self.reset(group, anew, None)
+        try:
+            self._finished(group)
+        except LostError as lost:
+            raise EnvironmentFailureError(f"{lost}, in a reset after another process was lost.") from lost
+        common.board.seeds[rows] = seeds
+        board = common.board.rows(rows)
         for here, final in zip(board.obs, board.final_obs, strict=True):
             final[:] = here
         board.rewards[:], board.terminated[:] = 0.0, False
         board.truncated[:], board.failed[:] = True, True
-        board.returns[:], board.lengths[:] = np.nan, np.nan
+        board.returns[:], board.lengths[:], board.infos[:] = np.nan, np.nan, np.nan
 
     @property
     def _whose(self) -> str:
         return " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
 
     def _received(self, seconds: float, *, raw: bool = False) -> Any:
+        assert self._process is not None
         try:
             if self._connection.poll(seconds):
                 data = self._connection.recv_bytes()
@@ -293,18 +354,23 @@ class WorkerShare:
 
     def close(self) -> None:
         """Lets it close its environments, and ends it."""
-        if self._process.poll() is None and self._ready and not self._running:
+        if self._process is not None and self._process.poll() is None and self._ready and not self._running:
             self._begin(0, CLOSE)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(CLOSE_SECONDS)
-        self._process.kill()
-        self._process.wait()
+        self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
         self._disconnect()
 
     def _disconnect(self) -> None:
         self._connection.close()
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
+        self._lifeline = -1
 
 
 class LostError(Exception):

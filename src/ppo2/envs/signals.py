@@ -1,6 +1,7 @@
 """Signals between the processes that step environments; light, as a worker holds them before anything else."""
 
 import _multiprocessing
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -27,7 +28,8 @@ class Signal:
 
     def unname(self) -> None:
         """Takes the name away, once both processes hold it: nothing is left behind then, however they end."""
-        _multiprocessing.sem_unlink(self.name)
+        with contextlib.suppress(FileNotFoundError):  # the other one was first
+            _multiprocessing.sem_unlink(self.name)
 
     def give(self) -> None:
         self._lock.release()

@@ -16,18 +16,27 @@ class HungError(Exception):
 
 
 class Watched:
-    """A step that may take so long; `steps` counts those begun, and `busy` is whether one is under way.
+    """Steps of environments, each of which may take so long.
 
     Args:
         timeout: seconds.
+
+    Attributes:
+        steps, place: how many steps of a group were begun, and in its first number which environment's turn it is.
+        busy: whether one is under way, in `thread`.
     """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self.steps = 0
-        self.busy = False
-        self.seen, self.since = 0, 0.0
+        self.steps, self.place = 0, [0]
+        self.busy, self.thread = False, 0
+        self.seen, self.looks = (0, 0), 0
         self.told = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been seen at one environment; time in which this process was stopped isn't counted."""
+        return self.looks * LOOK_SECONDS
 
 
 class Watchdog:
@@ -40,7 +49,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._all: weakref.WeakSet[Watched] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an environment may be collected, and unwatched, at any point
         self._thread: threading.Thread | None = None
         self._hung: Watched | None = None
 
@@ -72,30 +81,31 @@ class Watchdog:
                     self._thread = None
                     return
                 every = list(self._all)
-            now = time.monotonic()
             for watched in every:
-                if not watched.busy or watched.steps != watched.seen:
-                    watched.seen, watched.since = watched.steps, now
-                elif now - watched.since > watched.timeout:
+                now = (watched.steps, watched.place[0])
+                watched.looks = watched.looks + 1 if watched.busy and watched.seen == now else 0
+                watched.seen = now
+                if watched.seconds > watched.timeout:
                     self._end(watched)
 
     def _end(self, watched: Watched) -> None:
         main = threading.main_thread().ident
-        if main is not None and hasattr(signal, "SIGURG") and signal.getsignal(signal.SIGURG) == self._interrupt:
+        if watched.thread == main and hasattr(signal, "SIGURG") and signal.getsignal(signal.SIGURG) == self._interrupt:
             self._hung = watched
-            signal.pthread_kill(main, signal.SIGURG)
-        if not watched.told and time.monotonic() - watched.since > watched.timeout + 2 * LOOK_SECONDS:
+            signal.pthread_kill(watched.thread, signal.SIGURG)
+        if not watched.told and watched.seconds > watched.timeout + 2 * LOOK_SECONDS:
             watched.told = True
-            stack = "" if main is None else "".join(traceback.format_stack(sys._current_frames().get(main)))
+            stack = "".join(traceback.format_stack(sys._current_frames().get(watched.thread)))
             print(
-                f"ppo2: an environment hung for more than {watched.timeout:g} s in the process that trains, which "
-                f"can't interrupt it. The main thread is at:\n{stack}",
+                f"ppo2: environment {watched.place[0]} hung for more than {watched.timeout:g} s in the process that "
+                f"trains, which can't interrupt it. It is at:\n{stack}",
                 file=sys.stderr,
             )
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         hung, self._hung = self._hung, None
-        if hung is not None and hung.busy and hung.steps == hung.seen:
+        if hung is not None and hung.busy and hung.seen == (hung.steps, hung.place[0]):
+            hung.looks = 0  # what comes now, such as making the environment again, has its own time
             raise HungError(f"hung for more than {hung.timeout:g} s")
 
 

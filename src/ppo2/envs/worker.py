@@ -15,10 +15,12 @@ from ppo2.envs.signals import Signal
 
 
 def main(connection: Connection, lifeline: int, names: list[str]) -> None:
+    go, *done = [Signal(name) for name in names]
+    for held in (go, *done):
+        held.unname()
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which will say when to end
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-    go, *done = [Signal(name) for name in names]
     connection.send_bytes(b"held")
 
     from ppo2.envs.serving import serve
