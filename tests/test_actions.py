@@ -32,7 +32,7 @@ NESTED = Dict(
     }
 )
 ACTIONS = [
-    pytest.param(NESTED, "gaussian", id="nested"),
+    pytest.param(NESTED, "gaussian", id="nested", marks=pytest.mark.slow),
     pytest.param(NESTED, "squashed_gaussian", id="nested-squashed"),
     pytest.param(Tuple([Discrete(2), Box(-1, 1, (2,))]), "gaussian", id="tuple"),
     pytest.param(Box(-1, 3, (2,)), "squashed_gaussian", id="box-squashed"),

@@ -33,7 +33,9 @@ def learned(case: str, *, workers: int, groups: int) -> Any:
     return jax.device_get(model.state.params), rows[-1].eprewmean
 
 
-@pytest.mark.parametrize("case", sorted(SETTINGS))
+@pytest.mark.parametrize(
+    "case", ["lstm", "mlp", *(pytest.param(case, marks=pytest.mark.slow) for case in ("masked", "truncated"))]
+)
 def test_two_groups_learn_what_one_does_and_the_same_each_time(case: str) -> None:
     once, once_more = (learned(case, workers=1, groups=2) for _ in range(2))
     here = learned(case, workers=0, groups=2)

@@ -461,7 +461,11 @@ def test_without_memory_it_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "network", ["cnn_lstm", "cnn_lnlstm", pytest.param("impala_cnn_lstm", marks=pytest.mark.slow), "cnn_small_gru"]
+    "network",
+    [
+        "cnn_small_gru",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn_lstm", "cnn_lnlstm", "impala_cnn_lstm")),
+    ],
 )
 def test_images_and_memory(network: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
@@ -482,6 +486,7 @@ def test_images_and_memory(network: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(ppo2.load(tmp_path / "run", network=again).value(obs), model.value(obs))
 
 
+@pytest.mark.slow
 def test_a_sweep_with_images() -> None:
     settings: dict[str, Any] = {"env": DeviceLight(), "network": "cnn_small", "num_envs": 4, "nsteps": 4}
     settings |= {"total_timesteps": 32, "nminibatches": 2}

@@ -21,7 +21,7 @@ WORTH_SECONDS = 5e-5
 """That workers must save in a step of all environments: what it costs to wake them and to wait for them."""
 OVERLAP_PROCESSORS = 4
 TRIAL_SECONDS = 0.02
-TRIAL_STEPS = 8
+TRIAL_STEPS = 32
 
 
 class _Once(Recipe):

@@ -5,7 +5,7 @@ import mmap
 import os
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         """Whether only `infos["episode"]` tells of episodes that ended, as others end for training's sake alone."""
         self.failures = Failures()
         self._begun = False
+        self._failed: set[int] = set()  # groups whose last step has failures on the board
         mine = groups == 1 or not workers
         shares = [_parts(rows, workers + mine) for rows in self.groups]
         own = [self._group(part[0]) for part in shares] if mine else []
@@ -173,6 +174,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self.metadata = {**first.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = first.render_mode
         self._one_leaf = not isinstance(group.action_space, spaces.COMPOSITE)
+        # an array whose rows are actions as they should be
+        self._is_apart = self._one_leaf and bool(group.action_space.shape)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -195,6 +198,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             for group in range(len(rows)):
                 share.finish_reset(group)
         self.board.failed[:] = False
+        self._failed.clear()
         self._begun = True
         return self._out(self.board), {}
 
@@ -246,9 +250,11 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             raise ResetNeeded(
                 "call reset() first: these environments have not begun, or a step of theirs was broken off."
             )
-        self._boards[group].failed[:] = False
+        if group in self._failed:
+            self._boards[group].failed[:] = False
+            self._failed.discard(group)
         if not self.has_workers:
-            self._shares[0].start(group, one_by_one(self.single_action_space, actions))
+            self._shares[0].start(group, self._apart(actions))
             return
         board, first = self._boards[group], self.groups[group].start
         if isinstance(actions, list):
@@ -264,13 +270,16 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         for share, rows in zip(reversed(self._shares), reversed(self._rows), strict=True):
             if isinstance(share, OwnShare):
                 mine = slice(rows[group].start - first, rows[group].stop - first)
-                share.start(group, one_by_one(self.single_action_space, self._rows_of(actions, mine)))
+                share.start(group, self._apart(self._rows_of(actions, mine)))
             else:
                 share.start(group, None)
 
+    def _apart(self, actions: Any) -> Iterable[Any]:
+        return actions if self._is_apart else one_by_one(self.single_action_space, actions)
+
     def finish(self, group: int = 0) -> Outcomes:
         """What the step of a group gave; arrays of as many rows as it has environments."""
-        return self._outcome(self._boards[group], ended=self._finish(group))
+        return self._outcome(self._boards[group], ended=self._finish(group), group=group)
 
     def _finish(self, group: int) -> bool:
         """Whether an episode of the group ended."""
@@ -297,7 +306,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def _rows_of(self, batch: Any, rows: slice) -> Any:
         return batch[rows] if self._one_leaf else spaces.mapped(lambda _, x: x[rows], self.single_action_space, batch)
 
-    def _outcome(self, board: Board, *, ended: bool) -> Outcomes:
+    def _outcome(self, board: Board, *, ended: bool, group: int | None = None) -> Outcomes:
         outcome = (board.rewards, board.terminated, board.truncated)
         rewards, terminated, truncated = (part.copy() for part in outcome) if self.copy else outcome
         infos: dict[str, Any] = {key: board.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
@@ -316,6 +325,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 infos["_episode"] = told
             if board.failed.any():
                 infos["failed"] = board.failed.copy()
+                self._failed |= set(range(len(self.groups))) if group is None else {group}
         return self._out(board), rewards, terminated, truncated, infos
 
     def _out(self, board: Board) -> Any:

@@ -4,8 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing import Pipe
 from typing import Any, NamedTuple, Protocol
 
@@ -66,25 +65,21 @@ class OwnShare:
         self._actions[group] = actions
 
     def reset(self, group: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
-        with self._under_watch():
-            self.groups[group].reset(seeds, options, self._watched.place)
+        watched = self._watched
+        watched.begin()
+        try:
+            self.groups[group].reset(seeds, options, watched.place)
+        finally:
+            watched.busy = False
 
     def finish_reset(self, group: int) -> None:
         """It is done."""
 
     def finish(self, group: int) -> Outcome:
-        stepped = self.groups[group]
-        with self._under_watch():
-            return Outcome(stepped.step(self._actions[group], self._watched.place), stepped.failures)
-
-    @contextlib.contextmanager
-    def _under_watch(self) -> Iterator[None]:
-        watched = self._watched
-        watched.thread = threading.get_ident()
-        watched.steps += 1
-        watched.busy = True
+        stepped, watched = self.groups[group], self._watched
+        watched.begin()
         try:
-            yield
+            return Outcome(stepped.step(self._actions[group], watched.place), stepped.failures)
         finally:
             watched.busy = False
 

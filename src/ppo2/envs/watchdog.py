@@ -33,6 +33,11 @@ class Watched:
         self.seen, self.looks = (0, 0), 0
         self.told = False
 
+    def begin(self) -> None:
+        self.thread = threading.get_ident()
+        self.steps += 1
+        self.busy = True
+
     @property
     def seconds(self) -> float:
         """How long it has been seen at one environment; time in which this process was stopped isn't counted."""
