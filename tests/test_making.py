@@ -92,6 +92,29 @@ def test_a_vector_form_of_its_own_is_opt_in() -> None:
         ppo2.make("Pendulum-v1", own_vector=True)
 
 
+def test_envpool_by_prefix() -> None:
+    pytest.importorskip("envpool")
+    first, same, other = (ppo2.make("envpool:CartPole-v1", num_envs=3, seed=seed) for seed in (0, 0, 1))
+    obs = [env.reset()[0] for env in (first, same, other)]
+    assert np.array_equal(obs[0], obs[1])
+    assert not np.array_equal(obs[0], obs[2])
+    model = ppo2.learn(env=first, total_timesteps=3 * 64, nsteps=64, seed=0)
+    assert int(model.state.counters.updates) == 1
+    with pytest.raises(ValueError, match="EnvPool has no such environment"):
+        ppo2.make("envpool:Nowhere-v0")
+
+
+def test_dm_control_or_why_not() -> None:
+    for package in ("shimmy", "dm_control"):
+        pytest.importorskip(package)
+    mujoco = pytest.importorskip("mujoco")
+    if mujoco.__version__.startswith("3."):
+        ppo2.make("dm_control/cartpole-balance-v0", num_envs=1, seed=0).close()
+    else:
+        with pytest.raises(ValueError, match="need mujoco < 4"):
+            ppo2.make("dm_control/cartpole-balance-v0", num_envs=1)
+
+
 def test_minigrid_has_no_mission_and_numbers_for_an_image() -> None:
     pytest.importorskip("minigrid")
     env = ppo2.make("MiniGrid-Empty-5x5-v0", num_envs=2, seed=0, workers=0)

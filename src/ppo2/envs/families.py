@@ -1,5 +1,6 @@
 """Families of environments: which settings and wrappers an id gets."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -203,7 +204,7 @@ MINIGRID = Family(
 
 DM_CONTROL = Family(
     name="DeepMind Control",
-    modules=("shimmy.dm_control",),
+    modules=("shimmy",),
     settings={**MUJOCO.settings},
     source="as MuJoCo",
     package="shimmy",
@@ -311,5 +312,7 @@ def family_of(env_id: str) -> Family:
     if adapters.split(env_id) is None:
         spec = gym.registry.get(env_id.rpartition(":")[2])
         entry = spec.entry_point if spec is not None else ""
+        while isinstance(entry, functools.partial):
+            entry = entry.func
         module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
     return next(family for family in FAMILIES if module.startswith(family.modules))

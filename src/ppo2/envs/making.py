@@ -90,6 +90,8 @@ def make(
             )
         if not foreign:
             return adapters.make(env_id, **kwargs)
+        if env_id.startswith(ENVPOOL) and seed is not None:  # it is seeded when it is made, and never again
+            kwargs = {"seed": int(environment_seeds(seed, Purpose.ENV, 1)[0]), **kwargs}
         vector = _own_vector(env_id, _count(num_envs), kwargs)
     else:
         how = {"copy": True, "workers": workers, "groups": groups, "env_timeout": env_timeout, "info_keys": info_keys}
