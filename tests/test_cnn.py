@@ -219,6 +219,7 @@ def test_images_that_are_too_small_are_refused_with_the_least_size():
         assert build("impala_cnn", (size, size, 3))[1] == 256
 
 
+@pytest.mark.slow
 def test_learn_from_images():
     """The answer is found, by a shared trunk and by two; and a file of the model answers as the model."""
     for value_network in (None, "copy"):
