@@ -54,35 +54,26 @@ STEPPED = (
 )
 """Environments, and how many, that are stepped without any policy."""
 
+W3 = Workload(
+    name="W3",
+    env="HalfCheetah-v5",
+    num_envs=1,
+    nsteps=2048,
+    noptepochs=10,
+    nminibatches=32,
+    lr=3e-4,
+    ent_coef=0.0,
+    normalize=True,
+    log_interval=1,
+)
+
 WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload(name="W1", env="CartPole-v1", num_envs=8, nsteps=128, noptepochs=4, nminibatches=4),
         Workload(name="W1b", env="CartPole-v1", num_envs=1, nsteps=2048, noptepochs=4, nminibatches=4, log_interval=2),
-        Workload(
-            name="W3",
-            env="HalfCheetah-v5",
-            num_envs=1,
-            nsteps=2048,
-            noptepochs=10,
-            nminibatches=32,
-            lr=3e-4,
-            ent_coef=0.0,
-            normalize=True,
-            log_interval=1,
-        ),
-        Workload(
-            name="W3b",
-            env="HalfCheetah-v5",
-            num_envs=8,
-            nsteps=256,
-            noptepochs=10,
-            nminibatches=32,
-            lr=3e-4,
-            ent_coef=0.0,
-            normalize=True,
-            log_interval=1,
-        ),
+        W3,
+        dataclasses.replace(W3, name="W3b", num_envs=8, nsteps=256),
         Workload(
             name="W4",
             env="BreakoutNoFrameskip-v4",

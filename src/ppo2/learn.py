@@ -140,6 +140,8 @@ def learn(
     Raises:
         ValueError, TypeError: an argument that can't be, before the first step of an environment; it says which and
             why. ValueError also where training meets numbers that are not finite and `on_nonfinite` is "raise".
+        ppo2.envs.EnvironmentFailureError: environments failed more than three times in 60 seconds; what was learned
+            before is saved.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written.
     """
     # locals() before anything else is bound: exactly the arguments
