@@ -274,6 +274,7 @@ class LightOnDevice:
         return jnp.broadcast_to(jnp.where(white, 255, 0).astype(jnp.uint8)[:, None], (12, 12, 3))
 
 
+@pytest.mark.slow
 def test_learn_from_images_on_the_device():
     model = ppo2.learn(
         network="conv_only",

@@ -107,7 +107,7 @@ def test_rollouts_hold_the_parts(mode: AutoresetMode) -> None:
 
 @pytest.mark.parametrize(
     ("env", "network"),
-    [pytest.param(Parts, "lstm", marks=pytest.mark.slow), (DeviceParts(), "mlp")],
+    [pytest.param(*case, marks=pytest.mark.slow) for case in ((Parts, "lstm"), (DeviceParts(), "mlp"))],
     ids=["host", "device"],
 )
 def test_it_learns_from_a_part(env: Any, network: str) -> None:
