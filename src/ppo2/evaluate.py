@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import envs, spaces
 from ppo2.envs.device import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
-from ppo2.envs.stepping import AnyVectorEnv, Stepper
+from ppo2.envs.group import AnyVectorEnv
+from ppo2.envs.stepping import Stepper
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
 from ppo2.randomness import Purpose, environment_keys, root_key
@@ -107,15 +108,14 @@ def _run_on_host(
             begins = step.begins
         returns += np.where(step.valid, step.rewards, 0.0)
         lengths += step.valid
+        # an episode in which its environment failed doesn't count
+        counts, r, length = step.valid, returns, lengths
+        if stepper.counts_episodes:
+            counts, r, length = step.episodes or (np.zeros(nenvs, bool), returns, lengths)
         for i in np.flatnonzero(step.terminated | step.truncated).tolist():
-            r, length = returns[i], lengths[i]
-            counts = bool(step.valid[i])  # an episode in which its environment failed doesn't
-            if stepper.counts_episodes:
-                ended, their_returns, their_lengths = step.episodes or (np.zeros(nenvs, bool), returns, lengths)
-                counts, r, length = bool(ended[i]), their_returns[i], their_lengths[i]
-            if quota[i] and counts:
+            if quota[i] and counts[i]:
                 quota[i] -= 1
-                done.append((float(r), int(length)))
+                done.append((float(r[i]), int(length[i])))
             returns[i], lengths[i] = 0.0, 0
     return done
 

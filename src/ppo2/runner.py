@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import networks, spaces
-from ppo2.envs.stepping import AnyVectorEnv, Stepper
+from ppo2.envs.group import AnyVectorEnv
+from ppo2.envs.stepping import Stepper
 from ppo2.episodes import Episode, Record, Tally
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser

@@ -18,11 +18,10 @@ from ppo2.envs.device_check import check_device_env
 from ppo2.envs.engines import Workers, stepped
 from ppo2.envs.factories import Masked, Options
 from ppo2.envs.families import family_of
-from ppo2.envs.group import AnyEnv, Factory
+from ppo2.envs.group import AnyEnv, AnyVectorEnv, Factory
 from ppo2.envs.host import HostVectorEnv
 from ppo2.envs.ids import ENVPOOL, check_id, remedy_of
 from ppo2.envs.masking import KEY, MaskedEnv, MaskedVectorEnv
-from ppo2.envs.stepping import AnyVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
 
 DEFAULT_NUM_ENVS = 8
@@ -188,10 +187,7 @@ def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVector
     check_id(env_id)
     if not env_id.startswith(ENVPOOL):
         return own_vectors.from_spec(gym.spec(env_id.rpartition(":")[2]), num_envs, kwargs)
-    import envpool
-
-    vector: AnyVectorEnv = envpool.make_gymnasium(env_id.removeprefix(ENVPOOL), num_envs=num_envs, **kwargs)
-    return vector
+    return own_vectors.from_envpool(env_id.removeprefix(ENVPOOL), num_envs, kwargs)
 
 
 def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostVectorEnv:

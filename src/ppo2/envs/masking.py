@@ -5,15 +5,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
 from ppo2.envs.failures import ContractError
+from ppo2.envs.group import AnyEnv, AnyVectorEnv, NDArray
 
-AnyEnv = gym.Env[Any, Any]
-AnyVectorEnv = VectorEnv[Any, Any, Any]
-NDArray = np.ndarray[Any, Any]
 KEY = "action_mask"
 ALL = object()
 """Stands for a mask under which everything is legal."""

@@ -6,11 +6,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 
-from ppo2.envs.group import NDArray
-
-AnyVectorEnv = VectorEnv[Any, Any, Any]
+from ppo2.envs.group import AnyVectorEnv, NDArray
 
 
 def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
@@ -26,6 +24,14 @@ def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVec
             f"`env_id` (={spec.id!r}, own_vector=True) has no vector form of its own; leave own_vector out."
         )
     return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+
+
+def from_envpool(name: str, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
+    """EnvPool's environments of this name."""
+    import envpool  # where it is installed
+
+    vector: AnyVectorEnv = envpool.make_gymnasium(name, num_envs=num_envs, **kwargs)
+    return vector
 
 
 class GamesVectorEnv(gym.vector.VectorWrapper):

@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import jax
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 
 from ppo2 import spaces
+from ppo2.envs.group import AnyVectorEnv, NDArray
 from ppo2.envs.host import HostVectorEnv
 from ppo2.randomness import Purpose, environment_seeds
-
-NDArray = np.ndarray[Any, Any]
-AnyVectorEnv = VectorEnv[Any, Any, Any]
 
 
 class Transition(NamedTuple):
@@ -59,7 +57,7 @@ class Stepper:
         self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not isinstance(
             self._action_space, spaces.COMPOSITE
         )
-        # Python's integers pass `Discrete.contains`, which many environments assert, faster than an array of rank 0.
+        # Python's integers: see `ppo2.envs.group.one_by_one`; and such a list is made more quickly than converted.
         lists = self._one_by_one or (self._host is not None and not self._host.has_workers)
         self._as_list = lists and isinstance(self._action_space, gym.spaces.Discrete)
         self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
