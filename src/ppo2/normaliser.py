@@ -1,6 +1,7 @@
 """Running statistics that bring observations and rewards to a common scale."""
 
-import equinox as eqx
+from dataclasses import dataclass, field
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, Shaped
@@ -14,7 +15,9 @@ CLIP = 10.0  # Baselines' VecNormalize: observations and rewards are clipped to 
 EPSILON = 1e-8  # added to the variance, as there
 
 
-class Normaliser(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Normaliser:
     """Statistics of observations and of discounted returns; None where not asked for.
 
     They belong to the model, beside its parameters: saved with it, frozen when it only acts. Of a Dict or Tuple each
@@ -23,7 +26,7 @@ class Normaliser(eqx.Module):
 
     obs: PyTree[Moments | None]
     returns: Moments | None
-    masked: bool = eqx.field(static=True, default=False)
+    masked: bool = field(metadata={"static": True}, default=False)
 
     @classmethod
     def start(cls, space: spaces.AnySpace, *, normalize_obs: bool, normalize_rewards: bool) -> "Normaliser":
