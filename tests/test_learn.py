@@ -422,6 +422,28 @@ def test_skipping_updates_that_are_not_finite(tmp_path: Path, capsys: pytest.Cap
     assert int(model.state.counters.gradient_steps) >= 0
 
 
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
+def test_parameters_that_a_user_spoiled_end_training_without_hiding_the_last_good_checkpoint(
+    on_nonfinite: str, tmp_path: Path
+) -> None:
+    def spoil(update: int, model: Model) -> None:
+        if update == 2:
+            model.state = model.state._replace(params=model.state.params * np.nan)
+
+    with pytest.raises(ValueError, match=r"^update 3: the parameters, .* were NaN or infinite before it"):
+        learn(update_fn=spoil, on_nonfinite=on_nonfinite, save_interval=1, run_dir=tmp_path)
+    assert sorted(file.stem for file in (tmp_path / "checkpoints").iterdir()) == ["00001", "00002"]
+    assert np.isfinite(params(ppo2.load(tmp_path))).all()
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    model = learn()
+    model.state = model.state._replace(opt_state=model.state.opt_state._replace(nu=model.state.opt_state.nu + np.inf))
+    model.save(tmp_path / "bad.safetensors")
+    with pytest.raises(ValueError, match=r"bad\.safetensors holds parameters, .*NaN or infinite.*take an earlier one"):
+        learn(load_path=tmp_path / "bad.safetensors")
+
+
 def test_the_rollout_that_fills_the_normaliser_is_checked_too() -> None:
     with pytest.raises(ValueError, match="the rollout that fills the normaliser: an observation is NaN"):
         learn(

@@ -318,6 +318,65 @@ def test_a_loss_that_is_not_finite_is_a_fault() -> None:
     np.testing.assert_array_equal(params(model), before)
 
 
+def test_parameters_that_are_not_finite_are_told_of_rather_than_what_they_bring_about() -> None:
+    model = make(action_space=gym.spaces.Box(-1, 1, (2,)))
+    rollout = rollout_for(model)
+    model.state = model.state._replace(params=model.state.params.at[3].set(np.nan))
+    assert int(train(model, rollout._replace(rewards=rollout.rewards * np.nan)).fault) == FaultKind.STATE_NOT_FINITE
+    assert int(model.state.counters.skipped_updates) == 1
+
+
+def test_a_step_of_the_optimiser_that_is_not_finite_is_a_fault() -> None:
+    model = make(nminibatches=1, noptepochs=1)
+    rollout = rollout_for(model)
+    assert int(train(model, rollout, lr=np.inf).fault) == FaultKind.STEP_NOT_FINITE
+    assert int(model.state.opt_state.count) == 0
+    assert np.isfinite(params(model)).all()
+    assert int(train(model, rollout).fault) == FaultKind.NONE
+    assert [int(count) for count in model.state.counters] == [2, 1, 1]
+
+
+def test_statistics_that_overflow_are_a_fault() -> None:
+    """1e25 is a number of float32; its square is not."""
+    wide = gym.spaces.Box(-np.inf, np.inf, (3,))
+    model = make(obs_space=wide, normalize_obs=True)
+    rollout = rollout_for(model)
+    assert int(model.observe(rollout).kind) == FaultKind.NONE
+    huge = rollout._replace(obs=rollout.obs.at[1].set(1e25))
+    assert int(model.observe(huge).kind) == FaultKind.STATISTICS_NOT_FINITE
+    assert int(train(model, huge).fault) == FaultKind.STATISTICS_NOT_FINITE
+    assert np.isfinite(np.asarray(model.state.normaliser.obs.var)).all()
+
+
+def test_an_action_that_is_not_finite_is_the_policys_fault_only_where_it_saw_well() -> None:
+    model = make(action_space=gym.spaces.Box(-1, 1, (2,)))
+    rollout = rollout_for(model)
+    wild = rollout._replace(actions=rollout.actions.at[5:, 2].set(np.nan), obs=rollout.obs.at[6:, 2].set(np.nan))
+    told = train(model, wild)
+    assert (int(told.fault), divmod(int(told.fault_index), 4)) == (FaultKind.ACTION_NOT_FINITE, (5, 2))
+    blinded = wild._replace(obs=wild.obs.at[3, 2].set(np.nan))  # a recurrent policy would not forget it
+    told = train(model, blinded)
+    assert (int(told.fault), divmod(int(told.fault_index), 4)) == (FaultKind.OBS_NOT_FINITE, (3, 2))
+
+
+class Spoils(Model):
+    """A user's own update, which knows nothing of faults."""
+
+    def update(self, state: Any, rollout: Any, hyper: Any, *split: Any) -> Any:
+        after, stats = super().update(state, rollout, hyper, *split)
+        return after._replace(params=after.params / (after.counters.updates - 2)), stats
+
+
+def test_what_a_users_own_update_spoils_is_dropped() -> None:
+    model = make(Spoils)
+    rollout = rollout_for(model)
+    assert int(train(model, rollout).fault) == FaultKind.NONE
+    before = params(model)
+    assert int(train(model, rollout).fault) == FaultKind.STEP_NOT_FINITE  # division by 2 - 2
+    np.testing.assert_array_equal(params(model), before)
+    assert int(train(model, rollout).fault) == FaultKind.NONE
+
+
 def test_out_of_range_observations_are_a_fault() -> None:
     model = make(obs_space=gym.spaces.Discrete(4))
     rollout = rollout_for(model)

@@ -483,6 +483,18 @@ def test_what_a_lost_process_stepped_is_no_experience_in_two_groups(tmp_path: Pa
     assert {row.rsplit(",", 2)[0] for row in rows} == {"36.0,8"}  # 1 + ... + 8: none that was cut short
 
 
+def test_a_bad_reward_is_blamed_on_the_environment_of_the_second_group_that_gave_it(tmp_path: Path) -> None:
+    class Nan(Counting):
+        def step(self, action: Any) -> Any:
+            obs, reward, *rest = super().step(action)
+            return obs, np.nan if self.number == 3 and self.t == 4 else reward, *rest
+
+    env = HostVectorEnv([lambda i=i: Nan(i) for i in range(4)], workers=1, groups=2)
+    with pytest.raises(ValueError, match=r"update 1: a reward is NaN or infinite; environment 3 gave it at step 3 of"):
+        ppo2.learn(env=env, total_timesteps=4 * 8, nsteps=8, seed=0, nminibatches=1)
+    env.close()
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_timeout_is_one_environments(workers: int, made: Any) -> None:

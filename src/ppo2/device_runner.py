@@ -19,7 +19,7 @@ from ppo2.randomness import Purpose, environment_keys
 from ppo2.rollout import Rollout
 from ppo2.runner import Discounting, Experience, complete
 from ppo2.sharding import WHOLE, Split
-from ppo2.train_state import FATAL, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats
+from ppo2.train_state import FATAL, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, only_finite
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ def iterate(
         envs, rollout, ends = collect(
             model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam
         )
-        state, stats = model.update(state, rollout, hyper, split)
+        state, stats = only_finite(state, *model.update(state, rollout, hyper, split))
         # whatever a subclass makes of them, they keep their types from update to update
         stats = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), stats, UpdateStats.blank())
         return (state, envs, stats), ends

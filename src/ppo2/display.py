@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ppo2.stops import LAST_ACTS
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -111,6 +113,10 @@ class _Lines(_Quiet):
         self.say("  ".join([f"update {update:>{len(str(total))}}/{total}", *cells, f"left {self._pace.left()}"]))
 
 
+def _show_cursor() -> None:
+    os.write(1, b"\x1b[?25h\n")  # not through rich, whose lock the main thread may hold
+
+
 class _Live:
     """A progress bar and a table, redrawn in place by rich's own thread: a tick only notes a number."""
 
@@ -123,6 +129,7 @@ class _Live:
         self._closed = False
         self._console = Console()
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
+        LAST_ACTS.add(_show_cursor)
         self._live.start()
 
     def show(self, row: Mapping[str, float]) -> None:
@@ -137,6 +144,7 @@ class _Live:
     def close(self) -> None:
         self._closed = True
         self._live.stop()
+        LAST_ACTS.discard(_show_cursor)
 
     def _render(self) -> "RenderableType":
         from rich.console import Group

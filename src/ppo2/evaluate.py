@@ -78,17 +78,31 @@ def side_by_side(env: Any, episodes: int) -> int | None:
     return min(DEVICE_NUM_ENVS if on_device else envs.DEFAULT_NUM_ENVS, episodes)
 
 
-def run_episodes(model: Model, env: envs.AnyEnvs, *, episodes: int, deterministic: bool, seed: int) -> Evaluation:
-    """`evaluate`, on environments that are known to fit."""
+def _never() -> bool:
+    return False
+
+
+def run_episodes(
+    model: Model,
+    env: envs.AnyEnvs,
+    *,
+    episodes: int,
+    deterministic: bool,
+    seed: int,
+    until: Callable[[], bool] = _never,
+) -> Evaluation:
+    """`evaluate`, on environments that are known to fit; of fewer episodes where `until`, asked again and again, says
+    that it is enough.
+    """
     nenvs = env.num_envs
     quota = np.full(nenvs, episodes // nenvs) + (np.arange(nenvs) < episodes % nenvs)
     run = _run_on_device if isinstance(env, DeviceVector) else _run_on_host
-    done = run(model, env, quota, deterministic, seed)  # type: ignore[arg-type]
+    done = run(model, env, quota, deterministic, seed, until)  # type: ignore[arg-type]
     return Evaluation(np.array([r for r, _ in done]), np.array([length for _, length in done]))
 
 
 def _run_on_host(
-    model: Model, env: AnyVectorEnv, quota: NDArray, deterministic: bool, seed: int
+    model: Model, env: AnyVectorEnv, quota: NDArray, deterministic: bool, seed: int, until: Callable[[], bool]
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment."""
     stepper = Stepper(env, squash=model.distribution.squashes)
@@ -98,7 +112,7 @@ def _run_on_host(
     done: list[tuple[float, int]] = []
     obs = stepper.reset(seed, Purpose.EVALUATE)
     count, memory, begins = 0, model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
-    while quota.any():
+    while quota.any() and not until():
         response = model.respond(obs, key, count, memory, begins)
         if response.stuck is not None:
             spaces.check_legal(np.asarray(response.stuck) & ~stepper.resetting, "`env`", f", at step {count}")
@@ -121,7 +135,7 @@ def _run_on_host(
 
 
 def _run_on_device(
-    model: Model, env: DeviceVector, quota: NDArray, deterministic: bool, seed: int
+    model: Model, env: DeviceVector, quota: NDArray, deterministic: bool, seed: int, until: Callable[[], bool]
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment; the host looks every so many steps."""
     key = root_key(seed, Purpose.EVALUATE)
@@ -129,7 +143,7 @@ def _run_on_device(
     steps = model.program(_steps_program, env.env, env.num_envs, deterministic)
     done: list[tuple[float, int]] = []
     left, count = quota.copy(), 0
-    while left.any():
+    while left.any() and not until():
         running, *ends, stuck = steps(model.state.params, model.state.normaliser, running, key, np.uint32(count))
         if stuck is not None:
             first = np.argmax(np.asarray(stuck), axis=0)

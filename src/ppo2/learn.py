@@ -25,7 +25,7 @@ from ppo2.run import open_run
 from ppo2.runner import Runner
 from ppo2.schedules import ScheduleLike
 from ppo2.stops import StopSignals, raise_for
-from ppo2.train_state import Fault
+from ppo2.train_state import Fault, is_finite
 
 WARM_UP_TIMESTEPS = 512
 """How many steps, over all environments, fill an empty normaliser before the first rollout."""
@@ -128,8 +128,8 @@ def learn(
             devices as divide them share the work. None: the devices that there are, where each gets 32 environments,
             for device environments; else 1.
         run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
-        on_nonfinite: what to do when an observation, reward, loss or gradient is NaN or infinite: "raise" an error, or
-            "skip" that update.
+        on_nonfinite: what to do when an observation, action, reward, loss, gradient or the optimiser's step is NaN or
+            infinite: "raise" an error, or "skip" that update.
         progress: show progress: a live table on a terminal, plain lines elsewhere.
         **network_kwargs: for the network's builder; for mlp num_layers=2, num_hidden=64, activation="tanh",
             layer_norm=False.
@@ -142,11 +142,14 @@ def learn(
             why. ValueError also where training meets numbers that are not finite and `on_nonfinite` is "raise".
         ppo2.envs.EnvironmentFailureError: environments failed more than three times in 60 seconds; what was learned
             before is saved.
-        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written (before
+            the first update: at once, and nothing is written). A second signal stops at once. In other threads than the
+            main one signals are not heard: return False from `update_fn` there.
     """
     # locals() before anything else is bound: exactly the arguments
     given = {name: value for name, value in locals().items() if name in SETTINGS}
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
         networks.check(network)
         _check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         saved = None if load_path is None else checkpoint.load(load_path)
@@ -160,6 +163,7 @@ def learn(
         model = build_model(config, vector, model_fn)
         if saved is not None:
             model.restore(saved)
+            _check_finite(model, saved)
             if resumed is None:
                 model.start_anew(root_key(config.seed))
         eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
@@ -172,7 +176,6 @@ def learn(
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))
         if init_fn is not None:
             init_fn()
-        stop = stack.enter_context(StopSignals())
         if warm_up:
             run.check_fault(0, model.observe(runner.run(warm_up)))
 
@@ -182,22 +185,29 @@ def learn(
         while update < config.nupdates:
             if isinstance(runner, DeviceRunner):
                 count = min(_next_look(update, config, eval_vector is not None) - update, runner.most_updates())
-                chunk = runner.iterate([model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)])
-                first, update, stats = update + 1, update + int(chunk.done), chunk.stats
-                if chunk.halted:
-                    run.count(update - 1, runner)
-                run.check_fault(first + int(chunk.faulty), chunk.fault)
+                hypers = [model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)]
+                with stop.held():  # the model and what is told of it go on together
+                    chunk = runner.iterate(hypers)
+                    first, update, stats = update + 1, update + int(chunk.done), chunk.stats
+                    if chunk.halted:
+                        run.count(update - 1, runner)
+                    run.check_fault(first + int(chunk.faulty), chunk.fault)
+                    run.count(update, runner)
             else:
                 update += 1
-                stats = model.train(runner.run(), **schedule.at(update))
-                run.check_fault(update, Fault(stats.fault, stats.fault_index))
-            run.count(update, runner)
+                rollout = runner.run()
+                with stop.held():
+                    stats = model.train(rollout, **schedule.at(update))
+                    run.check_fault(update, Fault(stats.fault, stats.fault_index))
+                    run.count(update, runner)
+            stop.patient = True
             if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
-                run.evaluate(eval_vector)
-            if run.has_evaluation or _due(update, config.log_interval):
-                run.log(update, stats, schedule.at(update))
-            if _due(update, config.save_interval):
-                run.save(update)
+                run.evaluate(eval_vector, stop)
+            with stop.held():
+                if run.has_evaluation or _due(update, config.log_interval):
+                    run.log(update, stats, schedule.at(update))
+                if _due(update, config.save_interval):
+                    run.save(update)
             if update_fn is not None and _call(update_fn, update, model, run.complete(stats)) is False:
                 run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
                 break
@@ -216,6 +226,14 @@ def _check_callable(**functions: object) -> None:
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
+
+
+def _check_finite(model: Model, saved: checkpoint.Checkpoint) -> None:
+    if not bool(is_finite(model.state)):
+        raise ValueError(
+            f"the checkpoint {saved.path} holds parameters, moments of the optimiser or statistics that are NaN or "
+            "infinite, from which nothing can be learned: take an earlier one."
+        )
 
 
 def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

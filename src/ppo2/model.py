@@ -25,7 +25,17 @@ from ppo2.randomness import Purpose, copied_key, root_key, stream
 from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, sequences, shuffling, slices
 from ppo2.sharding import WHOLE, Split
 from ppo2.statistics import explained_variance
-from ppo2.train_state import Counters, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, find_fault
+from ppo2.train_state import (
+    Counters,
+    Fault,
+    FaultKind,
+    Hyperparameters,
+    TrainState,
+    UpdateStats,
+    find_fault,
+    is_finite,
+    only_finite,
+)
 
 P = TypeVar("P")
 
@@ -324,6 +334,9 @@ class Model:
     ) -> tuple[TrainState, UpdateStats]:
         """`train` as a pure function: learning from a rollout, then the observations' statistics.
 
+        Override to learn in another way. What isn't finite, in the data or in what comes of it, is kept from the model
+        by whoever calls it: see `only_finite`.
+
         `split` says which of the environments `rollout` is of; the state that comes back is the same in every block.
         """
         shards = self.config.shards // split.devices
@@ -354,17 +367,15 @@ class Model:
         learned = state._replace(
             params=end.params, normaliser=normaliser.with_observations(rollout, split), opt_state=end.opt_state
         )
-        good = fault.kind == FaultKind.NONE
-        kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), learned, state)
         count = state.counters
         counters = Counters(
             updates=count.updates + 1,
-            gradient_steps=count.gradient_steps + jnp.where(fault.kind == FaultKind.NONE, jnp.sum(steps.taken), 0),
-            skipped_updates=count.skipped_updates + (fault.kind != FaultKind.NONE),
+            gradient_steps=count.gradient_steps + jnp.sum(steps.taken),
+            skipped_updates=count.skipped_updates,
         )
         share = steps.computed / jnp.sum(steps.computed)
         means = Stats(*(jnp.sum(x * share) for x in steps.stats))
-        return kept._replace(counters=counters), UpdateStats(
+        return learned._replace(counters=counters), UpdateStats(
             **means._asdict(),
             grad_norm=jnp.sum(steps.grad_norm * share),
             explained_variance=explained_variance(
@@ -443,8 +454,10 @@ class Model:
         """`observe` as a pure function."""
         fault = find_fault(self.observation_space, self.distribution, rollout, jnp.ones((), bool))
         seen = state.normaliser.with_returns(rollout).with_observations(rollout)
-        kept = jax.tree.map(lambda new, old: jnp.where(fault.kind == FaultKind.NONE, new, old), seen, state.normaliser)
-        return state._replace(normaliser=kept), fault
+        good = fault.kind == FaultKind.NONE
+        unseen = jnp.where(good & ~is_finite(seen), FaultKind.STATISTICS_NOT_FINITE, fault.kind).astype(jnp.int32)
+        kept = jax.tree.map(lambda new, old: jnp.where(unseen == FaultKind.NONE, new, old), seen, state.normaliser)
+        return state._replace(normaliser=kept), fault._replace(kind=unseen)
 
     def start_anew(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
@@ -631,7 +644,7 @@ def _adam() -> optax.GradientTransformation:
 
 def _train_program(model: Model) -> Callable[..., tuple[TrainState, UpdateStats]]:
     def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
-        return model.update(state, rollout, hyper)
+        return only_finite(state, *model.update(state, rollout, hyper))
 
     return jax.jit(train, donate_argnums=0)
 

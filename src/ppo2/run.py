@@ -14,10 +14,12 @@ from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs
 from ppo2.evaluate import run_episodes
+from ppo2.health import Health
 from ppo2.logger import Logger
 from ppo2.model import Model
 from ppo2.run_files import EPISODE_WINDOW, formats_from_environment
 from ppo2.runner import Runner
+from ppo2.stops import Interrupted, StopSignals
 from ppo2.train_state import FATAL, Fault, FaultKind, UpdateStats
 
 
@@ -53,6 +55,7 @@ class Run:
         self._done = self.first - 1
         self._saved_update = self._done if before is not None else None
         self._evaluation: dict[str, float] = {}
+        self._health = Health()
         self.logger = Logger(
             run_dir,
             total_updates=config.nupdates,
@@ -72,7 +75,9 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Whatever ends training early, what was learned before is kept."""
-        if kind is not None and self._runner is not None and self._runner.rollouts > self.rollouts:
+        for_nothing = kind is Interrupted and self._done < self.first  # perhaps in the middle of the first update
+        begun = self._runner is not None and self._runner.rollouts > self.rollouts
+        if kind is not None and begun and not for_nothing:
             with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
                 self.save(self._done)
         self.logger.close()
@@ -98,6 +103,9 @@ class Run:
         if self.config.on_nonfinite == "skip" and kind not in FATAL:
             self.logger.say(f"{where_in_run} skipped: {words}")
             return
+        if kind is FaultKind.STATE_NOT_FINITE:
+            self._saved_update = self._done  # a checkpoint that nobody could go on from would hide an earlier, good one
+            raise ValueError(f"{where_in_run}: {words}.")
         raise ValueError(
             f"{where_in_run}: {words}. The model is as it was before"
             f"{f', saved in {self.run_dir}' if self.run_dir else ''}."
@@ -113,12 +121,19 @@ class Run:
             self._act += runner.seconds.act
             self._step += runner.seconds.step
 
-    def evaluate(self, env: AnyEnvs) -> None:
-        """Evaluates the model; the log's next row tells."""
+    def evaluate(self, env: AnyEnvs, stop: StopSignals) -> None:
+        """Evaluates the model; the log's next row tells. Of an evaluation that a signal breaks off nothing is told."""
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         result = run_episodes(
-            self.model, env, episodes=self.config.eval_episodes, deterministic=True, seed=self.config.seed
+            self.model,
+            env,
+            episodes=self.config.eval_episodes,
+            deterministic=True,
+            seed=self.config.seed,
+            until=lambda: stop.received is not None,
         )
+        if stop.received is not None:
+            return
         self._evaluation = {"eval_eprewmean": result.mean, "eval_eplenmean": float(result.lengths.mean())}
 
     @property
@@ -159,6 +174,8 @@ class Run:
                 "time/train": max(0.0, 1.0 - (self._step + self._act) / spent),
             }
         self.logger.log(row)
+        for warning in self._health.warnings(row):
+            self.logger.say(f"update {update}: {warning}")
         self._mark, self._evaluation = _Mark(update, now), {}
         self._act = self._step = 0.0
 
@@ -218,6 +235,12 @@ def fault_words(kind: FaultKind, step: int, model: Model) -> str:
     t, env = divmod(step, model.config.num_envs)
     where = f"environment {env} gave it at step {t} of the rollout"
     return {
+        FaultKind.STATE_NOT_FINITE: "the parameters, the optimiser's moments or the normaliser's statistics were NaN "
+        "or infinite before it, which learning doesn't make them: look into `model_fn` and `update_fn`, or load an "
+        "earlier checkpoint",
+        FaultKind.ACTION_NOT_FINITE: "an action is NaN or infinite, though what was observed is not, so that the "
+        f"policy's network overflows; environment {env} was to take it at step {t} of the rollout: try a lower `lr`, "
+        "or `normalize_obs=True`",
         FaultKind.OBS_NOT_FINITE: f"an observation is NaN or infinite; {where}: mend the environment",
         FaultKind.OBS_OUT_OF_RANGE: f"an observation is out of range for {model.observation_space}; {where}: mend its "
         "observation_space, or what it returns",
@@ -226,6 +249,10 @@ def fault_words(kind: FaultKind, step: int, model: Model) -> str:
         "environment, or end the episode there",
         FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: "the loss or its gradient is NaN or infinite; try a lower `lr`, "
         "`normalize_obs=True`, or a smaller `max_grad_norm`",
+        FaultKind.STEP_NOT_FINITE: "the gradient is finite, but parameters or moments are NaN or infinite after the "
+        "optimiser's step; try a lower `lr`, or a `max_grad_norm`",
+        FaultKind.STATISTICS_NOT_FINITE: "observations or rewards are finite, but too large for their statistics "
+        "to be; scale them down in the environment (`reward_scale` of ppo2.make does, for rewards)",
     }[kind]
 
 

@@ -4,6 +4,7 @@ import math
 from enum import IntEnum
 from typing import Any, NamedTuple, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,18 +18,26 @@ from ppo2.sharding import WHOLE, Split
 
 
 class FaultKind(IntEnum):
-    """What kept an update from being made."""
+    """What kept an update from being made. Of several the first is told, as it brings the others about.
+
+    STATE is what learning began from; STEP what it came to, though losses and gradients were finite; STATISTICS the
+    normaliser's.
+    """
 
     NONE = 0
-    OBS_NOT_FINITE = 1
-    OBS_OUT_OF_RANGE = 2
-    REWARD_NOT_FINITE = 3
-    NO_LEGAL_ACTION = 4
-    LOSS_OR_GRADIENT_NOT_FINITE = 5
+    STATE_NOT_FINITE = 1
+    ACTION_NOT_FINITE = 2
+    OBS_NOT_FINITE = 3
+    OBS_OUT_OF_RANGE = 4
+    REWARD_NOT_FINITE = 5
+    NO_LEGAL_ACTION = 6
+    LOSS_OR_GRADIENT_NOT_FINITE = 7
+    STEP_NOT_FINITE = 8
+    STATISTICS_NOT_FINITE = 9
 
 
-FATAL = frozenset({FaultKind.OBS_OUT_OF_RANGE, FaultKind.NO_LEGAL_ACTION})
-"""What ends training even where others are skipped: the environment breaks its own rules, and will again."""
+FATAL = frozenset({FaultKind.OBS_OUT_OF_RANGE, FaultKind.NO_LEGAL_ACTION, FaultKind.STATE_NOT_FINITE})
+"""What ends training even where others are skipped: it will be so again, whatever comes."""
 
 
 class Fault(NamedTuple):
@@ -118,15 +127,52 @@ def find_fault(
     stuck = jnp.zeros(rollout.valid.shape, bool)
     if spaces.is_masked(space):
         stuck |= distribution.none_legal(rollout.obs["action_mask"])
-    by_kind = [not_finite | unseen, spaces.out_of_range(space, rollout.obs), ~jnp.isfinite(rollout.rewards), stuck]
+    # What the policy makes of observations that are not finite, or remembers of them, is not its own fault.
+    wild = ~spaces.all_finite(rollout.actions, 2) & (jax.lax.cummax(not_finite.astype(jnp.int32)) == 0)
+    in_turn = [
+        (FaultKind.ACTION_NOT_FINITE, wild),
+        (FaultKind.OBS_NOT_FINITE, not_finite | unseen),
+        (FaultKind.OBS_OUT_OF_RANGE, spaces.out_of_range(space, rollout.obs)),
+        (FaultKind.REWARD_NOT_FINITE, ~jnp.isfinite(rollout.rewards)),
+        (FaultKind.NO_LEGAL_ACTION, stuck),
+    ]
     fault = jnp.where(finite, FaultKind.NONE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
     index = jnp.zeros((), jnp.int32)
-    for kind, where in reversed(list(enumerate(by_kind, start=1))):
+    for kind, where in reversed(in_turn):
         where = (where & rollout.valid).ravel()
         found = jnp.any(where)
         fault = jnp.where(found, kind, fault)
         index = jnp.where(found, jnp.argmax(where).astype(jnp.int32), index)
     return _across(split, Fault(fault, index), rollout.valid.shape[1])
+
+
+def is_finite(of: Any) -> Bool[Array, ""]:
+    """Whether there is no NaN and no infinity in a state, or in a part of one; pure."""
+    finite = jnp.ones((), bool)
+    for leaf in jax.tree.leaves(of):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            finite &= jnp.all(jnp.isfinite(leaf))
+    return finite
+
+
+def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
+    """What an update made of a state, unless either isn't finite: then the state as it was, and the fault; pure.
+
+    It stands around `Model.update`, as that may be anybody's.
+    """
+    step_finite, statistics_finite = is_finite((after.params, after.opt_state)), is_finite(after.normaliser)
+    fault = jnp.asarray(stats.fault, jnp.int32)
+    late = jnp.where(step_finite, FaultKind.STATISTICS_NOT_FINITE, FaultKind.STEP_NOT_FINITE)
+    fault = jnp.where((fault == FaultKind.NONE) & ~(step_finite & statistics_finite), late, fault)
+    fault = jnp.where(is_finite(before), fault, FaultKind.STATE_NOT_FINITE).astype(jnp.int32)
+    good = fault == FaultKind.NONE
+    kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    counters = Counters(
+        updates=after.counters.updates,
+        gradient_steps=kept.counters.gradient_steps,
+        skipped_updates=before.counters.skipped_updates + ~good,
+    )
+    return kept._replace(counters=counters), stats._replace(fault=fault)
 
 
 def _across(split: Split, mine: Fault, nenvs: int) -> Fault:

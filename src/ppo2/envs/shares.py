@@ -17,6 +17,7 @@ from ppo2.envs.group import UNSEEDED, Board, Factory, Field, Group, episode_seed
 from ppo2.envs.serving import CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, STEP, Task
 from ppo2.envs.signals import LOOK_SECONDS, Signal
 from ppo2.envs.watchdog import WATCHDOG, Watched
+from ppo2.stops import LAST_ACTS
 
 START_SECONDS = 120.0
 """That making a worker's environments may take."""
@@ -172,6 +173,7 @@ class WorkerShare:
                 env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
                 process_group=0,  # what interrupts this one is not for it
             )
+            LAST_ACTS.add(self._process.kill)  # an environment that hangs may keep it from ending by itself
             self._connection.send_bytes(message)
         except OSError as error:
             self._unname()
@@ -359,6 +361,7 @@ class WorkerShare:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            LAST_ACTS.discard(self._process.kill)
         self._disconnect()
 
     def _disconnect(self) -> None:

@@ -1,0 +1,121 @@
+"""What looking for numbers that are not finite costs: `python bench/faults.py`.
+
+The same updates, in turns with the checks and without them (where find_fault says "none" and only_finite "as it is"),
+on the same rollout: the median of the differences of neighbours, and their share of the time of a whole update, rollout
+included.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+import ppo2
+from ppo2.device_runner import DeviceRunner
+from ppo2.envs import DeviceVector
+from ppo2.model import Model
+from ppo2.programs import Programs
+from ppo2.runner import Runner
+from ppo2.train_state import Fault, FaultKind
+
+CASES: dict[str, dict[str, Any]] = {
+    "CartPole-v1, 8 x 128": {"env": "CartPole-v1", "num_envs": 8, "nsteps": 128},
+    "HalfCheetah-v5, 8 x 256, normalised": {"env": "HalfCheetah-v5", "num_envs": 8, "nsteps": 256, "noptepochs": 10},
+    "gymnax:CartPole-v1, 8 x 128": {"env": "gymnax:CartPole-v1", "num_envs": 8, "nsteps": 128},
+    "gymnax:CartPole-v1, 1024 x 128": {"env": "gymnax:CartPole-v1", "num_envs": 1024, "nsteps": 128},
+}
+
+
+def none_found(*_: Any) -> Fault:
+    return Fault(jnp.int32(FaultKind.NONE), jnp.int32(0))
+
+
+def as_it_is(_: Any, after: Any, stats: Any) -> Any:
+    return after, stats
+
+
+def made(settings: dict[str, Any], checked: bool) -> Callable[[], None]:
+    """One update, whose programs are compiled with the checks or without them."""
+    settings = dict(settings)
+    shape = {name: settings.pop(name) for name in ("env", "num_envs", "nsteps")}
+    normalised = str(shape["env"]).startswith("Half")
+    held: list[Model] = []
+    programs, replaced = Programs(), () if checked else ("find_fault", "only_finite")
+    patches: list[Any] = [mock.patch("ppo2.model.SHARED", programs)]
+    for name in replaced:
+        stand_in: Any = none_found if name == "find_fault" else as_it_is
+        patches.append(mock.patch(f"ppo2.model.{name}", stand_in))
+        if name == "only_finite":
+            patches.append(mock.patch(f"ppo2.device_runner.{name}", stand_in))
+
+    def model_fn(**given: Any) -> Model:
+        held.append(Model(**given))
+        return held[0]
+
+    arguments = {**settings, **shape, "normalize_obs": normalised, "normalize_rewards": normalised}
+    ppo2.learn(**arguments, total_timesteps=0, seed=0, model_fn=model_fn)
+    model = held[0]
+    vector = ppo2.envs.resolve(shape["env"], shape["num_envs"]).env
+    how: dict[str, Any] = {"model": model, "nsteps": shape["nsteps"], "gamma": 0.99, "lam": 0.95}
+
+    def update() -> None:
+        for patch in patches:
+            patch.start()
+        try:
+            if isinstance(runner, DeviceRunner):
+                runner.iterate([hyper])
+            else:
+                jax.block_until_ready(model.train(rollout, lr=3e-4, cliprange=0.2))
+        finally:
+            for patch in patches:
+                patch.stop()
+
+    runner: Runner | DeviceRunner
+    if isinstance(vector, DeviceVector):
+        runner = DeviceRunner(env=vector.env, num_envs=vector.num_envs, checked=True, **how)
+        hyper = model.hyperparameters(lr=3e-4, cliprange=0.2)
+    else:
+        runner = Runner(env=vector, **how)
+        rollout = runner.run()
+        began = time.perf_counter()
+        runner.run()
+        print(f"  a rollout takes {1e3 * (time.perf_counter() - began):.1f} ms more")
+        vector.close()
+    return update
+
+
+def timed(update: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    update()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=200, help="of updates (200)")
+    pairs = parser.parse_args().pairs
+    ppo2.configure_runtime()
+    for name, settings in CASES.items():
+        print(name)
+        checked, unchecked = made(settings, True), made(settings, False)
+        for update in (checked, unchecked) * 3:
+            update()
+        some = max(20, pairs // 10) if "1024" in name or "Half" in name else pairs
+        times = []
+        for i in range(some):
+            one, other = (timed(update) for update in ((checked, unchecked) if i % 2 else (unchecked, checked)))
+            times.append((one, other) if i % 2 else (other, one))
+        base = statistics.median(without for _, without in times)
+        more = statistics.median(with_ - without for with_, without in times)
+        print(
+            f"  an update takes {1e3 * base:.2f} ms, the checks {1e6 * more:+.0f} us of it: {100 * more / base:+.2f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

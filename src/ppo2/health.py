@@ -1,0 +1,103 @@
+"""Noticing a training that collapses, by the figures that are logged anyway.
+
+The bounds come from 31 ordinary runs (CartPole, Pendulum, LunarLander, seven tasks of MuJoCo), in which nothing is
+said, and from nine with a learning rate of 0.03 to 0.1 or an entropy bonus of 1, all of which are told of.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+ROWS_BEFORE = 10
+"""Rows of the log that show what is usual, before a figure is compared with it."""
+USUAL_ROWS = 50
+"""Of so many rows before, the median is what is usual."""
+KL_TIMES, KL_LEAST, KL_TWICE, KL_ONCE = 10.0, 0.1, 1.0, 10.0
+"""A cliprange of 0.2 keeps the approximate KL near 0.01. In ordinary runs it rarely reaches 0.2, and not in two rows;
+where training diverges it is 1 to 100,000 from the first update on, so that nothing else is ever usual."""
+VALUE_LOSS_TIMES, VALUE_LOSS_PEAKS = 100.0, 10.0
+"""Its usual may be next to nothing, where the task is solved: so it must also be far above all that was seen."""
+BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
+"""So many rows with an explained variance below that, unless the value loss is below a hundredth of its peak: then the
+task is solved, and there is no variance left to explain."""
+
+
+class Health:
+    """Looks at the rows of a log, and warns once of each bad sign.
+
+    It judges by what was usual in this very training, knows nothing of the environment, and changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._signs = {"kl": _kl, "value loss": _value_loss, "entropy": _entropy, "explained variance": _blind}
+        self._seen: dict[str, list[float]] = {key: [] for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
+
+    def warnings(self, row: Mapping[str, float]) -> list[str]:
+        """What there is to say about the next row, for a person."""
+        figures = {key: float(row.get(key, math.nan)) for key in self._seen}
+        if not all(map(math.isfinite, figures.values())):  # no figures of an update that was skipped
+            return []
+        for key, figure in figures.items():
+            self._seen[key].append(figure)
+        found = {sign: words for sign, judge in self._signs.items() if (words := judge(self._seen))}
+        for sign in found:
+            del self._signs[sign]
+        return [f"warning: {words}" for words in found.values()]
+
+
+Seen = Mapping[str, Sequence[float]]
+KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
+EXPLAINED = "misc/explained_variance"
+
+
+def _usual(figures: Sequence[float], last: int) -> float | None:
+    """The median of those before the last ones; None where they are too few to say."""
+    before = figures[:-last][-USUAL_ROWS:]
+    return median(before) if len(before) >= ROWS_BEFORE else None
+
+
+def _kl(seen: Seen) -> str | None:
+    kl = seen[KL]
+    usual = _usual(kl, 3)
+    beyond = usual is not None and median(kl[-3:]) > max(KL_TIMES * usual, KL_LEAST)
+    if not (beyond or kl[-1] > KL_ONCE or sum(x > KL_TWICE for x in kl[-5:]) > 1):
+        return None
+    before = "" if usual is None else f", usually {usual:.2g}"
+    return (
+        f"the policy changes far more in an update than it should (approximate KL {max(kl[-3:]):.2g}{before}): try a "
+        "lower `lr`, fewer `noptepochs`, or `target_kl=0.03`"
+    )
+
+
+def _value_loss(seen: Seen) -> str | None:
+    loss = seen[VALUE_LOSS]
+    usual = _usual(loss, 1)
+    if usual is None or seen[EXPLAINED][-1] > BLIND:  # a reward that was never found before is no bad sign
+        return None
+    if loss[-1] <= max(VALUE_LOSS_TIMES * usual, VALUE_LOSS_PEAKS * max(loss[:-ROWS_BEFORE])):
+        return None
+    return (
+        f"the value loss explodes ({loss[-1]:.2g}, usually {usual:.2g}): try a lower `lr`, "
+        "`normalize_rewards=True`, or a smaller `max_grad_norm`"
+    )
+
+
+def _entropy(seen: Seen) -> str | None:
+    first, now = median(seen[ENTROPY][:3]), seen[ENTROPY][-1]
+    # of a Gaussian it begins at 1.4 for each dimension: twice that is a standard deviation four times as large
+    if now <= first + max(1.5, abs(first)):
+        return None
+    return (
+        f"the policy's entropy explodes ({now:.2g}, {first:.2g} at first): it acts ever more at random; try a lower "
+        "`ent_coef` or `lr`, or `action_dist='squashed_gaussian'`"
+    )
+
+
+def _blind(seen: Seen) -> str | None:
+    last, loss = seen[EXPLAINED][-BLIND_ROWS:], seen[VALUE_LOSS]
+    if len(last) < BLIND_ROWS or max(last) >= BLIND or median(loss[-BLIND_ROWS:]) < BLIND_SHARE * max(loss):
+        return None
+    return (
+        f"the value function has long been worse than a constant (explained variance {last[-1]:.2g}): try "
+        "`normalize_rewards=True`, `value_network='copy'`, or a lower `lr`"
+    )
