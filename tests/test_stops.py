@@ -39,8 +39,11 @@ def handlers() -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _put_back() -> Iterator[None]:
-    """Whatever a test does, handlers, the wakeup descriptor and threads are as before."""
+def _put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test does, handlers, the wakeup descriptor and threads are as before. One signal right after another
+    is a second one.
+    """
+    monkeypatch.setattr("ppo2.stops.SAME_SECONDS", 1e-6)
     before, threads = handlers(), {thread.name for thread in threading.enumerate()}
     yield
     assert handlers() == before
@@ -82,6 +85,24 @@ def test_a_second_signal_stops_at_once(first: int, second: Any) -> None:
     assert not isinstance(raised.value, Interrupted)
     if isinstance(raised.value, SystemExit):
         assert raised.value.code == 143
+
+
+def test_a_signal_that_is_passed_on_as_well_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a script hands SIGTERM on to this process, which got it from the scheduler already."""
+    monkeypatch.setattr("ppo2.stops.SAME_SECONDS", 5.0)
+    with StopSignals() as stop:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        time.sleep(0.05)
+        assert stop._listener is not None
+        assert (stop.received, stop._listener.count) == (signal.SIGTERM, 1)
+
+    def another(_: StopSignals) -> None:
+        send(signal.SIGINT)
+        send(signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        entered(another)
 
 
 def test_where_there_is_nothing_to_lose_the_first_one_does() -> None:
@@ -425,7 +446,7 @@ class Trained:
         """How many seconds it took to end after the last of some signals."""
         for number in numbers:
             self.process.send_signal(number)
-            time.sleep(0.1)
+            time.sleep(0.2)
         began = time.monotonic()
         while self.process.poll() is None:
             assert time.monotonic() < began + 30

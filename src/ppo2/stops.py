@@ -14,6 +14,8 @@ from typing import Any, NoReturn, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+SAME_SECONDS = 0.1
+"""Within which a signal is still the one before: a scheduler or a script that passes it on may send it twice."""
 HEAR_SECONDS = 0.5
 """That Python has to hear of a signal which stops at once; it doesn't while a compiled program runs."""
 SETUP_SECONDS = 5.0
@@ -59,6 +61,7 @@ class StopSignals:
         self.received: int | None = None
         self.patient = patient
         self.raised_at = math.inf
+        self._received_at = math.inf
         self._before: dict[int, Any] = {}
         self._held = False
         self._due: int | None = None
@@ -101,10 +104,13 @@ class StopSignals:
 
     def _note(self, number: int, _frame: object) -> None:
         # Python calls once for several that came while it was busy; the listener has counted them.
-        is_first = self.received is None and (self._listener is None or self._listener.count < 2)
+        counted = 0 if self._listener is None else self._listener.count
+        is_second = counted > 1
         if self.received is None:
-            self.received = number
-        if (is_first and self.patient) or self.raised_at < math.inf:  # what was raised shall not be broken off
+            self.received, self._received_at = number, time.monotonic()
+        else:
+            is_second |= not is_same(self.received, self._received_at, number)
+        if self.raised_at < math.inf or (self.patient and not is_second):  # what was raised shall not be broken off
             return
         if self._held and self.patient:
             self._due = number
@@ -162,8 +168,9 @@ class _Listener:
                 if number == 0:
                     return
                 if number in SIGNALS:
+                    if not self._times or not is_same(last, self._times[-1], number):
+                        self._times.append(time.monotonic())
                     last = number
-                    self._times.append(time.monotonic())
                 elif self._before >= 0:
                     with contextlib.suppress(OSError):
                         os.write(self._before, bytes([number]))
@@ -197,6 +204,11 @@ def _put_all_back() -> None:
     while _ENTERED:
         with contextlib.suppress(ValueError):
             _ENTERED.pop().put_back()
+
+
+def is_same(before: int, at: float, number: int) -> bool:
+    """Whether a signal that comes now is the one that came before, at a time of `time.monotonic`, passed on."""
+    return number == before and time.monotonic() - at < SAME_SECONDS
 
 
 def _is_interactive() -> bool:
