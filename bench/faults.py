@@ -39,8 +39,10 @@ def as_it_is(_: Any, after: Any, stats: Any) -> Any:
     return after, stats
 
 
-def made(settings: dict[str, Any], checked: bool) -> Callable[[], None]:
-    """One update, whose programs are compiled with the checks or without them."""
+def made(settings: dict[str, Any], checked: bool) -> tuple[Callable[[], None], float]:
+    """One update, whose programs are compiled with the checks or without them; and the seconds that a rollout takes on
+    top of it.
+    """
     settings = dict(settings)
     shape = {name: settings.pop(name) for name in ("env", "num_envs", "nsteps")}
     normalised = str(shape["env"]).startswith("Half")
@@ -75,6 +77,7 @@ def made(settings: dict[str, Any], checked: bool) -> Callable[[], None]:
             for patch in patches:
                 patch.stop()
 
+    rolling = 0.0
     runner: Runner | DeviceRunner
     if isinstance(vector, DeviceVector):
         runner = DeviceRunner(env=vector.env, num_envs=vector.num_envs, checked=True, **how)
@@ -82,16 +85,14 @@ def made(settings: dict[str, Any], checked: bool) -> Callable[[], None]:
     else:
         runner = Runner(env=vector, **how)
         rollout = runner.run()
-        began = time.perf_counter()
-        runner.run()
-        print(f"  a rollout takes {1e3 * (time.perf_counter() - began):.1f} ms more")
+        rolling = min(timed(runner.run) for _ in range(5))
         vector.close()
-    return update
+    return update, rolling
 
 
-def timed(update: Callable[[], None]) -> float:
+def timed(do: Callable[[], object]) -> float:
     began = time.perf_counter()
-    update()
+    do()
     return time.perf_counter() - began
 
 
@@ -102,15 +103,14 @@ def main() -> None:
     ppo2.configure_runtime()
     for name, settings in CASES.items():
         print(name)
-        checked, unchecked = made(settings, True), made(settings, False)
+        (checked, rolling), (unchecked, _) = made(settings, True), made(settings, False)
         for update in (checked, unchecked) * 3:
             update()
-        some = max(20, pairs // 10) if "1024" in name or "Half" in name else pairs
         times = []
-        for i in range(some):
+        for i in range(max(20, pairs // 5) if "1024" in name else pairs):
             one, other = (timed(update) for update in ((checked, unchecked) if i % 2 else (unchecked, checked)))
             times.append((one, other) if i % 2 else (other, one))
-        base = statistics.median(without for _, without in times)
+        base = rolling + statistics.median(without for _, without in times)
         more = statistics.median(with_ - without for with_, without in times)
         print(
             f"  an update takes {1e3 * base:.2f} ms, the checks {1e6 * more:+.0f} us of it: {100 * more / base:+.2f} %"

@@ -128,7 +128,9 @@ def find_fault(
     if spaces.is_masked(space):
         stuck |= distribution.none_legal(rollout.obs["action_mask"])
     # What the policy makes of observations that are not finite, or remembers of them, is not its own fault.
-    wild = ~spaces.all_finite(rollout.actions, 2) & (jax.lax.cummax(not_finite.astype(jnp.int32)) == 0)
+    steps = len(not_finite)
+    seen_well = jnp.where(jnp.any(not_finite, axis=0), jnp.argmax(not_finite, axis=0), steps)
+    wild = ~spaces.all_finite(rollout.actions, 2) & (jnp.arange(steps)[:, None] < seen_well)
     in_turn = [
         (FaultKind.ACTION_NOT_FINITE, wild),
         (FaultKind.OBS_NOT_FINITE, not_finite | unseen),
