@@ -30,7 +30,7 @@ FLOORS: list[list[str]] = [
         "runtime",
     ],
     ["networks", "policy", "envs"],
-    ["checkpoint", "train_state", "tensors", "programs", "model"],
+    ["checkpoint", "train_state", "tensors", "programs", "snapshot", "model"],
     ["episodes", "runner", "device_runner"],
     ["run_files", "display", "health", "logger", "plot", "evaluate", "plan", "run_directory", "run", "learn"],
     ["play", "sweep_runs", "sweep", "public", "__init__", "cli", "__main__"],

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import sharding
+from ppo2.checkpoint import Checkpoint
 from ppo2.envs.device import DeviceEnv, Running, Step, is_device_env, unbegun, unroll
 from ppo2.envs.device_check import check_device_env
 from ppo2.episodes import Episode
@@ -19,6 +20,8 @@ from ppo2.randomness import Purpose, environment_keys
 from ppo2.rollout import Rollout
 from ppo2.runner import Discounting, Experience, complete
 from ppo2.sharding import WHOLE, Split
+from ppo2.snapshot import Snapshot, facts_of, named, taken
+from ppo2.tensors import RUNNER
 from ppo2.train_state import FATAL, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, only_finite
 
 T = TypeVar("T")
@@ -374,6 +377,38 @@ class DeviceRunner:
         self.rollouts += done
         return chunk
 
+    @property
+    def engine(self) -> dict[str, int]:
+        """What the last bits of its figures depend on, beside the settings."""
+        return {"devices": self.split.devices}
+
+    def snapshot(self) -> Snapshot:
+        """The environments, for `resume`."""
+        envs = self._envs
+        tensors = {} if envs is None else named("envs", (envs.running, envs.running_returns))
+        return Snapshot(tensors, {"kind": "device", **self.engine})
+
+    def resume(self, saved: Checkpoint) -> list[str]:
+        """Takes up environments where a snapshot left them; what can't be as it was, in words.
+
+        Raises:
+            ValueError: they are of another environment.
+        """
+        facts = facts_of(saved)
+        if facts.get("kind") != "device":
+            return [f"{saved.path} doesn't hold the environments: they begin new episodes"]
+        first = start(self.env, self.model, self.nenvs, self.rollouts, self.split.devices)
+        if any(name.startswith(RUNNER) for name in saved.tensors):
+            running, returns = taken(saved, "envs", (first.running, first.running_returns))
+            self._place(EnvState(running, returns, first.rollouts))
+        devices = facts.get("devices")
+        if devices != self.split.devices:
+            return [
+                f"this run shared its work among {devices} devices, and now among {self.split.devices}: it goes on to "
+                "float tolerance, not bit for bit"
+            ]
+        return []
+
     def began(self, clock: float) -> None:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
         self._epoch = clock
@@ -391,9 +426,12 @@ class DeviceRunner:
         if self.split.devices > 1:
             state = jax.device_put(state, NamedSharding(self._mesh, REPLICATED))
         if self._envs is None:
-            first = start(self.env, self.model, self.nenvs, self.rollouts, self.split.devices)
-            self._envs = jax.device_put(first, NamedSharding(self._mesh, BY_ENV) if self.split.devices > 1 else None)
+            self._place(start(self.env, self.model, self.nenvs, self.rollouts, self.split.devices))
+        assert self._envs is not None
         return state, self._envs
+
+    def _place(self, envs: EnvState) -> None:
+        self._envs = jax.device_put(envs, NamedSharding(self._mesh, BY_ENV) if self.split.devices > 1 else None)
 
     def _alone(self, tree: T) -> T:
         """A state or a rollout on one device, for whatever else the model does with it."""

@@ -116,6 +116,15 @@ class Tally:
     def _tell(self, t: int, i: int, r: float, length: int, record: Record) -> None:
         self._done.append(Episode(r=float(r), l=int(length), t=round(float(record.seconds[t]), 6), env=i))
 
+    @property
+    def running(self) -> tuple[NDArray, NDArray]:
+        """Returns and lengths of the running episodes so far, (N,) each."""
+        return self._returns.copy(), self._lengths.copy()
+
+    def resume(self, returns: NDArray, lengths: NDArray) -> None:
+        """Goes on from `running`."""
+        self._returns, self._lengths = returns.copy(), lengths.copy()
+
     def take(self) -> list[Episode]:
         done, self._done = self._done, []
         return done

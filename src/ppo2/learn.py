@@ -24,6 +24,7 @@ from ppo2.randomness import Purpose, fresh_seed, root_key
 from ppo2.run import open_run
 from ppo2.runner import Runner
 from ppo2.schedules import ScheduleLike
+from ppo2.snapshot import facts_of
 from ppo2.stops import StopSignals, raise_for
 from ppo2.train_state import Fault, is_finite
 
@@ -156,7 +157,7 @@ def learn(
         resumed = saved if load_path is not None and run_dir is not None and _same(load_path, run_dir) else None
         if seed is None:
             given["seed"] = fresh_seed() if resumed is None else resumed.metadata["config"]["seed"]
-        vector = _environment(stack, env, num_envs)
+        vector = _environment(stack, env, num_envs, groups=None if resumed is None else _groups(resumed))
         if shards is None:
             shards = default_shards(vector, nsteps, nminibatches)
         config = Config(**{**given, "num_envs": vector.num_envs, "shards": shards})
@@ -169,8 +170,10 @@ def learn(
         eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
         schedule = Schedules(config)
         runner = _runner(config, vector, model)
-        run = stack.enter_context(open_run(config, model, run_dir=run_dir, before=resumed, progress=progress))
-        run.attach(runner)
+        run = stack.enter_context(
+            open_run(config, model, run_dir=run_dir, before=resumed, progress=progress, engine=runner.engine)
+        )
+        run.attach(runner, resumed)
         warm_up = warm_up_steps(config, model)
         engine = vector.engine if isinstance(vector, HostVectorEnv) else None
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))
@@ -280,9 +283,17 @@ def check_traceable(model: Model) -> None:
         )
 
 
-def _environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env") -> AnyEnvs:
+def _groups(before: checkpoint.Checkpoint) -> int | None:
+    """In how many groups a run that goes on steps its environments, whatever the rule says here and now."""
+    groups = facts_of(before).get("groups")
+    return groups if groups in (1, 2) else None
+
+
+def _environment(
+    stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", groups: int | None = None
+) -> AnyEnvs:
     """The vector environment that an argument means, closed in the end if it was made here."""
-    made = envs.resolve(env, num_envs, name)
+    made = envs.resolve(env, num_envs, name, groups=groups)
     if made.owned:
         stack.callback(made.env.close)
     return made.env

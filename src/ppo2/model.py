@@ -462,6 +462,7 @@ class Model:
     def start_anew(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
         self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
+        self._responses = 0
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -508,12 +509,18 @@ class Model:
 
     # --- files ----------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path, *, run: Mapping[str, Any] | None = None) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        run: Mapping[str, Any] | None = None,
+        runner: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    ) -> Path:
         """Writes the whole state, the settings and the spaces to one file (see `ppo2.checkpoint`).
 
         Args:
             path: the file; by convention it ends in `.safetensors`.
-            run: where training stands, for `learn` to go on from.
+            run, runner: where training stands, for `learn` to go on from, and its runner's arrays.
 
         Raises:
             OSError: it can't be written; what was there before is untouched.
@@ -523,12 +530,13 @@ class Model:
             "observation_space": spaces.describe(self.observation_space),
             "action_space": spaces.describe(self.action_space),
             "key_impl": str(jax.random.key_impl(self.state.key)),
+            "responses": self._responses,
             "run": dict(run or {}),
         }
-        return checkpoint.save(path, tensors.to_tensors(self.state, self._unravel), metadata)
+        return checkpoint.save(path, {**tensors.to_tensors(self.state, self._unravel), **(runner or {})}, metadata)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
-        """Takes over parameters, optimiser, normaliser, key and counters.
+        """Takes over parameters, optimiser, normaliser, key and counters, the count of `step`'s answers included.
 
         Raises:
             ValueError: the checkpoint is of other spaces, or of another network or normaliser.
@@ -541,6 +549,7 @@ class Model:
                     f"{theirs}. Load it for the environment that it was trained on."
                 )
         self.state = tensors.from_tensors(saved, self.state, self._unravel)
+        self._responses = int(saved.metadata.get("responses", 0))
 
 
 class MicrobatchedModel(Model):

@@ -23,7 +23,7 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
             ", all done before" if first > 1 else ""
         )
     taken = config.nupdates * config.nbatch
-    going_on = f", going on at update {first:,} with new episodes" if first > 1 else ""
+    going_on = f", going on at update {first:,}" if first > 1 else ""
     asked = f" of {config.total_timesteps:,} asked for" if taken != config.total_timesteps else ""
     warm_up = f", after {warm_up_steps * config.num_envs:,} that only fill the normaliser" if warm_up_steps else ""
     gradient_steps = config.noptepochs * config.nminibatches

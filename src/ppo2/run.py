@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from ppo2 import checkpoint, plot, run_directory
+from ppo2.checkpoint import Tensors
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs
@@ -87,10 +88,12 @@ class Run:
         """Seconds of training, those before a resume included."""
         return self._elapsed_before + time.perf_counter() - self._started
 
-    def attach(self, runner: Runner | DeviceRunner) -> None:
-        """Goes on counting where an earlier run's runner stopped."""
+    def attach(self, runner: Runner | DeviceRunner, before: checkpoint.Checkpoint | None = None) -> None:
+        """Goes on where an earlier run's runner stopped."""
         self._runner = runner
         runner.rollouts = self.rollouts
+        for words in [] if before is None else runner.resume(before):
+            self.logger.say(words)
         runner.began(self._started - self._elapsed_before)
 
     def check_fault(self, update: int, fault: Fault) -> None:
@@ -183,15 +186,18 @@ class Run:
         """Writes the checkpoint of an update, unless it is there already. A disk that is full doesn't end training."""
         if self.run_dir is None or update == self._saved_update:
             return
-        position = {
+        position: dict[str, Any] = {
             "update": update,
             "timesteps": update * self.config.nbatch,
             "seconds": self.elapsed,
             "episodes": self.logger.monitor_rows,
             "rollouts": 0 if self._runner is None else self._runner.rollouts,
         }
+        tensors: Tensors = {}
+        if self._runner is not None:
+            tensors, position["runner"] = self._runner.snapshot()
         try:
-            self.model.save(checkpoint.file_of(self.run_dir, update), run=position)
+            self.model.save(checkpoint.file_of(self.run_dir, update), run=position, runner=tensors)
             self._saved_update = update
         except OSError as error:
             self.logger.say(
@@ -263,8 +269,12 @@ def open_run(
     run_dir: str | os.PathLike[str] | None,
     before: checkpoint.Checkpoint | None,
     progress: bool,
+    engine: Mapping[str, int],
 ) -> Run:
     """Claims the directory, or takes up the run in it again where `before` is its newest checkpoint.
+
+    Args:
+        engine: beside the settings, what the last bits of figures depend on.
 
     Raises:
         ValueError: it holds another run, or this one under other settings.
@@ -285,5 +295,6 @@ def open_run(
             run_directory.check_same(before.metadata["config"], config, path)
         formats_from_environment()  # complains before anything is written
         versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
-        run_directory.write_config(path, config, versions={"python": platform.python_version(), **versions})
+        versions["python"] = platform.python_version()
+        run_directory.write_config(path, config, engine=dict(engine), versions=versions)
     return Run(config, model, run_dir=path, before=before, progress=progress)

@@ -1,7 +1,7 @@
 """Collecting experience from host environments."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import networks, spaces
+from ppo2.checkpoint import Checkpoint
 from ppo2.envs.group import AnyVectorEnv
+from ppo2.envs.midway import Midway, Position
 from ppo2.envs.stepping import Stepper
 from ppo2.episodes import Episode, Record, Tally
 from ppo2.model import Model
@@ -19,6 +21,7 @@ from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy
 from ppo2.randomness import Purpose, environment_keys
 from ppo2.rollout import Rollout, cut, in_pieces, joined, merged
+from ppo2.snapshot import ActionLog, Snapshot, facts_of, named, states_of, taken
 
 NDArray = np.ndarray[Any, Any]
 
@@ -28,6 +31,20 @@ class Seconds(NamedTuple):
 
     act: float
     step: float
+
+
+class Between(NamedTuple):
+    """Where everything stood after a rollout: what a snapshot is of, whatever the next one runs into.
+
+    Attributes:
+        obs, begins, memory: of all environments; see `Turn`.
+        position: of environments that can be brought back to where they were, else None.
+    """
+
+    obs: Any
+    begins: Any
+    memory: Any
+    position: Position | None
 
 
 class Final(NamedTuple):
@@ -108,6 +125,9 @@ class Runner:
         self._turns: list[Turn] = []
         self._running_returns = np.zeros(self.nenvs, np.float32)
         self._tally = Tally(self.nenvs)
+        self._log = ActionLog(self.nenvs, self._stepper.replay_limit)
+        self._between: Between | None = None
+        self._in_rollout = False
 
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
@@ -121,6 +141,7 @@ class Runner:
         steps = self.nsteps if steps is None else steps
         if not self._turns:
             self._turns = self._begun()
+        self._in_rollout = True
         state, program = self.model.state, self.model.program
         params, normaliser, act = state.params, state.normaliser, program(act_program)
         noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), self.nsteps, self.nenvs))
@@ -176,6 +197,9 @@ class Runner:
         self.rollouts += 1
         self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
         self._tally.add(record)
+        self._log.add(all_actions, record.ended[:steps])
+        self._between = self._position()
+        self._in_rollout = False
         self.seconds = Seconds(act=acting, step=before - began - acting)
         return rollout
 
@@ -188,6 +212,98 @@ class Runner:
             own_obs, own_begins = jax.tree.map(lambda x, rows=rows: x[rows], (obs, begins))
             turns.append(Turn(rows, own_obs, own_begins, self.model.initial_state(rows.stop - rows.start)))
         return turns
+
+    def _position(self) -> Between:
+        obs, begins = (_joined([getattr(turn, name) for turn in self._turns]) for name in ("obs", "begins"))
+        return Between(obs, begins, self._memory(), self._stepper.position)
+
+    @property
+    def engine(self) -> dict[str, int]:
+        """What the last bits of its figures depend on, beside the settings."""
+        return {"groups": len(self._stepper.groups)}
+
+    def snapshot(self) -> Snapshot:
+        """The environments and their episodes after the last rollout, for `resume`."""
+        between, log = self._between, self._log
+        if between is None or between.position is None:
+            return Snapshot({}, {"kind": "none"})
+        # what they save themselves is of now, which may be later
+        states = [None] * self.nenvs if self._in_rollout else self._stepper.save()
+        arrays: dict[str, Any] = {
+            "obs": between.obs,
+            "memory": (between.memory, between.begins),
+            "position": between.position,
+            "episodes": (self._running_returns, *self._tally.running),
+            "steps": log.steps,
+            "actions": log.running(self._action_like()),
+        }
+        tensors = {name: tensor for kind, tree in arrays.items() for name, tensor in named(kind, tree).items()}
+        fields: list[list[str] | None] = []
+        for env, state in enumerate(states):
+            fields.append(None if state is None else sorted(state))
+            if state is not None:
+                tensors |= named(f"states/{env}", [state[key] for key in sorted(state)])
+        limit = self._stepper.replay_limit
+        return Snapshot(tensors, {"kind": "host", "states": fields, "limit": limit, **self.engine})
+
+    def resume(self, saved: Checkpoint) -> list[str]:
+        """Brings the environments to where a snapshot left them; what can't be as it was, in words.
+
+        Every environment takes the actions of its running episode again, unless it saved its state itself; where that
+        doesn't lead to the observation that it led to before, it begins a new episode.
+
+        Raises:
+            ValueError: they are other environments.
+        """
+        facts, position = facts_of(saved), self._stepper.position
+        if position is None:
+            return ["`env` is a vector environment that can't be brought to where it was: it begins new episodes"]
+        if facts.get("kind") != "host":
+            return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
+        obs = taken(saved, "obs", self._stepper.obs)
+        begins = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
+        memory, begins = taken(saved, "memory", (self.model.initial_state(self.nenvs), begins))
+        running_returns, *tally = taken(saved, "episodes", (self._running_returns, *self._tally.running))
+        steps = taken(saved, "steps", self._log.steps)
+        actions = self._saved_actions(saved, steps, facts)
+        states = states_of(saved, facts, self.nenvs)
+        midways = [
+            Midway(int(n), None if one is None else self._stepper.leaves_of(one), state)
+            for n, one, state in zip(steps, actions, states, strict=True)
+        ]
+        obs, lost = self._stepper.resume(Position(*taken(saved, "position", tuple(position))), midways, obs)
+        obs, gone = jax.tree.map(np.array, obs), sorted(lost)
+        for array in (steps, running_returns, *tally):
+            array[gone] = 0
+        if begins is not None:
+            begins[gone] = True
+        self._running_returns = running_returns
+        self._tally.resume(*tally)
+        self._log.begin(steps, [None if env in lost else one for env, one in enumerate(actions)])
+        self._turns = [
+            Turn(rows, *(jax.tree.map(lambda x, rows=rows: x[rows], part) for part in (obs, begins, memory)))
+            for rows in self._stepper.groups
+        ]
+        self._between = self._position()
+        return _new_episodes(lost)
+
+    def _action_like(self) -> Any:
+        """One action of the policy's, in a batch."""
+        return jax.tree.map(lambda x: np.zeros((1, *x.shape), x.dtype), self.model.distribution.action)
+
+    def _saved_actions(self, saved: Checkpoint, steps: NDArray, facts: Mapping[str, Any]) -> list[Any]:
+        """The actions of each environment's episode; None where they weren't kept."""
+        whole = taken(saved, "actions", self._action_like(), (-1,))
+        limit = facts.get("limit")
+        limit = limit if isinstance(limit, int) else 0
+        kept = [n if 0 <= n <= limit else None for n in steps.tolist()]
+        if sum(n or 0 for n in kept) != len(jax.tree.leaves(whole)[0]):
+            raise ValueError(f"the checkpoint {saved.path} is damaged: its actions aren't as many as its steps.")
+        actions, at = [], 0
+        for n in kept:
+            actions.append(None if n is None else jax.tree.map(lambda x, at=at, n=n: x[at : at + n], whole))
+            at += n or 0
+        return actions
 
     def _memory(self) -> Any:
         """What the policy remembers of all environments."""
@@ -259,6 +375,16 @@ class Runner:
         rows += [rows[0]] * (self.nenvs - len(rows))
         stacked: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
         return stacked
+
+
+def _new_episodes(lost: Mapping[int, str]) -> list[str]:
+    """A line for each reason why environments begin new episodes."""
+    words = []
+    for why in dict.fromkeys(lost.values()):
+        who = [str(env) for env in sorted(lost) if lost[env] == why]
+        begin = "environment {} begins a new episode" if len(who) == 1 else "environments {} begin new episodes"
+        words.append(f"{begin.format(', '.join(who))}: {why}")
+    return words
 
 
 def _filled(room: Any, at: tuple[int, slice], obs: Any) -> Any:

@@ -15,6 +15,9 @@ from ppo2.train_state import TrainState
 
 Unravel = Callable[[Array], Any]
 
+RUNNER = "runner/"
+"""What begins the names of tensors that are the runner's (`ppo2.snapshot`), not the model's."""
+
 
 def to_tensors(state: TrainState, unravel: Unravel) -> Tensors:
     """Every array of the state; `unravel` takes the flat parameters apart."""
@@ -30,7 +33,8 @@ def from_tensors(saved: Checkpoint, like: TrainState, unravel: Unravel) -> Train
     """
     expected, structure = jax.tree.flatten_with_path(_named(like, unravel))
     leaves = [jnp.asarray(_checked(saved, _name(path), leaf)) for path, leaf in expected]
-    foreign = set(saved.tensors) - {_name(path) for path, _ in expected}
+    mine = {name for name in saved.tensors if not name.startswith(RUNNER)}
+    foreign = mine - {_name(path) for path, _ in expected}
     if foreign:
         raise ValueError(
             f"the checkpoint {saved.path} holds {min(foreign)!r}, which this model lacks: it has another network or "

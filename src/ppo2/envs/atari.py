@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from ppo2.envs.factories import Options
 from ppo2.envs.group import AnyEnv, NDArray, Recipe
+from ppo2.envs.midway import State, generator_state, restore_generator
 
 SIDE = 84
 MAX_FRAMES = 108_000
@@ -132,6 +133,29 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         if self._clip:
             reward = float(np.sign(reward))
         return self._frames.copy(), reward * self._scale, terminated, truncated, info
+
+    def save_state(self) -> State:
+        """The whole game, the emulator's random numbers included, and what is kept of it here."""
+        return {
+            "emulator": np.frombuffer(self._ale.cloneState(include_rng=True).serialize(), np.uint8),
+            "noops": generator_state(self.env.unwrapped.np_random),
+            "frames": self._frames.copy(),
+            "screens": np.stack([self._last, self._before]),
+            "lives": np.array(self._lives),
+            "over": np.array(self._over),
+            "episode": np.array([self._return, self._length], np.float64),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Goes on with the game of `save_state`."""
+        import ale_py
+
+        self._ale.restoreState(ale_py.ALEState(state["emulator"].tobytes()))
+        restore_generator(self.env.unwrapped.np_random, state["noops"])
+        self._frames[:] = state["frames"]
+        self._last[:], self._before[:] = state["screens"]
+        self._lives, self._over = int(state["lives"]), bool(state["over"])
+        self._return, self._length = float(state["episode"][0]), int(state["episode"][1])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from ppo2 import spaces
 from ppo2.envs.group import FAILURE, AnyEnv, Factory, Recipe
 from ppo2.envs.host import HostVectorEnv
+from ppo2.envs.midway import REPLAY_LIMIT
 from ppo2.processors import usable_processors
 
 Workers: TypeAlias = int | Literal["auto"]
@@ -48,6 +49,7 @@ def stepped(
     groups: int | None = None,
     env_timeout: float = 60.0,
     info_keys: Sequence[str] = (),
+    replay_limit: int = REPLAY_LIMIT,
 ) -> HostVectorEnv:
     """A vector environment of `count` environments.
 
@@ -56,7 +58,7 @@ def stepped(
         may_try: whether `first` may be stepped on trial, which whoever counts steps would notice.
         workers: processes beside this one; 0: none; "auto": as many as there are other processors, if a trial says that
             they would save time. None, and a notice, where the factory can't travel to them.
-        copy, env_timeout, info_keys: see `HostVectorEnv`.
+        copy, env_timeout, info_keys, replay_limit: see `HostVectorEnv`.
 
     Raises:
         ValueError: `workers` is neither, or more than there are environments but one.
@@ -74,7 +76,13 @@ def stepped(
         print(f"ppo2: {why}, so that this process steps all environments itself.", file=sys.stderr)
         workers = 0
     return HostVectorEnv(
-        factories, workers=workers, groups=groups, copy=copy, env_timeout=env_timeout, info_keys=info_keys
+        factories,
+        workers=workers,
+        groups=groups,
+        copy=copy,
+        env_timeout=env_timeout,
+        info_keys=info_keys,
+        replay_limit=replay_limit,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ppo2 import spaces
 from ppo2.envs.failures import MOST, ContractError, EnvironmentFailureError, Failure
+from ppo2.envs.midway import Midway, State, Unreachable, keeper_of, replay
 
 AnyEnv = gym.Env[Any, Any]
 AnyVectorEnv = gym.vector.VectorEnv[Any, Any, Any]
@@ -33,7 +34,8 @@ class Board(NamedTuple):
     | failed | (n,) | the step raised: it is no experience, and its environment began anew |
     | returns, lengths | (n,) | `info["episode"]`, of environments that count episodes themselves; NaN: none ended |
     | infos | (n, k) | the numbers in `info` that were asked for; NaN where there is none |
-    | seeds | (n,) | of the coming reset; UNSEEDED: none |
+    | seeds | (n,) | each environment's, from which every episode's is made; UNSEEDED: none |
+    | episodes | (n,) | which episode of that seed is running, from 0 |
     """
 
     actions: list[NDArray]
@@ -47,6 +49,7 @@ class Board(NamedTuple):
     lengths: NDArray
     infos: NDArray
     seeds: NDArray
+    episodes: NDArray
 
     def rows(self, of: slice) -> "Board":
         """The same for some of the environments."""
@@ -71,9 +74,9 @@ def fields(
         return [Field((count, *(part.shape or ())), np.dtype(part.dtype)) for part in parts]
 
     obs = leaves(observation_space)
-    flag, number, seed = (Field((count,), np.dtype(kind)) for kind in (bool, np.float64, np.int64))
+    flag, number, whole = (Field((count,), np.dtype(kind)) for kind in (bool, np.float64, np.int64))
     numbers = Field((count, infos), np.dtype(np.float64))
-    return [leaves(action_space), obs, obs, number, flag, flag, flag, number, number, numbers, seed]
+    return [leaves(action_space), obs, obs, number, flag, flag, flag, number, number, numbers, whole, whole]
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -151,8 +154,6 @@ class Group:
         space = self.observation_space
         self._composite = isinstance(space, spaces.COMPOSITE)
         self._shape, self._dtype = space.shape or (), space.dtype
-        self._seeds: list[int | None] = [None] * len(self.envs)
-        self._episodes = [0] * len(self.envs)
         recipes = [recipe_of(factory) for factory in factories]
         self._limits = [recipe.max_episode_steps for recipe in recipes]
         self._reseeds, self._counts = recipes[0].reseeds, recipes[0].counts_episodes
@@ -173,17 +174,82 @@ class Group:
         self._board = board
         self._single = None if self._composite else board.obs[0]
 
-    def reset(
-        self, seeds: Sequence[int | None], options: dict[str, Any] | None = None, at: Place | None = None
-    ) -> None:
-        """Resets all; what they raise is the caller's. `at`: as for `step`."""
+    def reset(self, options: dict[str, Any] | None = None, at: Place | None = None) -> None:
+        """Resets all, with the seeds on the board; what they raise is the caller's. `at`: as for `step`."""
         self.failures = []
-        for i, seed in enumerate(seeds):
+        self._board.episodes[:] = 0
+        for i in range(len(self.envs)):
             if at is not None:
                 at[0] = self._first + i
-            self._seeds[i], self._episodes[i] = seed, 0
-            obs, _ = self._begin(i, seed, options)
+            obs, _ = self._begin(i, self._seed(i), options)
             self._put(self._board.obs, i, self._checked(obs, i, "the first observation of"))
+
+    def save(self, _: None = None, at: Place | None = None) -> list[State | None]:
+        """What those environments save of themselves that can. `at`: as for `step`."""
+        saved: list[State | None] = []
+        for i, env in enumerate(self.envs):
+            if at is not None:
+                at[0] = self._first + i
+            keeper = keeper_of(env)
+            saved.append(None if keeper is None else keeper.save_state())
+        return saved
+
+    def resume(self, midways: Sequence[Midway], at: Place | None = None) -> dict[int, str]:
+        """Brings all to where the board says that they were: seeds, episodes, and the observations to go on from.
+
+        An environment that doesn't come there begins its next episode instead.
+
+        Args:
+            midways: for each environment.
+            at: as for `step`.
+
+        Returns:
+            Why, of those that didn't.
+        """
+        self.failures = []
+        why: dict[int, str] = {}
+        for i, midway in enumerate(midways):
+            if at is not None:
+                at[0] = self._first + i
+            try:
+                self._bring(i, midway)
+            except Unreachable as unreachable:
+                why[self._first + i] = str(unreachable)
+            except FAILURE as error:
+                why[self._first + i] = f"it raised {type(error).__name__}: {error}"
+                if self._owned:
+                    self._close(i)
+                    self.envs[i] = self._factories[i]()
+            else:
+                continue
+            obs, _ = self._begin(i, self._next_seed(i))
+            self._put(self._board.obs, i, self._checked(obs, i, "the first observation of"))
+        return why
+
+    def _bring(self, i: int, midway: Midway) -> None:
+        """Raises Unreachable where an environment doesn't come to where it was."""
+        env, board = self.envs[i], self._board
+        if midway.state is not None:
+            keeper = keeper_of(env)
+            if keeper is None:
+                raise Unreachable("it can't take up the state that it saved")
+            keeper.load_state(midway.state)
+            self._limit(i, midway.steps)
+            return
+        if midway.actions is None:
+            raise Unreachable("its episode had become too long for its actions to be kept (`replay_limit`)")
+        if board.episodes[i] and not self._reseeds:
+            raise Unreachable("its episodes have no seeds of their own")
+        obs = replay(
+            env,
+            lambda: self._begin(i, self._seed(i))[0],
+            midway.actions,
+            lambda batch: one_by_one(self.action_space, batch),
+        )
+        self._limit(i, midway.steps)
+        found = spaces.leaves(self.observation_space, self._checked(obs, i, "an observation of"))
+        if any(np.asarray(x).tobytes() != leaf[i].tobytes() for leaf, x in zip(board.obs, found, strict=True)):
+            raise Unreachable("it isn't deterministic: the same seed and actions led it elsewhere")
 
     def step(self, actions: Iterable[Any], at: Place | None = None) -> bool:
         """One action for each; whether an episode ended.
@@ -253,9 +319,13 @@ class Group:
             ) from error
 
     def _begin(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        limit = self._limits[i]
-        self._deadlines[i] = NEVER if limit is None else self._clock + limit
+        self._limit(i)
         return self.envs[i].reset(seed=seed, options=options)
+
+    def _limit(self, i: int, steps: int = 0) -> None:
+        """Sets the time limit of an episode so many steps old."""
+        limit = self._limits[i]
+        self._deadlines[i] = NEVER if limit is None else self._clock + limit - steps
 
     def _begin_anew(self, i: int) -> None:
         """Notes what environment i raised, and makes it again; what it raises then is noted as well.
@@ -287,9 +357,13 @@ class Group:
         )
 
     def _next_seed(self, i: int, *, anew: bool = False) -> int | None:
-        self._episodes[i] += 1
-        seed = self._seeds[i]
-        return None if seed is None or not (self._reseeds or anew) else episode_seed(seed, self._episodes[i])
+        self._board.episodes[i] += 1
+        return self._seed(i) if self._reseeds or anew else None
+
+    def _seed(self, i: int) -> int | None:
+        """Of the running episode."""
+        seed = int(self._board.seeds[i])
+        return None if seed == UNSEEDED else episode_seed(seed, int(self._board.episodes[i]))
 
     def _put(self, rows: list[NDArray], i: int, obs: Any) -> None:
         for leaf, part in zip(rows, spaces.leaves(self.observation_space, obs), strict=True):

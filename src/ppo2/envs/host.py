@@ -5,7 +5,7 @@ import mmap
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
 from ppo2.envs.failures import Failure, Failures
-from ppo2.envs.group import AnyEnv, Board, Factory, Group, fields, one_by_one, recipe_of
+from ppo2.envs.group import UNSEEDED, AnyEnv, Board, Factory, Group, fields, one_by_one, recipe_of
+from ppo2.envs.midway import REPLAY_LIMIT, Midway, Position, State
+from ppo2.envs.serving import RESET, RESUME, SAVE
 from ppo2.envs.shared import ALIGNED, board_at, boards_size, control_at, memory
 from ppo2.envs.shares import Common, LostError, OwnShare, Share, WorkerShare
 from ppo2.processors import usable_processors
@@ -49,6 +51,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             process it is interrupted, if it can be (see `Watchdog`).
         info_keys: entries of `info` that are numbers, to hand on.
         owned: whether the environments are ours: one that failed is made anew, and all are closed in the end.
+        replay_limit: steps of an episode up to which a run that is resumed brings it back, by its actions.
 
     Raises:
         ValueError: environments of different spaces, or an argument that doesn't fit.
@@ -66,10 +69,14 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         env_timeout: float = 60.0,
         info_keys: Sequence[str] = (),
         owned: bool = True,
+        replay_limit: int = REPLAY_LIMIT,
     ) -> None:
+        self.replay_limit = replay_limit
         self.num_envs, self.copy, self._info_keys = len(factories), copy, tuple(info_keys)
         self._factories, self._owned, self._timeout = list(factories), owned, env_timeout
         self._check_arguments(workers, groups, env_timeout, info_keys)
+        if isinstance(replay_limit, bool) or not isinstance(replay_limit, int) or replay_limit < 0:
+            raise ValueError(f"`replay_limit` (={replay_limit!r}) must be a whole number of steps, 0 or more.")
         self.groups = _parts(slice(0, self.num_envs), groups)
         """Which environments each group has."""
         self.counts_episodes = recipe_of(factories[0]).counts_episodes
@@ -181,26 +188,71 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium."""
+        self._prepare()
+        self.board.seeds[:] = [UNSEEDED if one is None else one for one in self._seeds(seed)]
+        self._ask(RESET, lambda _: options)
+        self.board.failed[:] = False
+        self._failed.clear()
+        self._begun = True
+        return self._out(self.board), {}
+
+    def save(self) -> list[State | None]:
+        """What those environments save of themselves that can (see `Keeper`); None for others."""
+        saved: list[State | None] = [None] * self.num_envs
+        for first, states in self._ask(SAVE, lambda _: None).items():
+            saved[first : first + len(states or ())] = states or ()
+        return saved
+
+    def resume(self, position: Position, midways: Sequence[Midway], obs: Any) -> tuple[Any, dict[int, str]]:
+        """Brings all environments to where they were; those that don't come there begin their next episodes.
+
+        Args:
+            position: in their sequences of episodes.
+            midways: how to bring each to where it was in its episode.
+            obs: (N, ...), what they showed there.
+
+        Returns:
+            The observations to go on from, and why, of those that didn't come there.
+        """
+        self._prepare()
+        self.board.seeds[:], self.board.episodes[:] = position
+        for leaf, given in zip(self.board.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
+            leaf[:] = given
+        patience = max(1.0, *(midway.steps for midway in midways))
+        answers = self._ask(RESUME, lambda rows: midways[rows], patience)
+        self.board.failed[:] = False
+        self._failed.clear()
+        self._begun = True
+        return self._out(self.board), {env: why for each in answers.values() for env, why in each.items()}
+
+    @property
+    def obs(self) -> Any:
+        """(N, ...), what they showed last."""
+        return self._out(self.board)
+
+    @property
+    def position(self) -> Position:
+        """Where the environments are, for `resume`."""
+        return Position(self.board.seeds.copy(), self.board.episodes.copy())
+
+    def _prepare(self) -> None:
+        """Waits for workers, and for what was broken off."""
         self._check_open()
         self._begun = False
-        seeds = self._seeds(seed)
         for worker in [*self._workers]:
             try:
                 worker.wait_until_ready()
                 worker.drain()
             except LostError as lost:
                 self._adopt(worker, lost)
+
+    def _ask(self, what: int, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
+        """Asks all groups of all shares; the answers by their first environment. `argument`: for which environments."""
         every = [*zip(self._shares, self._rows, strict=True)]
         for share, rows in reversed(every):  # the workers first
             for group, part in enumerate(rows):
-                share.reset(group, seeds[part], options)
-        for share, rows in every:
-            for group in range(len(rows)):
-                share.finish_reset(group)
-        self.board.failed[:] = False
-        self._failed.clear()
-        self._begun = True
-        return self._out(self.board), {}
+                share.ask(group, what, argument(part), patience)
+        return {part.start: share.answer(group) for share, rows in every for group, part in enumerate(rows)}
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None or isinstance(seed, int | np.integer):

@@ -22,6 +22,7 @@ from ppo2.envs.group import AnyEnv, AnyVectorEnv, Factory
 from ppo2.envs.host import HostVectorEnv
 from ppo2.envs.ids import ENVPOOL, check_id, remedy_of
 from ppo2.envs.masking import KEY, MaskedEnv, MaskedVectorEnv
+from ppo2.envs.midway import REPLAY_LIMIT
 from ppo2.randomness import Purpose, environment_seeds
 
 DEFAULT_NUM_ENVS = 8
@@ -51,6 +52,7 @@ def make(
     workers: Workers = "auto",
     groups: int | None = None,
     env_timeout: float = 60.0,
+    replay_limit: int = REPLAY_LIMIT,
     own_vector: bool = False,
     **kwargs: Any,
 ) -> Any:
@@ -70,6 +72,7 @@ def make(
         groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
             as `ppo2.envs.engines.groups_of` has it.
         env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
+        replay_limit: steps of an episode up to which a run that is resumed brings it back: see `HostVectorEnv`.
         own_vector: the vector form that the environment's own package has, where it has one (CartPole, Atari): faster,
             but stepped by its own rules, so that a run that is resumed begins new episodes.
         kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
@@ -94,6 +97,7 @@ def make(
         vector = _own_vector(env_id, _count(num_envs), kwargs)
     else:
         how = {"copy": True, "workers": workers, "groups": groups, "env_timeout": env_timeout, "info_keys": info_keys}
+        how["replay_limit"] = replay_limit
         vector = _from_id(env_id, num_envs, kwargs, options, **how)
         if num_envs > 1:
             print(f"ppo2: {num_envs} x {env_id}, stepped by {vector.engine}", file=sys.stderr)
@@ -113,7 +117,7 @@ def preset(env_id: str) -> dict[str, Any]:
     return family_of(env_id).preset(env_id)
 
 
-def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
+def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups: int | None = None) -> Made:
     """The vector environment that an argument means.
 
     Args:
@@ -122,6 +126,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
         num_envs: how many, for an id, a factory or a device environment (None: 8); else it must be what the
             environment has.
         name: the argument to speak of in errors.
+        groups: of environments that are made here: see `make`.
 
     Raises:
         ValueError: see `make`; or `num_envs` that contradicts the environment.
@@ -135,7 +140,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
         count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
         if env.startswith(ENVPOOL):
             return Made(_own_vector(env, count, {}), owned=True)
-        return Made(_from_id(env, count, {}, Options(), copy=False), owned=True)
+        return Made(_from_id(env, count, {}, Options(), copy=False, groups=groups), owned=True)
     if isinstance(env, VectorEnv | gym.Env):
         has = env.num_envs if isinstance(env, VectorEnv) else 1
         if num_envs not in (None, has):
@@ -158,7 +163,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env") -> Made:
     first = env()
     if is_device_env(first):
         return Made(_on_device(first, num_envs, name), owned=False)
-    return Made(_vector(_gymnasium_env(first, name), env, count, copy=False), owned=True)
+    return Made(_vector(_gymnasium_env(first, name), env, count, copy=False, groups=groups), owned=True)
 
 
 def _on_device(env: DeviceEnv, num_envs: int | None, name: str) -> DeviceVector:

@@ -4,20 +4,23 @@ import mmap
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import cloudpickle
 
 from ppo2.envs.failures import ContractError, EnvironmentFailureError
-from ppo2.envs.group import FAILURE, UNSEEDED, Factory, Field, Group, separate
+from ppo2.envs.group import FAILURE, Factory, Field, Group, separate
 from ppo2.envs.shared import board_at, boards_size, control_at
 from ppo2.envs.signals import Signal
 
-STEP, RESET, CLOSE = range(1, 4)
+STEP, RESET, SAVE, RESUME, CLOSE = range(1, 6)
 CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
 """Places in a worker's row of control: which environment's turn it is; then, for each of at most two groups, what
 it is to do (0: nothing), whether an episode of it ended, and whether there is something to receive about it."""
+ASKED: dict[int, Callable[..., Any]] = {RESET: Group.reset, SAVE: Group.save, RESUME: Group.resume}
+"""What a group may be asked for between its steps, with one argument, which a worker receives."""
 
 
 class Task(NamedTuple):
@@ -87,9 +90,7 @@ def serve(connection: Connection, go: Signal, done: list[Signal]) -> None:
                 control[ENDED + turn] = ended
                 answer: Any = group.failures or None
             else:
-                options = cloudpickle.loads(connection.recv_bytes())
-                group.reset([None if seed == UNSEEDED else int(seed) for seed in board.seeds], options, at)
-                answer = None
+                answer = ASKED[command](group, cloudpickle.loads(connection.recv_bytes()), at)
         except FAILURE as error:
             answer = _portable(error)
         control[NEWS + turn] = answer is not None

@@ -14,7 +14,7 @@ import numpy as np
 from ppo2 import spaces
 from ppo2.envs.failures import EnvironmentFailureError, Failure
 from ppo2.envs.group import UNSEEDED, Board, Factory, Field, Group, episode_seed
-from ppo2.envs.serving import CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, STEP, Task
+from ppo2.envs.serving import ASKED, CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, SAVE, STEP, Task
 from ppo2.envs.signals import LOOK_SECONDS, Signal
 from ppo2.envs.watchdog import WATCHDOG, Watched
 from ppo2.stops import LAST_ACTS
@@ -38,12 +38,12 @@ class Share(Protocol):
     def start(self, group: int, actions: Iterable[Any] | None) -> None:
         """A step; `actions` of its environments one by one, or None: they are on the board."""
 
-    def reset(self, group: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
-        """A reset, with the seeds of its environments."""
-
-    def finish_reset(self, group: int) -> None: ...
-
     def finish(self, group: int) -> Outcome: ...
+
+    def ask(self, group: int, what: int, argument: Any, patience: float = 1.0) -> None:
+        """One of `ASKED`; each environment may take `patience` times what a step may."""
+
+    def answer(self, group: int) -> Any: ...
 
     def close(self) -> None: ...
 
@@ -58,23 +58,14 @@ class OwnShare:
     def __init__(self, groups: Sequence[Group], timeout: float) -> None:
         self.groups = groups
         self._actions: list[Iterable[Any]] = [()] * len(groups)
+        self._answers: list[Any] = [None] * len(groups)
+        self._timeout = timeout
         self._watched = Watched(timeout)
         WATCHDOG.watch(self._watched)
 
     def start(self, group: int, actions: Iterable[Any] | None) -> None:
         assert actions is not None
         self._actions[group] = actions
-
-    def reset(self, group: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
-        watched = self._watched
-        watched.begin()
-        try:
-            self.groups[group].reset(seeds, options, watched.place)
-        finally:
-            watched.busy = False
-
-    def finish_reset(self, group: int) -> None:
-        """It is done."""
 
     def finish(self, group: int) -> Outcome:
         stepped, watched = self.groups[group], self._watched
@@ -83,6 +74,18 @@ class OwnShare:
             return Outcome(stepped.step(self._actions[group], watched.place), stepped.failures)
         finally:
             watched.busy = False
+
+    def ask(self, group: int, what: int, argument: Any, patience: float = 1.0) -> None:
+        watched = self._watched
+        watched.timeout = self._timeout * patience
+        watched.begin()
+        try:
+            self._answers[group] = ASKED[what](self.groups[group], argument, watched.place)
+        finally:
+            watched.busy, watched.timeout = False, self._timeout
+
+    def answer(self, group: int) -> Any:
+        return self._answers[group]
 
     def close(self) -> None:
         WATCHDOG.unwatch(self._watched)
@@ -133,7 +136,8 @@ class WorkerShare:
     ) -> None:
         self._common, self._factories, self._rows = common, [list(some) for some in factories], list(rows)
         self._control, self._number = control, number
-        self._resets: list[tuple[Sequence[int | None], dict[str, Any] | None]] = [((), None) for _ in rows]
+        self._asked: list[tuple[int, Any]] = [(RESET, None) for _ in rows]
+        self._patience = 1.0
         self._running: set[int] = set()
         self._stale: set[int] = set()  # groups whose environments were lost with their process
         self._lost = 0
@@ -225,32 +229,37 @@ class WorkerShare:
             except Exception:  # told already, or of steps that nobody asks for any more
                 self._running.discard(group)
 
-    def reset(self, group: int, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
+    def ask(self, group: int, what: int, argument: Any, patience: float = 1.0) -> None:
+        if what == SAVE and group in self._stale:  # nothing is there to be saved
+            return
         self._stale.discard(group)
-        self._resets[group] = seeds, options
-        self._common.board.seeds[self._rows[group]] = [UNSEEDED if seed is None else seed for seed in seeds]
-        with contextlib.suppress(OSError):  # it is lost: `finish_reset` will see
-            self._connection.send_bytes(cloudpickle.dumps(options))
-        self._begin(group, RESET)
+        self._asked[group], self._patience = (what, argument), patience
+        with contextlib.suppress(OSError):  # it is lost: `answer` will see
+            self._connection.send_bytes(cloudpickle.dumps(argument))
+        self._begin(group, what)
 
-    def finish_reset(self, group: int) -> None:
-        """Waits for a reset. A process that is lost is replaced, once.
+    def answer(self, group: int) -> Any:
+        """Waits for what was asked. A process that is lost is replaced, once; one that was to save, at the next step.
 
         Raises:
             EnvironmentFailureError: the other one was lost as well.
         """
         try:
-            self._finished(group)
+            return self._finished(group)[1]
         except LostError as lost:
+            if self._asked[group][0] == SAVE:
+                self._running.discard(group)
+                return None
             try:
                 self._relaunch()
-                for each, (seeds, options) in enumerate(self._resets):
-                    self.reset(each, seeds, options)
-                for each in range(len(self._rows)):
-                    self._finished(each)
+                for each, (what, argument) in enumerate(self._asked):
+                    self.ask(each, what, argument, self._patience)
+                answers = [self._finished(each)[1] for each in range(len(self._rows))]
             except LostError as again:
                 raise EnvironmentFailureError(f"{lost}, in a reset; another process: {again}.") from again
-            self._running.clear()
+            return answers[group]
+        finally:
+            self._patience = 1.0
 
     def start(self, group: int, actions: Iterable[Any] | None) -> None:
         if group not in self._stale:
@@ -260,7 +269,8 @@ class WorkerShare:
         why: list[Failure] = []
         if group not in self._stale:
             try:
-                return self._finished(group)
+                ended, answer = self._finished(group)
+                return Outcome(ended, answer or [])
             except LostError as lost:
                 why = [Failure(int(self._control[CURRENT]), str(lost))]
                 self._replace()
@@ -273,16 +283,16 @@ class WorkerShare:
         self._running.add(group)
         self._go.give()
 
-    def _finished(self, group: int) -> Outcome:
-        """Waits until the process is done with a group."""
+    def _finished(self, group: int) -> tuple[bool, Any]:
+        """Waits until the process is done with a group: whether an episode ended, and what it says of it."""
         if group not in self._running:
-            return Outcome(ended=False, failures=[])
+            return False, None
         self._done[group].wait(spin=self._common.spin, look=self._look)
-        answer = self._received(START_SECONDS) if self._control[NEWS + group] else []
+        answer = self._received(START_SECONDS) if self._control[NEWS + group] else None
         self._running.discard(group)
         if isinstance(answer, Exception):
             raise answer
-        return Outcome(bool(self._control[ENDED + group]), answer)
+        return bool(self._control[ENDED + group]), answer
 
     def _look(self) -> None:
         """Called every LOOK_SECONDS of waiting: time in which this process was stopped isn't counted."""
@@ -293,7 +303,7 @@ class WorkerShare:
             raise LostError(f"the process that steps environments {self._whose} {how} in environment {env}")
         self._looks = self._looks + 1 if env == self._seen else 0
         self._seen = env
-        if self._looks * LOOK_SECONDS > self._common.timeout:
+        if self._looks * LOOK_SECONDS > self._common.timeout * self._patience:
             raise LostError(f"environment {env} hung for more than {self._common.timeout:g} s")
 
     def _replace(self) -> None:
@@ -318,13 +328,13 @@ class WorkerShare:
         """Resets environments that were lost: their step failed."""
         common, rows = self._common, self._rows[group]
         seeds = common.board.seeds[rows].tolist()
-        anew = [None if seed == UNSEEDED else episode_seed(seed, -self._lost) for seed in seeds]
-        self.reset(group, anew, None)
+        anew = [seed if seed == UNSEEDED else episode_seed(seed, -self._lost) for seed in seeds]
+        common.board.seeds[rows] = anew
+        self.ask(group, RESET, None)
         try:
             self._finished(group)
         except LostError as lost:
             raise EnvironmentFailureError(f"{lost}, in a reset after another process was lost.") from lost
-        common.board.seeds[rows] = seeds
         board = common.board.rows(rows)
         for here, final in zip(board.obs, board.final_obs, strict=True):
             final[:] = here

@@ -1,5 +1,6 @@
 """Stepping a vector environment, whatever its automatic reset: the one place that knows Gymnasium's three modes."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from ppo2 import spaces
 from ppo2.envs.group import AnyVectorEnv, NDArray
 from ppo2.envs.host import HostVectorEnv
+from ppo2.envs.midway import Midway, Position, State
 from ppo2.randomness import Purpose, environment_seeds
 
 
@@ -80,6 +82,37 @@ class Stepper:
         self._resetting[:] = False
         obs, _ = self.env.reset(seed=seeds)
         return self._checked(obs, "the first observation of `env`")
+
+    @property
+    def position(self) -> Position | None:
+        """Where the environments are, of those that can be brought there again: see `HostVectorEnv`; else None."""
+        return None if self._host is None else self._host.position
+
+    @property
+    def obs(self) -> Any:
+        """What environments with a position show now."""
+        assert self._host is not None
+        return self._host.obs
+
+    @property
+    def replay_limit(self) -> int:
+        """See `HostVectorEnv`."""
+        return 0 if self._host is None else self._host.replay_limit
+
+    def save(self) -> list[State | None]:
+        """See `HostVectorEnv.save`."""
+        return [None] * self.env.num_envs if self._host is None else self._host.save()
+
+    def leaves_of(self, actions: Any) -> list[NDArray]:
+        """Actions as the policy's distribution gives them, (T, ...), as `Midway` has them."""
+        return spaces.leaves(
+            self._action_space, spaces.to_environment(self._action_space, actions, squash=self._squash)
+        )
+
+    def resume(self, position: Position, midways: Sequence[Midway], obs: Any) -> tuple[Any, dict[int, str]]:
+        """See `HostVectorEnv.resume`."""
+        assert self._host is not None
+        return self._host.resume(position, midways, obs)
 
     def step(self, actions: Any) -> Transition:
         """One step, with actions as the policy's distribution gives them.

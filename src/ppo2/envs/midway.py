@@ -1,0 +1,89 @@
+"""Environments in the middle of an episode: what is kept of them, and how another process brings them there again."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import gymnasium as gym
+import numpy as np
+
+from ppo2 import spaces
+
+NDArray = np.ndarray[Any, Any]
+State = Mapping[str, NDArray]
+
+REPLAY_LIMIT = 10_000
+"""Steps of an episode after which its actions are no longer kept."""
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """An environment that can save its state itself, which `load_state` gives to another one that was just made.
+
+    It must hold everything that later steps and resets depend on, its random numbers included. A wrapper around it
+    that has a state of its own, such as a time limit, hides it: the episode is replayed then, as of any environment.
+    """
+
+    def save_state(self) -> State: ...
+
+    def load_state(self, state: State, /) -> None: ...
+
+
+class Midway(NamedTuple):
+    """How to bring an environment to where it was in an episode that its seed began.
+
+    Attributes:
+        steps: since its reset.
+        actions: those that it took, (steps, ...) for each leaf of the action space; None: they weren't kept.
+        state: what it saved itself, which goes before actions.
+    """
+
+    steps: int
+    actions: list[NDArray] | None
+    state: State | None
+
+
+class Position(NamedTuple):
+    """Of N environments: the seeds that all their episodes are made from, and which episode is running, (N,) each."""
+
+    seeds: NDArray
+    episodes: NDArray
+
+
+class Unreachable(Exception):  # noqa: N818 - what a reader asks is what can't be reached
+    """An environment that can't be brought to where it was; the message says why."""
+
+
+def keeper_of(env: gym.Env[Any, Any]) -> Keeper | None:
+    """Who saves an environment's state, if all of it is saved then."""
+    while isinstance(env, gym.wrappers.FlattenObservation):  # which has no state
+        env = env.env
+    return env if isinstance(env, Keeper) else None
+
+
+def replay(
+    env: gym.Env[Any, Any], begin: Callable[[], Any], actions: list[NDArray], apart: Callable[[Any], Any]
+) -> Any:
+    """Begins an episode and takes the actions again; the observation that comes last.
+
+    Raises:
+        Unreachable: the episode ended on the way.
+    """
+    obs = begin()
+    leaves = iter(actions)
+    batch = spaces.mapped(lambda _: next(leaves), env.action_space)
+    for done, action in enumerate(apart(batch), start=1):
+        obs, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            raise Unreachable(f"its episode ended at step {done} of {len(actions[0])} when its actions were repeated")
+    return obs
+
+
+def generator_state(generator: np.random.Generator) -> NDArray:
+    """The state of a random number generator as bytes."""
+    return np.frombuffer(json.dumps(generator.bit_generator.state).encode(), np.uint8)
+
+
+def restore_generator(generator: np.random.Generator, state: NDArray) -> None:
+    """The inverse of `generator_state`."""
+    generator.bit_generator.state = json.loads(state.tobytes())

@@ -1,0 +1,160 @@
+"""What a runner leaves in a checkpoint, beside the model's own state, for a resumed run to go on from exactly."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppo2.checkpoint import Checkpoint, Tensors
+from ppo2.tensors import RUNNER
+
+NDArray = np.ndarray[Any, Any]
+
+
+class Snapshot(NamedTuple):
+    """Arrays, named from `RUNNER` on, and what JSON can hold of where they belong."""
+
+    tensors: Tensors
+    facts: dict[str, Any]
+
+
+def facts_of(saved: Checkpoint) -> Mapping[str, Any]:
+    """The facts of the snapshot in a checkpoint; none where it holds none."""
+    facts = saved.metadata["run"].get("runner")
+    return facts if isinstance(facts, dict) else {}
+
+
+def named(name: str, tree: Any) -> Tensors:
+    """The arrays of a tree, numbered, as names that users' own containers give may be anything."""
+    return {f"{RUNNER}{name}/{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def taken(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """The tree of such a name, of the structure, shapes and dtypes of `like`.
+
+    Args:
+        shape: instead of each leaf's first axis: any for -1.
+
+    Raises:
+        ValueError: it isn't there, or is other than that.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    found = [_checked(saved, f"{RUNNER}{name}/{i}", leaf, shape) for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, found)
+
+
+def states_of(saved: Checkpoint, facts: Mapping[str, Any], nenvs: int) -> list[dict[str, NDArray] | None]:
+    """What environments saved of themselves, for each; None where one didn't."""
+    fields = facts.get("states")
+    if not isinstance(fields, list) or len(fields) != nenvs:
+        return [None] * nenvs
+    states: list[dict[str, NDArray] | None] = []
+    for env, names in enumerate(fields):
+        arrays = [saved.tensors.get(f"{RUNNER}states/{env}/{i}") for i in range(len(names or ()))]
+        whole = isinstance(names, list) and not any(array is None for array in arrays)
+        states.append(dict(zip(names, arrays, strict=True)) if whole else None)  # type: ignore[arg-type]
+    return states
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> NDArray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _checked(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None) -> Any:
+    own = _plain(like)
+    expected = own.shape if shape is None else (*shape, *own.shape[1:])
+    tensor = saved.tensors.get(name)
+    if tensor is None or tensor.dtype != own.dtype or not _fits(tensor.shape, expected):
+        found = "nothing" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
+        raise ValueError(
+            f"the checkpoint {saved.path}, {name!r}: expected {own.dtype} of shape {expected}, found {found}. It is of "
+            "another environment, or of another version of it: train on from its weights in another `run_dir`."
+        )
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(tensor), impl=jax.random.key_impl(like))
+    return tensor.copy()
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        mine in (one, -1) or one == -1 for one, mine in zip(expected, shape, strict=True)
+    )
+
+
+class ActionLog:
+    """What every environment did in its running episode.
+
+    It holds on to the arrays of whole rollouts, so that logging costs nothing in a step.
+
+    Args:
+        nenvs: how many environments.
+        limit: steps of an episode beyond which its actions are no longer kept.
+    """
+
+    def __init__(self, nenvs: int, limit: int) -> None:
+        self.steps = np.zeros(nenvs, np.int64)
+        """(N,), of the running episodes so far."""
+        self._limit = limit
+        self._kept: deque[Any] = deque()
+
+    def add(self, actions: Any, ended: NDArray) -> None:
+        """Counts steps in: actions (T, N, ...), and where episodes ended, (T, N)."""
+        steps = len(ended)
+        any_end = ended.any(axis=0)
+        self.steps = np.where(any_end, np.argmax(ended[::-1], axis=0), self.steps + steps)
+        self._kept.append(jax.tree.map(lambda x: x[:steps], actions))
+        needed = int(self.steps[self.is_kept].max(initial=0))
+        have = sum(map(_length, self._kept))
+        while self._kept and have - _length(self._kept[0]) >= needed:
+            have -= _length(self._kept.popleft())
+
+    @property
+    def is_kept(self) -> NDArray:
+        """(N,), whether an episode is short enough for its actions to be there."""
+        kept: NDArray = self.steps <= self._limit
+        return kept
+
+    def running(self, like: Any) -> Any:
+        """The actions of all running episodes that are kept, one environment after another, (sum of steps, ...).
+
+        Args:
+            like: a tree of arrays (1, ...) of their dtypes.
+        """
+
+        def joined(empty: NDArray, *parts: NDArray) -> NDArray:
+            whole = np.concatenate([np.repeat(empty, self.steps.size, 0)[None][:0], *parts])
+            own = [whole[len(whole) - n :, env] for env, n in enumerate(self.steps.tolist()) if self.is_kept[env]]
+            return np.concatenate([empty[:0], *own])
+
+        return jax.tree.map(joined, like, *self._kept)
+
+    def begin(self, steps: NDArray, actions: list[Any]) -> None:
+        """Goes on from episodes so many steps old, (N,), with the actions of each, (steps, ...) (None: not kept)."""
+        self.steps = steps.astype(np.int64)
+        kept = [one for one in actions if one is not None]
+        longest = max(map(_length, kept), default=0)
+        self._kept.clear()
+        if longest:
+
+            def aligned(*parts: NDArray) -> NDArray:
+                rows = iter(parts)
+                whole = np.zeros((longest, len(actions), *parts[0].shape[1:]), parts[0].dtype)
+                for env, one in enumerate(actions):
+                    if one is not None:
+                        part = next(rows)
+                        whole[longest - len(part) :, env] = part
+                return whole
+
+            self._kept.append(jax.tree.map(aligned, *kept))
+
+
+def _length(actions: Any) -> int:
+    length: int = len(jax.tree.leaves(actions)[0])
+    return length
