@@ -75,8 +75,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs, self.copy, self._info_keys = len(factories), copy, tuple(info_keys)
         self._factories, self._owned, self._timeout = list(factories), owned, env_timeout
         self._check_arguments(workers, groups, env_timeout, info_keys)
-        if isinstance(replay_limit, bool) or not isinstance(replay_limit, int) or replay_limit < 0:
-            raise ValueError(f"`replay_limit` (={replay_limit!r}) must be a whole number of steps, 0 or more.")
+        if isinstance(replay_limit, bool | str | None) or not replay_limit >= 0:
+            raise ValueError(f"`replay_limit` (={replay_limit!r}) must be a number of steps, 0 or more.")
         self.groups = _parts(slice(0, self.num_envs), groups)
         """Which environments each group has."""
         self.counts_episodes = recipe_of(factories[0]).counts_episodes
