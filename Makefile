@@ -3,7 +3,7 @@ BIN := .venv/bin
 # What the virtual environment was made from; when it changes, `make setup` installs again.
 STAMP := .venv/.ready
 
-.PHONY: setup train test test-all lint bench clean
+.PHONY: setup train test test-all lint soak bench clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest -m ''
+
+soak: setup
+	$(BIN)/python tests/soak.py
 
 bench: setup
 	$(BIN)/python bench/host.py
