@@ -28,46 +28,7 @@ from ppo2 import checkpoint
 
 ROOM = 16 * 2**20  # bytes of the run's own file system
 SAVE_INTERVAL = 5  # updates
-PROGRAM = """
-import os, random, sys, time
-import gymnasium as gym
-import numpy as np
-import ppo2
-
-
-class Unreliable(gym.Env):
-    '''Episodes of 50 steps; now and then it raises, leaves its process or hangs.'''
-
-    observation_space = gym.spaces.Box(-1, 1, (4,), np.float32)
-    action_space = gym.spaces.Discrete(3)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return self.observation_space.low, {}
-
-    def step(self, action):
-        self.steps += 1
-        fate = random.random()  # not the seed's: what fails is no part of the experience
-        if fate < 3e-5:
-            raise RuntimeError("soak: an environment raises")
-        if fate < 4e-5 and "ppo2.envs.worker" in " ".join(sys.orig_argv):
-            os._exit(7)
-        if fate < 5e-5:
-            time.sleep(3600)
-        obs = self.np_random.uniform(-1, 1, 4).astype(np.float32)
-        return obs, float(action == 1), False, self.steps == 50, {}
-
-
-ppo2.configure_runtime()
-gym.register("Unreliable-v0", Unreliable)
-env = ppo2.make("Unreliable-v0", 4, workers=1, env_timeout=1.0)
-run_dir = sys.argv[1]
-again = {"load_path": run_dir} if os.path.exists(run_dir + "/config.json") else {}
-ppo2.learn(
-    env=env, nsteps=64, total_timesteps=1e9, seed=0, log_interval=1, save_interval=%d, keep=3, run_dir=run_dir, **again
-)
-""" % SAVE_INTERVAL
+PROGRAM = Path(__file__).parent / "soak_training.py"
 
 EXPECTED = {
     "interrupted": {130},
@@ -100,8 +61,6 @@ class Soak:
     def __init__(self, folder: Path, run_dir: Path, *, small: bool, dice: random.Random) -> None:
         self.folder, self.run_dir, self.small, self.dice = folder, run_dir, small, dice
         self.findings = Findings()
-        self.program = folder / "soak_training.py"
-        self.program.write_text(PROGRAM)
         self.log = (folder / "output.txt").open("ab")
         self._newest = 0
 
@@ -109,7 +68,7 @@ class Soak:
         """Trains for a while, does something to it, and looks at what remains."""
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"), "SOAK": str(os.getpid())}
         process = subprocess.Popen(
-            [sys.executable, str(self.program), str(self.run_dir)],
+            [sys.executable, str(PROGRAM), str(self.run_dir), str(SAVE_INTERVAL)],
             stdout=self.log,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -237,9 +196,12 @@ def marked() -> list[int]:
 @contextlib.contextmanager
 def small_file_system(folder: Path):
     """A folder with room for `ROOM` bytes, where we may mount one; else the folder. And which of the two."""
-    mounted = shutil.which("mount") is not None and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "ppo2-soak", str(folder)], stderr=subprocess.DEVNULL
-    ).returncode
+    mounted = (
+        shutil.which("mount") is not None
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "ppo2-soak", str(folder)], stderr=subprocess.DEVNULL
+        ).returncode
+    )
     try:
         yield mounted
     finally:

@@ -22,36 +22,35 @@ def rollout(*columns: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_running_episodes_over_rollouts() -> None:
-    log = ActionLog(3, limit=10)
-    log.add(*rollout("123", "4.56", "789."))
+    log = ActionLog.start(3, limit=10).with_rollout(*rollout("123", "4.56", "789."))
     assert log.steps.tolist() == [3, 2, 0]
     assert log.running(LIKE).tolist() == [1, 2, 3, 5, 6]
-    log.add(*rollout("45.6", "789", "123"))
+    log = log.with_rollout(*rollout("45.6", "789", "123"))
     assert log.steps.tolist() == [1, 5, 3]
     assert log.running(LIKE).tolist() == [6, 5, 6, 7, 8, 9, 1, 2, 3]
 
 
 def test_long_episodes_are_not_kept_and_nothing_grows() -> None:
-    log = ActionLog(2, limit=4)
+    log = ActionLog.start(2, limit=4)
     for _ in range(50):
-        log.add(*rollout("123", "4.56"))
+        log = log.with_rollout(*rollout("123", "4.56"))
     assert log.steps.tolist() == [150, 2]
-    assert log.is_kept.tolist() == [False, True]
     assert log.running(LIKE).tolist() == [5, 6]
-    assert len(log._kept) == 1
+    assert len(log.kept) == 1
 
 
 def test_goes_on_from_saved_actions() -> None:
-    log = ActionLog(3, limit=4)
-    log.begin(np.array([2, 9, 1]), [np.array([1, 2], np.int32), None, np.array([3], np.int32)])
+    log = ActionLog.start(3, limit=4).going_on(
+        np.array([2, 9, 1]), [np.array([1, 2], np.int32), None, np.array([3], np.int32)]
+    )
     assert log.running(LIKE).tolist() == [1, 2, 3]
-    log.add(*rollout("4", "5.", "6"))
+    log = log.with_rollout(*rollout("4", "5.", "6"))
     assert log.steps.tolist() == [3, 0, 2]
     assert log.running(LIKE).tolist() == [1, 2, 4, 3, 6]
 
 
 def test_nothing_yet() -> None:
-    log = ActionLog(2, limit=4)
+    log = ActionLog.start(2, limit=4)
     assert log.running(LIKE).shape == (0,)
-    log.begin(np.zeros(2, np.int64), [LIKE[:0], LIKE[:0]])
+    log = log.going_on(np.zeros(2, np.int64), [LIKE[:0], LIKE[:0]])
     assert log.running(LIKE).shape == (0,)

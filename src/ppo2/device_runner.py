@@ -377,6 +377,9 @@ class DeviceRunner:
         self.rollouts += done
         return chunk
 
+    def settle(self) -> None:
+        """Rollouts and what is learned from them are one program here: there is nothing to tell apart."""
+
     @property
     def engine(self) -> dict[str, int]:
         """What the last bits of its figures depend on, beside the settings."""
@@ -386,7 +389,7 @@ class DeviceRunner:
         """The environments, for `resume`."""
         envs = self._envs
         tensors = {} if envs is None else named("envs", (envs.running, envs.running_returns))
-        return Snapshot(tensors, {"kind": "device", **self.engine})
+        return Snapshot(tensors, {"kind": "device", **self.engine}, self.rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
         """Takes up environments where a snapshot left them; what can't be as it was, in words.

@@ -181,6 +181,7 @@ def learn(
             init_fn()
         if warm_up:
             run.check_fault(0, model.observe(runner.run(warm_up)))
+            runner.settle()
 
         if update_fn is not None and isinstance(runner, DeviceRunner):
             runner.one_by_one()

@@ -118,6 +118,7 @@ class Run:
     def count(self, update: int, runner: Runner | DeviceRunner) -> None:
         """Takes note of the updates that were made, up to `update`."""
         self._done = update
+        runner.settle()
         self.logger.episodes(runner.episodes())
         self.logger.tick(update)
         if isinstance(runner, Runner):
@@ -191,11 +192,11 @@ class Run:
             "timesteps": update * self.config.nbatch,
             "seconds": self.elapsed,
             "episodes": self.logger.monitor_rows,
-            "rollouts": 0 if self._runner is None else self._runner.rollouts,
+            "rollouts": 0,
         }
         tensors: Tensors = {}
         if self._runner is not None:
-            tensors, position["runner"] = self._runner.snapshot()
+            tensors, position["runner"], position["rollouts"] = self._runner.snapshot()
         try:
             self.model.save(checkpoint.file_of(self.run_dir, update), run=position, runner=tensors)
             self._saved_update = update

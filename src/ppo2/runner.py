@@ -34,17 +34,23 @@ class Seconds(NamedTuple):
 
 
 class Between(NamedTuple):
-    """Where everything stood after a rollout: what a snapshot is of, whatever the next one runs into.
+    """Where everything stood after a rollout, whatever the next one runs into.
 
     Attributes:
         obs, begins, memory: of all environments; see `Turn`.
         position: of environments that can be brought back to where they were, else None.
+        episodes: discounted returns of the running episodes, and what `Tally` has of them.
+        log: their actions.
+        rollouts: how many there were.
     """
 
     obs: Any
     begins: Any
     memory: Any
     position: Position | None
+    episodes: tuple[NDArray, NDArray, NDArray]
+    log: ActionLog
+    rollouts: int
 
 
 class Final(NamedTuple):
@@ -125,9 +131,9 @@ class Runner:
         self._turns: list[Turn] = []
         self._running_returns = np.zeros(self.nenvs, np.float32)
         self._tally = Tally(self.nenvs)
-        self._log = ActionLog(self.nenvs, self._stepper.replay_limit)
-        self._between: Between | None = None
-        self._in_rollout = False
+        self._log = ActionLog.start(self.nenvs, self._stepper.replay_limit)
+        self._now: Between | None = None  # None in the middle of a rollout
+        self._settled: Between | None = None
 
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
@@ -141,7 +147,7 @@ class Runner:
         steps = self.nsteps if steps is None else steps
         if not self._turns:
             self._turns = self._begun()
-        self._in_rollout = True
+        self._now = None
         state, program = self.model.state, self.model.program
         params, normaliser, act = state.params, state.normaliser, program(act_program)
         noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), self.nsteps, self.nenvs))
@@ -197,9 +203,8 @@ class Runner:
         self.rollouts += 1
         self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
         self._tally.add(record)
-        self._log.add(all_actions, record.ended[:steps])
-        self._between = self._position()
-        self._in_rollout = False
+        self._log = self._log.with_rollout(all_actions, record.ended[:steps])
+        self._now = self._between()
         self.seconds = Seconds(act=acting, step=before - began - acting)
         return rollout
 
@@ -213,9 +218,14 @@ class Runner:
             turns.append(Turn(rows, own_obs, own_begins, self.model.initial_state(rows.stop - rows.start)))
         return turns
 
-    def _position(self) -> Between:
+    def _between(self) -> Between:
         obs, begins = (_joined([getattr(turn, name) for turn in self._turns]) for name in ("obs", "begins"))
-        return Between(obs, begins, self._memory(), self._stepper.position)
+        episodes = (self._running_returns, *self._tally.running)
+        return Between(obs, begins, self._memory(), self._stepper.position, episodes, self._log, self.rollouts)
+
+    def settle(self) -> None:
+        """The last rollout was learned from: it is after this one that a snapshot is."""
+        self._settled = self._now
 
     @property
     def engine(self) -> dict[str, int]:
@@ -223,19 +233,19 @@ class Runner:
         return {"groups": len(self._stepper.groups)}
 
     def snapshot(self) -> Snapshot:
-        """The environments and their episodes after the last rollout, for `resume`."""
-        between, log = self._between, self._log
-        if between is None or between.position is None:
-            return Snapshot({}, {"kind": "none"})
+        """The environments and their episodes when the model last learned, for `resume`."""
+        at = self._settled
+        if at is None or at.position is None:
+            return Snapshot({}, {"kind": "none"}, self.rollouts if at is None else at.rollouts)
         # what they save themselves is of now, which may be later
-        states = [None] * self.nenvs if self._in_rollout else self._stepper.save()
+        states = self._stepper.save() if at is self._now else [None] * self.nenvs
         arrays: dict[str, Any] = {
-            "obs": between.obs,
-            "memory": (between.memory, between.begins),
-            "position": between.position,
-            "episodes": (self._running_returns, *self._tally.running),
-            "steps": log.steps,
-            "actions": log.running(self._action_like()),
+            "obs": at.obs,
+            "memory": (at.memory, at.begins),
+            "position": at.position,
+            "episodes": at.episodes,
+            "steps": at.log.steps,
+            "actions": at.log.running(self._action_like()),
         }
         tensors = {name: tensor for kind, tree in arrays.items() for name, tensor in named(kind, tree).items()}
         fields: list[list[str] | None] = []
@@ -243,8 +253,7 @@ class Runner:
             fields.append(None if state is None else sorted(state))
             if state is not None:
                 tensors |= named(f"states/{env}", [state[key] for key in sorted(state)])
-        limit = self._stepper.replay_limit
-        return Snapshot(tensors, {"kind": "host", "states": fields, "limit": limit, **self.engine})
+        return Snapshot(tensors, {"kind": "host", "states": fields, "limit": at.log.limit, **self.engine}, at.rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
         """Brings the environments to where a snapshot left them; what can't be as it was, in words.
@@ -279,12 +288,13 @@ class Runner:
             begins[gone] = True
         self._running_returns = running_returns
         self._tally.resume(*tally)
-        self._log.begin(steps, [None if env in lost else one for env, one in enumerate(actions)])
+        mine = [None if env in lost else one for env, one in enumerate(actions)]
+        self._log = self._log.going_on(steps, mine)
         self._turns = [
             Turn(rows, *(jax.tree.map(lambda x, rows=rows: x[rows], part) for part in (obs, begins, memory)))
             for rows in self._stepper.groups
         ]
-        self._between = self._position()
+        self._settled = self._now = self._between()
         return _new_episodes(lost)
 
     def _action_like(self) -> Any:

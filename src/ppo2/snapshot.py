@@ -1,6 +1,5 @@
 """What a runner leaves in a checkpoint, beside the model's own state, for a resumed run to go on from exactly."""
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,10 +14,11 @@ NDArray = np.ndarray[Any, Any]
 
 
 class Snapshot(NamedTuple):
-    """Arrays, named from `RUNNER` on, and what JSON can hold of where they belong."""
+    """Arrays, named from `RUNNER` on, and what JSON can hold of where they belong; after so many rollouts."""
 
     tensors: Tensors
     facts: dict[str, Any]
+    rollouts: int
 
 
 def facts_of(saved: Checkpoint) -> Mapping[str, Any]:
@@ -88,38 +88,36 @@ def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     )
 
 
-class ActionLog:
-    """What every environment did in its running episode.
+class ActionLog(NamedTuple):
+    """What every environment did in its running episode; never changed, so that an earlier one can be gone back to.
 
     It holds on to the arrays of whole rollouts, so that logging costs nothing in a step.
 
-    Args:
-        nenvs: how many environments.
+    Attributes:
+        steps: (N,), of the running episodes so far.
+        kept: actions (T, N, ...) of the last rollouts, as many as hold the running episodes.
         limit: steps of an episode beyond which its actions are no longer kept.
     """
 
-    def __init__(self, nenvs: int, limit: int) -> None:
-        self.steps = np.zeros(nenvs, np.int64)
-        """(N,), of the running episodes so far."""
-        self._limit = limit
-        self._kept: deque[Any] = deque()
+    steps: NDArray
+    kept: tuple[Any, ...]
+    limit: int
 
-    def add(self, actions: Any, ended: NDArray) -> None:
-        """Counts steps in: actions (T, N, ...), and where episodes ended, (T, N)."""
-        steps = len(ended)
-        any_end = ended.any(axis=0)
-        self.steps = np.where(any_end, np.argmax(ended[::-1], axis=0), self.steps + steps)
-        self._kept.append(jax.tree.map(lambda x: x[:steps], actions))
-        needed = int(self.steps[self.is_kept].max(initial=0))
-        have = sum(map(_length, self._kept))
-        while self._kept and have - _length(self._kept[0]) >= needed:
-            have -= _length(self._kept.popleft())
+    @classmethod
+    def start(cls, nenvs: int, limit: int) -> "ActionLog":
+        return cls(np.zeros(nenvs, np.int64), (), limit)
 
-    @property
-    def is_kept(self) -> NDArray:
-        """(N,), whether an episode is short enough for its actions to be there."""
-        kept: NDArray = self.steps <= self._limit
-        return kept
+    def with_rollout(self, actions: Any, ended: NDArray) -> "ActionLog":
+        """With further steps: actions (T, N, ...), and where episodes ended, (T, N)."""
+        count = len(ended)
+        steps = np.where(ended.any(axis=0), np.argmax(ended[::-1], axis=0), self.steps + count)
+        kept = (*self.kept, jax.tree.map(lambda x: x[:count], actions))
+        needed = int(steps[steps <= self.limit].max(initial=0))
+        have = sum(map(_length, kept))
+        while kept and have - _length(kept[0]) >= needed:
+            have -= _length(kept[0])
+            kept = kept[1:]
+        return ActionLog(steps, kept, self.limit)
 
     def running(self, like: Any) -> Any:
         """The actions of all running episodes that are kept, one environment after another, (sum of steps, ...).
@@ -127,32 +125,30 @@ class ActionLog:
         Args:
             like: a tree of arrays (1, ...) of their dtypes.
         """
+        lengths = [steps if steps <= self.limit else 0 for steps in self.steps.tolist()]
 
         def joined(empty: NDArray, *parts: NDArray) -> NDArray:
-            whole = np.concatenate([np.repeat(empty, self.steps.size, 0)[None][:0], *parts])
-            own = [whole[len(whole) - n :, env] for env, n in enumerate(self.steps.tolist()) if self.is_kept[env]]
-            return np.concatenate([empty[:0], *own])
+            whole = np.concatenate(parts) if parts else np.repeat(empty[:0, None], len(lengths), 1)
+            return np.concatenate([empty[:0], *(whole[len(whole) - n :, env] for env, n in enumerate(lengths))])
 
-        return jax.tree.map(joined, like, *self._kept)
+        return jax.tree.map(joined, like, *self.kept)
 
-    def begin(self, steps: NDArray, actions: list[Any]) -> None:
-        """Goes on from episodes so many steps old, (N,), with the actions of each, (steps, ...) (None: not kept)."""
-        self.steps = steps.astype(np.int64)
-        kept = [one for one in actions if one is not None]
-        longest = max(map(_length, kept), default=0)
-        self._kept.clear()
-        if longest:
+    def going_on(self, steps: NDArray, actions: list[Any]) -> "ActionLog":
+        """Of episodes so many steps old, (N,), with the actions of each, (steps, ...) (None: not kept)."""
+        given = [one for one in actions if one is not None]
+        longest = max(map(_length, given), default=0)
 
-            def aligned(*parts: NDArray) -> NDArray:
-                rows = iter(parts)
-                whole = np.zeros((longest, len(actions), *parts[0].shape[1:]), parts[0].dtype)
-                for env, one in enumerate(actions):
-                    if one is not None:
-                        part = next(rows)
-                        whole[longest - len(part) :, env] = part
-                return whole
+        def aligned(*parts: NDArray) -> NDArray:
+            rows = iter(parts)
+            whole = np.zeros((longest, len(actions), *parts[0].shape[1:]), parts[0].dtype)
+            for env, one in enumerate(actions):
+                if one is not None:
+                    part = next(rows)
+                    whole[longest - len(part) :, env] = part
+            return whole
 
-            self._kept.append(jax.tree.map(aligned, *kept))
+        kept = (jax.tree.map(aligned, *given),) if longest else ()
+        return ActionLog(steps.astype(np.int64), kept, self.limit)
 
 
 def _length(actions: Any) -> int:
