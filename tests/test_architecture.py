@@ -34,7 +34,7 @@ FLOORS: list[list[str]] = [
     ["networks", "policy", "envs"],
     ["checkpoint", "train_state", "tensors", "programs", "model"],
     ["episodes", "runner", "device_runner"],
-    ["run_files", "display", "logger", "plot", "evaluate", "plan", "run_directory", "run", "learn"],
+    ["run_files", "display", "logger", "plot", "evaluate", "plan", "run_directory", "saving", "run", "learn"],
     ["play", "sweep_runs", "sweep", "public", "__init__", "cli", "__main__"],
 ]
 RANK = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
