@@ -9,10 +9,8 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -340,25 +338,11 @@ def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, capsys: pytest.
     assert "all done before" in capsys.readouterr().out
 
 
-CACHED = {
-    "JAX_COMPILATION_CACHE_DIR": os.path.join(tempfile.gettempdir(), f"ppo2-tests-{os.getpid()}"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_cache_is_left() -> Iterator[None]:
-    yield
-    shutil.rmtree(CACHED["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-
-
 def outcome(program: str, *arguments: object, wrapper: tuple[str, ...] = ()) -> str:
     """What a training process says, that lives through `program`."""
     source = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_saving import *\n{program}"
     command = [*wrapper, sys.executable, "-c", source, *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=200, env={**os.environ, **CACHED}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
