@@ -28,11 +28,16 @@ FLOORS: list[list[str]] = [
         "stops",
         "processors",
         "runtime",
+        "untrusted",
+        "files",
     ],
     ["networks", "policy", "envs"],
     ["checkpoint", "train_state", "tensors", "programs", "snapshot", "model"],
     ["episodes", "runner", "device_runner"],
-    ["run_files", "display", "health", "logger", "plot", "evaluate", "plan", "run_directory", "run", "learn"],
+    [
+        *("run_files", "display", "health", "logger", "plot", "evaluate", "plan", "run_directory", "saving", "run"),
+        "learn",
+    ],
     ["play", "sweep_runs", "sweep", "public", "__init__", "cli", "__main__"],
 ]
 RANK = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
@@ -105,3 +110,62 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- nothing that is read can run
+
+RUNS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml", "torch", "pandas", "runpy"}
+"""Modules that turn bytes into code or objects of any kind."""
+RUNNING_CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
+RUNNING_METHODS = {
+    "load", "loads", "recv", "read_pickle", "fromfile", "read_array", "unsafe_load", "full_load", "literal_eval",
+}  # fmt: skip
+
+ON_THE_WORKERS_PIPE = {
+    # the pipe between a process and the workers that it started: nobody else can write to it
+    "envs/engines.py": {"import cloudpickle", "cloudpickle.dumps"},
+    "envs/shares.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "envs/serving.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+}
+HARMLESS = {
+    "checkpoint.load",  # ours
+    "json.loads",
+    "registry.load",  # MuJoCo Playground's, by name
+}
+
+
+def runs_what_it_reads(file: Path) -> set[str]:
+    """What in a file might run, or make objects of, what it reads."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {f"import {alias.name}" for alias in node.names if alias.name.split(".")[0] in RUNS}
+        elif isinstance(node, ast.ImportFrom):
+            of_numpy = (node.module or "").split(".")[0] == "numpy" and {alias.name for alias in node.names}
+            if (node.module or "").split(".")[0] in RUNS or (of_numpy and of_numpy & RUNNING_METHODS):
+                found.add(f"import {node.module}")
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            method = isinstance(node.func, ast.Attribute) and node.func.attr in RUNNING_METHODS
+            if called in RUNNING_CALLS or method or any(keyword.arg == "allow_pickle" for keyword in node.keywords):
+                found.add(called)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in RUNS:
+            found.add(ast.unparse(node))
+    return found
+
+
+def test_no_file_that_is_read_can_run_code() -> None:
+    found = {str(file.relative_to(PACKAGE)): runs_what_it_reads(file) - HARMLESS for file in PACKAGE.rglob("*.py")}
+    assert {name: what for name, what in found.items() if what} == ON_THE_WORKERS_PIPE
+
+
+def test_the_scan_sees_what_it_is_for(tmp_path: Path) -> None:
+    lines = (
+        "import pickle", "from pickle import loads", "import numpy as np; np.load(x, allow_pickle=True)", "np.load(x)",
+        "import torch; torch.load(x)", "eval(x)", "exec(x)", "import yaml; yaml.load(x)", "import joblib",
+        "import dill", "import marshal", "import shelve", "connection.recv()", "from cloudpickle import loads as mine",
+        "from numpy import load as harmless",
+    )  # fmt: skip
+    for line in lines:
+        (tmp_path / "module.py").write_text(line)
+        assert runs_what_it_reads(tmp_path / "module.py"), line

@@ -3,8 +3,10 @@ import os
 import pickle
 import re
 import stat
+import zipfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -84,7 +86,7 @@ def test_the_file_has_the_permissions_of_any_other(tmp_path):
 # --- never half there -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "signal"])
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, step, error):
     path = checkpoint.save(tmp_path / "model.safetensors", {"x": np.arange(3)}, {"old": True})
@@ -150,7 +152,13 @@ def test_files_are_named_by_update(tmp_path):
 def test_the_newest_of_a_run_a_folder_or_the_file_itself(tmp_path):
     # by number: as text 99999 would come after 100000
     run = run_with(tmp_path, 2, 99_999, 100_000)
-    for name in ("best.safetensors", "999999.safetensors.tmp", ".200000.safetensors", "x300000.safetensors"):
+    others = (
+        "best.safetensors",
+        ".999999.safetensors.12ab.tmp",
+        "999999.safetensors.superseded",
+        "x300000.safetensors",
+    )
+    for name in (*others, ".200000.safetensors"):
         (run / "checkpoints" / name).touch()
     assert checkpoint.load(run).metadata == {"update": 100_000}
     assert checkpoint.load(run / "checkpoints").metadata == {"update": 100_000}
@@ -222,8 +230,27 @@ def test_bytes_of_a_tensor_flipped(tmp_path):
     damaged(path)
 
 
-def test_metadata_that_are_no_json(tmp_path):
-    damaged(saved(tmp_path / "model.safetensors", metadata="{"))
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": NaN}', '{"a": 1, "a": 1}', "[" * 10_000 + "]" * 10_000])
+def test_metadata_that_are_no_json_of_ours(tmp_path, text):
+    damaged(saved(tmp_path / "model.safetensors", metadata=text, sha256=checkpoint.digest({"x": np.zeros(2)}, text)))
+
+
+def test_a_damaged_checkpoint_of_a_run_names_the_one_before_it_that_is_whole(tmp_path):
+    run = run_with(tmp_path / "a run", 10, 20, 30, 40)
+    flip(checkpoint.file_of(run, 40), -5)
+    flip(checkpoint.file_of(run, 30), 20)
+    whole = checkpoint.file_of(run, 20)
+    for path in (run, run / "checkpoints", checkpoint.file_of(run, 40)):
+        with pytest.raises(ValueError, match="is damaged") as error:
+            checkpoint.load(path)
+        assert str(error.value).startswith(f"the checkpoint {checkpoint.file_of(run, 40)} is damaged")
+        assert f"The one before it, {whole}, is whole" in str(error.value)
+        assert f"`ppo2 resume '{whole}'`" in str(error.value)
+        assert f"ppo2.load({str(whole)!r})" in str(error.value)
+    assert checkpoint.load(whole).metadata == {"update": 20}
+    flip(whole, -5)
+    flip(checkpoint.file_of(run, 10), -5)
+    damaged(checkpoint.file_of(run, 40))  # there is none
 
 
 @pytest.mark.parametrize("name", ["version", "metadata"])
@@ -231,8 +258,9 @@ def test_a_header_that_lacks_something(tmp_path, name):
     damaged(saved(tmp_path / "model.safetensors", **{name: None}))
 
 
-def test_a_version_that_is_no_number(tmp_path):
-    damaged(saved(tmp_path / "model.safetensors", version="one"))
+@pytest.mark.parametrize("version", ["one", "0", "-1", "1.0", "٣", "", "9" * 5000])
+def test_a_version_that_is_no_number(tmp_path, version):
+    damaged(saved(tmp_path / "model.safetensors", version=version))
 
 
 @pytest.mark.parametrize("written_by", [None, "pt", "PPO2"])
@@ -244,7 +272,7 @@ def test_a_file_of_another_program(tmp_path, written_by):
 
 
 def test_a_newer_version(tmp_path):
-    path = saved(tmp_path / "model.safetensors", version=str(VERSION + 1))
+    path = saved(tmp_path / "model.safetensors", version=str(VERSION + 1), metadata="not ours to read")
     found = refused(path)
     for part in (str(path), f"format {VERSION + 1}", f"up to {VERSION}", "install a newer ppo2"):
         assert part in found
@@ -255,9 +283,14 @@ class Trap:
         return os.mkdir, (os.environ["PPO2_TEST_TRAP"],)
 
 
-def test_pickles_are_refused_and_never_run(tmp_path, monkeypatch):
-    trap = tmp_path / "trap"
-    monkeypatch.setenv("PPO2_TEST_TRAP", str(trap))
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A directory that appears when `Trap`'s pickle is loaded."""
+    monkeypatch.setenv("PPO2_TEST_TRAP", str(tmp_path / "trap"))
+    return tmp_path / "trap"
+
+
+def test_pickles_are_refused_and_never_run(tmp_path, trap):
     garbage = pickle.dumps(Trap())
     path = tmp_path / "model.safetensors"
     path.write_bytes(garbage)
@@ -273,6 +306,30 @@ def test_pickles_are_refused_and_never_run(tmp_path, monkeypatch):
     assert trap.exists()
 
 
+@pytest.mark.parametrize("kind", ["npy", "npz", "zip of a pickle", "header is a pickle"])
+def test_other_files_that_carry_code_are_refused_and_never_run(tmp_path, trap, kind):
+    path = tmp_path / "model.safetensors"
+    objects = np.array([Trap()], object)
+    with path.open("wb") as file:
+        if kind == "npy":
+            np.save(file, objects, allow_pickle=True)
+        elif kind == "npz":
+            np.savez(file, x=objects)
+        elif kind == "zip of a pickle":  # as PyTorch writes them
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("archive/data.pkl", pickle.dumps(Trap()))
+        else:
+            garbage = pickle.dumps(Trap())
+            file.write(len(garbage).to_bytes(8, "little") + garbage)
+    damaged(path)
+    with pytest.raises(ValueError, match="is damaged, or is no checkpoint"):
+        ppo2.load(path)
+    assert not trap.exists()
+    if kind == "npy":
+        np.load(path, allow_pickle=True)  # the trap does work
+        assert trap.exists()
+
+
 def test_metadata_are_json_in_the_header(tmp_path):
     path = checkpoint.save(tmp_path / "model.safetensors", {}, METADATA)
     with safetensors.safe_open(path, framework="numpy") as opened:
@@ -285,11 +342,67 @@ def test_metadata_are_json_in_the_header(tmp_path):
 # --- files of earlier versions ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_a_file_of_each_format_loads_for_ever(path):
+    """What the model in it says is in the .json beside it."""
+    model, known = ppo2.load(path), json.loads(path.with_suffix(".json").read_text())
+    obs = np.array(known["obs"], np.float32)
+    np.testing.assert_allclose(model.value(obs), known["values"], rtol=1e-5)
+    assert model.predict(obs)[0].tolist() == known["actions"]
+
+
+def test_there_is_a_migration_from_each_earlier_format_and_a_golden_file():
+    assert list(checkpoint.MIGRATIONS) == list(range(1, VERSION))
+    versions = set()
+    for path in GOLDEN.glob("*.safetensors"):
+        with safetensors.safe_open(path, framework="numpy") as opened:
+            versions.add(int(opened.metadata()["version"]))
+    assert versions >= set(checkpoint.MIGRATIONS)
+
+
+def test_migrations_are_applied_step_by_step(tmp_path, monkeypatch):
+    def add(word):
+        return lambda metadata, tensors: ({"words": [*metadata.get("words", []), word]}, {**tensors, word: np.ones(1)})
+
+    path = saved(tmp_path / "model.safetensors", version="1", sha256=checkpoint.digest({"x": np.zeros(2)}, "{}"))
+    monkeypatch.setattr(checkpoint, "VERSION", 4)
+    monkeypatch.setattr(checkpoint, "MIGRATIONS", {1: add("a"), 2: add("b"), 3: add("c")})
+    found = checkpoint.load(path)
+    assert found.metadata == {"words": ["a", "b", "c"]}
+    assert set(found.tensors) == {"x", "a", "b", "c"}
+
+
 def test_a_file_of_before_encoders_and_action_distributions():
-    """Written by the version before; its settings have neither."""
-    saved = checkpoint.load(GOLDEN / "2026-11-mlp.safetensors")
-    assert not {"encoders", "action_dist"} & set(saved.metadata["config"])
-    model = ppo2.load(saved.path)
-    obs = np.array([[0.1, -0.2, 0.03, 0.4], [-1, 2, -0.1, -1]], np.float32)
-    np.testing.assert_allclose(model.value(obs), [0.6134901, 0.2586791], rtol=1e-5)
-    assert model.predict(obs)[0].tolist() == [1, 0]
+    """Its settings have neither."""
+    settings = checkpoint.load(GOLDEN / "2026-11-mlp.safetensors").section("config")
+    assert not {"encoders", "action_dist", "keep"} & set(settings)
+
+
+def test_the_runners_state_is_none_of_the_models(tmp_path):
+    """Format 2 may hold it beside the model's."""
+    model = ppo2.load(GOLDEN / "2026-11-mlp.safetensors")
+    runner = {"runner/obs/0": np.zeros((4, 4), np.float32), "runner/x": np.zeros(3, np.uint8)}
+    path = model.save(tmp_path / "model.safetensors", run={"runner": {"steps": [1, 2]}}, runner=runner)
+    found = checkpoint.load(path)
+    assert found.metadata["run"]["runner"] == {"steps": [1, 2]}
+    assert set(runner) < set(found.tensors)
+    np.testing.assert_array_equal(ppo2.load(path).state.params, model.state.params)
+
+
+def test_what_is_written_later_is_what_was_there_when_it_was_asked_for(tmp_path):
+    """Training goes on meanwhile, and is donated the arrays."""
+    model = ppo2.load(GOLDEN / "2026-11-mlp.safetensors")
+    before = checkpoint.load(model.save(tmp_path / "before.safetensors"))
+    runner = {"runner/x": np.zeros(3)}
+    write = model.saver()
+    write_more = model.saver(runner=runner)
+    runner["runner/x"] += 1
+    for leaf in jax.tree.leaves(model.state):
+        leaf.delete()
+    after = checkpoint.load(write(tmp_path / "after.safetensors"))
+    assert after.metadata == before.metadata
+    assert set(after.tensors) == set(before.tensors)
+    for name, tensor in before.tensors.items():
+        np.testing.assert_array_equal(after.tensors[name], tensor)
+    write_more(tmp_path / "more.safetensors")
+    np.testing.assert_array_equal(checkpoint.load(tmp_path / "more.safetensors").tensors["runner/x"], np.zeros(3))

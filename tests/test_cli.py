@@ -2,6 +2,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -368,6 +369,51 @@ def test_logs_asked_for(given, monkeypatch):
 def test_resuming_a_finished_run_says_so(place, resumed, capsys):
     assert main(["resume", str(place / "runs" / "x")]) == 0
     assert "is finished: all 100 updates are done." in capsys.readouterr().out
+
+
+def test_resume_from_one_of_the_checkpoints(tmp_path, capsys, monkeypatch):
+    words = ["train", "CartPole-v1", "--run-dir", "run", "--total-timesteps", "256", "--save-interval", "1", *TINY]
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--no-progress", "--num-hidden", "8"]) == 0
+    capsys.readouterr()
+    file = tmp_path / "run" / "checkpoints" / "00002.safetensors"
+    for name in ("run/checkpoints/00002.safetensors", str(file)):
+        assert main(["resume", name, "--no-progress"]) == 0
+        assert "going on from update 2; later checkpoints are set aside" in capsys.readouterr().out
+        assert [row["misc/nupdates"] for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
+    newest = file.with_name("00004.safetensors")
+    newest.write_bytes(b"damaged")
+    assert main(["resume", "run"]) == 1
+    assert "`ppo2 resume run/checkpoints/00003.safetensors` goes on from there" in capsys.readouterr().err
+    assert main(["resume", "run/checkpoints/00003.safetensors", "--no-progress"]) == 0
+    assert main(["eval", "run", "--episodes", "1"]) == 0
+    for stopped in (tmp_path / "run" / "checkpoints").glob("*"):
+        stopped.unlink()
+    capsys.readouterr()
+    assert main(["resume", "run", "--no-progress"]) == 0  # as if it had been killed before its first checkpoint
+    assert "stopped before its first checkpoint: it begins again" in capsys.readouterr().out
+    assert [row["misc/nupdates"] for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("nsteps", 10**12, "its config.json has a setting that can't be: `total_timesteps`"),
+        ("nsteps", 16, "holds a run with other settings: `nsteps` was 32, is 16"),
+        ("num_envs", 10**12, "`num_envs`"),
+        ("nsteps", "many", "its config.json has a setting that can't be: `nsteps`"),
+        ("network_kwargs", {"num_hidden": 10**9}, "other settings: `network_kwargs`"),
+        ("network_kwargs", [1], "`network_kwargs`"),
+        ("network_kwargs", {"run_dir": "/"}, "`network_kwargs`"),
+    ],
+)
+def test_settings_of_a_run_that_can_not_be(place, resumed, tmp_path, capsys, name, value, message):
+    run = tmp_path / "run"
+    shutil.copytree(place / "runs" / "x", run)
+    settings = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**settings, name: value}))
+    assert main(["resume", str(run)]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_resume_names_what_only_python_can_give(tmp_path, capsys):

@@ -237,6 +237,7 @@ OTHERS = {
         "env",
         "eval_env",
         "num_envs",
+        "keep",
         "network",
         "network_kwargs",
         "value_network",

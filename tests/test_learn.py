@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode
 
 import ppo2
 from environments import Bandit, Broken, Script, Spaced, vector
+from ppo2 import checkpoint
 from ppo2.model import Model
 
 SMALL: dict[str, Any] = {
@@ -360,6 +361,62 @@ def test_resuming_a_finished_run_says_so(tmp_path: Path, capsys: pytest.CaptureF
     again = learn(run_dir=tmp_path, load_path=tmp_path)
     assert "all done before" in capsys.readouterr().out
     np.testing.assert_array_equal(params(done), params(again))
+
+
+@pytest.mark.parametrize("path", ["checkpoints", "checkpoints/00002.safetensors", "."])
+def test_resuming_from_a_checkpoint_of_the_run(tmp_path: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The logs go on from there too; later checkpoints are set aside, as often as it happens."""
+    settings = {"total_timesteps": 64 * 5, "log_interval": 1, "save_interval": 1, "run_dir": tmp_path / "run"}
+    learn(**settings, update_fn=lambda update: update < 4)
+    for again in range(2):
+        updates: list[int] = []
+        capsys.readouterr()
+        learn(**settings, load_path=tmp_path / "run" / path, update_fn=updates.append)
+        aside = sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir() if "superseded" in file.name)
+        if path == "checkpoints/00002.safetensors":
+            assert updates == [3, 4, 5]
+            assert "going on from update 2; later checkpoints are set aside" in capsys.readouterr().out
+            names = ["00003.safetensors.superseded", "00004.safetensors.superseded"]
+            more = ["00003.safetensors.superseded-2", "00004.safetensors.superseded-2", "00005.safetensors.superseded"]
+            assert aside == (sorted(names + more) if again else names)
+        else:
+            assert updates == ([] if again else [5])
+            assert aside == []
+        assert [int(row["misc/nupdates"]) for row in rows(tmp_path / "run")] == [1, 2, 3, 4, 5]
+        assert ppo2.load(tmp_path / "run").state.counters.updates == 5
+
+
+def test_a_damaged_newest_checkpoint_is_never_passed_over_silently(tmp_path: Path) -> None:
+    settings = {"run_dir": tmp_path, "save_interval": 1}
+    learn(**settings, update_fn=lambda update: update < 3)
+    newest, before = (tmp_path / "checkpoints" / f"0000{update}.safetensors" for update in (3, 2))
+    newest.write_bytes(newest.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=rf"{newest} is damaged.*The one before it, {before}, is whole"):
+        learn(**settings, load_path=tmp_path)
+    updates: list[int] = []
+    learn(**settings, load_path=before, update_fn=updates.append)
+    assert updates == [3, 4]
+    assert newest.with_name("00003.safetensors.superseded").exists()
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        {"update": -1},
+        {"update": 1.5},
+        {"update": "2"},
+        {"update": 2, "episodes": None},
+        {"update": 2, "seconds": []},
+        {"update": 2, "best": {"update": 1}},
+        {"update": 2, "best": {"update": 1, "eval_eprewmean": "high"}},
+    ],
+)
+def test_nonsense_of_where_training_stood(tmp_path: Path, position: dict[str, Any]) -> None:
+    learn(run_dir=tmp_path, update_fn=lambda update: update < 2)
+    file = checkpoint.load(tmp_path)
+    checkpoint.save(file.path, file.tensors, {**file.metadata, "run": position})
+    with pytest.raises(ValueError, match="nonsense of where training stood"):
+        learn(run_dir=tmp_path, load_path=tmp_path)
 
 
 def test_resuming_under_other_settings_is_refused(tmp_path: Path) -> None:

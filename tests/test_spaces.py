@@ -108,7 +108,7 @@ def test_known_observation_spaces_are_not_refused(space):
 
 
 def test_an_unknown_description_is_refused():
-    with pytest.raises(ValueError, match=re.escape("the space {'kind': 'Graph'} isn't known.")):
+    with pytest.raises(ValueError, match=re.escape("the space 'Graph' isn't known.")):
         spaces.from_description({"kind": "Graph"})
 
 

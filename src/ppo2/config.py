@@ -57,11 +57,12 @@ class Config:
     eval_interval: int | None = None
     eval_episodes: int = 10
     shards: int = 1
+    keep: int | None = None
     on_nonfinite: str = "raise"
 
     def __post_init__(self) -> None:
         for name, least in _WHOLE.items():
-            if not (name == "eval_interval" and self.eval_interval is None):
+            if not (name in ("eval_interval", "keep") and getattr(self, name) is None):
                 object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         for name in ("ent_coef", "vf_coef", "gamma", "lam", "max_grad_norm", "target_kl"):
             value = getattr(self, name)
@@ -75,6 +76,8 @@ class Config:
             if not (name == "value_cliprange" and (value is None or (isinstance(value, str) and value == "same"))):
                 schedules.parse(value, name)
                 object.__setattr__(self, name, float(value) if isinstance(value, numbers.Real) else value)
+        if not isinstance(self.network_kwargs, Mapping):
+            raise TypeError(f"`network_kwargs` (={self.network_kwargs!r}) must be a mapping of names to values.")
         if not (self.encoders is None or isinstance(self.encoders, Mapping)):
             raise TypeError(
                 f"`encoders` (={self.encoders!r}) must be a mapping from paths in the observation to networks, such as "
@@ -98,10 +101,7 @@ class Config:
             )
         block = self.nbatch // self.shards
         if block % self.nminibatches:
-            n = self.nminibatches
-            below = next(d for d in range(min(n, block), 0, -1) if block % d == 0)
-            above = next((d for d in range(n, block + 1) if block % d == 0), below)
-            near = sorted({below, above})
+            near = _divisors_near(self.nminibatches, block)
             blocks = f" / shards (={self.shards})" if self.shards > 1 else ""
             raise ValueError(
                 f"`nminibatches` (={self.nminibatches}) must divide `num_envs * nsteps`{blocks} "
@@ -167,7 +167,16 @@ _WHOLE = {
     "eval_interval": 1,
     "eval_episodes": 1,
     "shards": 1,
+    "keep": 1,
 }
+
+
+def _divisors_near(n: int, block: int) -> list[int]:
+    """The next divisors of `block` below and above `n`, if they aren't too far to look for."""
+    far = 10**5
+    below = next((d for d in range(min(n, block), max(min(n, block) - far, 0), -1) if block % d == 0), 1)
+    above = next((d for d in range(n, min(n + far, block) + 1) if block % d == 0), below if n > block else block)
+    return sorted({below, above})
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ppo2.stops import LAST_ACTS
+from ppo2.untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -93,7 +94,7 @@ class _Quiet:
         pass
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def close(self) -> None:
         pass
@@ -138,8 +139,8 @@ class _Live:
     def say(self, text: str) -> None:
         from rich.text import Text
 
-        # from_ansi: a worker's traceback keeps its colours, and can't move the cursor out from under the table
-        self._console.print(Text.from_ansi(text), soft_wrap=True)
+        # or what an environment says could move the cursor out from under the table
+        self._console.print(Text(printable(text)), soft_wrap=True)
 
     def close(self) -> None:
         self._closed = True

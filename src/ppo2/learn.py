@@ -6,12 +6,11 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 
-from ppo2 import checkpoint, envs, networks, schedules, sharding
+from ppo2 import checkpoint, envs, networks, run_directory, schedules, sharding
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs, DeviceVector
@@ -68,6 +67,7 @@ def learn(
     eval_episodes: int = 10,
     shards: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
+    keep: int | None = None,
     on_nonfinite: Literal["raise", "skip"] = "raise",
     progress: bool = False,
     **network_kwargs: Any,
@@ -101,8 +101,9 @@ def learn(
         cliprange: how far from 1 the probability ratio pays off, a schedule; usually 0.1 to 0.3.
         save_interval: updates between two checkpoints, the first update's one included; 0 writes only the final one.
         load_path: a checkpoint, or a run directory (its newest one), to take weights, optimiser and normaliser from;
-            training then starts at its first update. With run_dir the same directory, and the same arguments, the run
-            in it goes on instead, to its original total.
+            training then starts at its first update. With run_dir the same directory, or the one that the checkpoint
+            is in, and the same arguments, the run in it goes on instead, to its original total; from its first update
+            if it was stopped before its first checkpoint. Later checkpoints are set aside.
         model_fn: makes the model: model_fn(policy=..., config=..., key=...), such as a subclass of ppo2.Model.
         update_fn: called after each update as update_fn(update[, model[, stats]]), with as many as it takes; returning
             False stops training after a checkpoint.
@@ -129,6 +130,8 @@ def learn(
             devices as divide them share the work. None: the devices that there are, where each gets 32 environments,
             for device environments; else 1.
         run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
+        keep: how many of the last checkpoints to keep; with eval_env, each evaluation that is the best so far is saved
+            too, and the best one stays beside them. None keeps all.
         on_nonfinite: what to do when an observation, action, reward, loss, gradient or the optimiser's step is NaN or
             infinite: "raise" an error, or "skip" that update.
         progress: show progress: a live table on a terminal, plain lines elsewhere.
@@ -153,11 +156,11 @@ def learn(
         stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
         networks.check(network)
         _check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
-        saved = None if load_path is None else checkpoint.load(load_path)
-        resumed = saved if load_path is not None and run_dir is not None and _same(load_path, run_dir) else None
+        saved, goes_on = run_directory.beginning(load_path, run_dir)
         if seed is None:
-            given["seed"] = fresh_seed() if resumed is None else resumed.metadata["config"]["seed"]
-        vector = _environment(stack, env, num_envs, groups=None if resumed is None else _groups(resumed))
+            given["seed"] = run_directory.settings_of(saved, run_dir).get("seed") if goes_on else fresh_seed()
+        before = saved if goes_on else None
+        vector = _environment(stack, env, num_envs, groups=None if before is None else _groups(before))
         if shards is None:
             shards = default_shards(vector, nsteps, nminibatches)
         config = Config(**{**given, "num_envs": vector.num_envs, "shards": shards})
@@ -165,15 +168,23 @@ def learn(
         if saved is not None:
             model.restore(saved)
             _check_finite(model, saved)
-            if resumed is None:
+            if not goes_on:
                 model.start_anew(root_key(config.seed))
         eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
         schedule = Schedules(config)
         runner = _runner(config, vector, model)
         run = stack.enter_context(
-            open_run(config, model, run_dir=run_dir, before=resumed, progress=progress, engine=runner.engine)
+            open_run(
+                config,
+                model,
+                run_dir=run_dir,
+                before=before,
+                again=goes_on and before is None,
+                progress=progress,
+                engine=runner.engine,
+            )
         )
-        run.attach(runner, resumed)
+        run.attach(runner, before)
         warm_up = warm_up_steps(config, model)
         engine = vector.engine if isinstance(vector, HostVectorEnv) else None
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))
@@ -210,7 +221,7 @@ def learn(
             with stop.held():
                 if run.has_evaluation or _due(update, config.log_interval):
                     run.log(update, stats, schedule.at(update))
-                if _due(update, config.save_interval):
+                if _due(update, config.save_interval) or run.is_best:
                     run.save(update)
             if update_fn is not None and _call(update_fn, update, model, run.complete(stats)) is False:
                 run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
@@ -238,10 +249,6 @@ def _check_finite(model: Model, saved: checkpoint.Checkpoint) -> None:
             f"the checkpoint {saved.path} holds parameters, moments of the optimiser or statistics that are NaN or "
             "infinite, from which nothing can be learned: take an earlier one."
         )
-
-
-def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def _due(update: int, interval: int) -> bool:

@@ -92,6 +92,16 @@ class Logger:
         """Print `text`, above the live table where there is one."""
         self._display.say(text)
 
+    def flush(self) -> None:
+        """Write the rows that a full disk refused, if there is room now."""
+        if self._files is not None:
+            self._files.flush()
+
+    def sync(self) -> None:
+        """Return once all rows in files are on the disk; from any thread."""
+        if self._files is not None:
+            self._files.sync()
+
     def close(self) -> None:
         """Give the terminal back and close the files; a second call does nothing."""
         if not self._closed:

@@ -21,7 +21,7 @@ from ppo2.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.normaliser import Normaliser
 from ppo2.policy import Policy, build_policy
 from ppo2.programs import SHARED, Programs, held, is_value, typed
-from ppo2.randomness import Purpose, copied_key, root_key, stream
+from ppo2.randomness import Purpose, abstract_key, copied_key, root_key, stream
 from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, sequences, shuffling, slices
 from ppo2.sharding import WHOLE, Split
 from ppo2.statistics import explained_variance
@@ -32,6 +32,7 @@ from ppo2.train_state import (
     Hyperparameters,
     TrainState,
     UpdateStats,
+    copied,
     find_fault,
     is_finite,
     only_finite,
@@ -489,8 +490,7 @@ class Model:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
         """A model with a state of its own: what stays of this one while it trains on, since training donates arrays."""
         twin = copy.copy(self)
-        state = self.state._replace(key=jax.random.key_data(self.state.key))
-        twin.state = jax.tree.map(jnp.array, state)._replace(key=copied_key(self.state.key))
+        twin.state = copied(self.state, jnp.array)
         return twin
 
     def _identity(self) -> Hashable | None:
@@ -525,6 +525,15 @@ class Model:
         Raises:
             OSError: it can't be written; what was there before is untouched.
         """
+        return self.saver(run=run, runner=runner)(path)
+
+    def saver(
+        self, *, run: Mapping[str, Any] | None = None, runner: Mapping[str, np.ndarray[Any, Any]] | None = None
+    ) -> Callable[[str | Path], Path]:
+        """What writes the model as it is now, to a path, whatever training does meanwhile; for another thread too."""
+        # all that is done at once: flat vectors to copy, before the next update is donated them
+        now = copied(self.state, np.array)
+        arrays = {name: np.array(array) for name, array in (runner or {}).items()}
         metadata = {
             "config": self.config.to_json(),
             "observation_space": spaces.describe(self.observation_space),
@@ -533,7 +542,12 @@ class Model:
             "responses": self._responses,
             "run": dict(run or {}),
         }
-        return checkpoint.save(path, {**tensors.to_tensors(self.state, self._unravel), **(runner or {})}, metadata)
+        unravel = self._unravel
+
+        def write(path: str | Path) -> Path:
+            return checkpoint.save(path, {**tensors.to_tensors(now, unravel), **arrays}, metadata)
+
+        return write
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over parameters, optimiser, normaliser, key and counters, the count of `step`'s answers included.
@@ -542,14 +556,18 @@ class Model:
             ValueError: the checkpoint is of other spaces, or of another network or normaliser.
         """
         for name, mine in (("observation_space", self.observation_space), ("action_space", self.action_space)):
-            theirs = spaces.from_description(saved.metadata[name])
+            theirs = _space(saved, name)
             if spaces.Spec(theirs) != spaces.Spec(mine):
                 raise ValueError(
                     f"the checkpoint {saved.path} is of another {name.replace('_', ' ')}: expected {mine}, found "
                     f"{theirs}. Load it for the environment that it was trained on."
                 )
+        kind, found = str(jax.random.key_impl(self.state.key)), saved.metadata.get("key_impl")
+        if kind != found:
+            raise ValueError(f"the checkpoint {saved.path} has random keys of the kind {found!r}; expected {kind!r}.")
         self.state = tensors.from_tensors(saved, self.state, self._unravel)
-        self._responses = int(saved.metadata.get("responses", 0))
+        count = saved.metadata.get("responses", 0)
+        self._responses = count if type(count) is int and 0 <= count < 2**32 else 0
 
 
 class MicrobatchedModel(Model):
@@ -607,13 +625,13 @@ def load(
         ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given.
     """
     saved = checkpoint.load(path)
-    settings = dict(saved.metadata["config"])
     given = {"network": network, "value_network": value_network, "encoders": encoders, "model_fn": model_fn}
-    settings |= {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = {**saved.section("config"), **given}
     if network is not None and networks.check(network) is None:
         settings["network_kwargs"] = {}
-    settings["network_kwargs"] = {**settings["network_kwargs"], **network_kwargs}
-    for name, value in {**{name: settings.get(name) for name in given}, **settings["network_kwargs"]}.items():
+    settings["network_kwargs"] = {**saved.section("config", "network_kwargs"), **network_kwargs}
+    for name, value in {**{name: settings.get(name) for name in _OBJECTS}, **settings["network_kwargs"]}.items():
         placeholder = placeholder_in(name, value)
         if placeholder is not None:
             raise ValueError(
@@ -622,23 +640,61 @@ def load(
             )
     # Functions of frac, which only `learn` calls, and it has its own: the defaults stand in for them.
     for name in ("lr", "cliprange", "value_cliprange"):
-        if is_placeholder(settings[name]):
+        if is_placeholder(settings.get(name)):
             del settings[name]
-    config = Config.from_json(settings)
-    policy = build_policy(
-        spaces.from_description(saved.metadata["observation_space"]),
-        spaces.from_description(saved.metadata["action_space"]),
-        network=config.network,
-        value_network=config.value_network,
-        network_kwargs=config.network_kwargs,
-        encoders=config.encoders,
-        action_dist=config.action_dist,
-        key=root_key(config.seed, Purpose.INIT),
-    )
-    make: Any = config.model_fn or Model
+    observation_space, action_space = (_space(saved, f"{kind}_space") for kind in ("observation", "action"))
+
+    def build(key: PRNGKeyArray) -> Policy:
+        return build_policy(
+            observation_space,
+            action_space,
+            network=config.network,
+            value_network=config.value_network,
+            network_kwargs=config.network_kwargs,
+            encoders=config.encoders,
+            action_dist=config.action_dist,
+            key=key,
+        )
+
+    try:
+        config = Config.from_json(settings)
+        if not given and not network_kwargs:
+            _check_size(saved, build)
+        make: Any = Model if config.model_fn is None else config.model_fn
+        if not callable(make):
+            raise TypeError(f"`model_fn` (={make!r}) must be a function, or None.")
+        policy = build(root_key(config.seed, Purpose.INIT))
+    except Exception as error:
+        if given or network_kwargs:  # it may be what the caller gave
+            raise
+        raise ValueError(f"the checkpoint {saved.path} has settings that can't be: {error}") from error
     model: Model = make(policy=policy, config=config, key=root_key(config.seed))
     model.restore(saved)
     return model
+
+
+_OBJECTS = ("network", "value_network", "encoders", "model_fn")
+"""Settings that may be objects, and arguments of `load`."""
+
+
+def _check_size(saved: checkpoint.Checkpoint, build: Callable[[PRNGKeyArray], Policy]) -> None:
+    """Raises ValueError where the settings in a file don't make the parameters in it, before these are made: a lie
+    about their size costs nothing.
+    """
+    try:
+        shapes = eqx.filter_eval_shape(build, abstract_key())
+    except jax.errors.JAXTypeError:  # a user's network, which computes with its key outside of JAX
+        return
+    like = eqx.filter(shapes, lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact))
+    tensors.check_parameters(saved, like)
+
+
+def _space(saved: checkpoint.Checkpoint, name: str) -> spaces.AnySpace:
+    """Raises ValueError where a file has no such space."""
+    try:
+        return spaces.from_description(saved.section(name))
+    except ValueError as error:
+        raise ValueError(f"the checkpoint {saved.path} has no {name.replace('_', ' ')} of ours: {error}") from error
 
 
 def _shapes(state: Any) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ Matplotlib is imported by the call, not with the module, and nothing global is t
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo2 import files
 from ppo2.config import PLACEHOLDER, is_placeholder
 from ppo2.run_files import EPISODE_WINDOW
+from ppo2.untrusted import parse_json, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +28,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's palette, which colour-blind readers can tell apart; without the yellow, too light for a line.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Runs that differ only in these are runs of one configuration.
-NOT_CONFIGURATION = {"seed", "run_dir", "load_path", "progress", "log_interval", "save_interval", "versions", "started"}
+NOT_CONFIGURATION = {"seed", "run_dir", "load_path", "progress", "log_interval", "save_interval", "keep"}
+NOT_CONFIGURATION |= {"versions", "started"}
 FEWEST_SEEDS = 3  # for a confidence band
 MOST_POINTS = 2000  # a curve needs no more, and an SVG of a million episodes can't be opened
 
@@ -73,7 +77,7 @@ def read_run(run_dir: Path | str) -> Run:
     config = path / "config.json"
     return Run(
         path=path,
-        config=json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {},
+        config=_read_config(config) if config.is_file() else {},
         timesteps=timesteps[order],
         returns=monitor["r"][order],
         lengths=monitor["l"][order],
@@ -102,8 +106,7 @@ def curve(
         if not run.returns.size:
             raise ValueError(f"{run.path} has no finished episode yet, so there is nothing to draw")
     figure = _figure(read, _lines(read, smooth), title or _title(read), smooth)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=160)
+    _write(figure, out)
     return out
 
 
@@ -132,8 +135,7 @@ def confidence(groups: Sequence[tuple[str, Curves]], out: Path, *, title: str) -
     banded = any(line.low is not None for line in lines)
     meaning = f"line: interquartile mean over seeds, band: 95 % confidence{left_out}"
     _legend(figure, axes, meaning if banded else left_out.removeprefix("; ") or None)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=160)
+    _write(figure, out)
     return out
 
 
@@ -188,15 +190,23 @@ def rolling_mean(values: Floats, window: int) -> Floats:
 # --- reading
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
 def _read_csv(path: Path) -> dict[str, Floats]:
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    header, *rows = csv.reader([line for line in lines if line.endswith("\n")] or [""])  # the last may be half written
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     try:
+        # the last may be half written
+        header, *rows = csv.reader([line for line in lines if line.endswith("\n")] or [""])
         cells = [[float(cell or "nan") for cell in row] for row in rows]
         table = np.array(cells, dtype=np.float64).reshape(len(rows), len(header))
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return dict(zip(header, table.T, strict=True))
 
@@ -255,17 +265,17 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _setting(run: Run, key: str) -> str:
     value = _shown(run.config.get(key))
-    return value if key in ("env", "network") else f"{key} {value}"
+    return value if key in ("env", "network") else f"{printable(key)} {value}"
 
 
 def _shown(value: Any) -> str:
     """A setting in words; of an object that config.json could not hold, its name."""
-    return str(value[PLACEHOLDER] if is_placeholder(value) else value)
+    return printable(value[PLACEHOLDER] if is_placeholder(value) else value)
 
 
 def _directory_names(paths: Sequence[Path]) -> list[str]:
-    names = [path.resolve().name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+    names = [printable(path.resolve().name) for path in paths]
+    return names if len(set(names)) == len(names) else [printable(path) for path in paths]
 
 
 def _line(label: str, group: Sequence[Run], smooth: int) -> Line:
@@ -324,6 +334,12 @@ def _canvas(title: str) -> tuple["Figure", "Axes"]:
     axes.set_title(title, loc="left", fontweight="bold", pad=12, parse_math=False)
     _style(axes)
     return figure, axes
+
+
+def _write(figure: "Figure", out: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=160, format=out.suffix[1:].lower())
+    files.replace(out, picture.getvalue())
 
 
 def _style(axes: "Axes") -> None:

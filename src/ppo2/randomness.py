@@ -78,8 +78,15 @@ def copied_key(key: PRNGKeyArray) -> PRNGKeyArray:
 
 def host_split(key: PRNGKeyArray, count: int) -> list[PRNGKeyArray]:
     """Independent keys made of one, without compiling anything, as `jax.random.split` would: for building networks."""
+    if is_traced(key):
+        return [key] * count
     words = host_generator(key).bit_generator.seed_seq.generate_state(2 * count).reshape(count, 2)
     return [_wrap(pair) for pair in words]
+
+
+def is_traced(key: PRNGKeyArray) -> bool:
+    """Whether a network is only built for its shapes (`jax.eval_shape`), so that there is nothing to draw from."""
+    return isinstance(key, jax.core.Tracer)
 
 
 def host_generator(key: PRNGKeyArray) -> np.random.Generator:

@@ -1,6 +1,7 @@
 """What surrounds the updates of one `learn`: its directory, log, checkpoints, evaluations and last words."""
 
 import contextlib
+import math
 import os
 import platform
 import time
@@ -9,8 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from ppo2 import checkpoint, plot, run_directory
-from ppo2.checkpoint import Tensors
+from ppo2 import checkpoint, files, plot, run_directory
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs
@@ -20,6 +20,8 @@ from ppo2.logger import Logger
 from ppo2.model import Model
 from ppo2.run_files import EPISODE_WINDOW, formats_from_environment
 from ppo2.runner import Runner
+from ppo2.saving import Saving
+from ppo2.snapshot import Snapshot
 from ppo2.stops import Interrupted, StopSignals
 from ppo2.train_state import FATAL, Fault, FaultKind, UpdateStats
 
@@ -29,6 +31,62 @@ class _Mark(NamedTuple):
 
     update: int
     seconds: float
+
+
+class Best(NamedTuple):
+    """The best evaluation so far. A checkpoint holds it too, for a resumed run to know."""
+
+    update: int
+    eval_eprewmean: float
+
+
+class Position(NamedTuple):
+    """Where a run stood when a checkpoint was made.
+
+    Attributes:
+        seconds: of training.
+        episodes: rows of monitor.csv.
+        rollouts: that the runner had collected.
+        best: None without evaluations, or where all checkpoints are kept.
+    """
+
+    update: int = 0
+    seconds: float = 0.0
+    episodes: int = 0
+    rollouts: int = 0
+    best: Best | None = None
+
+    @classmethod
+    def of(cls, saved: checkpoint.Checkpoint) -> "Position":
+        """Of the run that left a checkpoint.
+
+        Raises:
+            ValueError: the checkpoint was saved by hand, or tells nonsense.
+        """
+        run = saved.section("run")
+        if "update" not in run:
+            raise ValueError(
+                f"{saved.path} was saved by hand and doesn't say where training stood: move it elsewhere, or name "
+                "another checkpoint, to go on from the run's own, or train from it in another `run_dir`."
+            )
+        whole = {name: run.get(name, 0) for name in ("update", "episodes", "rollouts")}
+        seconds, best = run.get("seconds", 0.0), run.get("best")
+        if all(map(_is_count, whole.values())) and _is_number(seconds) and seconds >= 0:
+            if best is None:
+                return cls(**whole, seconds=float(seconds))
+            if isinstance(best, dict) and set(best) == set(Best._fields):
+                found = Best(**best)
+                if _is_count(found.update) and _is_number(found.eval_eprewmean):
+                    return cls(**whole, seconds=float(seconds), best=found)
+        raise ValueError(f"the checkpoint {saved.path} tells nonsense of where training stood: {run!r}"[:1000])
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Run:
@@ -45,16 +103,22 @@ class Run:
         model: Model,
         *,
         run_dir: Path | None,
-        before: checkpoint.Checkpoint | None,
+        before: Position | None,
+        again: bool,
         progress: bool,
+        engine: Mapping[str, int],
     ) -> None:
-        position = {} if before is None else before.metadata["run"]
-        self.config, self.model, self.run_dir = config, model, run_dir
-        self.first = int(position.get("update", 0)) + 1
-        self.rollouts = int(position.get("rollouts", 0))
-        self._elapsed_before = float(position.get("seconds", 0.0))
+        position = Position() if before is None else before
+        self.config, self.model, self.run_dir, self._engine = config, model, run_dir, engine
+        self.first = position.update + 1
+        self.rollouts = position.rollouts
+        self._elapsed_before = position.seconds
         self._done = self.first - 1
         self._saved_update = self._done if before is not None else None
+        self._best = self._best_before = position.best
+        best = None if position.best is None else position.best.update
+        self._saving = None if run_dir is None else Saving(run_dir, keep=config.keep, best=best)
+        self._refused: str | None = None
         self._evaluation: dict[str, float] = {}
         self._health = Health()
         self.logger = Logger(
@@ -62,8 +126,8 @@ class Run:
             total_updates=config.nupdates,
             first_update=self.first,
             progress=progress,
-            monitor_rows=int(position.get("episodes", 0)),
-            resume=before is not None,
+            monitor_rows=position.episodes,
+            resume=before is not None or again,
         )
         self._progress = progress
         self._started = time.perf_counter()
@@ -76,12 +140,16 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Whatever ends training early, what was learned before is kept."""
-        for_nothing = kind is Interrupted and self._done < self.first  # perhaps in the middle of the first update
-        begun = self._runner is not None and self._runner.rollouts > self.rollouts
-        if kind is not None and begun and not for_nothing:
-            with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
-                self.save(self._done)
-        self.logger.close()
+        try:
+            for_nothing = kind is Interrupted and self._done < self.first  # perhaps in the middle of the first update
+            begun = self._runner is not None and self._runner.rollouts > self.rollouts
+            if kind is not None and begun and not for_nothing:
+                with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
+                    self._save_for_good(self._done)
+        finally:
+            if self._saving is not None:
+                self._saving.close()
+            self.logger.close()
 
     @property
     def elapsed(self) -> float:
@@ -119,6 +187,7 @@ class Run:
         """Takes note of the updates that were made, up to `update`."""
         self._done = update
         runner.settle()
+        self._tell_failures()
         self.logger.episodes(runner.episodes())
         self.logger.tick(update)
         if isinstance(runner, Runner):
@@ -127,6 +196,9 @@ class Run:
 
     def evaluate(self, env: AnyEnvs, stop: StopSignals) -> None:
         """Evaluates the model; the log's next row tells. Of an evaluation that a signal breaks off nothing is told."""
+        if self._saving is not None and self.config.keep is not None:  # is the best one so far really there?
+            self._saving.wait()
+            self._tell_failures()
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         result = run_episodes(
             self.model,
@@ -139,6 +211,14 @@ class Run:
         if stop.received is not None:
             return
         self._evaluation = {"eval_eprewmean": result.mean, "eval_eplenmean": float(result.lengths.mean())}
+        is_better = self._best is None or result.mean > self._best.eval_eprewmean
+        if self.config.keep is not None and is_better and math.isfinite(result.mean):
+            self._best, self._best_before = Best(self._done, result.mean), self._best
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the update that was just made evaluates better than all before, so that its checkpoint is to stay."""
+        return self._best is not None and self._best.update == self._done
 
     @property
     def has_evaluation(self) -> bool:
@@ -184,31 +264,66 @@ class Run:
         self._act = self._step = 0.0
 
     def save(self, update: int) -> None:
-        """Writes the checkpoint of an update, unless it is there already. A disk that is full doesn't end training."""
-        if self.run_dir is None or update == self._saved_update:
+        """Has the checkpoint of an update written, unless it is there already, while training goes on. What the disk
+        refuses doesn't end training.
+        """
+        if self._saving is None or self.run_dir is None or update == self._saved_update:
             return
-        position: dict[str, Any] = {
-            "update": update,
-            "timesteps": update * self.config.nbatch,
-            "seconds": self.elapsed,
-            "episodes": self.logger.monitor_rows,
-            "rollouts": 0,
-        }
-        tensors: Tensors = {}
-        if self._runner is not None:
-            tensors, position["runner"], position["rollouts"] = self._runner.snapshot()
-        try:
-            self.model.save(checkpoint.file_of(self.run_dir, update), run=position, runner=tensors)
-            self._saved_update = update
-        except OSError as error:
-            self.logger.say(
-                f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones are "
-                "intact. Make room, or make the directory writable."
-            )
+        self._tell_failures()
+        snapshot = Snapshot({}, {}, 0) if self._runner is None else self._runner.snapshot()
+        position = Position(
+            update=update,
+            seconds=self.elapsed,
+            episodes=self.logger.monitor_rows,
+            rollouts=snapshot.rollouts,
+            best=self._best,
+        )
+        self.logger.flush()
+        run_dir, logger, config = self.run_dir, self.logger, self.config
+        told = {**position._asdict(), "best": None if self._best is None else self._best._asdict()}
+        told |= {"timesteps": update * config.nbatch, "runner": snapshot.facts}
+        write_model, engine = self.model.saver(run=told, runner=snapshot.tensors), self._engine
+
+        def write(path: Path) -> None:
+            logger.sync()  # a run goes on from a checkpoint with the logs up to there
+            if not (run_dir / run_directory.CONFIG).exists():  # someone has removed the directory
+                write_settings(run_dir, config, engine)
+            write_model(path)
+
+        self._saving.save(update, write, is_best=self._best is not None and self._best.update == update)
+        self._saved_update = update
+
+    def _save_for_good(self, update: int) -> None:
+        """`save`, and returns once it is written, or has failed once more."""
+        if self._saving is not None:
+            self._saving.wait()
+            self._tell_failures()
+            self.save(update)
+            self._saving.wait()
+            self._tell_failures()
+
+    def _tell_failures(self) -> None:
+        """Says of checkpoints that could not be written, once for each reason, and again only after it worked."""
+        for outcome in [] if self._saving is None else self._saving.outcomes():
+            update, error = outcome
+            if error is None:
+                self._refused = None
+                continue
+            if update == self._saved_update:
+                self._saved_update = None
+            if self._best is not None and self._best.update == update:
+                self._best = self._best_before
+            what = error.strerror or str(error)
+            if what != self._refused:
+                self.logger.say(
+                    f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones "
+                    f"are intact. For the next to be written, {files.remedy(error)}."
+                )
+            self._refused = what
 
     def finish(self, update: int) -> None:
         """The last checkpoint, the curve, and a line that says how it went."""
-        self.save(update)
+        self._save_for_good(update)
         curve = None
         if self.run_dir is not None and self.logger.monitor_rows:
             try:
@@ -269,10 +384,11 @@ def open_run(
     *,
     run_dir: str | os.PathLike[str] | None,
     before: checkpoint.Checkpoint | None,
+    again: bool = False,
     progress: bool,
     engine: Mapping[str, int],
 ) -> Run:
-    """Claims the directory, or takes up the run in it again where `before` is its newest checkpoint.
+    """Claims the directory, or takes up the run in it where `before` was saved, or, `again`, from its first update.
 
     Args:
         engine: beside the settings, what the last bits of figures depend on.
@@ -283,19 +399,32 @@ def open_run(
     if run_dir == "":
         raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
     path = None if run_dir is None else Path(run_dir).expanduser()
-    if path is not None:
-        if before is None:
-            run_directory.claim(path)
-        else:
-            if "update" not in before.metadata["run"]:
-                raise ValueError(
-                    f"the newest checkpoint of `run_dir`, {before.path}, was saved by hand and doesn't say where "
-                    "training stood: move it elsewhere to go on from the run's own, or train from it in another "
-                    "`run_dir`."
-                )
-            run_directory.check_same(before.metadata["config"], config, path)
-        formats_from_environment()  # complains before anything is written
-        versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
-        versions["python"] = platform.python_version()
-        run_directory.write_config(path, config, engine=dict(engine), versions=versions)
-    return Run(config, model, run_dir=path, before=before, progress=progress)
+    if path is None:
+        return Run(config, model, run_dir=None, before=None, again=False, progress=progress, engine=engine)
+    position, aside = None, ""
+    if before is not None:
+        position = Position.of(before)
+        run_directory.check_same(before.section("config"), config, path)
+    elif again:
+        run_directory.check_same(run_directory.read_config(path), config, path)
+    else:
+        run_directory.claim(path)
+    formats_from_environment()  # complains before anything is written
+    if position is not None:
+        aside = run_directory.set_aside(path, position.update)
+    for folder in (path, path / checkpoint.FOLDER):
+        files.remove_temporaries(folder)
+    write_settings(path, config, engine)
+    run = Run(config, model, run_dir=path, before=position, again=again, progress=progress, engine=engine)
+    if aside:
+        run.logger.say(aside)
+    if again:
+        run.logger.say(f"the run in {path} was stopped before its first checkpoint: it begins again at update 1")
+    return run
+
+
+def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
+    """Writes what a run was told and made with."""
+    versions: dict[str, Any] = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
+    versions["python"] = platform.python_version()
+    run_directory.write_config(path, config, engine=dict(engine), versions=versions)

@@ -4,13 +4,59 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ppo2 import checkpoint
+from ppo2 import checkpoint, files
 from ppo2.config import Config
+from ppo2.untrusted import parse_json, printable
 
 CONFIG = "config.json"
 CURVE = "curve.png"
+SUPERSEDED = ".superseded"
+"""What is added to the names of checkpoints that training, taken up at an earlier one, will make again."""
+
+
+class Beginning(NamedTuple):
+    """What training begins from: `saved`, or fresh where that is None. `goes_on`: it is the run in `run_dir`, which
+    goes on from there; without `saved` it was stopped before its first checkpoint, and begins again.
+    """
+
+    saved: checkpoint.Checkpoint | None
+    goes_on: bool
+
+
+def beginning(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Beginning:
+    """What these arguments of `learn` mean.
+
+    Raises:
+        ValueError: there is no checkpoint, or it can't be read (`ppo2.checkpoint.load`).
+    """
+    if load_path is None:
+        return Beginning(None, goes_on=False)
+    goes_on = run_dir is not None and _holds(Path(run_dir).expanduser().resolve(), Path(load_path))
+    if goes_on and run_dir is not None and _is_before_its_first_checkpoint(Path(run_dir).expanduser()):
+        return Beginning(None, goes_on=True)
+    return Beginning(checkpoint.load(load_path), goes_on)
+
+
+def of(path: Path) -> Path:
+    """The run directory that a path means: itself, or the one that holds this checkpoint, or this folder of them."""
+    folder = path.parent if path.is_file() else path
+    if folder.resolve().name == checkpoint.FOLDER:
+        run_dir = folder.parent if folder.name == checkpoint.FOLDER else folder.resolve().parent
+        if (run_dir / CONFIG).is_file():
+            return run_dir
+    return path
+
+
+def _holds(run_dir: Path, load_path: Path) -> bool:
+    """Whether that is the run itself, the folder of its checkpoints, or one of them."""
+    path, folder = load_path.expanduser().resolve(), run_dir / checkpoint.FOLDER
+    return path in (run_dir, folder) or path.parent == folder
+
+
+def _is_before_its_first_checkpoint(run_dir: Path) -> bool:
+    return (run_dir / CONFIG).is_file() and not checkpoint.numbered(run_dir / checkpoint.FOLDER)
 
 
 def claim(path: Path) -> None:
@@ -21,7 +67,7 @@ def claim(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"`run_dir` (={str(path)!r}) is a file; it must be a directory, or not exist yet.")
-    checkpoints = sorted((path / checkpoint.FOLDER).glob("*"))
+    checkpoints = sorted((path / checkpoint.FOLDER).glob("[!.]*"))
     logs = [path / name for name in ("progress.csv", "progress.jsonl", "monitor.csv")]
     found = next((file.name for file in [*checkpoints, *logs] if file.exists() and _holds_something(file)), None)
     if not found:  # of a run that never got as far as its first update
@@ -29,40 +75,64 @@ def claim(path: Path) -> None:
             log.unlink(missing_ok=True)
     if found:
         raise ValueError(
-            f"`run_dir` (={str(path)!r}) already holds a run (it has {found}), and a run is never overwritten. "
-            f"Choose another directory, remove this one, or go on with it: ppo2 resume {path}, or "
+            f"`run_dir` (={str(path)!r}) already holds a run (it has {printable(found)}), and a run is never "
+            f"overwritten. Choose another directory, remove this one, or go on with it: ppo2 resume {path}, or "
             f"learn(load_path={str(path)!r}, run_dir={str(path)!r}) with the same arguments."
         )
 
 
 def _holds_something(file: Path) -> bool:
     """A checkpoint, or a log with a row under its header that tells of an update."""
+    if file.is_dir():
+        return True
     with file.open("rb") as opened:
         lines = sum(1 for _ in opened)
     return file.suffix not in (".csv", ".jsonl") or (file.stem == "progress" and lines > (file.suffix == ".csv"))
 
 
+def set_aside(path: Path, update: int) -> str:
+    """Renames the checkpoints of later updates, which training is about to make again; says what it did, if it did."""
+    later = {number: file for number, file in checkpoint.numbered(path / checkpoint.FOLDER).items() if number > update}
+    for file in later.values():
+        aside = file.with_name(file.name + SUPERSEDED)
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = file.with_name(f"{file.name}{SUPERSEDED}-{number}")
+        file.rename(aside)
+    if not later:
+        return ""
+    files.sync_folder(path / checkpoint.FOLDER)
+    names = ", ".join(file.name for file in reversed(later.values()))
+    return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
+
+
 def write_config(path: Path, config: Config, **more: Any) -> None:
     """Writes the settings, as JSON that a person can read."""
-    path.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**config.to_json(), **more}, indent=2, allow_nan=False) + "\n"
-    temporary = path / f".{CONFIG}.new"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path / CONFIG)
+    files.replace(path / CONFIG, text.encode())
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings that a run was started with.
+    """The settings that a run was started with, and the versions of what it was made with.
 
     Raises:
         ValueError: `path` is no run directory.
     """
-    file = Path(path).expanduser() / CONFIG
     try:
-        settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no run directory: its {CONFIG} can't be read ({error}).") from error
-    return settings
+        return parse_json((Path(path).expanduser() / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{printable(path)} is no run directory: its {CONFIG} can't be read ({error}).") from error
+
+
+def settings_of(saved: checkpoint.Checkpoint | None, run_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The settings of a run that goes on from a checkpoint or, without one, begins again.
+
+    Raises:
+        ValueError: they can't be read.
+    """
+    assert saved is not None or run_dir is not None
+    return saved.section("config") if saved is not None else read_config(Path(str(run_dir)))
 
 
 def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:

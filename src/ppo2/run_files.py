@@ -1,5 +1,6 @@
 """The tables of a run directory: CSV, JSON lines, finished episodes, and TensorBoard or Weights & Biases if asked."""
 
+import contextlib
 import csv
 import errno
 import importlib.util
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from ppo2 import files
 from ppo2.episodes import Episode
 
 Row = Mapping[str, float]
@@ -54,16 +56,15 @@ def _append_text(path: Path, text: str) -> None:
 
 
 def _replace_text(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    files.replace(path, text.encode())
 
 
 def _whole_lines(path: Path) -> list[str]:
     """The file's lines without a last one that a crash cut short."""
     if not path.exists():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -73,7 +74,9 @@ def _csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 class _RowFile(ABC, Generic[R]):
-    """Rows appended to a file, in it when `append` returns. Those that the disk refused are tried again next time."""
+    """Rows appended to a file, in it when `append` returns. Those that the disk refused are tried again next time, and
+    a file that vanished begins anew.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,12 +84,20 @@ class _RowFile(ABC, Generic[R]):
 
     def append(self, rows: Iterable[R]) -> None:
         self._waiting += rows
-        _append_text(self.path, self._encode(self._waiting))
+        text = self._encode(self._waiting)
+        _append_text(self.path, text if self.path.exists() else self._header() + text)
         self._waiting.clear()
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Writes what waits."""
         if self._waiting:
             self.append(())
+
+    def close(self) -> None:
+        self.flush()
+
+    def _header(self) -> str:
+        return ""
 
     @abstractmethod
     def _encode(self, rows: Sequence[R]) -> str: ...
@@ -103,7 +114,10 @@ class _EpisodeFile(_RowFile[Episode]):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         if not _whole_lines(path):
-            _replace_text(path, _csv_text([Episode._fields]))
+            _replace_text(path, self._header())
+
+    def _header(self) -> str:
+        return _csv_text([Episode._fields])
 
     def _encode(self, rows: Sequence[Episode]) -> str:
         return _csv_text(rows)
@@ -118,11 +132,16 @@ class _CsvFile(_RowFile[Row]):
         self._add_columns(key for row in rows for key in row)
         return _csv_text([row.get(column, "") for column in self._columns] for row in rows)
 
+    def _header(self) -> str:
+        return _csv_text([self._columns])
+
     def _add_columns(self, keys: Iterable[str]) -> None:
         """Rewrite the file under a wider header: rare, since most keys come with the first row."""
         new = [key for key in dict.fromkeys(keys) if key not in self._columns]
         if not new:
             return
+        if not self.path.parent.is_dir():  # which only a checkpoint makes again
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         _, *rows = csv.reader(_whole_lines(self.path) or [""])
         _replace_text(self.path, _csv_text([self._columns + new, *(row + [""] * len(new) for row in rows)]))
         self._columns += new
@@ -139,6 +158,9 @@ class _TensorBoard:
         for row in rows:
             for key in (key for key, value in row.items() if math.isfinite(value)):
                 self._writer.add_scalar(key, row[key], int(row["misc/total_timesteps"]))
+        self.flush()
+
+    def flush(self) -> None:
         self._writer.flush()
 
     def close(self) -> None:
@@ -165,15 +187,22 @@ class _WeightsAndBiases:
         for row in rows:
             self._run.log(dict(row), step=int(row["misc/total_timesteps"]))
 
+    def flush(self) -> None:
+        """Its own process sends what it was given."""
+
     def close(self) -> None:
         self._run.finish()
 
 
-class _Sink(Protocol):
+class _Kept(Protocol):
     path: Path
 
-    def append(self, rows: Iterable[Row]) -> None: ...
+    def flush(self) -> None: ...
     def close(self) -> None: ...
+
+
+class _Sink(_Kept, Protocol):
+    def append(self, rows: Iterable[Row]) -> None: ...
 
 
 class RunFiles:
@@ -181,7 +210,8 @@ class RunFiles:
 
     `resume_from` is the update that a resumed run goes on from (None: a new run): later rows of progress are dropped,
     and all but the first `monitor_rows` of monitor.csv (None: all stay), so that no row is there twice.
-    A disk that fills up doesn't end training: `warn` hears of it once, and the rows are written when there is room.
+    What the disk refuses doesn't end training: `warn` hears of it once, and again only after it worked, and the rows
+    are written when they can be.
     """
 
     def __init__(
@@ -202,11 +232,12 @@ class RunFiles:
             _drop_later_rows(progress, resume_from)
             _drop_later_rows(lines, resume_from)
         self.monitor_rows, self.last_episodes = _keep_episodes(monitor, monitor_rows)
-        self._warn: Callable[[str], None] | None = warn
+        self._warn = warn
+        self._refused: dict[Path, str] = {}
         self._monitor = _EpisodeFile(monitor)
         self._progress: list[_Sink] = [_CsvFile(progress), _JsonFile(lines)]
         if "tensorboard" in formats:
-            self._progress.append(_TensorBoard(run_dir, _next_timestep(lines)))
+            self._progress.append(_TensorBoard(run_dir, None if resume_from is None else _next_timestep(lines)))
         if "wandb" in formats:
             self._progress.append(_WeightsAndBiases(run_dir))
 
@@ -218,18 +249,38 @@ class RunFiles:
         for sink in self._progress:
             self._guard(sink.path, partial(sink.append, [row]))
 
+    def flush(self) -> None:
+        """Writes the rows that wait, if they can be written now."""
+        for file in self._all():
+            self._guard(file.path, file.flush)
+
+    def sync(self) -> None:
+        """Returns once all rows that were written are on the disk; from any thread."""
+        for file in self._all():
+            if file.path.is_file():
+                with contextlib.suppress(OSError):  # of which the next row will tell
+                    files.sync(file.path)
+
     def close(self) -> None:
-        self._guard(self._monitor.path, self._monitor.close)
-        for sink in self._progress:
-            self._guard(sink.path, sink.close)
+        for file in self._all():
+            self._guard(file.path, file.close)
+
+    def _all(self) -> list[_Kept]:
+        return [self._monitor, *self._progress]
 
     def _guard(self, path: Path, write: Callable[[], None]) -> None:
         try:
             write()
         except OSError as error:
-            if self._warn is not None:
-                self._warn(f"{path}: {error.strerror or error}; training goes on, its rows wait in memory")
-            self._warn = None  # once is enough
+            what = error.strerror or str(error)
+            if what not in self._refused.values():  # one full disk is all files' trouble
+                self._warn(
+                    f"{path}: {what}; training goes on, its rows wait in memory: {files.remedy(error)}, and they are "
+                    "written"
+                )
+            self._refused[path] = what
+        else:
+            self._refused.pop(path, None)
 
 
 def _refuse_existing(run_dir: Path, paths: Iterable[Path]) -> None:
@@ -254,14 +305,14 @@ def _update(line: str, header: Sequence[str] | None) -> float:
     try:
         row = json.loads(line) if header is None else dict(zip(header, next(csv.reader([line])), strict=True))
         return float(row.get("misc/nupdates") or 0)
-    except (ValueError, AttributeError):  # the latter: JSON, but no object
+    except (ValueError, AttributeError, TypeError, RecursionError, csv.Error):  # JSON, but no object, or no JSON
         return math.inf
 
 
-def _next_timestep(progress: Path) -> int | None:
+def _next_timestep(progress: Path) -> int:
     """TensorBoard hides events from this step on: those of the rows that were dropped."""
     lines = _whole_lines(progress)
-    return int(json.loads(lines[-1])["misc/total_timesteps"]) + 1 if lines else None
+    return int(json.loads(lines[-1]).get("misc/total_timesteps") or 0) + 1 if lines else 0
 
 
 def _keep_episodes(path: Path, count: int | None) -> tuple[int, list[Episode]]:
@@ -270,5 +321,8 @@ def _keep_episodes(path: Path, count: int | None) -> tuple[int, list[Episode]]:
     rows = rows[:count]
     if path.exists():
         _replace_text(path, "".join([header, *rows]))
-    last = csv.DictReader([header, *rows[-EPISODE_WINDOW:]])
-    return len(rows), [Episode(float(e["r"]), int(e["l"]), float(e["t"]), int(e["env"])) for e in last]
+    try:
+        last = csv.DictReader([header, *rows[-EPISODE_WINDOW:]])
+        return len(rows), [Episode(float(e["r"]), int(e["l"]), float(e["t"]), int(e["env"])) for e in last]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error}): mend it, or move it away to go on without it.") from error

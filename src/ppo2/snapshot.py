@@ -23,8 +23,7 @@ class Snapshot(NamedTuple):
 
 def facts_of(saved: Checkpoint) -> Mapping[str, Any]:
     """The facts of the snapshot in a checkpoint; none where it holds none."""
-    facts = saved.metadata["run"].get("runner")
-    return facts if isinstance(facts, dict) else {}
+    return saved.section("run", "runner")
 
 
 def named(name: str, tree: Any) -> Tensors:

@@ -1,6 +1,7 @@
 """`sweep`: many trainings at once, over seeds and hyperparameters."""
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ppo2 import envs, networks, plot
+from ppo2 import envs, files, networks, plot
 from ppo2.config import jsonable
 from ppo2.display import Pace, open_display
 from ppo2.envs import DeviceVector
@@ -24,7 +25,7 @@ from ppo2.sweep_runs import SCALARS, Curve, Plan, Trained, planned, train_in_tur
 Row = dict[str, Any]
 
 ROW_KEYS = ("final", "best", "auc")
-NOT_TAKEN = ("load_path", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval")
+NOT_TAKEN = ("load_path", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval", "keep")
 NOT_SWEPT = ("env", "run_dir", "progress")
 TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
 
@@ -84,7 +85,7 @@ class Sweep:
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Writes table, curves, picture, settings and models into a directory."""
         (path / MODELS).mkdir(parents=True, exist_ok=True)
-        (path / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        files.replace(path / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
         _write_csv(path / TABLE, [{key: _shown(value) for key, value in row.items()} for row in self.table])
         points = [
             {"run": i, "timesteps": int(t), "return": float(r)}
@@ -253,7 +254,8 @@ def _shown(value: Any) -> Any:
 
 
 def _write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    files.replace(path, text.getvalue().encode())

@@ -48,9 +48,15 @@ def from_tensors(saved: Checkpoint, like: TrainState, unravel: Unravel) -> Train
         opt_state=optax.ScaleByAdamState(
             count=adam["count"], mu=ravel_pytree(adam["mu"])[0], nu=ravel_pytree(adam["nu"])[0]
         ),
-        key=jax.random.wrap_key_data(named["key"], impl=saved.metadata["key_impl"]),
+        key=jax.random.wrap_key_data(named["key"], impl=jax.random.key_impl(like.key)),
         counters=named["counters"],
     )
+
+
+def check_parameters(saved: Checkpoint, like: Any) -> None:
+    """Raises ValueError where parameters of these shapes and dtypes aren't those in a checkpoint."""
+    for path, leaf in jax.tree.flatten_with_path({"params": like})[0]:
+        _checked(saved, _name(path), leaf)
 
 
 def _named(state: TrainState, unravel: Unravel) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _checked(saved: Checkpoint, name: str, like: Array) -> np.ndarray[Any, Any]:
+def _checked(saved: Checkpoint, name: str, like: Array | jax.ShapeDtypeStruct) -> np.ndarray[Any, Any]:
     if name not in saved.tensors:
         raise ValueError(
             f"the checkpoint {saved.path} lacks {name!r}: it has another network or normaliser. Pass the arguments "

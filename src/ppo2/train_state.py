@@ -1,6 +1,7 @@
 """What learning changes, what an update is told, and what it tells."""
 
 import math
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple, Self
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.normaliser import Normaliser
+from ppo2.randomness import copied_key
 from ppo2.rollout import Rollout
 from ppo2.sharding import WHOLE, Split
 
@@ -67,6 +69,13 @@ class TrainState(NamedTuple):
     opt_state: optax.ScaleByAdamState
     key: PRNGKeyArray
     counters: Counters
+
+
+def copied(state: TrainState, copy: Callable[[Any], Any]) -> TrainState:
+    """The state in memory of its own, which stays while training goes on and donates its arrays."""
+    words = state._replace(key=jax.random.key_data(state.key))
+    twin: TrainState = jax.tree.map(copy, words)
+    return twin._replace(key=copied_key(state.key))
 
 
 class Hyperparameters(NamedTuple):

@@ -11,6 +11,7 @@ from tyro.conf import subcommand
 
 import ppo2
 from ppo2.cli import listings, model_commands, sweeping, training
+from ppo2.cli.output import say
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
 Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
@@ -34,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         if "--debug" in arguments:
-            traceback.print_exc()
-        print(f"ppo2: {_one_line(error)}", file=sys.stderr)
+            say(traceback.format_exc().rstrip(), to_error=True)
+        say(f"ppo2: {_one_line(error)}", to_error=True)
         return 1
     return status
 
@@ -68,9 +69,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """What a person needs to hear of it; nothing in it, such as a file's name, may steer the terminal."""
+    """What a person needs to hear of it."""
     text = " ".join(str(error).split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if isinstance(error, ValueError | TypeError | OSError):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

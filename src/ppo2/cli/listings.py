@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from ppo2 import envs, networks, plot
 from ppo2.cli.options import Debug, learn_options
-from ppo2.cli.output import console, shown
+from ppo2.cli.output import console, say, shown
 from ppo2.envs.ids import register_all
 from ppo2.run_files import EPISODE_WINDOW
 
@@ -35,7 +35,7 @@ class Plot:
     debug: Debug = False
 
     def __call__(self) -> int:
-        print(f"wrote {plot.curve([self.run, *self.more], self.out, smooth=self.smooth)}")
+        say(f"wrote {plot.curve([self.run, *self.more], self.out, smooth=self.smooth)}")
         return 0
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ppo2.cli.options import Debug
-from ppo2.cli.output import start_jax
+from ppo2.cli.output import say, start_jax
 from ppo2.config import is_placeholder
 from ppo2.evaluate import Evaluation, evaluate
 from ppo2.model import Model, load
@@ -39,8 +39,8 @@ class Eval:
         env = _env_of(model, self.env, self.run)
         result = evaluate(model, env, episodes=self.episodes, deterministic=not self.stochastic, seed=self.seed)
         actions = "sampled actions" if self.stochastic else "most probable actions"
-        print(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
-        print(_table(result))
+        say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
+        say(_table(result))
         return 0
 
 
@@ -69,12 +69,10 @@ class Play:
             seed=self.seed,
             deterministic=not self.stochastic,
             video=self.video,
-            on_episode=lambda episode, r, length: print(
-                f"episode {episode}: return {r:g}, {length:,} timesteps", flush=True
-            ),
+            on_episode=lambda episode, r, length: say(f"episode {episode}: return {r:g}, {length:,} timesteps"),
         )
         if self.video is not None:
-            print(f"wrote {self.video}")
+            say(f"wrote {self.video}")
         return 0
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ppo2.runtime import configure_runtime
+from ppo2.untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,8 +14,13 @@ if TYPE_CHECKING:
 def shown(value: Any) -> str:
     """A setting in few characters: 3e-4 stays 0.0003, 1000000.0 is 1,000,000."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+        return printable(value)
     return f"{int(value):,}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"
+
+
+def say(text: str, *, to_error: bool = False) -> None:
+    """Prints what may hold names and texts of others."""
+    print(printable(text), file=sys.stderr if to_error else sys.stdout, flush=True)
 
 
 def console() -> "Console":

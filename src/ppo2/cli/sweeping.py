@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from ppo2 import envs
 from ppo2.cli import options
-from ppo2.cli.output import console, shown, start_jax
+from ppo2.cli.output import console, say, shown, start_jax
 from ppo2.run_files import EPISODE_WINDOW
 from ppo2.sweep import NOT_TAKEN, PICTURE, Sweep, sweep
 
@@ -119,4 +119,4 @@ def _show(result: Sweep) -> None:
         soft_wrap=True,
     )
     if result.run_dir is not None:
-        screen.print(f"runs, models and curves: {result.run_dir}, {result.run_dir / PICTURE}", soft_wrap=True)
+        say(f"runs, models and curves: {result.run_dir}, {result.run_dir / PICTURE}")

@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import signal
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +15,16 @@ from tyro.conf import Positional, arg
 
 from ppo2 import checkpoint, envs, run_directory
 from ppo2.cli import options
-from ppo2.cli.output import shown, start_jax
+from ppo2.cli.output import say, shown, start_jax
 from ppo2.config import Config, placeholder_in
 from ppo2.learn import learn
+from ppo2.run import Position
 from ppo2.run_files import EPISODE_WINDOW
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
 """Settings that learn's own lines tell of (plan.py)."""
+
+_SETTINGS = frozenset(field.name for field in dataclasses.fields(Config))
 
 NOT_SETTINGS = frozenset({"network", "value_network", "run_dir", "progress", "load_path"})
 
@@ -53,7 +56,9 @@ def train_command(arguments: list[str]) -> type:
 class Resume:
     """Go on with a run that was stopped, to the total that was asked for."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory")]
+    run: Annotated[
+        Positional[Path], arg(metavar="RUN", help="run directory, or the one of its checkpoints to go on from")
+    ]
     progress: options.Progress = True
     until_solved: options.UntilSolved = False
     tensorboard: options.TensorBoard = False
@@ -61,41 +66,54 @@ class Resume:
     debug: options.Debug = False
 
     def __call__(self) -> int:
-        names = {field.name for field in dataclasses.fields(Config)}
-        settings = {name: value for name, value in run_directory.read_config(self.run).items() if name in names}
-        self._check_nameable(settings)
-        config = Config.from_json(settings)
-        done = int(checkpoint.load(self.run).metadata["run"]["update"])
-        if done >= config.nupdates:
-            print(
-                f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` evaluates "
-                f"it; `ppo2 train {config.env} --load-path {self.run}` trains on from its weights."
-            )
-            return 0
+        run_dir = run_directory.of(self.run)
+        settings = run_directory.read_config(run_dir)
+        settings = {name: value for name, value in settings.items() if name in _SETTINGS}
+        self._check_nameable(run_dir, settings)
+        try:
+            config = Config.from_json(settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has a setting that can't be: {error}") from error
+        saved, _ = run_directory.beginning(self.run, run_dir)
+        if saved is not None:
+            run_directory.check_same(saved.section("config"), config, run_dir)  # before anything is built as they say
+            if Position.of(saved).update >= config.nupdates:
+                say(
+                    f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` "
+                    f"evaluates it; `ppo2 train {config.env} --load-path {self.run}` trains on from its weights."
+                )
+                return 0
         network_kwargs = settings.pop("network_kwargs", {})
-        arguments = {**settings, **network_kwargs, "run_dir": self.run, "load_path": self.run}
-        arguments["progress"] = self.progress
-        _learn(arguments, until_solved=self.until_solved, tensorboard=self.tensorboard, wandb=self.wandb)
+        arguments = {**settings, "run_dir": run_dir, "load_path": self.run, "progress": self.progress}
+        if taken := [name for name in network_kwargs if name in inspect.signature(learn).parameters]:
+            raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has {taken[0]!r} for an argument of the network.")
+        _learn(
+            {**network_kwargs, **arguments},
+            until_solved=self.until_solved,
+            tensorboard=self.tensorboard,
+            wandb=self.wandb,
+        )
         return 0
 
-    def _check_nameable(self, settings: Mapping[str, Any]) -> None:
+    def _check_nameable(self, run_dir: Path, settings: Mapping[str, Any]) -> None:
         """Raises ValueError where the run was started with objects, which no file can hold."""
-        flat = {**settings, **settings.get("network_kwargs", {})}
+        network_kwargs = settings.get("network_kwargs")
+        flat = {**settings, **(network_kwargs if isinstance(network_kwargs, dict) else {})}
         found = {name: placeholder_in(name, value) for name, value in flat.items()}
         objects = {name: placeholder["object"] for name, placeholder in found.items() if placeholder is not None}
         if objects:
             listed = ", ".join(f"`{name}` ({what})" for name, what in objects.items())
             given = ", ".join(f"{name}=..." for name in objects)
             raise ValueError(
-                f"{self.run} was started from Python with what no file can hold: {listed}. Resume it from there: "
-                f"ppo2.learn({given}, load_path={str(self.run)!r}, run_dir={str(self.run)!r}) with its other settings."
+                f"{run_dir} was started from Python with what no file can hold: {listed}. Resume it from there: "
+                f"ppo2.learn({given}, load_path={str(self.run)!r}, run_dir={str(run_dir)!r}) with its other settings."
             )
 
 
 def _train(chosen: options.Chosen, values: dict[str, Any]) -> int:
     assert values["env"] == chosen.env
     extras = {name: values.pop(name) for name in options.EXTRAS}
-    print(_resolved(chosen, values), flush=True)
+    say(_resolved(chosen, values))
     extras.pop("debug")
     _learn(values, **extras)
     return 0
@@ -110,7 +128,7 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     with _telling_how_to_resume(run_dir):
         learn(**arguments, update_fn=solved)
     if solved is not None:
-        print(solved.verdict())
+        say(solved.verdict())
 
 
 class _UntilSolved:
@@ -151,7 +169,7 @@ def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
         if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number:
             saved = run_dir is not None and any((run_dir / checkpoint.FOLDER).glob(f"*{checkpoint.SUFFIX}"))
             how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
-            print(f"ppo2: stopped by {number.name}{how}", file=sys.stderr)
+            say(f"ppo2: stopped by {number.name}{how}", to_error=True)
         raise
 
 

@@ -15,6 +15,7 @@ from ppo2.envs.group import FAILURE, AnyEnv, Factory, Recipe
 from ppo2.envs.host import HostVectorEnv
 from ppo2.envs.midway import REPLAY_LIMIT
 from ppo2.processors import usable_processors
+from ppo2.untrusted import printable
 
 Workers: TypeAlias = int | Literal["auto"]
 
@@ -73,7 +74,7 @@ def stepped(
         workers = most if may_try and most and _worth_it(first, count, most) else 0
     why = _why_alone(factory) if workers else None
     if why is not None:
-        print(f"ppo2: {why}, so that this process steps all environments itself.", file=sys.stderr)
+        print(f"ppo2: {printable(why)}, so that this process steps all environments itself.", file=sys.stderr)
         workers = 0
     return HostVectorEnv(
         factories,

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ppo2.untrusted import printable
+
 MOST, WINDOW = 3, 60.0
 """More failures than this in so many seconds end training."""
 
@@ -49,9 +51,11 @@ class Failures:
             last = failure.text.strip().rpartition("\n")[2]
             if last not in self._told:  # the whole of it once
                 self._told.add(last)
-                print(f"ppo2: environment {failure.env} failed and begins anew:\n{failure.text}", file=sys.stderr)
+                text = printable(failure.text)
+                print(f"ppo2: environment {failure.env} failed and begins anew:\n{text}", file=sys.stderr)
             else:
-                print(f"ppo2: environment {failure.env} failed again and begins anew: {last}", file=sys.stderr)
+                again = f"failed again and begins anew: {printable(last)}"
+                print(f"ppo2: environment {failure.env} {again}", file=sys.stderr)
 
     def fatal(self, failure: Failure) -> EnvironmentFailureError:
         return EnvironmentFailureError(

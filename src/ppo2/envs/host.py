@@ -21,6 +21,7 @@ from ppo2.envs.serving import RESET, RESUME, SAVE
 from ppo2.envs.shared import ALIGNED, board_at, boards_size, control_at, memory
 from ppo2.envs.shares import Common, LostError, OwnShare, Share, WorkerShare
 from ppo2.processors import usable_processors
+from ppo2.untrusted import printable
 
 NDArray = np.ndarray[Any, Any]
 Outcomes = tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]
@@ -274,7 +275,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _stand_in(self, rows: Sequence[slice], lost: LostError) -> OwnShare:
         """Makes environments of a worker in this process."""
-        print(f"ppo2: {lost}, so that this process steps them itself.", file=sys.stderr)
+        print(f"ppo2: {printable(lost)}, so that this process steps them itself.", file=sys.stderr)
         groups = [self._group(part) for part in rows]
         for group, part in zip(groups, rows, strict=True):
             group.attach(self.board.rows(part))

@@ -24,6 +24,7 @@ from ppo2.envs.ids import ENVPOOL, check_id, remedy_of
 from ppo2.envs.masking import KEY, MaskedEnv, MaskedVectorEnv
 from ppo2.envs.midway import REPLAY_LIMIT
 from ppo2.randomness import Purpose, environment_seeds
+from ppo2.untrusted import printable
 
 DEFAULT_NUM_ENVS = 8
 SLOW_RESET_SECONDS = 2e-4
@@ -100,7 +101,7 @@ def make(
         how["replay_limit"] = replay_limit
         vector = _from_id(env_id, num_envs, kwargs, options, **how)
         if num_envs > 1:
-            print(f"ppo2: {num_envs} x {env_id}, stepped by {vector.engine}", file=sys.stderr)
+            print(f"ppo2: {num_envs} x {printable(env_id)}, stepped by {vector.engine}", file=sys.stderr)
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
         vector.reset(seed=seeds[0] if foreign else seeds)

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.networks import layers
 from ppo2.networks.convolution import Padding, convolve, max_pool
-from ppo2.networks.layers import SQRT2, linear, orthogonal
-from ppo2.randomness import host_generator, host_split
+from ppo2.networks.layers import SQRT2, linear, orthogonal, zeros
+from ppo2.randomness import host_split
 
 Channels: TypeAlias = Literal["auto", "first", "last"]
 
@@ -39,9 +39,8 @@ def convolution(
     channels: int, filters: int, size: int, stride: int = 1, padding: Padding = "valid", *, key: PRNGKeyArray
 ) -> Convolution:
     """Filters orthogonal to one another, of gain sqrt 2, and zero bias."""
-    kernel = orthogonal((size * size * channels, filters), SQRT2, host_generator(key))
-    bias = jnp.asarray(np.zeros(filters, np.float32))
-    return Convolution(jnp.asarray(kernel.reshape(size, size, channels, filters)), bias, stride, padding)
+    kernel = orthogonal((size * size * channels, filters), SQRT2, key=key)
+    return Convolution(kernel.reshape(size, size, channels, filters), zeros(filters, key=key), stride, padding)
 
 
 class CNN(eqx.Module):

@@ -1,7 +1,6 @@
 """Layers as Baselines initialises them, and the inputs of all networks."""
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ppo2.randomness import host_generator
+from ppo2.randomness import host_generator, is_traced
 
 SQRT2 = math.sqrt(2.0)
 
@@ -18,10 +17,8 @@ def dense(in_features: int, out_features: int, gain: float, *, key: PRNGKeyArray
     """A linear layer with orthogonal weights of the given gain, and zero bias."""
     # Built without being initialised, which would compile a program for each shape.
     shapes: eqx.nn.Linear = eqx.filter_eval_shape(eqx.nn.Linear, in_features, out_features, key=key)
-    weight = jnp.asarray(orthogonal((out_features, in_features), gain, host_generator(key)))
-    layer: eqx.nn.Linear = eqx.tree_at(
-        lambda m: (m.weight, m.bias), shapes, (weight, jnp.asarray(np.zeros(out_features, np.float32)))
-    )
+    drawn = orthogonal((out_features, in_features), gain, key=key), zeros(out_features, key=key)
+    layer: eqx.nn.Linear = eqx.tree_at(lambda m: (m.weight, m.bias), shapes, drawn)
     return layer
 
 
@@ -38,16 +35,23 @@ def linear(layer: eqx.nn.Linear, x: Float[Array, " i"]) -> Float[Array, " o"]:
     return product if layer.bias is None else product + layer.bias
 
 
-def orthogonal(shape: tuple[int, int], gain: float, generator: np.random.Generator) -> np.ndarray[Any, Any]:
-    """A float32 matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
+def orthogonal(shape: tuple[int, int], gain: float, *, key: PRNGKeyArray) -> Float[Array, "r c"]:
+    """A matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
 
     In NumPy, because JAX's own initialiser would compile a QR decomposition for every shape: a second at each start.
     Source: Saxe et al. 2014, arXiv:1312.6120.
     """
+    if is_traced(key):
+        return jnp.zeros(shape)
     rows, columns = shape
-    q, r = np.linalg.qr(generator.standard_normal((max(shape), min(shape))))
+    q, r = np.linalg.qr(host_generator(key).standard_normal((max(shape), min(shape))))
     q *= np.sign(np.diag(r))  # else the decomposition's own convention would show
-    return np.asarray(gain * (q if rows >= columns else q.T), np.float32)
+    return jnp.asarray(np.asarray(gain * (q if rows >= columns else q.T), np.float32))
+
+
+def zeros(size: int, *, key: PRNGKeyArray) -> Float[Array, " n"]:
+    """A bias; `key`, of the weights beside it, says whether only shapes are asked for."""
+    return jnp.zeros(size) if is_traced(key) else jnp.asarray(np.zeros(size, np.float32))
 
 
 def as_float(x: Shaped[Array, "..."]) -> Float[Array, "..."]:

@@ -24,6 +24,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+MOST_LAYERS = 100
+"""More never learn, and a file that asks for a billion shall get none."""
+
+
 class MLP(eqx.Module):
     """Flattens its input, then num_layers times: dense, layer norm if asked for, activation."""
 
@@ -56,12 +60,14 @@ def mlp(
         layer_norm: normalise each layer's output before its activation (Ba et al. 2016, arXiv:1607.06450).
 
     Raises:
-        ValueError: fewer than one unit, a negative number of layers, or an unknown activation.
+        ValueError: fewer than one unit, a number of layers that can't be, or an unknown activation.
     """
     whole: tuple[tuple[str, object, int], ...] = (("num_layers", num_layers, 0), ("num_hidden", num_hidden, 1))
     for name, value, least in whole:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least {least}, for example 2 or 64.")
+    if num_layers > MOST_LAYERS:
+        raise ValueError(f"`num_layers` (={num_layers}) must be at most {MOST_LAYERS}; usually it is 1 to 4.")
     if isinstance(activation, str) and activation not in ACTIVATIONS:
         raise ValueError(f"`activation` (={activation!r}) is unknown; known are {', '.join(ACTIVATIONS)}.")
     function = ACTIVATIONS[activation] if isinstance(activation, str) else activation

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import registry
-from ppo2.networks.layers import as_float, orthogonal
-from ppo2.randomness import host_generator, host_split
+from ppo2.networks.layers import as_float, orthogonal, zeros
+from ppo2.randomness import host_split
 
 State: TypeAlias = Any  # a pytree of float arrays
 
@@ -204,7 +204,7 @@ class GRU(Gated):
 
     @classmethod
     def made(cls, features: int, units: int, *, key: PRNGKeyArray) -> "GRU":
-        return cls(*_weights(features, units, 3, key=key), jnp.asarray(np.zeros(units, np.float32)))
+        return cls(*_weights(features, units, 3, key=key), zeros(units, key=key))
 
 
 def _kept(i: Array, f: Array, u: Array, c: Array) -> Array:
@@ -214,11 +214,9 @@ def _kept(i: Array, f: Array, u: Array, c: Array) -> Array:
 def _weights(features: int, units: int, gates: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
     """Orthogonal with gain 1, and zero bias: Baselines'."""
     input_key, state_key = host_split(key, 2)
-    weights = [
-        jnp.asarray(orthogonal((gates * units, size), 1.0, host_generator(k)))
-        for size, k in ((features, input_key), (units, state_key))
-    ]
-    return weights[0], weights[1], jnp.asarray(np.zeros(gates * units, np.float32))
+    seen = orthogonal((gates * units, features), 1.0, key=input_key)
+    kept = orthogonal((gates * units, units), 1.0, key=state_key)
+    return seen, kept, zeros(gates * units, key=key)
 
 
 def lstm(nlstm: int = 128) -> Callable[..., LSTM]:

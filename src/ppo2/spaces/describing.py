@@ -1,6 +1,7 @@
 """Spaces as text and as trees."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -86,33 +87,87 @@ def mapped(function: Callable[..., Any], space: AnySpace, *of: Any) -> Any:
     return function(space, *of)
 
 
-def from_description(description: Mapping[str, Any]) -> AnySpace:
-    """The space that `describe` described."""
+def from_description(description: Any) -> AnySpace:
+    """The space that `describe` described.
+
+    Raises:
+        ValueError: it described none, or one whose observations are larger than `LARGEST_BYTES`.
+    """
+    try:
+        return _from_description(description, [LARGEST_BYTES])
+    except (KeyError, TypeError, AttributeError, AssertionError, IndexError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+LARGEST_BYTES = 2**25
+"""What the parts of one observation that a file describes may take in all, so that a lie takes no more."""
+
+DTYPES = frozenset(f"{kind}int{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)) | {
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+}
+
+
+def _from_description(description: Any, room: list[int]) -> AnySpace:
+    """`room`: how many bytes are left."""
     match description["kind"]:
         case "Discrete":
-            n, start = description["n"], description["start"]
-            return gym.spaces.Discrete(n, start=start, dtype=np.dtype(description["dtype"]).type)
+            n, start = _whole(description["n"]), _whole(description["start"])
+            return gym.spaces.Discrete(n, start=start, dtype=_dtype(description).type)
         case "MultiDiscrete":
-            nvec, start = np.array(description["nvec"]), np.array(description["start"])
-            return gym.spaces.MultiDiscrete(nvec, start=start, dtype=np.dtype(description["dtype"]).type)
+            dtype = _dtype(description)
+            first, nvec = (np.array(_each_whole(description[name]), dtype) for name in ("start", "nvec"))
+            return gym.spaces.MultiDiscrete(nvec, start=first, dtype=dtype.type)
         case "MultiBinary":
-            shape = description["shape"]
-            return gym.spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
+            shape = _shape(description, np.dtype(np.int8), room)
+            return gym.spaces.MultiBinary(shape[0] if len(shape) == 1 else list(shape))
         case "Box":
-            shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
+            dtype = _dtype(description)
+            shape = _shape(description, dtype, room)
             low, high = (_full(description[side], shape, dtype) for side in ("low", "high"))
             return gym.spaces.Box(low, high, shape, dtype.type)
         case "Tuple":
-            return gym.spaces.Tuple([from_description(part) for part in description["spaces"]])
+            return gym.spaces.Tuple([_from_description(part, room) for part in description["spaces"]])
         case "Dict":
-            return gym.spaces.Dict({key: from_description(part) for key, part in description["spaces"].items()})
-    raise ValueError(f"the space {dict(description)!r} isn't known.")
+            parts = description["spaces"].items()
+            return gym.spaces.Dict({key: _from_description(part, room) for key, part in parts})
+    raise ValueError(f"the space {description['kind']!r} isn't known.")
+
+
+def _dtype(description: Mapping[str, Any]) -> np.dtype[Any]:
+    """By name: NumPy reads whole structures of any size from other text."""
+    if description["dtype"] not in DTYPES:
+        raise ValueError(f"the dtype {description['dtype']!r} isn't known.")
+    dtype: np.dtype[Any] = np.dtype(description["dtype"])
+    return dtype
+
+
+def _shape(description: Mapping[str, Any], dtype: np.dtype[Any], room: list[int]) -> tuple[int, ...]:
+    shape = tuple(_whole(size) for size in description["shape"])
+    room[0] -= math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or room[0] < 0:
+        raise ValueError(f"the shape {shape} of {dtype} can't be: an observation may take {LARGEST_BYTES:,} bytes.")
+    return shape
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _each_whole(values: Any) -> Any:
+    return [_each_whole(value) for value in values] if isinstance(values, list) else _whole(values)
 
 
 def _bound(bound: np.ndarray[Any, Any]) -> Any:
     """One number where all are equal (an image's description would be huge else), infinities as text."""
-    numbers = [str(number) if not np.isfinite(number) else number for number in bound.ravel().tolist()]
-    return numbers[0] if numbers and all(number == numbers[0] for number in numbers) else numbers
+    flat = bound.ravel()
+    equal = flat.size > 0 and bool(np.all(flat == flat[0]))
+    numbers = [number if np.isfinite(number) else str(number) for number in flat[: 1 if equal else None].tolist()]
+    return numbers[0] if equal else numbers
 
 
 def _full(bound: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
