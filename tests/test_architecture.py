@@ -131,6 +131,7 @@ HARMLESS = {
     "checkpoint.load",  # ours
     "json.loads",
     "registry.load",  # MuJoCo Playground's, by name
+    "self._reader.recv",  # bytes of a socket
 }
 
 

@@ -256,7 +256,7 @@ def test_a_run_stopped_by_failing_environments_goes_on_from_the_rollout_before(t
 # --- a real training process, killed at random moments ---
 
 SETTINGS = """
-    env="{env}", network="{network}", num_envs=3, nsteps=64, total_timesteps=64 * 3 * 60, seed=5, log_interval=1,
+    env="{env}", network="{network}", num_envs=3, nsteps=64, total_timesteps=64 * 3 * 80, seed=5, log_interval=1,
     save_interval=1, normalize_obs=True, run_dir=sys.argv[1],
 """
 SCRIPT = """
@@ -290,19 +290,23 @@ def finish(process: "subprocess.Popen[bytes]") -> None:
 def test_killed_at_random_moments(env: str, network: str, kills: int, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT + SETTINGS.format(env=env, network=network) + ")\n")
-    began = time.perf_counter()
     finish(started(script, tmp_path / "whole", tmp_path / "cache"))
-    took = time.perf_counter() - began
-    dice, died = random.Random(0), 0
-    for _ in range(kills):
-        process = started(script, tmp_path / "killed", tmp_path / "cache")
-        try:
-            process.wait(dice.uniform(0.2, 0.8) * took)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            died += 1
-        finally:
-            process.communicate()
-    assert died
-    finish(started(script, tmp_path / "killed", tmp_path / "cache"))
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    dice, killed = random.Random(kills), tmp_path / "killed"
+    for kill in range(kills):
+        process = started(script, killed, tmp_path / "cache")
+        if kill % 4 == 0:  # as it starts
+            time.sleep(dice.uniform(0.0, 3.0))
+        else:
+            goal = newest_of(killed) + dice.randrange(1, 1 + 60 // kills)
+            while newest_of(killed) < goal and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(dice.uniform(0.0, 0.05))
+        assert process.poll() is None, process.communicate()
+        process.kill()
+        process.communicate()
+    finish(started(script, killed, tmp_path / "cache"))
+    assert_same_run(tmp_path / "whole", killed)
+
+
+def newest_of(run_dir: Path) -> int:
+    return max((int(file.stem) for file in (run_dir / "checkpoints").glob("[0-9]*.safetensors")), default=0)

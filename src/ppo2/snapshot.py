@@ -23,7 +23,8 @@ class Snapshot(NamedTuple):
 
 def facts_of(saved: Checkpoint) -> Mapping[str, Any]:
     """The facts of the snapshot in a checkpoint; none where it holds none."""
-    return saved.section("run", "runner")
+    facts = saved.section("run").get("runner")
+    return facts if isinstance(facts, dict) else {}
 
 
 def named(name: str, tree: Any) -> Tensors:
