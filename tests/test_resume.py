@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -135,6 +136,21 @@ def test_two_groups_resume(network: str, tmp_path: Path) -> None:
     for env in made:
         env.close()
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_of_format_2_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    golden = Path(__file__).parent / "golden" / "2026-11-format-2.safetensors"
+    file = tmp_path / "run" / "checkpoints" / "00003.safetensors"
+    file.parent.mkdir(parents=True)
+    shutil.copy(golden, file)
+    config = checkpoint.load(golden).section("config")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    settings = {name: value for name, value in config.items() if name != "network_kwargs"} | config["network_kwargs"]
+    model = ppo2.learn(**settings, run_dir=tmp_path / "run", load_path=tmp_path / "run")
+    assert int(model.state.counters.updates) == 5
+    told = capfd.readouterr()
+    assert "going on at update 4" in told.out + told.err
+    assert "new episode" not in told.out + told.err
 
 
 class Drifting(gym.Env[np.ndarray, int]):

@@ -5,7 +5,7 @@ said, and from nine with a learning rate of 0.03 to 0.1 or an entropy bonus of 1
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import median
 
 ROWS_BEFORE = 10
@@ -22,6 +22,33 @@ BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
 task is solved, and there is no variance left to explain."""
 
 
+class Figures:
+    """One figure, row after row: as many of them as are looked at, however long training takes.
+
+    Attributes:
+        first: of the first three rows.
+        recent: of the last ones, enough for all that is asked of them.
+        peak: the largest of all but the last ROWS_BEFORE rows.
+    """
+
+    def __init__(self) -> None:
+        self.first: list[float] = []
+        self.recent: list[float] = []
+        self.peak = -math.inf
+
+    def add(self, figure: float) -> None:
+        if len(self.first) < 3:
+            self.first.append(figure)
+        self.recent = [*self.recent, figure][-USUAL_ROWS - 3 :]
+        if len(self.recent) > ROWS_BEFORE:
+            self.peak = max(self.peak, self.recent[-ROWS_BEFORE - 1])
+
+    def usual(self, last: int) -> float | None:
+        """The median of those before the last ones; None where they are too few to say."""
+        before = self.recent[:-last][-USUAL_ROWS:]
+        return median(before) if len(before) >= ROWS_BEFORE else None
+
+
 class Health:
     """Looks at the rows of a log, and warns once of each bad sign.
 
@@ -30,7 +57,7 @@ class Health:
 
     def __init__(self) -> None:
         self._signs = {"kl": _kl, "value loss": _value_loss, "entropy": _entropy, "explained variance": _blind}
-        self._seen: dict[str, list[float]] = {key: [] for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
+        self._seen = {key: Figures() for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
 
     def warnings(self, row: Mapping[str, float]) -> list[str]:
         """What there is to say about the next row, for a person."""
@@ -38,27 +65,20 @@ class Health:
         if not all(map(math.isfinite, figures.values())):  # no figures of an update that was skipped
             return []
         for key, figure in figures.items():
-            self._seen[key].append(figure)
+            self._seen[key].add(figure)
         found = {sign: words for sign, judge in self._signs.items() if (words := judge(self._seen))}
         for sign in found:
             del self._signs[sign]
         return [f"warning: {words}" for words in found.values()]
 
 
-Seen = Mapping[str, Sequence[float]]
+Seen = Mapping[str, Figures]
 KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
 EXPLAINED = "misc/explained_variance"
 
 
-def _usual(figures: Sequence[float], last: int) -> float | None:
-    """The median of those before the last ones; None where they are too few to say."""
-    before = figures[:-last][-USUAL_ROWS:]
-    return median(before) if len(before) >= ROWS_BEFORE else None
-
-
 def _kl(seen: Seen) -> str | None:
-    kl = seen[KL]
-    usual = _usual(kl, 3)
+    kl, usual = seen[KL].recent, seen[KL].usual(3)
     beyond = usual is not None and median(kl[-3:]) > max(KL_TIMES * usual, KL_LEAST)
     if not (beyond or kl[-1] > KL_ONCE or sum(x > KL_TWICE for x in kl[-5:]) > 1):
         return None
@@ -70,20 +90,20 @@ def _kl(seen: Seen) -> str | None:
 
 
 def _value_loss(seen: Seen) -> str | None:
-    loss = seen[VALUE_LOSS]
-    usual = _usual(loss, 1)
-    if usual is None or seen[EXPLAINED][-1] > BLIND:  # a reward that was never found before is no bad sign
+    loss, usual = seen[VALUE_LOSS], seen[VALUE_LOSS].usual(1)
+    now = loss.recent[-1]
+    if usual is None or seen[EXPLAINED].recent[-1] > BLIND:  # a reward that was never found before is no bad sign
         return None
-    if loss[-1] <= max(VALUE_LOSS_TIMES * usual, VALUE_LOSS_PEAKS * max(loss[:-ROWS_BEFORE])):
+    if now <= max(VALUE_LOSS_TIMES * usual, VALUE_LOSS_PEAKS * loss.peak):
         return None
     return (
-        f"the value loss explodes ({loss[-1]:.2g}, usually {usual:.2g}): try a lower `lr`, "
+        f"the value loss explodes ({now:.2g}, usually {usual:.2g}): try a lower `lr`, "
         "`normalize_rewards=True`, or a smaller `max_grad_norm`"
     )
 
 
 def _entropy(seen: Seen) -> str | None:
-    first, now = median(seen[ENTROPY][:3]), seen[ENTROPY][-1]
+    first, now = median(seen[ENTROPY].first), seen[ENTROPY].recent[-1]
     # of a Gaussian it begins at 1.4 for each dimension: twice that is a standard deviation four times as large
     if now <= first + max(1.5, abs(first)):
         return None
@@ -94,8 +114,9 @@ def _entropy(seen: Seen) -> str | None:
 
 
 def _blind(seen: Seen) -> str | None:
-    last, loss = seen[EXPLAINED][-BLIND_ROWS:], seen[VALUE_LOSS]
-    if len(last) < BLIND_ROWS or max(last) >= BLIND or median(loss[-BLIND_ROWS:]) < BLIND_SHARE * max(loss):
+    last, loss = seen[EXPLAINED].recent[-BLIND_ROWS:], seen[VALUE_LOSS].recent
+    peak = max(seen[VALUE_LOSS].peak, *loss)
+    if len(last) < BLIND_ROWS or max(last) >= BLIND or median(loss[-BLIND_ROWS:]) < BLIND_SHARE * peak:
         return None
     return (
         f"the value function has long been worse than a constant (explained variance {last[-1]:.2g}): try "
