@@ -136,7 +136,9 @@ def convert(space: Any, actions: Any, squash: bool) -> Any:
     return spaces.to_environment(space, actions, squash=squash)
 
 
-@pytest.mark.parametrize(("space", "action_dist"), ACTIONS[1:3])
+@pytest.mark.parametrize(
+    ("space", "action_dist"), [pytest.param(*ACTIONS[1].values, id=ACTIONS[1].id, marks=pytest.mark.slow), ACTIONS[2]]
+)
 def test_on_the_device(space: Any, action_dist: str, tmp_path: Path) -> None:
     env = OnDevice(space)
     model = ppo2.learn(env=env, num_envs=2, action_dist=action_dist, **SMALL)

@@ -293,6 +293,7 @@ def test_gymnax_observations_are_of_the_space() -> None:
 # --- brax and playground ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @each("brax", "playground")
 def test_brax_and_playground_equal_the_library_and_end(prefix: str) -> None:
     """At rest, an episode is cut short at its length; pushed with all force, Brax's pendulum leans too far before."""

@@ -222,7 +222,12 @@ MASKED = {"in the observation": Legal, "in info": Told, "on the device": DeviceL
 
 
 @pytest.mark.parametrize(
-    ("where", "network"), list(zip(MASKED, ("mlp", "lstm", "lstm"), strict=True)), ids=list(MASKED)
+    ("where", "network"),
+    [
+        pytest.param("in the observation", "mlp", id="in the observation"),
+        pytest.param("in info", "lstm", id="in info", marks=pytest.mark.slow),
+        pytest.param("on the device", "lstm", id="on the device"),
+    ],
 )
 def test_only_legal_actions_are_taken_and_the_best_learned(where: str, network: str) -> None:
     env: Any = MASKED[where]

@@ -137,6 +137,7 @@ def test_what_is_saved(swept: Any) -> None:
     assert ppo2.evaluate(model, env, episodes=4).lengths.max() <= 9
 
 
+@pytest.mark.slow
 def test_static_settings_make_a_program_each(env: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     together = sweep_runs._Together
@@ -147,6 +148,7 @@ def test_static_settings_make_a_program_each(env: Line, monkeypatch: pytest.Monk
     assert sizes == [47, 47, 123, 123] * 2  # of four and of eight units, in the order of the table
 
 
+@pytest.mark.slow
 def test_runs_that_memory_cannot_hold_train_in_parts(env: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ppo2.sweep(env=env, seed=range(2), **SMALL)
     monkeypatch.setattr(sweep_runs, "_runs_at_once", lambda plan: 1)
@@ -207,6 +209,7 @@ class OwnVfCoef(ppo2.Model):
         return super().loss(policy, normaliser, batch, hyper._replace(vf_coef=self.config.vf_coef * 10))
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_sees_the_settings_of_its_run(env: Line) -> None:
     result = ppo2.sweep(env=env, vf_coef=[0.0, 1.0], seed=[0], model_fn=OwnVfCoef, **SMALL)
     alone = ppo2.learn(env=env, vf_coef=1.0, seed=0, model_fn=OwnVfCoef, **SMALL)
