@@ -218,9 +218,9 @@ def test_observation_spaces(space: Any) -> None:
     [
         gym.spaces.Discrete(3),
         gym.spaces.Discrete(3, start=-4),
-        gym.spaces.MultiDiscrete([3, 2]),
+        pytest.param(gym.spaces.MultiDiscrete([3, 2]), marks=pytest.mark.slow),
         gym.spaces.MultiDiscrete([[3, 2], [2, 2]], start=[[1, 1], [0, 5]]),
-        gym.spaces.MultiBinary(4),
+        pytest.param(gym.spaces.MultiBinary(4), marks=pytest.mark.slow),
         gym.spaces.MultiBinary([2, 2]),
         gym.spaces.Box(-0.2, 0.1, (2,)),
         gym.spaces.Box(-1.0, 1.0, (), np.float64),

@@ -20,6 +20,7 @@ def test_snippet(snippet: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_first_snippet_learns(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SNIPPETS[0]], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert float(done.stdout.splitlines()[-1]) > 100
