@@ -236,7 +236,7 @@ def main() -> int:
         table.add_row(event, str(count))
     table.add_row("environments raised", str(output.count("soak: an environment raises")))
     table.add_row("updates made and kept", str(findings.updates))
-    table.add_row(f"updates made again", str(findings.repeated))
+    table.add_row("updates made again", str(findings.repeated))
     growth = sorted(findings.growth)
     middle = f"{growth[len(growth) // 2]:.1f} MB" if growth else "-"
     table.add_row("memory a process grew by, median of rounds", middle)
