@@ -701,6 +701,7 @@ def test_two_devices_learn_what_one_does(both_ways: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gymnax") is None, reason="gymnax isn't installed: ppo2[jax-envs]")
+@pytest.mark.slow
 def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
     sizes = {"num-envs": 8, "nsteps": 16, "nminibatches": 2, "noptepochs": 1, "num-hidden": 8, "log-interval": 1}
     arguments = [f"--{name}={value}" for name, value in {**sizes, "total-timesteps": 10**9, "run-dir": "x"}.items()]

@@ -226,7 +226,7 @@ MASKED = {"in the observation": Legal, "in info": Told, "on the device": DeviceL
     [
         pytest.param("in the observation", "mlp", id="in the observation"),
         pytest.param("in info", "lstm", id="in info", marks=pytest.mark.slow),
-        pytest.param("on the device", "lstm", id="on the device"),
+        pytest.param("on the device", "lstm", id="on the device", marks=pytest.mark.slow),
     ],
 )
 def test_only_legal_actions_are_taken_and_the_best_learned(where: str, network: str) -> None:

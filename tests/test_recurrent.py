@@ -446,12 +446,14 @@ RECALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("network", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["lstm", "gru"])
 def test_a_symbol_is_recalled(network: str) -> None:
     model = ppo2.learn(network=network, env=Recall, total_timesteps=40_000, **RECALL)
     assert ppo2.evaluate(model, Recall, episodes=50).mean > 0.95
 
 
+@pytest.mark.slow
 def test_without_memory_it_is_not() -> None:
     model = ppo2.learn(network="mlp", env=Recall, total_timesteps=20_000, **RECALL)
     assert ppo2.evaluate(model, Recall, episodes=50).mean < 0.75

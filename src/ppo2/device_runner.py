@@ -15,10 +15,10 @@ from ppo2.checkpoint import Checkpoint
 from ppo2.envs.device import DeviceEnv, Running, Step, is_device_env, unbegun, unroll
 from ppo2.envs.device_check import check_device_env
 from ppo2.episodes import Episode
+from ppo2.experience import Discounting, Experience, complete
 from ppo2.model import Model
 from ppo2.randomness import Purpose, environment_keys
 from ppo2.rollout import Rollout
-from ppo2.runner import Discounting, Experience, complete
 from ppo2.sharding import WHOLE, Split
 from ppo2.snapshot import Snapshot, facts_of, named, taken
 from ppo2.tensors import RUNNER
