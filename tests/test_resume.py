@@ -102,40 +102,34 @@ def test_families_resume(env: str, tmp_path: Path) -> None:
     assert_resumes(tmp_path, env=env, updates=4, after=2)
 
 
+def assert_made_ones_resume(made: list[Any], folder: Path, **settings: Any) -> None:
+    """The same of three vector environments: one trains at once, one until the stop, one from there."""
+    whole, cut, again = made
+    arguments = {"log_interval": 1, "seed": 1, **settings}
+    ppo2.learn(env=whole, run_dir=folder / "whole", **arguments)
+    ppo2.learn(env=cut, run_dir=folder / "cut", update_fn=stopping(3), **arguments)
+    ppo2.learn(env=again, run_dir=folder / "cut", load_path=folder / "cut", **arguments)
+    for env in made:
+        env.close()
+    assert_same_run(folder / "whole", folder / "cut")
+
+
 @pytest.mark.parametrize("how", [{}, {"sticky_actions": True}, {"flatten": True}])
 def test_atari_resumes_from_the_state_that_it_saved(how: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("ale_py")
     made = [ppo2.make("ALE/Breakout-v5", 2, workers=workers, **how) for workers in (0, 1, 0)]
-    settings = {"num_hidden": 2, "noptepochs": 1, "nsteps": 16, "log_interval": 1, "seed": 1, "total_timesteps": 192}
-    ppo2.learn(env=made[0], run_dir=tmp_path / "whole", **settings)
-    ppo2.learn(env=made[1], run_dir=tmp_path / "cut", update_fn=stopping(3), **settings)
-    ppo2.learn(env=made[2], run_dir=tmp_path / "cut", load_path=tmp_path / "cut", **settings)
-    for env in made:
-        env.close()
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_made_ones_resume(made, tmp_path, num_hidden=2, noptepochs=1, nsteps=16, total_timesteps=6 * 32)
 
 
 def test_engines_can_change_between_stop_and_resume(tmp_path: Path) -> None:
-    settings = {"nsteps": 32, "log_interval": 1, "seed": 1, "total_timesteps": 6 * 32 * 5}
     made = [ppo2.make("CartPole-v1", 5, workers=workers) for workers in (0, 1, 2)]
-    ppo2.learn(env=made[0], run_dir=tmp_path / "whole", **settings)
-    ppo2.learn(env=made[1], run_dir=tmp_path / "cut", update_fn=stopping(3), **settings)
-    ppo2.learn(env=made[2], run_dir=tmp_path / "cut", load_path=tmp_path / "cut", **settings)
-    for env in made:
-        env.close()
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_made_ones_resume(made, tmp_path, nsteps=32, total_timesteps=6 * 32 * 5)
 
 
 @pytest.mark.parametrize("network", ["mlp", "lstm"])
 def test_two_groups_resume(network: str, tmp_path: Path) -> None:
-    settings = {"nsteps": 32, "log_interval": 1, "seed": 1, "total_timesteps": 6 * 32 * 4, "network": network}
     made = [ppo2.make("CartPole-v1", 4, workers=1, groups=2) for _ in range(3)]
-    ppo2.learn(env=made[0], run_dir=tmp_path / "whole", **settings)
-    ppo2.learn(env=made[1], run_dir=tmp_path / "cut", update_fn=stopping(3), **settings)
-    ppo2.learn(env=made[2], run_dir=tmp_path / "cut", load_path=tmp_path / "cut", **settings)
-    for env in made:
-        env.close()
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_made_ones_resume(made, tmp_path, nsteps=32, total_timesteps=6 * 32 * 4, network=network)
 
 
 def test_a_run_of_format_2_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
