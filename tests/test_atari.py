@@ -132,13 +132,62 @@ def test_rewards_are_signs_and_returns_are_the_games_own(tmp_path: Any) -> None:
     assert all(r % 5 == 0 and r > 10 for r in returns)
 
 
+class Recorder:
+    """An emulator that notes its moves."""
+
+    def __init__(self, ale: Any) -> None:
+        self._ale, self.moves = ale, []
+
+    def act(self, move: Any) -> Any:
+        self.moves.append(move)
+        return self._ale.act(move)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ale, name)
+
+
+def share_of_other_moves(env: Any) -> float:
+    """Of 2,000 frames, how many saw another move than was asked for; actions 2 and 3 in turn."""
+    env.reset(seed=0)
+    env._ale = recorder = Recorder(env._ale)
+    env._skip, asked = 1, []
+    for step in range(2_000):
+        asked.append(env._moves[2 + step % 2])
+        env.step(2 + step % 2)
+        assert not env._over
+    env._ale = recorder._ale
+    return float(np.mean([a != b for a, b in zip(asked, recorder.moves, strict=True)]))
+
+
+@pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "BreakoutNoFrameskip-v4"])
+def test_a_saved_state_goes_on_as_if_never_saved(env_id: str) -> None:
+    one, other = (AtariFactory(gym.spec(env_id), {}, Options())() for _ in range(2))
+    dice = np.random.default_rng(0)
+    one.reset(seed=1)
+    other.reset(seed=2)
+    for _ in range(15):
+        for env in (one, other):  # the other one is in the middle of something else
+            for _ in range(20):
+                _, _, terminated, truncated, _ = env.step(int(dice.integers(env.action_space.n)))
+                if terminated or truncated:
+                    env.reset()
+        other.load_state({name: np.array(array) for name, array in one.save_state().items()})
+        for action in dice.integers(one.action_space.n, size=20).tolist():
+            mine, theirs = one.step(action), other.step(action)
+            np.testing.assert_array_equal(mine[0], theirs[0])
+            assert mine[1:] == theirs[1:]
+            if mine[2] or mine[3]:
+                np.testing.assert_array_equal(one.reset()[0], other.reset()[0])
+
+
 def test_options_of_the_treatment() -> None:
     pong = gym.make("PongNoFrameskip-v4").unwrapped
     assert pong.ale.getInt("max_num_frames_per_episode") == 108_000
     for env_id, sticky in (("PongNoFrameskip-v4", 0.0), ("ALE/Pong-v5", 0.25)):
         for kwargs, expected in (({}, sticky), ({"sticky_actions": True}, 0.25), ({"sticky_actions": 0.1}, 0.1)):
             env = AtariFactory(gym.spec(env_id), kwargs, Options())()
-            assert env.unwrapped.ale.getFloat("repeat_action_probability") == pytest.approx(expected)
+            # moves alternate, so q = p (1 - q): a frame differs where the one before it didn't and is repeated
+            assert share_of_other_moves(env) == pytest.approx(expected / (1 + expected), abs=0.03)
             assert env.unwrapped.ale.getInt("max_num_frames_per_episode") == 108_000
             assert isinstance(env, AtariTreatment)
             assert env.action_space.n == 6

@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -147,6 +148,50 @@ def test_a_run_of_format_2_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "new episode" not in told.out + told.err
 
 
+def test_a_run_from_a_checkpoint_begins_again_from_it(tmp_path: Path) -> None:
+    """Where it was stopped before a checkpoint of its own."""
+    settings: dict[str, Any] = {"env": "CartPole-v1", "nsteps": 32, "num_envs": 2, "seed": 1, "normalize_obs": True}
+    base = ppo2.learn(**settings, total_timesteps=128).save(tmp_path / "base.safetensors")
+    settings["total_timesteps"] = 256
+    ppo2.learn(**settings, load_path=base, run_dir=tmp_path / "whole")
+
+    def stopped() -> None:
+        raise RuntimeError("before the first update")
+
+    with pytest.raises(RuntimeError, match="before the first update"):
+        ppo2.learn(**settings, load_path=base, run_dir=tmp_path / "cut", init_fn=stopped)
+    ppo2.learn(**settings, load_path=tmp_path / "cut", run_dir=tmp_path / "cut")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_rewards_of_another_episode_are_noticed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What they depend on was carried over from episodes before."""
+    env = lambda: gym.wrappers.NormalizeReward(gym.make("CartPole-v1"))  # noqa: E731
+    resumed_once(env, tmp_path)
+    told = capfd.readouterr()
+    assert "it isn't deterministic" in told.out + told.err
+
+
+class Half:
+    """A device environment whose state has dtypes that NumPy doesn't know; episodes of 40 steps."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, key: Any) -> Any:
+        return {"steps": jnp.int32(0), "share": jnp.bfloat16(0.0), "key": key}, jnp.zeros(1)
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        steps = state["steps"] + 1
+        share = (state["share"] + action * jnp.bfloat16(0.01)).astype(jnp.bfloat16)
+        after = {"steps": steps, "share": share, "key": state["key"]}
+        return after, share[None].astype(jnp.float32), share.astype(jnp.float32), steps == 40, False, {}
+
+
+def test_states_of_any_dtype_on_the_device(tmp_path: Path) -> None:
+    assert_resumes(tmp_path, env=Half(), nsteps=48, updates=4, after=2)
+
+
 class Drifting(gym.Env[np.ndarray, int]):
     """Observations that no seed determines; episodes of 40 steps."""
 
@@ -211,6 +256,23 @@ def test_an_environment_that_is_not_deterministic_begins_a_new_episode(
 
 def test_an_environment_may_save_its_state_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     resumed_once(Remembering, tmp_path)
+    told = capfd.readouterr()
+    assert "new episode" not in told.out + told.err
+    assert lengths(tmp_path) == ["40"] * 10
+
+
+class ItsOwn(Raising):
+    """Its methods of these names are its own affair."""
+
+    def save_state(self, path: str) -> None:
+        raise AssertionError(path)
+
+    def load_state(self, path: str) -> None:
+        raise AssertionError(path)
+
+
+def test_methods_of_the_same_names_are_left_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    resumed_once(ItsOwn, tmp_path)
     told = capfd.readouterr()
     assert "new episode" not in told.out + told.err
     assert lengths(tmp_path) == ["40"] * 10

@@ -398,6 +398,8 @@ class DeviceRunner:
             ValueError: they are of another environment.
         """
         facts = facts_of(saved)
+        if not self.rollouts:
+            return []  # nothing had begun
         if facts.get("kind") != "device":
             return [f"{saved.path} doesn't hold the environments: they begin new episodes"]
         first = start(self.env, self.model, self.nenvs, self.rollouts, self.split.devices)

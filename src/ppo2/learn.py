@@ -161,6 +161,8 @@ def learn(
             given["seed"] = run_directory.settings_of(saved, run_dir).get("seed") if goes_on else fresh_seed()
         before = saved if goes_on else None
         vector = _environment(stack, env, num_envs, groups=None if before is None else _groups(before))
+        if shards is None and goes_on:
+            shards = run_directory.settings_of(saved, run_dir).get("shards")
         if shards is None:
             shards = default_shards(vector, nsteps, nminibatches)
         config = Config(**{**given, "num_envs": vector.num_envs, "shards": shards})
@@ -185,6 +187,8 @@ def learn(
             )
         )
         run.attach(runner, before)
+        if saved is not None and not goes_on:
+            run.save(0)  # where this run comes from, for it to begin again wherever it is stopped
         warm_up = warm_up_steps(config, model)
         engine = vector.engine if isinstance(vector, HostVectorEnv) else None
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))

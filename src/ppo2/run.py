@@ -418,6 +418,11 @@ def open_run(
     run = Run(config, model, run_dir=path, before=position, again=again, progress=progress, engine=engine)
     if aside:
         run.logger.say(aside)
+    if position is not None and run.logger.monitor_rows < position.episodes:
+        run.logger.say(
+            f"monitor.csv has {run.logger.monitor_rows:,} episodes, the checkpoint tells of {position.episodes:,}: "
+            "rows were lost or removed; means of the last episodes begin with those that there are"
+        )
     if again:
         run.logger.say(f"the run in {path} was stopped before its first checkpoint: it begins again at update 1")
     return run

@@ -246,6 +246,8 @@ class Runner:
         facts, position = facts_of(saved), self._stepper.position
         if position is None:
             return ["`env` is a vector environment that can't be brought to where it was: it begins new episodes"]
+        if not self.rollouts:
+            return []  # nothing had begun
         if facts.get("kind") != "host":
             return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
         obs = taken(saved, "obs", self._stepper.obs)
@@ -256,8 +258,8 @@ class Runner:
         actions = self._saved_actions(saved, steps, facts)
         states = states_of(saved, facts, self.nenvs)
         midways = [
-            Midway(int(n), None if one is None else self._stepper.leaves_of(one), state)
-            for n, one, state in zip(steps, actions, states, strict=True)
+            Midway(int(n), float(returns), None if one is None else self._stepper.leaves_of(one), state)
+            for n, returns, one, state in zip(steps, tally[0], actions, states, strict=True)
         ]
         obs, lost = self._stepper.resume(Position(*taken(saved, "position", tuple(position))), midways, obs)
         obs, gone = jax.tree.map(np.array, obs), sorted(lost)
@@ -274,7 +276,7 @@ class Runner:
             for rows in self._stepper.groups
         ]
         self._settled = self._now = self._between()
-        return _new_episodes(lost)
+        return [*_other_groups(facts, self.engine), *_new_episodes(lost)]
 
     def _action_like(self) -> Any:
         """One action of the policy's, in a batch."""
@@ -364,6 +366,13 @@ class Runner:
         rows += [rows[0]] * (self.nenvs - len(rows))
         stacked: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
         return stacked
+
+
+def _other_groups(facts: Mapping[str, Any], engine: Mapping[str, int]) -> list[str]:
+    before, now = facts.get("groups"), engine["groups"]
+    if before == now:
+        return []
+    return [f"this run acted for {before} groups of environments, and now for {now}: it goes on to float tolerance"]
 
 
 def _new_episodes(lost: Mapping[int, str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What a runner leaves in a checkpoint, beside the model's own state, for a resumed run to go on from exactly."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -64,7 +65,9 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _plain(leaf: Any) -> NDArray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    """A leaf as a file can hold it: a dtype that isn't NumPy's own, such as bfloat16, as the numbers of its bytes."""
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
 
 
 def _checked(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None) -> Any:
@@ -79,7 +82,8 @@ def _checked(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | N
         )
     if _is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(tensor), impl=jax.random.key_impl(like))
-    return tensor.copy()
+    foreign = not _is_key(like) and np.asarray(like).dtype.kind == "V"
+    return tensor.view(np.asarray(like).dtype).copy() if foreign else tensor.copy()
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
@@ -96,28 +100,27 @@ class ActionLog(NamedTuple):
     Attributes:
         steps: (N,), of the running episodes so far.
         kept: actions (T, N, ...) of the last rollouts, as many as hold the running episodes.
+        lengths: of these, T each.
         limit: steps of an episode beyond which its actions are no longer kept.
     """
 
     steps: NDArray
     kept: tuple[Any, ...]
+    lengths: tuple[int, ...]
     limit: int
 
     @classmethod
     def start(cls, nenvs: int, limit: int) -> "ActionLog":
-        return cls(np.zeros(nenvs, np.int64), (), limit)
+        return cls(np.zeros(nenvs, np.int64), (), (), limit)
 
     def with_rollout(self, actions: Any, ended: NDArray) -> "ActionLog":
         """With further steps: actions (T, N, ...), and where episodes ended, (T, N)."""
         count = len(ended)
         steps = np.where(ended.any(axis=0), np.argmax(ended[::-1], axis=0), self.steps + count)
-        kept = (*self.kept, jax.tree.map(lambda x: x[:count], actions))
-        needed = int(steps[steps <= self.limit].max(initial=0))
-        have = sum(map(_length, kept))
-        while kept and have - _length(kept[0]) >= needed:
-            have -= _length(kept[0])
-            kept = kept[1:]
-        return ActionLog(steps, kept, self.limit)
+        kept, lengths = (*self.kept, jax.tree.map(lambda x: x[:count], actions)), (*self.lengths, count)
+        spare = sum(lengths) - int(steps[steps <= self.limit].max(initial=0))
+        gone = sum(passed <= spare for passed in itertools.accumulate(lengths))
+        return ActionLog(steps, kept[gone:], lengths[gone:], self.limit)
 
     def running(self, like: Any) -> Any:
         """The actions of all running episodes that are kept, one environment after another, (sum of steps, ...).
@@ -128,8 +131,15 @@ class ActionLog(NamedTuple):
         lengths = [steps if steps <= self.limit else 0 for steps in self.steps.tolist()]
 
         def joined(empty: NDArray, *parts: NDArray) -> NDArray:
-            whole = np.concatenate(parts) if parts else np.repeat(empty[:0, None], len(lengths), 1)
-            return np.concatenate([empty[:0], *(whole[len(whole) - n :, env] for env, n in enumerate(lengths))])
+            found = [empty[:0]]
+            for env, wanted in enumerate(lengths):
+                have = sum(self.lengths)
+                for part, length in zip(parts, self.lengths, strict=True):
+                    skipped = min(max(have - wanted, 0), length)  # before this episode
+                    if skipped < length:
+                        found.append(part[skipped:, env])
+                    have -= length
+            return np.concatenate(found)
 
         return jax.tree.map(joined, like, *self.kept)
 
@@ -148,7 +158,7 @@ class ActionLog(NamedTuple):
             return whole
 
         kept = (jax.tree.map(aligned, *given),) if longest else ()
-        return ActionLog(steps.astype(np.int64), kept, self.limit)
+        return ActionLog(steps.astype(np.int64), kept, (longest,) if longest else (), self.limit)
 
 
 def _length(actions: Any) -> int:

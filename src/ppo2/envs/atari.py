@@ -24,6 +24,8 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
 
     - a game begins with 1 to `noops` frames of doing nothing, and is fired into where that is what starts it
     - an action holds for `frame_skip` frames; of the last two the brighter pixels are seen, grey, 84 x 84
+    - each of these frames repeats the one before instead with probability `sticky`: drawn here, as the emulator, whose
+      own option it is otherwise, doesn't save what it would repeat
     - the loss of a life ends an episode; only the game's end resets it
     - rewards become their signs; `info["episode"]` tells the game's own return, and its length in steps
 
@@ -41,6 +43,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         *,
         noops: int = 30,
         frame_skip: int = 4,
+        sticky: float = 0.0,
         stack: int = 4,
         clip_rewards: bool = True,
         life_loss_ends: bool = True,
@@ -54,7 +57,8 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         self._ale, self._moves = game.ale, list(game._action_set)
         meanings = game.get_action_meanings()
         self._fires = len(meanings) >= 3 and meanings[1] == "FIRE"
-        self._noops, self._skip = noops, frame_skip
+        self._noops, self._skip, self._sticky = noops, frame_skip, sticky
+        self._move = self._moves[0]
         self._clip, self._life_loss_ends, self._scale = clip_rewards, life_loss_ends, reward_scale
         height, width = self._ale.getScreenDims()
         self._last, self._before = np.zeros((2, height, width), np.uint8)
@@ -85,19 +89,26 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
     def _begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
         self.env.reset(seed=seed, options=options)
         self._over, self._return, self._length = False, 0.0, 0
+        self._move = self._moves[0]
         if self._noops:
             for _ in range(int(self.env.unwrapped.np_random.integers(1, self._noops + 1))):
-                self._ale.act(self._moves[0])
+                self._frame(self._moves[0])
                 if self._ale.game_over():
                     self._ale.reset_game()
         self._ale.getScreenGrayscale(self._last)
         self._before[:] = 0
 
+    def _frame(self, move: Any) -> float:
+        if not self._sticky or self.env.unwrapped.np_random.random() >= self._sticky:
+            self._move = move
+        reward: float = self._ale.act(self._move)
+        return reward
+
     def _act(self, action: int) -> float:
         """One action, for as many frames as it holds; the reward as the game gives it."""
         ale, move, reward = self._ale, self._moves[action], 0.0
         for frame in range(self._skip):
-            reward += ale.act(move)
+            reward += self._frame(move)
             if ale.game_over():
                 break
             if frame == self._skip - 2:
@@ -142,6 +153,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
             "frames": self._frames.copy(),
             "screens": np.stack([self._last, self._before]),
             "lives": np.array(self._lives),
+            "move": np.array(self._moves.index(self._move)),
             "over": np.array(self._over),
             "episode": np.array([self._return, self._length], np.float64),
         }
@@ -155,6 +167,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         self._frames[:] = state["frames"]
         self._last[:], self._before[:] = state["screens"]
         self._lives, self._over = int(state["lives"]), bool(state["over"])
+        self._move = self._moves[int(state["move"])]
         self._return, self._length = float(state["episode"][0]), int(state["episode"][1])
 
 
@@ -178,13 +191,14 @@ class AtariFactory(Recipe):
     counts_episodes = True
 
     def __call__(self) -> AnyEnv:
-        own, treatment = dict(self.kwargs), {}
+        own, treatment = dict(self.kwargs), dict[str, Any]()
         for name in ("noops", "frame_skip", "clip_rewards", "life_loss_ends"):
             if name in own:
                 treatment[name] = own.pop(name)
-        sticky = own.pop("sticky_actions", None)
-        if sticky is not None:
-            own["repeat_action_probability"] = 0.25 if sticky is True else float(sticky)
+        emulators = own.pop("repeat_action_probability", self.spec.kwargs.get("repeat_action_probability", 0.25))
+        sticky = own.pop("sticky_actions", emulators)
+        treatment["sticky"] = 0.25 if sticky is True else float(sticky)
+        own["repeat_action_probability"] = 0.0
         limit = self.options.max_episode_steps
         frames = MAX_FRAMES if limit is None else limit * treatment.get("frame_skip", 4)
         spec = dataclasses.replace(self.spec, order_enforce=False, max_episode_steps=None, disable_env_checker=True)

@@ -1,5 +1,6 @@
 """Environments of one process, stepped one after another; without JAX, for the workers."""
 
+import math
 import traceback
 from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 
 from ppo2 import spaces
 from ppo2.envs.failures import MOST, ContractError, EnvironmentFailureError, Failure
-from ppo2.envs.midway import Midway, State, Unreachable, keeper_of, replay
+from ppo2.envs.midway import Midway, State, Unreachable, keeper_of, replay, state_of
 
 AnyEnv = gym.Env[Any, Any]
 AnyVectorEnv = gym.vector.VectorEnv[Any, Any, Any]
@@ -190,8 +191,7 @@ class Group:
         for i, env in enumerate(self.envs):
             if at is not None:
                 at[0] = self._first + i
-            keeper = keeper_of(env)
-            saved.append(None if keeper is None else keeper.save_state())
+            saved.append(state_of(env))
         return saved
 
     def resume(self, midways: Sequence[Midway], at: Place | None = None) -> dict[int, str]:
@@ -240,7 +240,7 @@ class Group:
             raise Unreachable("its episode had become too long for its actions to be kept (`replay_limit`)")
         if board.episodes[i] and not self._reseeds:
             raise Unreachable("its episodes have no seeds of their own")
-        obs = replay(
+        obs, returns = replay(
             env,
             lambda: self._begin(i, self._seed(i))[0],
             midway.actions,
@@ -248,7 +248,8 @@ class Group:
         )
         self._limit(i, midway.steps)
         found = spaces.leaves(self.observation_space, self._checked(obs, i, "an observation of"))
-        if any(np.asarray(x).tobytes() != leaf[i].tobytes() for leaf, x in zip(board.obs, found, strict=True)):
+        differs = any(np.asarray(x).tobytes() != leaf[i].tobytes() for leaf, x in zip(board.obs, found, strict=True))
+        if differs or not (self._counts or math.isclose(returns, midway.returns, rel_tol=1e-5, abs_tol=1e-5)):
             raise Unreachable("it isn't deterministic: the same seed and actions led it elsewhere")
 
     def step(self, actions: Iterable[Any], at: Place | None = None) -> bool:

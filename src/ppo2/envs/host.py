@@ -2,6 +2,7 @@
 
 import itertools
 import mmap
+import operator
 import os
 import sys
 import weakref
@@ -72,12 +73,10 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         owned: bool = True,
         replay_limit: int = REPLAY_LIMIT,
     ) -> None:
-        self.replay_limit = replay_limit
+        self.replay_limit = _whole_steps(replay_limit)
         self.num_envs, self.copy, self._info_keys = len(factories), copy, tuple(info_keys)
         self._factories, self._owned, self._timeout = list(factories), owned, env_timeout
         self._check_arguments(workers, groups, env_timeout, info_keys)
-        if isinstance(replay_limit, bool | str | None) or not replay_limit >= 0:
-            raise ValueError(f"`replay_limit` (={replay_limit!r}) must be a number of steps, 0 or more.")
         self.groups = _parts(slice(0, self.num_envs), groups)
         """Which environments each group has."""
         self.counts_episodes = recipe_of(factories[0]).counts_episodes
@@ -399,6 +398,16 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **_: Any) -> None:
         self._finalizer()
+
+
+def _whole_steps(replay_limit: Any) -> int:
+    try:
+        steps = -1 if isinstance(replay_limit, bool) else operator.index(replay_limit)
+    except TypeError:
+        steps = -1
+    if steps < 0:
+        raise ValueError(f"`replay_limit` (={replay_limit!r}) must be a whole number of steps, 0 or more.")
+    return steps
 
 
 def _parts(rows: slice, count: int) -> list[slice]:

@@ -33,12 +33,13 @@ class Midway(NamedTuple):
     """How to bring an environment to where it was in an episode that its seed began.
 
     Attributes:
-        steps: since its reset.
+        steps, returns: since its reset, and the sum of their rewards.
         actions: those that it took, (steps, ...) for each leaf of the action space; None: they weren't kept.
         state: what it saved itself, which goes before actions.
     """
 
     steps: int
+    returns: float
     actions: list[NDArray] | None
     state: State | None
 
@@ -63,20 +64,36 @@ def keeper_of(env: gym.Env[Any, Any]) -> Keeper | None:
 
 def replay(
     env: gym.Env[Any, Any], begin: Callable[[], Any], actions: list[NDArray], apart: Callable[[Any], Any]
-) -> Any:
-    """Begins an episode and takes the actions again; the observation that comes last.
+) -> tuple[Any, float]:
+    """Begins an episode and takes the actions again; the observation that comes last, and the sum of rewards.
 
     Raises:
         Unreachable: the episode ended on the way.
     """
-    obs = begin()
+    obs, returns = begin(), 0.0
     leaves = iter(actions)
     batch = spaces.mapped(lambda _: next(leaves), env.action_space)
     for done, action in enumerate(apart(batch), start=1):
-        obs, _, terminated, truncated, _ = env.step(action)
+        obs, reward, terminated, truncated, _ = env.step(action)
+        returns += float(reward)
         if terminated or truncated:
             raise Unreachable(f"its episode ended at step {done} of {len(actions[0])} when its actions were repeated")
-    return obs
+    return obs, returns
+
+
+def state_of(env: gym.Env[Any, Any]) -> State | None:
+    """What an environment saves of itself; None where it can't, or what it gives is no dict of arrays of numbers.
+
+    Its methods may be its own affair, and only be called as ours are.
+    """
+    keeper = keeper_of(env)
+    if keeper is None:
+        return None
+    try:
+        state = {name: np.asarray(array) for name, array in keeper.save_state().items()}
+    except Exception:  # of whatever else it may be
+        return None
+    return state if all(type(name) is str and x.dtype.kind in "biufc" for name, x in state.items()) else None
 
 
 def generator_state(generator: np.random.Generator) -> NDArray:
