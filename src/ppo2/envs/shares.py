@@ -214,9 +214,12 @@ class WorkerShare:
         if isinstance(answer, Exception):
             raise LostError(f"environments {self._whose} could not be made in another process ({answer})") from answer
         for rows, theirs in zip(self._rows, answer, strict=True):
-            for mine, its in zip(self._common.spaces, theirs, strict=True):
+            for name, mine, its in zip(("observation_space", "action_space"), self._common.spaces, theirs, strict=True):
                 if mine != its:
-                    raise ValueError(f"`env`: its environments differ: number 0 has {mine}, number {rows.start} {its}.")
+                    raise ValueError(
+                        f"`env`: its environments differ in {name}: number 0 has {mine}, number {rows.start} {its}. "
+                        "All must be alike."
+                    )
         self._ready = True
 
     def drain(self) -> None:
