@@ -18,7 +18,7 @@ from ppo2.evaluate import run_episodes
 from ppo2.health import Health
 from ppo2.logger import Logger
 from ppo2.model import Model
-from ppo2.run_files import EPISODE_WINDOW, formats_from_environment
+from ppo2.run_files import EPISODE_WINDOW, formats_from_environment, rows_of
 from ppo2.runner import Runner
 from ppo2.saving import Saving
 from ppo2.snapshot import Snapshot
@@ -129,6 +129,8 @@ class Run:
             monitor_rows=position.episodes,
             resume=before is not None or again,
         )
+        for row in [] if run_dir is None or before is None else rows_of(run_dir):
+            self._health.warnings(row)  # told before
         self._progress = progress
         self._started = time.perf_counter()
         self._mark = _Mark(self.first - 1, self._elapsed_before)

@@ -67,6 +67,15 @@ def _whole_lines(path: Path) -> list[str]:
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+def rows_of(run_dir: Path) -> list[dict[str, float]]:
+    """The rows of progress.jsonl that hold figures; NaN for those that weren't finite."""
+    rows = []
+    for line in _whole_lines(run_dir / "progress.jsonl"):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):  # a row that somebody has edited
+            rows.append({key: math.nan if x is None else float(x) for key, x in json.loads(line).items()})
+    return rows
+
+
 def _csv_text(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
