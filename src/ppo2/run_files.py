@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ppo2 import files
 from ppo2.episodes import Episode
+from ppo2.untrusted import parse_json
 
 Row = Mapping[str, float]
 R = TypeVar("R")
@@ -71,8 +72,10 @@ def rows_of(run_dir: Path) -> list[dict[str, float]]:
     """The rows of progress.jsonl that hold figures; NaN for those that weren't finite."""
     rows = []
     for line in _whole_lines(run_dir / "progress.jsonl"):
-        with contextlib.suppress(ValueError, TypeError, AttributeError):  # a row that somebody has edited
-            rows.append({key: math.nan if x is None else float(x) for key, x in json.loads(line).items()})
+        with contextlib.suppress(
+            ValueError, TypeError, AttributeError, OverflowError
+        ):  # a row that somebody has edited
+            rows.append({key: math.nan if x is None else float(x) for key, x in parse_json(line).items()})
     return rows
 
 
