@@ -24,6 +24,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import ppo2
+from children import STRICT_PYTHON
 from environments import vector
 from ppo2 import device_runner, programs, sharding
 from ppo2.device_runner import DeviceRunner, final_values
@@ -667,7 +668,7 @@ def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = "import sys, pathlib, test_device_runner as t; t.learn_on_both(pathlib.Path(sys.argv[1]))"
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(folder)],
+        [*STRICT_PYTHON, "-c", code, str(folder)],
         cwd=Path(__file__).parent,
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,

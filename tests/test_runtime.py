@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,3 +62,22 @@ def test_devices_dispatch_and_cache(tmp_path: Any) -> None:
 def test_freed_memory_is_kept() -> None:
     assert int(output(FAULTS, "configured")) < 16
     assert int(output(FAULTS, "plain")) >= 16  # else there is nothing to keep
+
+
+ADDS = """
+import jax.numpy as jnp
+import ppo2
+
+ppo2.configure_runtime()
+print(jnp.arange(7).sum())
+"""
+
+
+def test_a_half_written_program_is_compiled_anew_without_a_word(tmp_path: Path) -> None:
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "error"}
+    assert output(ADDS, **environment) == "21"
+    programs = list(tmp_path.glob("*-cache"))
+    assert programs
+    for program in programs:
+        os.truncate(program, 100)
+    assert output(ADDS, **environment) == "21"

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -38,6 +39,9 @@ def configure_runtime(*, compilation_cache: bool = True) -> None:
         # Even a program that compiles in a tenth of a second is loaded in a hundredth.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # JAX writes them in place: of runs started together, one may read what another has half written, and compiles
+        # it then.
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
 
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
