@@ -14,9 +14,15 @@ PACKAGE = Path(ppo2.__file__).parent
 # Top to bottom within a floor: what stands further down may import what stands above it.
 FLOORS: list[list[str]] = [
     [
+        "launch",
+        "processors",
+        "untrusted",
+        "stops",
+        "guard",
         "distributions",
         "gae",
         "sharding",
+        "distributed",
         "statistics",
         "losses",
         "schedules",
@@ -25,10 +31,7 @@ FLOORS: list[list[str]] = [
         "spaces",
         "normaliser",
         "config",
-        "stops",
-        "processors",
         "runtime",
-        "untrusted",
         "files",
     ],
     ["networks", "policy", "envs"],

@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 if sys.orig_argv[1:3] == ["-m", "ppo2.envs.worker"]:
     # A process that only steps environments starts without JAX, unless an environment asks for something of ours.
     def __getattr__(name: str) -> Any:
-        if name in ("envs", "processors", "spaces"):  # the rooms that stepping needs: imported like any module
+        # the rooms that stepping needs: imported like any module
+        if name in ("envs", "launch", "processors", "spaces"):
             raise AttributeError(name)
         public = importlib.import_module("ppo2.public")
         if name not in public.__all__:

@@ -78,6 +78,19 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
     return path
 
 
+def to_message(saved: Checkpoint) -> bytes:
+    """A checkpoint for another process, which has no part in the file system where it was read."""
+    text = json.dumps({"path": str(saved.path), "metadata": saved.metadata})
+    return safetensors.numpy.save(saved.tensors, {"checkpoint": text})
+
+
+def from_message(message: bytes) -> Checkpoint:
+    """The inverse of `to_message`."""
+    length = int.from_bytes(message[:8], "little")  # of the header, as the format has it
+    told = json.loads(json.loads(message[8 : 8 + length])["__metadata__"]["checkpoint"])
+    return Checkpoint(Path(told["path"]), safetensors.numpy.load(message), told["metadata"])
+
+
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """The newest checkpoint at `path`: a file, a folder of checkpoints, or a run directory.
 

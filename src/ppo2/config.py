@@ -57,12 +57,13 @@ class Config:
     eval_interval: int | None = None
     eval_episodes: int = 10
     shards: int = 1
+    devices: int | None = None
     keep: int | None = None
     on_nonfinite: str = "raise"
 
     def __post_init__(self) -> None:
         for name, least in _WHOLE.items():
-            if not (name in ("eval_interval", "keep") and getattr(self, name) is None):
+            if not (name in ("eval_interval", "keep", "devices") and getattr(self, name) is None):
                 object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         for name in ("ent_coef", "vf_coef", "gamma", "lam", "max_grad_norm", "target_kl"):
             value = getattr(self, name)
@@ -168,6 +169,7 @@ _WHOLE = {
     "eval_episodes": 1,
     "shards": 1,
     "keep": 1,
+    "devices": 1,
 }
 
 

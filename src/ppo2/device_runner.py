@@ -1,13 +1,12 @@
 """Collecting experience from device environments, and training on them, without leaving the device."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import sharding
@@ -16,15 +15,13 @@ from ppo2.envs.device import DeviceEnv, Running, Step, is_device_env, unbegun, u
 from ppo2.envs.device_check import check_device_env
 from ppo2.episodes import Episode
 from ppo2.experience import Discounting, Experience, complete
-from ppo2.model import Model
+from ppo2.model import ROLLOUT, Model
 from ppo2.randomness import Purpose, environment_keys
 from ppo2.rollout import Rollout
-from ppo2.sharding import WHOLE, Split
+from ppo2.sharding import BY_ENV, BY_STEP, BY_UPDATE, REPLICATED, WHOLE, Compiled, Split
 from ppo2.snapshot import Snapshot, facts_of, named, taken
 from ppo2.tensors import RUNNER
 from ppo2.train_state import FATAL, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, only_finite
-
-T = TypeVar("T")
 
 
 class EnvState(NamedTuple):
@@ -169,6 +166,9 @@ class Chunk(NamedTuple):
     faulty: Int[Array, ""]
     ends: Ends
 
+
+CHUNK = Chunk(**dict.fromkeys(Chunk._fields, REPLICATED) | {"ends": BY_UPDATE})  # type: ignore[arg-type]
+"""How it lies over devices."""
 
 HALTING = {
     "raise": frozenset(FaultKind) - {FaultKind.NONE},
@@ -322,8 +322,12 @@ class DeviceRunner:
         self.nenvs = num_envs
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
-        self.split = sharding.split_for(model.config.shards)
-        self._mesh = sharding.mesh(self.split)
+        self.split = sharding.split_for(model.config.shards, devices=model.config.devices)
+        if num_envs % self.split.processes:
+            raise ValueError(
+                f"`num_envs` (={num_envs}) must be a multiple of the number of processes ({self.split.processes})."
+            )
+        self._mine = num_envs // self.split.processes
         # No chunk goes beyond a row of the log.
         self._capacity = chunk_capacity(nsteps * num_envs, model.config.log_interval)
         self._envs: EnvState | None = None
@@ -341,9 +345,10 @@ class DeviceRunner:
         program = self.model.program(_rollout_program, self.env, self.split, steps, self.model.slices(steps))
         began = time.perf_counter()
         rollout: Rollout
-        self._envs, rollout, ends = program(*self._placed(), self.gamma, self.lam)
-        rollout = self._alone(rollout)
-        self._count(jax.tree.map(lambda x: x[None], ends), began)
+        discount = sharding.placed((self.gamma, self.lam), self.split, REPLICATED)
+        self._envs, rollout, ends = program(*self._placed(), *discount)
+        rollout, ends = sharding.own((rollout, ends), self.split, (ROLLOUT, BY_STEP))
+        self._count(jax.tree.map(lambda x: np.asarray(x)[None], ends), began)
         self.rollouts += 1
         return rollout
 
@@ -367,10 +372,12 @@ class DeviceRunner:
         program = self.model.program(
             _iterate_program, self.env, self.split, *sizes, HALTING[self.model.config.on_nonfinite]
         )
+        told = sharding.placed((stacked, np.int32(count), (self.gamma, self.lam)), self.split, REPLICATED)
         began = time.perf_counter()
+        sharding.meet(self.split)
         chunk: Chunk
-        state, self._envs, chunk = program(*self._placed(), stacked, np.int32(count), (self.gamma, self.lam))
-        self.model.state = self._alone(state)
+        state, self._envs, chunk = program(*self._placed(), *told)
+        self.model.state, chunk = sharding.own((state, chunk), self.split, (REPLICATED, CHUNK))
         done = int(chunk.done)
         self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
         self._seconds_per_update = (time.perf_counter() - began) / done
@@ -383,11 +390,11 @@ class DeviceRunner:
     @property
     def engine(self) -> dict[str, int]:
         """What the last bits of its figures depend on, beside the settings."""
-        return {"devices": self.split.devices}
+        return {"devices": self.split.devices}  # of all processes, which compute as those of one do
 
     def snapshot(self) -> Snapshot:
         """The environments, for `resume`."""
-        envs = self._envs
+        envs = None if self._envs is None else sharding.own(self._envs, self.split, BY_ENV)
         tensors = {} if envs is None else named("envs", (envs.running, envs.running_returns))
         return Snapshot(tensors, {"kind": "device", **self.engine}, self.rollouts)
 
@@ -402,7 +409,7 @@ class DeviceRunner:
             return []  # nothing had begun
         if facts.get("kind") != "device":
             return [f"{saved.path} doesn't hold the environments: they begin new episodes"]
-        first = start(self.env, self.model, self.nenvs, self.rollouts, self.split.devices)
+        first = start(self.env, self.model, self._mine, self.rollouts, self.split.local_devices)
         if any(name.startswith(RUNNER) for name in saved.tensors):
             running, returns = taken(saved, "envs", (first.running, first.running_returns))
             self._place(EnvState(running, returns, first.rollouts))
@@ -427,23 +434,13 @@ class DeviceRunner:
 
     def _placed(self) -> tuple[TrainState, EnvState]:
         """The states of model and environments, where the programs expect them."""
-        state = self.model.state
-        if self.split.devices > 1:
-            state = jax.device_put(state, NamedSharding(self._mesh, REPLICATED))
         if self._envs is None:
-            self._place(start(self.env, self.model, self.nenvs, self.rollouts, self.split.devices))
+            self._place(start(self.env, self.model, self._mine, self.rollouts, self.split.local_devices))
         assert self._envs is not None
-        return state, self._envs
+        return sharding.placed(self.model.state, self.split, REPLICATED), self._envs
 
     def _place(self, envs: EnvState) -> None:
-        self._envs = jax.device_put(envs, NamedSharding(self._mesh, BY_ENV) if self.split.devices > 1 else None)
-
-    def _alone(self, tree: T) -> T:
-        """A state or a rollout on one device, for whatever else the model does with it."""
-        if self.split.devices == 1:
-            return tree
-        single: T = jax.device_put(tree, self._mesh.devices.flat[0])
-        return single
+        self._envs = jax.device_put(envs) if self.split.devices == 1 else sharding.placed(envs, self.split, BY_ENV)
 
     def _count(self, ends: Ends, began: float) -> None:
         """Takes note of the episodes of some updates, (K, T, N), that ran from `began` until now."""
@@ -453,11 +450,9 @@ class DeviceRunner:
         passed = (update * steps + t + 1) / (updates * steps)
         now = time.perf_counter()
         seconds = began - self._epoch + passed * (now - began)
-        rows = (returns[update, t, env], lengths[update, t, env], seconds.round(6), env)
+        index = env + sharding.first_environment(self._mine)
+        rows = (returns[update, t, env], lengths[update, t, env], seconds.round(6), index)
         self._episodes += map(Episode, *(column.tolist() for column in rows))
-
-
-Compiled = Callable[..., Any]
 
 
 def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int, slices: int) -> Compiled:
@@ -468,10 +463,8 @@ def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int, sli
         indices = split.index * nenvs + jnp.arange(nenvs)
         return collect(model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam)
 
-    fields: dict[str, Any] = dict.fromkeys(Rollout._fields, BY_STEP) | {"running_returns": BY_ENV}
-    rollouts = Rollout(**fields | dict.fromkeys(("gamma", "lam"), REPLICATED))
-    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, rollouts, BY_STEP)
-    return jax.jit(_split(rollout, split, into, out), donate_argnums=1)
+    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, ROLLOUT, BY_STEP)
+    return jax.jit(sharding.over_blocks(rollout, split, into, out), donate_argnums=1)
 
 
 def _iterate_program(
@@ -480,20 +473,5 @@ def _iterate_program(
     def iterated(*arguments: Any) -> tuple[TrainState, EnvState, Chunk]:
         return iterate(model, env, *arguments, steps=steps, slices=slices, halt_on=halt_on, split=split)
 
-    fields: dict[str, Any] = dict.fromkeys(Chunk._fields, REPLICATED)
-    chunk = Chunk(**fields | {"ends": PartitionSpec(None, None, sharding.AXIS)})
-    into = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED)
-    return jax.jit(_split(iterated, split, into, (REPLICATED, BY_ENV, chunk)), donate_argnums=(0, 1))
-
-
-REPLICATED = PartitionSpec()
-BY_ENV = PartitionSpec(sharding.AXIS)
-BY_STEP = PartitionSpec(None, sharding.AXIS)
-
-
-def _split(function: Compiled, split: Split, into: Any, out: Any) -> Compiled:
-    """`function` on every block of environments at once."""
-    if split.devices == 1:
-        return function
-    # Unchecked: that what leaves as replicated is so follows from the sums in `Model.update`; a test compares.
-    return jax.shard_map(function, mesh=sharding.mesh(split), in_specs=into, out_specs=out, check_vma=False)
+    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED), (REPLICATED, BY_ENV, CHUNK)
+    return jax.jit(sharding.over_blocks(iterated, split, into, out), donate_argnums=(0, 1))

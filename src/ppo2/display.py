@@ -100,6 +100,13 @@ class _Quiet:
         pass
 
 
+class Silent(_Quiet):
+    """Nothing at all."""
+
+    def say(self, text: str) -> None:
+        pass
+
+
 class _Lines(_Quiet):
     """A line for each log row, in columns that stay aligned: for pipes, files and notebooks."""
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from ppo2 import envs, spaces
+from ppo2 import envs, guard, spaces
+from ppo2.distributed import ALONE, World
 from ppo2.envs.device import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
 from ppo2.envs.group import AnyVectorEnv
 from ppo2.envs.stepping import Stepper
@@ -90,29 +90,41 @@ def run_episodes(
     deterministic: bool,
     seed: int,
     until: Callable[[], bool] = _never,
+    share: World = ALONE,
 ) -> Evaluation:
     """`evaluate`, on environments that are known to fit; of fewer episodes where `until`, asked again and again, says
     that it is enough.
+
+    Args:
+        share: this process's part: of P processes with as many environments each, all of which evaluate.
     """
-    nenvs = env.num_envs
-    quota = np.full(nenvs, episodes // nenvs) + (np.arange(nenvs) < episodes % nenvs)
+    total, first = env.num_envs * share.size, env.num_envs * share.rank
+    quota = np.full(total, episodes // total) + (np.arange(total) < episodes % total)
     run = _run_on_device if isinstance(env, DeviceVector) else _run_on_host
-    done = run(model, env, quota, deterministic, seed, until)  # type: ignore[arg-type]
+    mine = quota[first : first + env.num_envs]
+    done = run(model, env, mine, first, deterministic, seed, until)  # type: ignore[arg-type]
     return Evaluation(np.array([r for r, _ in done]), np.array([length for _, length in done]))
 
 
 def _run_on_host(
-    model: Model, env: AnyVectorEnv, quota: NDArray, deterministic: bool, seed: int, until: Callable[[], bool]
+    model: Model,
+    env: AnyVectorEnv,
+    quota: NDArray,
+    first: int,
+    deterministic: bool,
+    seed: int,
+    until: Callable[[], bool],
 ) -> list[tuple[float, int]]:
-    """Return and length of so many episodes of each environment."""
+    """Return and length of so many episodes of each environment, from global index `first` on."""
     stepper = Stepper(env, squash=model.distribution.squashes)
     key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
     done: list[tuple[float, int]] = []
-    obs = stepper.reset(seed, Purpose.EVALUATE)
+    obs = stepper.reset(seed, Purpose.EVALUATE, first=first)
     count, memory, begins = 0, model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
     while quota.any() and not until():
+        guard.live()
         response = model.respond(obs, key, count, memory, begins)
         if response.stuck is not None:
             spaces.check_legal(np.asarray(response.stuck) & ~stepper.resetting, "`env`", f", at step {count}")
@@ -135,20 +147,30 @@ def _run_on_host(
 
 
 def _run_on_device(
-    model: Model, env: DeviceVector, quota: NDArray, deterministic: bool, seed: int, until: Callable[[], bool]
+    model: Model,
+    env: DeviceVector,
+    quota: NDArray,
+    first: int,
+    deterministic: bool,
+    seed: int,
+    until: Callable[[], bool],
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment; the host looks every so many steps."""
     key = root_key(seed, Purpose.EVALUATE)
     running = jax.device_put(unbegun(env.env, env.num_envs, model.initial_state(env.num_envs)))
-    steps = model.program(_steps_program, env.env, env.num_envs, deterministic)
+    steps = model.program(_steps_program, env.env, deterministic)
+    indices = np.arange(first, first + env.num_envs, dtype=np.int32)
     done: list[tuple[float, int]] = []
     left, count = quota.copy(), 0
     while left.any() and not until():
-        running, *ends, stuck = steps(model.state.params, model.state.normaliser, running, key, np.uint32(count))
+        guard.live()
+        running, *ends, stuck = steps(
+            model.state.params, model.state.normaliser, running, key, np.uint32(count), indices
+        )
         if stuck is not None:
-            first = np.argmax(np.asarray(stuck), axis=0)
+            when = np.argmax(np.asarray(stuck), axis=0)
             here = np.asarray(stuck).any(axis=0) & (left > 0)
-            spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + first[np.argmax(here)]}")
+            spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + when[np.argmax(here)]}")
         count += 1
         returns, lengths = map(np.asarray, ends)
         for t, i in zip(*np.nonzero(lengths), strict=True):
@@ -159,14 +181,19 @@ def _run_on_device(
 
 
 def _steps_program(
-    model: Model, env: DeviceEnv, nenvs: int, deterministic: bool
+    model: Model, env: DeviceEnv, deterministic: bool
 ) -> Callable[..., tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]]:
     masked = spaces.is_masked(model.observation_space)
 
     def steps(
-        params: Float[Array, " P"], normaliser: Normaliser, running: Running, key: PRNGKeyArray, count: Int[Array, ""]
+        params: Float[Array, " P"],
+        normaliser: Normaliser,
+        running: Running,
+        key: PRNGKeyArray,
+        count: Int[Array, ""],
+        indices: Int[Array, " N"],
     ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]:
-        policy, indices = model.policy_of(params), jnp.arange(nenvs)
+        policy = model.policy_of(params)
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
 

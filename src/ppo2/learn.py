@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
-from ppo2 import checkpoint, envs, networks, run_directory, schedules, sharding
+from ppo2 import checkpoint, distributed, envs, guard, networks, run_directory, schedules, sharding
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs, DeviceVector
@@ -25,7 +25,7 @@ from ppo2.runner import Runner
 from ppo2.schedules import ScheduleLike
 from ppo2.snapshot import facts_of
 from ppo2.stops import StopSignals, raise_for
-from ppo2.train_state import Fault, is_finite
+from ppo2.train_state import Fault, UpdateStats, is_finite
 
 WARM_UP_TIMESTEPS = 512
 """How many steps, over all environments, fill an empty normaliser before the first rollout."""
@@ -66,6 +66,7 @@ def learn(
     eval_interval: int | None = None,
     eval_episodes: int = 10,
     shards: int | None = None,
+    devices: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     keep: int | None = None,
     on_nonfinite: Literal["raise", "skip"] = "raise",
@@ -113,7 +114,8 @@ def learn(
         encoders: for observations of several parts (Dict, Tuple), what encodes a part before `network` sees them all
             side by side, by its path: {"camera": "cnn_small", "arm/angles": "mlp"}, in any form that `network` takes.
             Others are flattened, images encoded by cnn, or cnn_small where they are small.
-        num_envs: how many environments, when `env` is an id, a function or a device environment; None is 8.
+        num_envs: how many environments, when `env` is an id, a function or a device environment; None is 8. Of
+            several processes (`ppo2.distributed`) each steps an equal part of them; None is then 8 or a few more.
         normalize_obs: bring observations to mean 0 and standard deviation 1, by running statistics.
         normalize_rewards: divide rewards by the running standard deviation of discounted returns.
         value_cliprange: how far the value may move in an update: "same" as cliprange, a schedule, or None for any.
@@ -128,7 +130,8 @@ def learn(
         eval_episodes: episodes in each evaluation.
         shards: blocks of environments that are shuffled apart; must divide num_envs. With device environments, as many
             devices as divide them share the work. None: the devices that there are, where each gets 32 environments,
-            for device environments; else 1.
+            for device environments; else 1. Times the number of processes, where there are several.
+        devices: of this machine that device environments may be spread over; None: all that JAX has.
         run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
         keep: how many of the last checkpoints to keep; with eval_env, each evaluation that is the best so far is saved
             too, and the best one stays beside them. None keeps all.
@@ -154,18 +157,24 @@ def learn(
     given = {name: value for name, value in locals().items() if name in SETTINGS}
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
+        distributed.warn_if_alone()
         networks.check(network)
         _check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
-        saved, goes_on = run_directory.beginning(load_path, run_dir)
+        world, stopping = distributed.world(), stack.enter_context(contextlib.ExitStack())
+        stopping.enter_context(guard.patient())  # with compiling, which takes its time
+        saved, goes_on, settings = _beginning(load_path, run_dir)
         if seed is None:
-            given["seed"] = run_directory.settings_of(saved, run_dir).get("seed") if goes_on else fresh_seed()
+            given["seed"] = settings.get("seed") if goes_on else distributed.from_first(fresh_seed())
         before = saved if goes_on else None
+        num_envs = _share(env, num_envs, world)
         vector = _environment(stack, env, num_envs, groups=None if before is None else _groups(before))
         if shards is None and goes_on:
-            shards = run_directory.settings_of(saved, run_dir).get("shards")
+            shards = settings.get("shards")
+        total_envs = vector.num_envs * world.size
         if shards is None:
-            shards = default_shards(vector, nsteps, nminibatches)
-        config = Config(**{**given, "num_envs": vector.num_envs, "shards": shards})
+            shards = default_shards(vector, total_envs, nsteps, nminibatches, devices)
+        config = Config(**{**given, "num_envs": total_envs, "shards": shards})
+        _check_agreed(config)
         model = build_model(config, vector, model_fn)
         if saved is not None:
             model.restore(saved)
@@ -192,6 +201,7 @@ def learn(
         warm_up = warm_up_steps(config, model)
         engine = vector.engine if isinstance(vector, HostVectorEnv) else None
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))
+        stop.patient |= world.size > 1  # all stop together, or not at all
         if init_fn is not None:
             init_fn()
         if warm_up:
@@ -203,23 +213,25 @@ def learn(
         update = run.first - 1
         while update < config.nupdates:
             if isinstance(runner, DeviceRunner):
-                count = min(_next_look(update, config, eval_vector is not None) - update, runner.most_updates())
+                most = distributed.from_first(runner.most_updates())
+                count = min(_next_look(update, config, eval_vector is not None) - update, most)
                 hypers = [model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)]
                 with stop.held():  # the model and what is told of it go on together
                     chunk = runner.iterate(hypers)
                     first, update, stats = update + 1, update + int(chunk.done), chunk.stats
                     if chunk.halted:
-                        run.count(update - 1, runner)
+                        run.count(update - 1, runner, stop)
                     run.check_fault(first + int(chunk.faulty), chunk.fault)
-                    run.count(update, runner)
+                    run.count(update, runner, stop)
             else:
                 update += 1
                 rollout = runner.run()
                 with stop.held():
                     stats = model.train(rollout, **schedule.at(update))
                     run.check_fault(update, Fault(stats.fault, stats.fault_index))
-                    run.count(update, runner)
+                    run.count(update, runner, stop)
             stop.patient = True
+            stopping.close()
             if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
                 run.evaluate(eval_vector, stop)
             with stop.held():
@@ -227,14 +239,14 @@ def learn(
                     run.log(update, stats, schedule.at(update))
                 if _due(update, config.save_interval) or run.is_best:
                     run.save(update)
-            if update_fn is not None and _call(update_fn, update, model, run.complete(stats)) is False:
+            if update_fn is not None and _is_enough(update_fn, update, model, run.complete(stats)):
                 run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
                 break
-            if stop.received is not None:
+            if run.signal is not None:
                 break
         run.finish(update)
-        if stop.received is not None:
-            raise_for(stop.received)
+        if run.signal is not None:
+            raise_for(run.signal)
     return model
 
 
@@ -260,11 +272,72 @@ def _due(update: int, interval: int) -> bool:
     return bool(interval) and (update == 1 or update % interval == 0)
 
 
-def default_shards(env: AnyEnvs, nsteps: Any, nminibatches: Any) -> int:
-    """What `shards=None` means; 1 for settings that Config will refuse."""
-    if not (isinstance(env, DeviceVector) and isinstance(nsteps, int) and isinstance(nminibatches, int)):
-        return 1
-    return sharding.default_shards(env.num_envs, nsteps, nminibatches)
+def default_shards(env: AnyEnvs, num_envs: int, nsteps: Any, nminibatches: Any, devices: Any) -> int:
+    """What `shards=None` means for so many environments over all processes; for settings that Config will refuse, as
+    few as there are processes.
+    """
+    whole = all(isinstance(number, int) for number in (nsteps, nminibatches, 1 if devices is None else devices))
+    if not (isinstance(env, DeviceVector) and whole):
+        return distributed.world().size
+    return sharding.default_shards(num_envs, nsteps, nminibatches, devices=devices)
+
+
+def _beginning(
+    load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None
+) -> tuple[checkpoint.Checkpoint | None, bool, dict[str, Any]]:
+    """What training begins from, whether it is the run in `run_dir` that goes on, and that run's settings; as the first
+    process finds it, whose files they are.
+    """
+    found: tuple[bool, bool, dict[str, Any]] = (False, False, {})
+    message = b""
+    if distributed.world().is_first:
+        saved, goes_on = run_directory.beginning(load_path, run_dir)
+        settings = run_directory.settings_of(saved, run_dir) if goes_on else {}
+        found = (saved is not None, goes_on, settings)
+        if distributed.world().size == 1:
+            return saved, goes_on, settings
+        message = b"" if saved is None else checkpoint.to_message(saved)
+    is_saved, goes_on, settings = distributed.from_first(found)
+    sent = distributed.gather(message)[0]
+    return checkpoint.from_message(sent) if is_saved else None, goes_on, settings
+
+
+def _share(env: Any, num_envs: Any, world: distributed.World) -> Any:
+    """How many of the environments this process makes.
+
+    Raises:
+        ValueError: they can't be parted equally.
+    """
+    if world.size == 1 or isinstance(env, gym.Env | gym.vector.VectorEnv):
+        return num_envs
+    if num_envs is None:
+        return -(-envs.DEFAULT_NUM_ENVS // world.size)
+    if num_envs > 0 and num_envs % world.size:
+        raise ValueError(
+            f"`num_envs` (={num_envs}) counts the environments of all {world.size} processes, each of which steps as "
+            f"many: it must be a multiple of {world.size}, such as {-(-num_envs // world.size) * world.size}."
+        )
+    return num_envs // world.size if num_envs > 0 else num_envs  # which is refused
+
+
+def _check_agreed(config: Config) -> None:
+    """Raises ValueError where processes were told different things."""
+    told = distributed.tell_all(config.to_json())
+    for rank, theirs in enumerate(told):
+        different = [name for name, value in theirs.items() if value != told[0][name]]
+        if different:
+            name = different[0]
+            raise ValueError(
+                f"`{name}` is {told[0][name]!r} in the process of rank 0 and {theirs[name]!r} in that of rank {rank}: "
+                "all must be given the same."
+            )
+
+
+def _is_enough(update_fn: Callable[..., Any], update: int, model: Model, stats: UpdateStats) -> bool:
+    """Whether the user's function, in any of the processes, wants no more."""
+    with guard.patient():
+        enough = _call(update_fn, update, model, stats) is False
+    return any(distributed.tell_all(enough))
 
 
 def _next_look(update: int, config: Config, evaluates: bool) -> int:
@@ -283,7 +356,7 @@ def _runner(config: Config, env: AnyEnvs, model: Model) -> Runner | DeviceRunner
     if not isinstance(env, DeviceVector):
         return Runner(env=env, **settings)
     check_traceable(model)
-    return DeviceRunner(env=env.env, num_envs=env.num_envs, checked=True, **settings)
+    return DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
 
 
 def check_traceable(model: Model) -> None:
@@ -314,7 +387,9 @@ def _environment(
 def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
     if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
         raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
-    vector = _environment(stack, eval_env, side_by_side(eval_env, model.config.eval_episodes), "eval_env")
+    count = side_by_side(eval_env, model.config.eval_episodes)
+    mine = None if count is None else -(-count // distributed.world().size)
+    vector = _environment(stack, eval_env, mine, "eval_env")
     check_spaces(model, vector, "eval_env")
     return vector
 

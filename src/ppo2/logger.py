@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from ppo2.display import Pace, open_display
+from ppo2.display import Pace, Silent, open_display
 from ppo2.episodes import Episode
 from ppo2.run_files import EPISODE_WINDOW, Row, RunFiles, formats_from_environment
 
@@ -24,7 +24,8 @@ class Logger:
     """Everything a run tells: to its files (`run_dir=None`: to none) and to the person who watches.
 
     `first_update` > 1 continues a run: the rows of later updates are dropped from its files, and all but the first
-    `monitor_rows` episodes; `resume=True` says so for a run that stopped before its first update.
+    `monitor_rows` episodes; `resume=True` says so for a run that stopped before its first update. `speaks=False`: of
+    several processes this isn't the one that a person hears of.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Logger:
         monitor_rows: int | None = None,
         resume: bool | None = None,
         formats: Iterable[str] | None = None,
+        speaks: bool = True,
     ) -> None:
         self._closed = False
         self._files: RunFiles | None = None
@@ -54,7 +56,7 @@ class Logger:
             self._last.extend(self._files.last_episodes)
             self._monitor_rows = self._files.monitor_rows
         self._pace = Pace(total_updates, first_update)
-        self._display = open_display(self._pace, progress)
+        self._display = open_display(self._pace, progress) if speaks else Silent()
 
     @property
     def eprewmean(self) -> float:
@@ -70,6 +72,16 @@ class Logger:
     def monitor_rows(self) -> int:
         """Episodes recorded so far, those before a resume included: what a checkpoint keeps and a resume gives back."""
         return self._monitor_rows
+
+    @property
+    def last(self) -> list[Episode]:
+        """The last 100 episodes."""
+        return list(self._last)
+
+    def take_up(self, last: Iterable[Episode], monitor_rows: int) -> None:
+        """What was recorded before, of which another process has the files."""
+        self._last.extend(last)
+        self._monitor_rows = monitor_rows
 
     def episodes(self, rows: Sequence[Episode]) -> None:
         self._last.extend(rows[-EPISODE_WINDOW:])

@@ -14,7 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from ppo2 import checkpoint, networks, schedules, spaces, tensors
+from ppo2 import checkpoint, networks, schedules, sharding, spaces, tensors
 from ppo2.config import Config, is_placeholder, placeholder_in
 from ppo2.gae import gae
 from ppo2.losses import Stats, normalise_advantages, ppo_loss
@@ -23,7 +23,7 @@ from ppo2.policy import Policy, build_policy
 from ppo2.programs import SHARED, Programs, held, is_value, typed
 from ppo2.randomness import Purpose, abstract_key, copied_key, root_key, stream
 from ppo2.rollout import Batch, Rollout, accumulate, flatten, minibatches, piece_size, sequences, shuffling, slices
-from ppo2.sharding import WHOLE, Split
+from ppo2.sharding import BY_ENV, BY_STEP, REPLICATED, WHOLE, Split
 from ppo2.statistics import explained_variance
 from ppo2.train_state import (
     Counters,
@@ -274,7 +274,13 @@ class Model:
             value_cliprange: for this update; None: what `config.value_cliprange` says at the start of training.
         """
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
-        self.state, stats = self.program(_train_program)(self.state, rollout, hyper)
+        split = sharding.across_processes()
+        program = self.program(_train_program, split)
+        into = (REPLICATED, ROLLOUT, REPLICATED)
+        sharding.meet(split)
+        made = program(*sharding.placed((self.state, rollout, hyper), split, into))
+        stats: UpdateStats
+        self.state, stats = sharding.own(made, split, REPLICATED)
         return stats
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
@@ -448,13 +454,18 @@ class Model:
 
     def observe(self, rollout: Rollout) -> Fault:
         """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault."""
-        self.state, fault = self.program(_observe_program)(self.state, rollout)
+        split = sharding.across_processes()
+        sharding.meet(split)
+        program = self.program(_observe_program, split)
+        made = program(*sharding.placed((self.state, rollout), split, (REPLICATED, ROLLOUT)))
+        fault: Fault
+        self.state, fault = sharding.own(made, split, REPLICATED)
         return fault
 
-    def observed(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
+    def observed(self, state: TrainState, rollout: Rollout, split: Split = WHOLE) -> tuple[TrainState, Fault]:
         """`observe` as a pure function."""
-        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.ones((), bool))
-        seen = state.normaliser.with_returns(rollout).with_observations(rollout)
+        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.ones((), bool), split)
+        seen = state.normaliser.with_returns(rollout, split).with_observations(rollout, split)
         good = fault.kind == FaultKind.NONE
         unseen = jnp.where(good & ~is_finite(seen), FaultKind.STATISTICS_NOT_FINITE, fault.kind).astype(jnp.int32)
         kept = jax.tree.map(lambda new, old: jnp.where(unseen == FaultKind.NONE, new, old), seen, state.normaliser)
@@ -707,18 +718,29 @@ def _adam() -> optax.GradientTransformation:
     return optax.scale_by_adam(eps=ADAM_EPSILON)
 
 
-def _train_program(model: Model) -> Callable[..., tuple[TrainState, UpdateStats]]:
+ROLLOUT = Rollout(
+    **dict.fromkeys(Rollout._fields, BY_STEP)  # type: ignore[arg-type]
+    | {"running_returns": BY_ENV, "gamma": REPLICATED, "lam": REPLICATED}
+)
+"""How the environments of a rollout lie over devices."""
+
+
+def _train_program(model: Model, split: Split) -> Callable[..., tuple[TrainState, UpdateStats]]:
     def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
-        return only_finite(state, *model.update(state, rollout, hyper))
+        after, stats = (
+            model.update(state, rollout, hyper) if split == WHOLE else model.update(state, rollout, hyper, split)
+        )
+        return only_finite(state, after, stats)
 
-    return jax.jit(train, donate_argnums=0)
+    into = (REPLICATED, ROLLOUT, REPLICATED)
+    return jax.jit(sharding.over_blocks(train, split, into, REPLICATED), donate_argnums=0)
 
 
-def _observe_program(model: Model) -> Callable[..., tuple[TrainState, Fault]]:
+def _observe_program(model: Model, split: Split) -> Callable[..., tuple[TrainState, Fault]]:
     def observe(state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
-        return model.observed(state, rollout)
+        return model.observed(state, rollout, split)
 
-    return jax.jit(observe, donate_argnums=0)
+    return jax.jit(sharding.over_blocks(observe, split, (REPLICATED, ROLLOUT), REPLICATED), donate_argnums=0)
 
 
 def _initial_program(model: Model) -> Callable[..., networks.State]:

@@ -1,6 +1,6 @@
 """What users call."""
 
-from ppo2 import envs, networks
+from ppo2 import distributed, envs, networks
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import make, preset
@@ -21,6 +21,7 @@ __all__ = [
     "Runner",
     "Sweep",
     "configure_runtime",
+    "distributed",
     "envs",
     "evaluate",
     "learn",

@@ -10,18 +10,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from ppo2 import checkpoint, files, plot, run_directory
+import numpy as np
+
+from ppo2 import checkpoint, distributed, files, plot, run_directory
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
+from ppo2.distributed import World
 from ppo2.envs import AnyEnvs
-from ppo2.evaluate import run_episodes
+from ppo2.episodes import Episode
+from ppo2.evaluate import Evaluation, run_episodes
 from ppo2.health import Health
 from ppo2.logger import Logger
 from ppo2.model import Model
 from ppo2.run_files import EPISODE_WINDOW, formats_from_environment, rows_of
 from ppo2.runner import Runner
 from ppo2.saving import Saving
-from ppo2.snapshot import Snapshot
+from ppo2.snapshot import Snapshot, joined, part_of
 from ppo2.stops import Interrupted, StopSignals
 from ppo2.train_state import FATAL, Fault, FaultKind, UpdateStats
 
@@ -95,6 +99,7 @@ class Run:
     Attributes:
         first: the update that comes first; above 1 where an earlier run goes on.
         rollouts: how many its runner had collected before.
+        signal: that all processes stop for.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class Run:
         progress: bool,
         engine: Mapping[str, int],
     ) -> None:
+        self.world = distributed.world()
         position = Position() if before is None else before
         self.config, self.model, self.run_dir, self._engine = config, model, run_dir, engine
         self.first = position.update + 1
@@ -125,13 +131,20 @@ class Run:
             run_dir,
             total_updates=config.nupdates,
             first_update=self.first,
-            progress=progress,
+            progress=progress and self.world.is_first,
             monitor_rows=position.episodes,
             resume=before is not None or again,
+            speaks=self.world.is_first,
         )
+        if self.world.size > 1:
+            last, rows = distributed.from_first([self.logger.last, self.logger.monitor_rows])
+            if not self.world.is_first:
+                self.logger.take_up([Episode(*one) for one in last], rows)
         for row in [] if run_dir is None or before is None else rows_of(run_dir):
             self._health.warnings(row)  # told before
-        self._progress = progress
+        self._progress = progress and self.world.is_first
+        self._agreed = self.world.size == 1
+        self.signal: int | None = None
         self._started = time.perf_counter()
         self._mark = _Mark(self.first - 1, self._elapsed_before)
         self._act = self._step = 0.0
@@ -144,7 +157,7 @@ class Run:
         """Whatever ends training early, what was learned before is kept."""
         try:
             for_nothing = kind is Interrupted and self._done < self.first  # perhaps in the middle of the first update
-            begun = self._runner is not None and self._runner.rollouts > self.rollouts
+            begun = self._runner is not None and self._runner.rollouts > self.rollouts and self._agreed
             if kind is not None and begun and not for_nothing:
                 with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
                     self._save_for_good(self._done)
@@ -162,6 +175,9 @@ class Run:
         """Goes on where an earlier run's runner stopped."""
         self._runner = runner
         runner.rollouts = self.rollouts
+        if before is not None:
+            mine = self.config.num_envs // self.world.size
+            before = part_of(before, slice(mine * self.world.rank, mine * (self.world.rank + 1)), self.config.num_envs)
         for words in [] if before is None else runner.resume(before):
             self.logger.say(words)
         runner.began(self._started - self._elapsed_before)
@@ -171,10 +187,12 @@ class Run:
         kind = FaultKind(int(fault.kind))
         if kind is FaultKind.NONE:
             return
+        self._agreed = True  # all processes see it
         where_in_run = f"update {update}" if update else "the rollout that fills the normaliser"
         words = fault_words(kind, int(fault.step), self.model)
         if self.config.on_nonfinite == "skip" and kind not in FATAL:
             self.logger.say(f"{where_in_run} skipped: {words}")
+            self._agreed = self.world.size == 1
             return
         if kind is FaultKind.STATE_NOT_FINITE:
             self._saved_update = self._done  # a checkpoint that nobody could go on from would hide an earlier, good one
@@ -185,12 +203,17 @@ class Run:
             + ("" if kind in FATAL else " `on_nonfinite='skip'` goes on without such updates.")
         )
 
-    def count(self, update: int, runner: Runner | DeviceRunner) -> None:
-        """Takes note of the updates that were made, up to `update`."""
+    def count(self, update: int, runner: Runner | DeviceRunner, stop: StopSignals) -> None:
+        """Takes note of the updates that were made, up to `update`, and of a signal, to whichever process it came."""
         self._done = update
         runner.settle()
         self._tell_failures()
-        self.logger.episodes(runner.episodes())
+        episodes, self.signal = runner.episodes(), stop.received
+        if self.world.size > 1:
+            told = distributed.tell_all([stop.received, episodes])
+            episodes = [Episode(*one) for _, theirs in told for one in theirs]
+            self.signal = next((signal for signal, _ in told if signal is not None), None)
+        self.logger.episodes(episodes)
         self.logger.tick(update)
         if isinstance(runner, Runner):
             self._act += runner.seconds.act
@@ -198,9 +221,11 @@ class Run:
 
     def evaluate(self, env: AnyEnvs, stop: StopSignals) -> None:
         """Evaluates the model; the log's next row tells. Of an evaluation that a signal breaks off nothing is told."""
-        if self._saving is not None and self.config.keep is not None:  # is the best one so far really there?
-            self._saving.wait()
-            self._tell_failures()
+        if self.config.keep is not None:  # is the best one so far really there?
+            self._settle_saving()
+            if self.world.size > 1:
+                best = distributed.from_first(self._best)
+                self._best = None if best is None else Best(*best)
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         result = run_episodes(
             self.model,
@@ -209,8 +234,16 @@ class Run:
             deterministic=True,
             seed=self.config.seed,
             until=lambda: stop.received is not None,
+            share=self.world,
         )
-        if stop.received is not None:
+        if self.world.size > 1:
+            told = distributed.tell_all([stop.received, result.returns.tolist(), result.lengths.tolist()])
+            self.signal = next((signal for signal, *_ in told if signal is not None), self.signal)
+            returns, lengths = ([x for one in told for x in one[i]] for i in (1, 2))
+            result = Evaluation(np.array(returns), np.array(lengths))
+        elif stop.received is not None:
+            self.signal = stop.received
+        if self.signal is not None:
             return
         self._evaluation = {"eval_eprewmean": result.mean, "eval_eplenmean": float(result.lengths.mean())}
         is_better = self._best is None or result.mean > self._best.eval_eprewmean
@@ -269,10 +302,15 @@ class Run:
         """Has the checkpoint of an update written, unless it is there already, while training goes on. What the disk
         refuses doesn't end training.
         """
-        if self._saving is None or self.run_dir is None or update == self._saved_update:
+        wanted = self._saving is not None and update != self._saved_update
+        if self.world.size > 1:
+            wanted = distributed.from_first(wanted)
+        if not wanted:
             return
         self._tell_failures()
-        snapshot = Snapshot({}, {}, 0) if self._runner is None else self._runner.snapshot()
+        snapshot = Snapshot({}, {}, 0) if self._runner is None else _of_all(self._runner.snapshot(), self.world)
+        if self._saving is None or self.run_dir is None:  # the first process writes
+            return
         position = Position(
             update=update,
             seconds=self.elapsed,
@@ -297,10 +335,12 @@ class Run:
 
     def _save_for_good(self, update: int) -> None:
         """`save`, and returns once it is written, or has failed once more."""
+        self._settle_saving()
+        self.save(update)
+        self._settle_saving()
+
+    def _settle_saving(self) -> None:
         if self._saving is not None:
-            self._saving.wait()
-            self._tell_failures()
-            self.save(update)
             self._saving.wait()
             self._tell_failures()
 
@@ -380,6 +420,15 @@ def fault_words(kind: FaultKind, step: int, model: Model) -> str:
     }[kind]
 
 
+def _of_all(mine: Snapshot, world: World) -> Snapshot:
+    """The snapshot of all processes; only the first one's is of use."""
+    if world.size == 1:
+        return mine
+    facts = distributed.tell_all(mine.facts)
+    tensors = distributed.gather_tensors(mine.tensors)
+    return joined([Snapshot(*one, mine.rollouts) for one in zip(tensors, facts, strict=True)])
+
+
 def open_run(
     config: Config,
     model: Model,
@@ -401,8 +450,9 @@ def open_run(
     if run_dir == "":
         raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
     path = None if run_dir is None else Path(run_dir).expanduser()
-    if path is None:
-        return Run(config, model, run_dir=None, before=None, again=False, progress=progress, engine=engine)
+    if path is None or not distributed.world().is_first:
+        position = None if before is None else Position.of(before)
+        return Run(config, model, run_dir=None, before=position, again=False, progress=progress, engine=engine)
     position, aside = None, ""
     if before is not None:
         position = Position.of(before)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
-from ppo2 import networks, spaces
+from ppo2 import guard, networks, sharding, spaces
 from ppo2.checkpoint import Checkpoint
 from ppo2.envs.group import AnyVectorEnv
 from ppo2.envs.midway import Midway, Position
@@ -87,7 +87,7 @@ class Runner:
     """Steps a vector environment with a model's policy.
 
     Args:
-        env: Gymnasium vector environment, with any of its three autoreset modes.
+        env: Gymnasium vector environment, with any of its three autoreset modes; of several processes, this one's.
         model: acts; its config's seed seeds the environments.
         nsteps: steps of the vector environment in a rollout.
         gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
@@ -101,6 +101,7 @@ class Runner:
         self.model = model
         self.nsteps = nsteps
         self.nenvs = env.num_envs
+        self._first = sharding.first_environment(self.nenvs)
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
         self.seconds = Seconds(0.0, 0.0)
@@ -129,7 +130,8 @@ class Runner:
         self._now = None
         state, program = self.model.state, self.model.program
         params, normaliser, act = state.params, state.normaliser, program(act_program)
-        noise = np.asarray(program(noise_program)(state.key, np.uint32(self.rollouts), self.nsteps, self.nenvs))
+        which = (np.uint32(self.rollouts), np.uint32(self._first))
+        noise = np.asarray(program(noise_program)(state.key, *which, self.nsteps, self.nenvs))
         all_obs, all_actions, record = self._room()
         final: list[Final] = []
         is_recurrent = self.model.is_recurrent
@@ -142,6 +144,7 @@ class Runner:
         before = began
         # With two groups of environments the policy acts for one while workers step the other.
         for t in range(steps + 1):
+            guard.live()
             for number, turn in enumerate(self._turns):
                 if t:
                     step = stepper.finish(number)
@@ -189,7 +192,7 @@ class Runner:
 
     def _begun(self) -> list["Turn"]:
         """Every group of environments at the start of its episodes."""
-        obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts)
+        obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts, first=self._first)
         begins = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
         turns = []
         for rows in self._stepper.groups:
@@ -306,7 +309,8 @@ class Runner:
 
     def episodes(self) -> list[Episode]:
         """The episodes that ended since the last call, in the order in which they ended."""
-        return self._tally.take()
+        ended = self._tally.take()
+        return [one._replace(env=one.env + self._first) for one in ended] if self._first else ended
 
     def _room(self) -> tuple[NDArray, Any, Record]:
         """Where a rollout's observations (one more than steps), actions and outcomes go: new for each, as they stay."""
@@ -424,10 +428,13 @@ def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ...
 def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
     """`Model.acting_noise`."""
 
-    def noise(key: PRNGKeyArray, rollout: Int[Array, ""], steps: int, nenvs: int) -> Float[Array, "T N p"]:
-        return model.acting_noise(environment_keys(key, [Purpose.ACT], rollout, jnp.arange(nenvs))[0], steps)
+    def noise(
+        key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], steps: int, nenvs: int
+    ) -> Float[Array, "T N p"]:
+        indices = first + jnp.arange(nenvs, dtype=jnp.uint32)
+        return model.acting_noise(environment_keys(key, [Purpose.ACT], rollout, indices)[0], steps)
 
-    return jax.jit(noise, static_argnums=(2, 3))
+    return jax.jit(noise, static_argnums=(3, 4))
 
 
 def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:

@@ -1,7 +1,7 @@
 """What a runner leaves in a checkpoint, beside the model's own state, for a resumed run to go on from exactly."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,56 @@ class Snapshot(NamedTuple):
     tensors: Tensors
     facts: dict[str, Any]
     rollouts: int
+
+
+def joined(parts: Sequence[Snapshot]) -> Snapshot:
+    """The snapshot of all environments, from those that processes have of their own, by rank."""
+    if len(parts) == 1 or any(part.facts.get("kind") == "none" for part in parts):
+        return min(parts, key=lambda part: part.facts.get("kind") != "none")
+    states = f"{RUNNER}states/"
+    tensors = {
+        name: np.concatenate([part.tensors[name] for part in parts])
+        for name in parts[0].tensors
+        if not name.startswith(states)
+    }
+    facts, first = dict(parts[0].facts), 0
+    if "states" in facts:
+        facts["states"] = [names for part in parts for names in part.facts["states"]]
+        for part in parts:
+            for name, tensor in part.tensors.items():
+                if name.startswith(states):
+                    env, _, rest = name.removeprefix(states).partition("/")
+                    tensors[f"{states}{int(env) + first}/{rest}"] = tensor
+            first += len(part.facts["states"])
+    return Snapshot(tensors, facts, parts[0].rollouts)
+
+
+def part_of(saved: Checkpoint, rows: slice, nenvs: int) -> Checkpoint:
+    """A checkpoint of `nenvs` environments with the snapshot of some of them. What isn't of so many stays as it is."""
+    if rows == slice(0, nenvs):
+        return saved
+    facts, tensors = dict(facts_of(saved)), dict(saved.tensors)
+    steps, limit = tensors.get(f"{RUNNER}steps/0"), facts.get("limit")
+    before: NDArray | None = None
+    if isinstance(limit, int) and steps is not None and steps.shape == (nenvs,) and steps.dtype == np.int64:
+        before = np.concatenate([[0], np.cumsum(np.where((steps >= 0) & (steps <= limit), steps, 0))])
+    for name, tensor in saved.tensors.items():
+        what, _, rest = name.removeprefix(RUNNER).partition("/")
+        if not name.startswith(RUNNER):
+            continue
+        if what == "states":
+            env, _, rest = rest.partition("/")
+            del tensors[name]
+            if env.isdecimal() and rows.start <= int(env) < rows.stop:
+                tensors[f"{RUNNER}states/{int(env) - rows.start}/{rest}"] = tensor
+        elif what == "actions" and before is not None:
+            tensors[name] = tensor[before[rows.start] : before[rows.stop]]
+        elif tensor.shape[:1] == (nenvs,):
+            tensors[name] = tensor[rows]
+    if isinstance(facts.get("states"), list):
+        facts["states"] = facts["states"][rows]
+    run = {**saved.section("run"), "runner": facts}
+    return saved._replace(tensors=tensors, metadata={**saved.metadata, "run": run})
 
 
 def facts_of(saved: Checkpoint) -> Mapping[str, Any]:

@@ -88,7 +88,8 @@ def planned(env: AnyEnvs, given_env: Any, settings: Mapping[str, Any]) -> Plan:
     sized = DeviceVector(env.env, num_envs) if isinstance(env, DeviceVector) else env
     shards = settings.get("shards")
     if shards is None:
-        shards = default_shards(sized, mine.get("nsteps", 2048), mine.get("nminibatches", 4))
+        sizes = (mine.get("nsteps", 2048), mine.get("nminibatches", 4))
+        shards = default_shards(sized, num_envs, *sizes, mine.get("devices"))
     counts = {"num_envs": num_envs, "shards": shards}
     config = Config(**{"total_timesteps": 1e6, **mine, **counts, "env": given_env, "network_kwargs": network_kwargs})
     model = build_model(config, env, settings.get("model_fn"))

@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
+from ppo2 import distributed
 from ppo2.cli import listings, model_commands, sweeping, training
 from ppo2.cli.output import say
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments:
             say(traceback.format_exc().rstrip(), to_error=True)
+        distributed.fail(error)  # which ends all processes, where there are several
         say(f"ppo2: {_one_line(error)}", to_error=True)
         return 1
     return status

@@ -4,6 +4,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ppo2 import distributed
 from ppo2.runtime import configure_runtime
 from ppo2.untrusted import printable
 
@@ -19,7 +20,9 @@ def shown(value: Any) -> str:
 
 
 def say(text: str, *, to_error: bool = False) -> None:
-    """Prints what may hold names and texts of others."""
+    """Prints what may hold names and texts of others; of several processes only the first does."""
+    if not to_error and not distributed.is_first():
+        return
     print(printable(text), file=sys.stderr if to_error else sys.stdout, flush=True)
 
 
@@ -35,3 +38,9 @@ def start_jax() -> None:
     """Settings for short programs on CPU, unless JAX has started already (as where `main` is called from Python)."""
     with contextlib.suppress(RuntimeError):
         configure_runtime()
+
+
+def start_processes() -> None:
+    """`start_jax`, and joins the other processes of a job, if there are any."""
+    start_jax()
+    distributed.init()

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import gymnasium as gym
 from tyro.conf import Positional, arg
 
-from ppo2 import checkpoint, envs, run_directory
+from ppo2 import checkpoint, distributed, envs, run_directory
 from ppo2.cli import options
-from ppo2.cli.output import say, shown, start_jax
+from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
 from ppo2.learn import learn
 from ppo2.run import Position
@@ -124,7 +124,7 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     solved = _UntilSolved(arguments["env"]) if until_solved else None
     asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
     os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
-    start_jax()
+    start_processes()
     with _telling_how_to_resume(run_dir):
         learn(**arguments, update_fn=solved)
     if solved is not None:
@@ -169,7 +169,8 @@ def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
         if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number:
             saved = run_dir is not None and any((run_dir / checkpoint.FOLDER).glob(f"*{checkpoint.SUFFIX}"))
             how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
-            say(f"ppo2: stopped by {number.name}{how}", to_error=True)
+            if distributed.is_first():
+                say(f"ppo2: stopped by {number.name}{how}", to_error=True)
         raise
 
 

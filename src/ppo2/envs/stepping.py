@@ -70,13 +70,16 @@ class Stepper:
         self._actions: Any = None
         self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
 
-    def reset(self, seed: int, purpose: Purpose, start: int = 0) -> Any:
+    def reset(self, seed: int, purpose: Purpose, start: int = 0, first: int = 0) -> Any:
         """The first observations, (N, ...); every environment with a seed of its own.
+
+        Args:
+            seed, purpose, start, first: see `environment_seeds`.
 
         Raises:
             ValueError: they are not of the declared space.
         """
-        seeds: Any = environment_seeds(seed, purpose, self.env.num_envs, start=start)
+        seeds: Any = environment_seeds(seed, purpose, self.env.num_envs, first=first, start=start)
         if not isinstance(self.env.unwrapped, HostVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
             seeds = seeds[0]  # environments that are vectors by nature take one seed
         self._resetting[:] = False
