@@ -150,6 +150,8 @@ def _fail_all(
     before: Callable[..., Any], kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """An error that nobody catches ends the process, and so all."""
+    if guard.CURRENT:
+        guard.CURRENT[0].wait_for_cause(error)
     before(kind, error, trace)
     fail(error)
 
@@ -157,6 +159,7 @@ def _fail_all(
 def fail(error: BaseException) -> None:
     """Ends all processes because of an error in this one; in a process by itself it does nothing."""
     if guard.CURRENT:
+        guard.CURRENT[0].wait_for_cause(error)
         guard.CURRENT[0].fail(error)
 
 

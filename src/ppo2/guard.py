@@ -272,11 +272,14 @@ class Guard:
         self._thread.start()
         _end_as_we_do(self)
 
+    def wait_for_cause(self, error: BaseException) -> None:
+        """Where an error only says that a collective failed, the guard ends this process once it knows why."""
+        if any(sign in str(error) for sign in ("Gloo", "NCCL", "nccl", "coordination service", "UNAVAILABLE:")):
+            time.sleep(ECHO_SECONDS)
+
     def fail(self, error: BaseException) -> NoReturn:
         """To be called where this process can't go on, and so none can."""
         words = printable(str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
-        if _is_echo(error):
-            time.sleep(ECHO_SECONDS)
         if self.rank == 0:
             self._failure = words
         else:
@@ -296,7 +299,8 @@ class Guard:
 
 
 def _advised(words: str) -> str:
-    return f"{words}. All processes of this job end; started again, it can go on from its last checkpoint"
+    stop = "" if words.endswith((".", "?")) else "."
+    return f"{words}{stop} All processes of this job end; started again, it can go on from its last checkpoint."
 
 
 def _named(line: bytes, word: str, size: int) -> int | None:
@@ -328,12 +332,6 @@ def _send(sock: socket.socket | None, message: Any) -> None:
             sock.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _is_echo(error: BaseException) -> bool:
-    """Whether an error says no more than that a collective failed."""
-    text = str(error)
-    return any(sign in text for sign in ("Gloo", "NCCL", "ncclUnhandled", "coordination service", "UNAVAILABLE:"))
-
-
 _ENDING = threading.Lock()
 
 
@@ -351,7 +349,7 @@ def _end(words: str | None, status: int = FAILED) -> NoReturn:
 
 def _say(words: str) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, f"ppo2: {words}.\n".replace("..\n", ".\n").encode())
+        os.write(2, f"ppo2: {words}\n".encode())
 
 
 def _last_acts() -> None:
