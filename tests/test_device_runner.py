@@ -654,7 +654,7 @@ def learn_on_both(folder: Path) -> None:
     assert usual(2) == Split(2)
     assert default_shards(64, 16, 4) == 2
     for name, more in ON_TWO_DEVICES.items():
-        for devices, split in ((1, lambda shards: WHOLE), (2, usual)):
+        for devices, split in ((1, lambda shards, devices: WHOLE), (2, usual)):
             sharding.split_for = split
             run_dir = folder / name / str(devices)
             trained = learn(num_envs=64, total_timesteps=3 * 1024, log_interval=1, run_dir=run_dir, **more)

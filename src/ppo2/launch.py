@@ -47,13 +47,23 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
     return None
 
 
+def processes() -> int:
+    """How many processes this job has; 1 for one that was started by itself."""
+    found = _told()
+    return 1 if found is None else found.size
+
+
 def local_processes() -> int:
-    """How many processes of this job share the machine; 1 for one that was started by itself."""
-    try:
-        found = launched()
-    except ValueError:  # `ppo2.distributed.init` tells of it
-        return 1
+    """How many of them share this machine."""
+    found = _told()
     return 1 if found is None else found.local_size
+
+
+def _told() -> Launch | None:
+    try:
+        return launched()
+    except ValueError:  # `ppo2.distributed.init` tells of it
+        return None
 
 
 def check_host_name() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from ppo2 import envs, networks
+from ppo2 import envs, launch, networks
 from ppo2.learn import learn
 
 NOT_OPTIONS = frozenset({"env", "model_fn", "update_fn", "init_fn"})
@@ -44,7 +44,18 @@ UntilSolved = typing.Annotated[
 TensorBoard = typing.Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="log for TensorBoard too")]
 WandB = typing.Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="log to Weights & Biases too")]
 
-EXTRAS = {"until_solved": UntilSolved, "tensorboard": TensorBoard, "wandb": WandB, "debug": Debug}
+AutoResume = typing.Annotated[
+    tyro.conf.FlagCreatePairsOff[bool],
+    tyro.conf.arg(help="go on with the run in --run-dir, if there is one: for what a launcher starts again by itself"),
+]
+
+EXTRAS = {
+    "auto_resume": AutoResume,
+    "until_solved": UntilSolved,
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "debug": Debug,
+}
 """Flags of the command line alone."""
 
 
@@ -107,6 +118,8 @@ def choose(arguments: Sequence[str]) -> Chosen:
             envs.check_id(env)
         family = envs.FAMILIES[-1] if env is None else envs.family_of(env)
         preset = {**family.settings} if env is None else envs.preset(env)
+        if "num_envs" in preset:  # as many in each process
+            preset["num_envs"] = -(-preset["num_envs"] // launch.processes()) * launch.processes()
         name = preset.get("network", "mlp") if network is None else network
         networks.check(name)
     except ValueError:

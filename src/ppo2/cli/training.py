@@ -115,6 +115,11 @@ def _train(chosen: options.Chosen, values: dict[str, Any]) -> int:
     extras = {name: values.pop(name) for name in options.EXTRAS}
     say(_resolved(chosen, values))
     extras.pop("debug")
+    if extras.pop("auto_resume"):
+        if values["load_path"] is not None or values["run_dir"] is None:
+            raise ValueError("--auto-resume goes on with the run in --run-dir: give that, and leave --load-path out.")
+        if (Path(values["run_dir"]) / run_directory.CONFIG).is_file():
+            values["load_path"] = values["run_dir"]
     _learn(values, **extras)
     return 0
 

@@ -1,0 +1,465 @@
+"""Several processes that train one model: real ones, on this machine."""
+
+import csv
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import ppo2
+from children import STRICT_PYTHON
+from ppo2 import checkpoint, distributed, guard, launch
+from ppo2.launch import Launch, launched
+from ppo2.learn import learn
+from ppo2.snapshot import Snapshot, joined, part_of
+from ppo2.tensors import RUNNER
+
+HERE = Path(__file__).parent
+WAIT = 240.0
+HEARTBEAT = 3.0
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+class Job:
+    """Two processes of one command."""
+
+    def __init__(self, folder: Path, *command: str, **environment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.processes = []
+        for rank in range(2):
+            mine = {
+                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(rank),
+            }
+            with (folder / f"{rank}.out").open("w") as out, (folder / f"{rank}.err").open("w") as err:
+                self.processes.append(
+                    subprocess.Popen(
+                        command, stdout=out, stderr=err, cwd=HERE, env={**os.environ, **mine, **environment}
+                    )
+                )
+
+    def told(self, what: str = "err") -> list[str]:
+        """What each has printed."""
+        return [(self.folder / f"{rank}.{what}").read_text() for rank in range(2)]
+
+    def end(self) -> list[int]:
+        """Their exit statuses."""
+        try:
+            return [process.wait(WAIT) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+
+    def wait_for(self, file: Path) -> None:
+        deadline = time.monotonic() + WAIT
+        while not file.exists():
+            assert time.monotonic() < deadline
+            assert all(process.poll() is None for process in self.processes), self.told()
+            time.sleep(0.01)
+
+
+def of_this(function: Callable[..., None], *arguments: object) -> list[str]:
+    """The command that calls a function of this module in a process of its own."""
+    code = f"import sys, test_distributed as t; t.{function.__name__}(*sys.argv[1:])"
+    return [*STRICT_PYTHON, "-c", code, *map(str, arguments)]
+
+
+def last_tensors(run_dir: Path) -> dict[str, np.ndarray[Any, Any]]:
+    return load_file(checkpoint.newest(run_dir))
+
+
+def episodes_of(run_dir: Path) -> list[tuple[str, str, str]]:
+    with (run_dir / "monitor.csv").open() as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return [(row["r"], row["l"], row["env"]) for row in rows]
+
+
+# --- equality ---------------------------------------------------------------------------------------------------------
+
+SMALL = {"num_envs": 4, "nsteps": 32, "total_timesteps": 3 * 128, "shards": 2, "nminibatches": 2, "noptepochs": 2}
+CASES: dict[str, dict[str, Any]] = {
+    f"{where}-{kind}": {"env": env, "eval_env": env, **network}
+    for (where, env), (kind, network) in itertools.product(
+        {"host": "CartPole-v1", "device": "gymnax:CartPole-v1"}.items(),
+        {"mlp": {"num_hidden": 16}, "lstm": {"network": "lstm", "nlstm": 8}}.items(),
+    )
+}
+
+
+def learn_all(folder: str) -> None:
+    ppo2.distributed.init()
+    for name, settings in CASES.items():
+        learn(
+            **SMALL,
+            **settings,
+            seed=1,
+            normalize_obs=True,
+            normalize_rewards=True,
+            log_interval=1,
+            save_interval=1,
+            eval_episodes=3,
+            run_dir=Path(folder) / name,
+        )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What two processes left, and what one with two devices did."""
+    folder = tmp_path_factory.mktemp("processes")
+    job = Job(folder / "of-two", *of_this(learn_all, folder / "two"), XLA_FLAGS=one_device(1))
+    assert job.end() == [0, 0], job.told()
+    alone = subprocess.run(
+        of_this(learn_all, folder / "one"),
+        cwd=HERE,
+        env={**os.environ, "XLA_FLAGS": one_device(2)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert alone.returncode == 0, alone.stderr
+    return folder / "two", folder / "one"
+
+
+def one_device(count: int) -> str:
+    return f"--xla_force_host_platform_device_count={count}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_learn_what_one_does(folders: tuple[Path, Path], case: str) -> None:
+    two, one = (last_tensors(folder / case) for folder in folders)
+    assert two.keys() == one.keys()
+    for name, tensor in two.items():
+        np.testing.assert_allclose(tensor, one[name], atol=1e-5, rtol=1e-5, err_msg=name)
+    assert sorted(episodes_of(folders[0] / case)) == sorted(episodes_of(folders[1] / case)) != []
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("device")])
+def test_and_bit_for_bit_what_two_devices_do(folders: tuple[Path, Path], case: str) -> None:
+    two, one = (last_tensors(folder / case) for folder in folders)
+    for name, tensor in two.items():
+        np.testing.assert_array_equal(tensor, one[name], err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_evaluation_is_shared_out(folders: tuple[Path, Path], case: str) -> None:
+    rows = []
+    for folder in folders:
+        lines = (folder / case / "progress.jsonl").read_text().splitlines()
+        rows.append([json.loads(line)["eval_eplenmean"] for line in lines])
+    assert len(rows[0]) == 3
+    np.testing.assert_allclose(rows[0], rows[1])
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+COMMAND = [
+    *(sys.executable, "-m", "ppo2", "train", "CartPole-v1", "--num-envs", "4", "--nsteps", "16", "--nminibatches", "2"),
+    *("--noptepochs", "2", "--num-hidden", "8", "--seed", "1", "--save-interval", "20", "--log-interval", "20"),
+    *("--no-progress", "--auto-resume"),
+]
+
+
+def command(run_dir: Path, updates: int = 400) -> list[str]:
+    return [*COMMAND, "--total-timesteps", str(updates * 64), "--run-dir", str(run_dir)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    job = Job(folder, *command(folder / "run"))
+    assert job.end() == [0, 0], job.told()
+    return folder / "run"
+
+
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_where_one_is_killed_all_end_and_the_same_command_goes_on(unbroken: Path, tmp_path: Path, rank: int) -> None:
+    job = Job(tmp_path / "first", *command(tmp_path / "run"))
+    job.wait_for(checkpoint.file_of(tmp_path / "run", 40))
+    job.processes[rank].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    status = job.end()
+    assert (status[rank], status[1 - rank]) == (-signal.SIGKILL, guard.FAILED)
+    assert time.monotonic() - killed < WAIT / 2
+    assert "".join(job.told()).count(f"ppo2: rank {rank} died without a word") == 1
+    again = Job(tmp_path / "second", *command(tmp_path / "run"))
+    assert again.end() == [0, 0], again.told()
+    mine, whole = last_tensors(tmp_path / "run"), last_tensors(unbroken)
+    assert mine.keys() == whole.keys()
+    for name, tensor in mine.items():
+        np.testing.assert_array_equal(tensor, whole[name], err_msg=name)
+    assert episodes_of(tmp_path / "run") == episodes_of(unbroken)
+
+
+def learn_badly(what: str, rank: str) -> None:
+    mine = ppo2.distributed.init(heartbeat=HEARTBEAT)
+
+    def update_fn(update: int) -> None:
+        if update == 3 and mine.rank == int(rank) and what == "raise":
+            raise RuntimeError("the disk of this node is full")
+
+    learn(env=lambda: Hanging(hangs=what == "hang" and mine.rank == int(rank)), **SMALL, update_fn=update_fn)
+    raise AssertionError("it ended")
+
+
+def hanging_environment() -> type:
+    from gymnasium.envs.classic_control import CartPoleEnv
+
+    class Hanging(CartPoleEnv):
+        def __init__(self, *, hangs: bool) -> None:
+            super().__init__()
+            self.hangs, self.steps = hangs, 0
+
+        def step(self, action: Any) -> Any:
+            self.steps += 1
+            while self.hangs and self.steps > 80:
+                time.sleep(0.1)
+            return super().step(action)
+
+    return Hanging
+
+
+Hanging: Any = hanging_environment()
+
+
+@pytest.mark.parametrize(
+    ("what", "rank"),
+    [
+        ("raise", 1),
+        pytest.param("raise", 0, marks=pytest.mark.slow),
+        ("hang", 1),
+        pytest.param("hang", 0, marks=pytest.mark.slow),
+    ],
+)
+def test_an_error_or_a_hang_ends_all_and_is_told_once(tmp_path: Path, what: str, rank: int) -> None:
+    job = Job(tmp_path, *of_this(learn_badly, what, rank))
+    assert job.end() == [guard.FAILED] * 2, job.told()
+    words = {"raise": "failed: RuntimeError: the disk of this node is full", "hang": "hangs: the others have waited"}
+    assert "".join(job.told()).count(f"ppo2: rank {rank} {words[what]}") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path: Path, rank: int) -> None:
+    job = Job(tmp_path, *command(tmp_path / "run", updates=10**6))
+    job.wait_for(checkpoint.file_of(tmp_path / "run", 20))
+    job.processes[rank].send_signal(signal.SIGTERM)
+    assert job.end() == [128 + signal.SIGTERM] * 2, job.told()
+    assert "goes on" in job.told()[0]
+    again = Job(tmp_path, *command(tmp_path / "run", updates=10**6))
+    again.wait_for(checkpoint.file_of(tmp_path / "run", 20))
+    time.sleep(1)
+    again.processes[1 - rank].send_signal(signal.SIGINT)
+    assert again.end() == [128 + signal.SIGINT] * 2, again.told()
+
+
+def test_what_all_do_wrong_is_told_once_and_is_nobody_elses_fault(tmp_path: Path) -> None:
+    job = Job(tmp_path, *command(tmp_path / "run"), "--num-envs", "3")
+    assert job.end() == [1, 1], job.told()
+    assert "".join(job.told()).count("ppo2: `num_envs` (=3) counts the environments of all 2 processes") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="network namespaces are root's to make")
+def test_two_hosts_whose_link_is_cut(tmp_path: Path) -> None:
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    hosts, name = ["ppo2a", "ppo2b"], f"ppo2{os.getpid() % 1000}"
+    try:
+        for i, host in enumerate(hosts):
+            ip("netns", "add", host)
+            ip("-n", host, "link", "set", "lo", "up")
+            if i == 0:
+                ip("link", "add", f"{name}0", "type", "veth", "peer", "name", f"{name}1")
+            ip("link", "set", f"{name}{i}", "netns", host)
+            ip("-n", host, "addr", "add", f"10.77.0.{i + 1}/24", "dev", f"{name}{i}")
+            ip("-n", host, "link", "set", f"{name}{i}", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    processes = []
+    try:
+        for rank, host in enumerate(hosts):
+            # a name that the other one knows: /etc/hosts of a mount namespace of its own
+            (tmp_path / f"hosts{rank}").write_text("127.0.0.1 localhost\n10.77.0.1 ppo2a\n10.77.0.2 ppo2b\n")
+            inside = f'mount --bind {tmp_path}/hosts{rank} /etc/hosts && hostname {host} && exec "$@"'
+            with (tmp_path / f"{rank}.err").open("w") as err:
+                processes.append(
+                    subprocess.Popen(
+                        ["ip", "netns", "exec", host, "unshare", "-m", "-u", "sh", "-c", inside, "sh"]
+                        + of_this(learn_until_cut, tmp_path / "run", "10.77.0.1:12345", rank),
+                        cwd=HERE,
+                        stderr=err,
+                    )
+                )
+        deadline = time.monotonic() + WAIT
+        while not checkpoint.file_of(tmp_path / "run", 20).exists():
+            assert time.monotonic() < deadline
+            assert all(process.poll() is None for process in processes), (tmp_path / "0.err").read_text()
+            time.sleep(0.05)
+        ip("-n", hosts[0], "link", "set", f"{name}0", "down")
+        assert [process.wait(HEARTBEAT * 10) for process in processes] == [guard.FAILED] * 2
+        assert "rank 1 hasn't been heard of" in (tmp_path / "0.err").read_text()
+        assert "hasn't heard of rank 0" in (tmp_path / "1.err").read_text()
+    finally:
+        for process in processes:
+            process.kill()
+        for host in hosts:
+            ip("netns", "del", host)
+
+
+def learn_until_cut(run_dir: str, coordinator: str, rank: str) -> None:
+    ppo2.distributed.init(coordinator, 2, int(rank), heartbeat=HEARTBEAT)
+    small = {**SMALL, "total_timesteps": 1e9}
+    learn(env="CartPole-v1", **small, run_dir=run_dir, save_interval=20)
+
+
+# --- who am I ---------------------------------------------------------------------------------------------------------
+
+TORCHRUN = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
+SRUN = SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_NTASKS": "4"}
+OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+KUBERNETES = {"JAX_COORDINATOR_ADDRESS": "job-0.svc:1234", "JAX_NUM_PROCESSES": "16", "JOB_COMPLETION_INDEX": "9"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        (TORCHRUN, Launch("torchrun", 5, 8, 4, "node0:29501")),
+        (TORCHRUN | {"WORLD_SIZE": "1", "RANK": "0"}, None),
+        (SRUN, Launch("srun", 3, 4, 2, None)),
+        ({**SRUN, "SLURM_STEP_NODELIST": ""}, None),  # the script of sbatch itself
+        (OPEN_MPI | {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1"}, Launch("mpirun", 1, 2, 2, None)),
+        (KUBERNETES, Launch("JAX_COORDINATOR_ADDRESS", 9, 16, 1, "job-0.svc:1234")),
+        (KUBERNETES | TORCHRUN, Launch("JAX_COORDINATOR_ADDRESS", 9, 16, 1, "job-0.svc:1234")),
+    ],
+)
+def test_launchers_are_recognised(environment: dict[str, str], expected: Launch | None) -> None:
+    assert launched(environment) == expected
+
+
+def test_processes_of_one_machine_meet_at_a_port_of_their_own() -> None:
+    jobs = [launched(OPEN_MPI | {"PMIX_NAMESPACE": name}) for name in ("prterun-a-1@1", "prterun-a-2@1")]
+    ports = [int(job.coordinator.removeprefix("127.0.0.1:")) for job in jobs if job is not None and job.coordinator]
+    assert len(set(ports)) == 2
+    assert all(2**15 <= port < 2**15 + 2**14 for port in ports)
+    mpich = launched({"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"})
+    assert mpich is not None
+    assert mpich.coordinator is not None
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "set JAX_COORDINATOR_ADDRESS"),
+        ({**KUBERNETES, "JOB_COMPLETION_INDEX": ""}, "not which of them"),
+        (KUBERNETES | {"JAX_NUM_PROCESSES": "many"}, "must be a whole number"),
+        (KUBERNETES | {"JOB_COMPLETION_INDEX": "16"}, "it must be from 0 to 15"),
+    ],
+)
+def test_environments_that_say_too_little(environment: dict[str, str], words: str) -> None:
+    given = {name: value for name, value in environment.items() if value}
+    with pytest.raises(ValueError, match=words):
+        launched(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("localhost:1",), "go together"),
+        (("localhost", 2, 0), "must be 'host:port'"),
+        (("localhost:1", 2, 2), "must be from 0 to"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        distributed.init(*arguments)
+
+
+def test_a_name_that_means_the_machine_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostbyname", lambda _: "127.0.1.1")
+    with pytest.raises(ValueError, match=r"resolves to 127\.0\.1\.1"):
+        launch.check_host_name()
+
+
+def test_a_process_by_itself_is_first_of_one() -> None:
+    assert distributed.init() == distributed.world() == (0, 1)
+    assert distributed.tell_all({"a": float("inf")}) == [{"a": float("inf")}]
+
+
+def test_who_forgot_to_join_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**OPEN_MPI, "OMPI_COMM_WORLD_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    distributed.warn_if_alone()
+    assert "mpirun started 2 processes, each of which trains a model of its own" in capsys.readouterr().err
+
+
+# --- the pieces -------------------------------------------------------------------------------------------------------
+
+
+def a_snapshot(rank: int) -> Snapshot:
+    steps = np.array([2, 12 + rank], np.int64)  # of which those beyond 10 aren't kept
+    tensors = {"obs/0": np.full((2, 3), rank), "steps/0": steps, "actions/0": np.array([rank * 10, rank * 10 + 1])}
+    tensors |= {"states/1/0": np.array([rank])}
+    facts = {"kind": "host", "states": [None, ["x"]], "limit": 10, "groups": 1}
+    return Snapshot({f"{RUNNER}{name}": tensor for name, tensor in tensors.items()}, facts, 4)
+
+
+def test_a_snapshot_of_all_falls_into_the_parts_again() -> None:
+    whole = joined([a_snapshot(rank) for rank in range(3)])
+    saved = checkpoint.Checkpoint(Path("x"), whole.tensors, {"run": {"update": 1, "runner": whole.facts}})
+    for rank in range(3):
+        part, mine = part_of(saved, slice(2 * rank, 2 * rank + 2), 6), a_snapshot(rank)
+        assert part.metadata["run"] == {"update": 1, "runner": mine.facts}
+        assert part.tensors.keys() == mine.tensors.keys()
+        for name, tensor in mine.tensors.items():
+            np.testing.assert_array_equal(part.tensors[name], tensor, err_msg=name)
+    twice = part_of(saved, slice(0, 4), 6)
+    assert twice.tensors[f"{RUNNER}actions/0"].tolist() == [0, 1, 10, 11]
+
+
+def test_a_checkpoint_as_a_message() -> None:
+    saved = checkpoint.Checkpoint(Path("a/b"), {"x": np.arange(3)}, {"run": {"x": 1.5}})
+    twin = checkpoint.from_message(checkpoint.to_message(saved))
+    assert twin[::2] == saved[::2]
+    assert twin.tensors["x"].tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def watched() -> Iterator[guard.Guard]:
+    hub = guard.Guard(0, 2, heartbeat=60.0)
+    yield hub
+    hub.close()
+
+
+def test_strangers_are_not_let_in(watched: guard.Guard) -> None:
+    address = watched.listen("127.0.0.1")
+    for words in (b"nonsense\n", b'{"rank": 1, "word": "guess"}\n', b'{"rank": 7}\n', b"x" * 70_000, b'["a"]\n'):
+        with socket.create_connection(address[:2], timeout=10) as stranger:
+            stranger.sendall(words)
+            try:
+                assert stranger.recv(100) == b""  # hung up on
+            except ConnectionResetError:
+                pass
+    with socket.create_connection(address[:2], timeout=10) as friend:
+        friend.sendall(json.dumps({"rank": 1, "word": address.word}).encode() + b"\n")
+        friend.sendall(b'nonsense\n{"left": true}\n')
+        watched.close()
+        assert b"left" in friend.recv(1000)
