@@ -6,4 +6,6 @@ import sys
 # and compiles it itself.
 HALF_WRITTEN_PROGRAM = "ignore:Error reading persistent compilation cache entry"
 
-STRICT_PYTHON = (sys.executable, "-W", "error", "-W", HALF_WRITTEN_PROGRAM)
+# In other words than PYTHONWARNINGS has it (conftest.py): Python leaves out an option that is there already, and what
+# comes last counts.
+STRICT_PYTHON = (sys.executable, "-W", "error", "-W", f"{HALF_WRITTEN_PROGRAM}:UserWarning")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from children import STRICT_PYTHON
+
 FAULTS = """
 import resource, sys
 import numpy as np
@@ -71,6 +73,15 @@ import ppo2
 ppo2.configure_runtime()
 print(jnp.arange(7).sum())
 """
+
+
+def test_children_of_tests_take_it_for_no_error(tmp_path: Path) -> None:
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    command = [*STRICT_PYTHON, "-c", "import jax.numpy as jnp; print(jnp.arange(7).sum())"]
+    assert subprocess.run(command, env=environment, check=True, capture_output=True).stdout == b"21\n"
+    for program in tmp_path.glob("*-cache"):
+        os.truncate(program, 100)
+    assert subprocess.run(command, env=environment, check=True, capture_output=True).stdout == b"21\n"
 
 
 def test_a_half_written_program_is_compiled_anew_without_a_word(tmp_path: Path) -> None:
