@@ -99,6 +99,7 @@ def test_a_life_ends_an_episode_and_the_game_goes_on() -> None:
     assert all(theirs == pytest.approx(mine, abs=1) for theirs, mine in told)  # one may fall while it is fired
 
 
+@pytest.mark.slow
 def test_rewards_are_signs_and_returns_are_the_games_own(tmp_path: Any) -> None:
     env = ppo2.make("SpaceInvadersNoFrameskip-v4", num_envs=2, seed=0, workers=1)
     env.action_space.seed(0)

@@ -121,6 +121,7 @@ def test_resume_goes_on_to_the_original_total(place, resumed):
     assert (place / "runs" / "x" / "checkpoints" / "00100.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_until_solved(place):
     words = ["train", "slow:Slow-v0", "--run-dir", "runs/solved", "--total-timesteps", "64000", "--until-solved"]
     status, out, err = finish(start(place, *words, *TINY))

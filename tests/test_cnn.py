@@ -113,7 +113,7 @@ def test_impala_is_its_layers():
     np.testing.assert_allclose(network(image), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["cnn", pytest.param("impala_cnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "impala_cnn")])
 def test_a_batch_is_its_observations_one_by_one(name):
     network, _ = build(name, (40, 36, 2))
     images = pixels(3, 40, 36, 2)

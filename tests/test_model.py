@@ -512,6 +512,7 @@ def policy_with(network: Any) -> Any:
     return build_policy(OBS, gym.spaces.Discrete(3), network=network, key=root_key(0))
 
 
+@pytest.mark.slow
 def test_models_of_other_networks_do_not_share_programs() -> None:
     for function, order in ((jnp.tanh, [0, 1, 2]), (jnp.sin, [2, 1, 0])):
         network = gathered(function, order)
@@ -525,6 +526,7 @@ def test_models_of_other_networks_do_not_share_programs() -> None:
         np.testing.assert_allclose(params(whole), params(pieces), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_networks_of_other_shapes_do_not_share_programs() -> None:
     class Raw(eqx.Module):
         first: Any

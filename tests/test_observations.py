@@ -247,6 +247,7 @@ def test_ratio_and_entropy_know_the_mask() -> None:
     assert float(told[0].policy_entropy) < 0.9 * np.log(4)  # fewer than all are legal
 
 
+@pytest.mark.slow
 def test_a_state_without_a_legal_action_is_told() -> None:
     stuck = type("Stuck", (Legal,), {"stuck_at": 3})
     message = r"update 1: a state has no legal action .*environment 0 gave it at step 3 of the rollout"
@@ -289,7 +290,7 @@ def test_masks_from_the_info_of_registered_environments() -> None:
 @pytest.mark.parametrize(
     ("action_space", "mask"),
     [
-        (MultiDiscrete([2, 3]), Box(0, 1, (5,), np.int8)),
+        pytest.param(MultiDiscrete([2, 3]), Box(0, 1, (5,), np.int8), marks=pytest.mark.slow),
         (Dict({"move": Box(-1, 1, (2,)), "say": Discrete(3)}), Dict({"say": MultiBinary(3)})),
     ],
     ids=["MultiDiscrete", "Dict"],
@@ -390,7 +391,7 @@ CHOICES = {"a": np.array([1, 0]), "b": np.array([0, 1, 1, 0, 0])}
     ("action_space", "mask"),
     [
         (Dict({"a": Discrete(2), "b": MultiDiscrete([2, 3])}), CHOICES),
-        (Tuple([Discrete(2), Box(-1, 1, (2,))]), (np.array([0, 1]), None)),
+        pytest.param(Tuple([Discrete(2), Box(-1, 1, (2,))]), (np.array([0, 1]), None), marks=pytest.mark.slow),
     ],
     ids=["Dict", "Tuple"],
 )

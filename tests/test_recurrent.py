@@ -462,6 +462,7 @@ def test_without_memory_it_is_not() -> None:
 # --- with images --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

@@ -90,14 +90,19 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SELDOM = ("device-pendulum", "frozenlake", "schedules")  # of whose parts the others have each
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SELDOM else case for case in CASES]
+)
 def test_a_resumed_run_is_the_same(case: str, tmp_path: Path) -> None:
     if CASES[case]["env"].startswith("gymnax"):
         pytest.importorskip("gymnax")
     assert_resumes(tmp_path, **CASES[case])
 
 
-@pytest.mark.parametrize("env", ["HalfCheetah-v5", "MiniGrid-Empty-5x5-v0"])
+@pytest.mark.parametrize("env", [pytest.param("HalfCheetah-v5", marks=pytest.mark.slow), "MiniGrid-Empty-5x5-v0"])
 def test_families_resume(env: str, tmp_path: Path) -> None:
     pytest.importorskip({"H": "mujoco", "M": "minigrid"}[env[0]])
     assert_resumes(tmp_path, env=env, updates=4, after=2)

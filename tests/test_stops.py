@@ -481,6 +481,7 @@ def trained(tmp_path_factory: Any) -> Iterator[dict[str, Trained]]:
         os.close(one.terminal)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_two_signals_while_an_environment_hangs(trained: dict[str, Trained]) -> None:
     one = trained["host"]

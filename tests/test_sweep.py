@@ -79,6 +79,7 @@ def test_every_run_is_the_one_that_learn_makes(swept: Any) -> None:
         assert mine.config == alone.config
 
 
+@pytest.mark.slow
 def test_the_final_return_is_that_of_learns_log(swept: Any, tmp_path: Any) -> None:
     env, settings, result = swept
     row = result.table[1]
@@ -181,6 +182,7 @@ class Failing:
         return (first, t), jnp.where(~first & (t >= 36), 7, 1), reward, False, False, {}
 
 
+@pytest.mark.slow
 def test_a_fault_that_ends_training_is_told_though_others_were_skipped_before() -> None:
     with pytest.raises(ValueError, match=r"the run of seed 0, update 3: an observation is out of range"):
         ppo2.sweep(env=Failing(), seed=[0, 1], **{**SMALL, "log_interval": 8, "total_timesteps": 8 * 8 * 16})
@@ -196,6 +198,7 @@ def test_on_host_environments_runs_follow_one_another(tmp_path: Any) -> None:
     assert (tmp_path / "s" / "runs" / "0001" / "progress.csv").exists()
 
 
+@pytest.mark.slow
 def test_settings_that_look_alike_stay_apart(env: Line) -> None:
     """Two functions of one name are two configurations; a tuple is one value."""
     result = ppo2.sweep(env=env, lr=[lambda frac: 1e-4, lambda frac: 1e-2], seed=[1, 2], **SMALL)

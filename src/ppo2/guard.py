@@ -24,6 +24,9 @@ from ppo2.untrusted import printable
 FAILED = 75
 """The exit status of a process whose job failed by another's fault: sysexits' EX_TEMPFAIL, "try again"."""
 
+LOOK_SECONDS = 0.1
+"""How often rank 0 looks whether something has ended or failed here."""
+
 LOOKS = 20
 """Beats in the time without one after which a process is given up."""
 
@@ -142,7 +145,7 @@ class Guard:
             selector.register(server, selectors.EVENT_READ)
             beaten = time.monotonic()
             while not self._closing:
-                for key, _ in selector.select(beat / 2):
+                for key, _ in selector.select(min(beat / 2, LOOK_SECONDS)):
                     sock: Any = key.fileobj
                     if sock is server:
                         new, _address = server.accept()

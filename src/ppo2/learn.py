@@ -205,7 +205,7 @@ def learn(
         if init_fn is not None:
             init_fn()
         if warm_up:
-            run.check_fault(0, model.observe(runner.run(warm_up)))
+            run.check_fault(0, model.observe(runner.run(warm_up), runner.split))
             runner.settle()
 
         if update_fn is not None and isinstance(runner, DeviceRunner):

@@ -452,9 +452,13 @@ class Model:
         carry, done = jax.lax.cond(carry.stopped, lambda carry: (carry, nothing), learn, carry)
         return carry, done
 
-    def observe(self, rollout: Rollout) -> Fault:
-        """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault."""
-        split = sharding.across_processes()
+    def observe(self, rollout: Rollout, split: Split | None = None) -> Fault:
+        """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault.
+
+        Args:
+            split: over which devices to sum; None: one of each process.
+        """
+        split = sharding.across_processes() if split is None else split
         sharding.meet(split)
         program = self.program(_observe_program, split)
         made = program(*sharding.placed((self.state, rollout), split, (REPLICATED, ROLLOUT)))

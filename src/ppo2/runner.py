@@ -102,6 +102,7 @@ class Runner:
         self.nsteps = nsteps
         self.nenvs = env.num_envs
         self._first = sharding.first_environment(self.nenvs)
+        self.split = sharding.across_processes()
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
         self.seconds = Seconds(0.0, 0.0)
