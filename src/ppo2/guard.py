@@ -162,7 +162,7 @@ class Guard:
                             named = _named(said.partition(b"\n")[0], word, self.size) if given else None
                             if named is None or named in members:
                                 selector.unregister(sock)
-                                sock.close()
+                                _close(sock)
                             else:
                                 members[named] = Member(sock)
                                 self._hear(members[named], said.partition(b"\n")[2])
@@ -171,6 +171,7 @@ class Guard:
                         self._hear(members[rank], given)
                     else:
                         selector.unregister(sock)
+                        _close(sock)
                         members[rank].sock = None
                         if not members[rank].left:
                             self._end_all(members, f"rank {rank} {DIED}")
@@ -185,7 +186,9 @@ class Guard:
                         _send(member.sock, {"beat": True})
             for member in members.values():
                 _send(member.sock, {"left": True})
-        server.close()
+                _close(member.sock)
+            for sock in (server, *strangers):
+                _close(sock)
 
     def _hear(self, member: Member, given: bytes) -> None:
         member.unread += given
@@ -264,9 +267,8 @@ class Guard:
                 said = json.loads(line)
                 if "end" in said:
                     _end(None, int(said["end"]))
-                if "left" in said:
-                    return
-        sock.close()
+                self._closing |= "left" in said
+        _close(sock)
 
     # --- both -----------------------------------------------------------------------------------------------------
 
@@ -362,6 +364,11 @@ def _last_acts() -> None:
 
 
 _ABORTED: list[Any] = []
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        sock.close()
 
 
 def _end_as_we_do(guard: Guard) -> None:
