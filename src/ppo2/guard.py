@@ -97,7 +97,8 @@ class Guard:
 
     def __init__(self, rank: int, size: int, heartbeat: float) -> None:
         self.rank, self.size, self.heartbeat = rank, size, heartbeat
-        self._met = self._lived = self._patience = 0
+        self._met = self._lived = 0
+        self._patience = 1
         self._failure: str | None = None
         self._closing = False
         self._lock = threading.Lock()
@@ -114,9 +115,17 @@ class Guard:
         """Now and then while this process works by itself."""
         self._lived += 1
 
+    def work(self) -> None:
+        """From now on, until `rest`, this process is at what it does again and again: to stop there is to hang."""
+        self._patience = 0
+
+    def rest(self) -> None:
+        """From now on what this process does may take any time, as compiling does."""
+        self._patience = 1
+
     @contextlib.contextmanager
     def patient(self) -> Iterator[None]:
-        """What is done in it may take any time: it is no hanging."""
+        """What is done in it may take any time."""
         self._patience += 1
         try:
             yield
@@ -400,6 +409,18 @@ def live() -> None:
     """See `Guard.live`."""
     if CURRENT:
         CURRENT[0].live()
+
+
+def work() -> None:
+    """See `Guard.work`."""
+    if CURRENT:
+        CURRENT[0].work()
+
+
+def rest() -> None:
+    """See `Guard.rest`."""
+    if CURRENT:
+        CURRENT[0].rest()
 
 
 def patient() -> contextlib.AbstractContextManager[None]:

@@ -160,8 +160,8 @@ def learn(
         distributed.warn_if_alone()
         networks.check(network)
         _check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
-        world, stopping = distributed.world(), stack.enter_context(contextlib.ExitStack())
-        stopping.enter_context(guard.patient())  # with compiling, which takes its time
+        world = distributed.world()
+        stack.callback(guard.rest)
         saved, goes_on, settings = _beginning(load_path, run_dir)
         if seed is None:
             given["seed"] = settings.get("seed") if goes_on else distributed.from_first(fresh_seed())
@@ -231,7 +231,7 @@ def learn(
                     run.check_fault(update, Fault(stats.fault, stats.fault_index))
                     run.count(update, runner, stop)
             stop.patient = True
-            stopping.close()
+            guard.work()  # all is compiled
             if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
                 run.evaluate(eval_vector, stop)
             with stop.held():

@@ -1,0 +1,272 @@
+"""What several processes and devices cost and bring: all-reduce by size, training measured, throughput predicted.
+
+    python bench/scaling.py                                     # two processes on this machine, about 5 minutes
+    python bench/scaling.py --quick                             # to see whether it works
+    mpirun -n 4 python bench/scaling.py                         # on the processes of a launcher, on any machines
+    python bench/scaling.py --alpha 5e-6 --bandwidth 20e9       # predictions for another network
+
+Measured, each as the median (least - greatest) of `--repeats`: a sum of so many float32 over all processes, a hundred
+of them in one compiled program; whole updates (rollout and learning) of an MLP on a device CartPole and of Nature's CNN
+on pictures, in one process and in all, with as many environments in each.
+
+Predicted for n devices with as many environments each as were measured: an update takes what it takes on one device,
+and one all-reduce for each gradient step, of the parameters and the loss as one vector. An all-reduce of s bytes over n
+devices takes 2 (n - 1) (alpha + s / (n bandwidth)) along a ring, and 2 log2(n) alpha + 2 s / bandwidth along a tree;
+the faster counts, as collective libraries choose. alpha and bandwidth are fitted to what was measured, unless given.
+"""
+
+import argparse
+import json
+import math
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import ppo2
+from ppo2 import sharding
+from ppo2.distributed import World
+from ppo2.train_state import Hyperparameters
+from report import TABLE_WIDTH, Spread
+
+FLOATS = (1, 1_000, 10_000, 100_000, 1_000_000, 2_000_000)
+QUICK_FLOATS = (1, 100_000)
+SUMS = 100  # in one program
+DEVICES = (1, 2, 8, 32, 128, 512, 1024)
+UPDATES = 8  # in one measurement
+
+
+class Pictures:
+    """A device environment as large as Atari's frames, which costs next to nothing: the network's cost remains."""
+
+    observation_space = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
+    action_space = gym.spaces.Discrete(6)
+
+    def reset(self, key: Any) -> tuple[Any, Any]:
+        return jnp.int32(0), self._picture(jnp.int32(0))
+
+    def step(self, state: Any, action: Any, key: Any) -> tuple[Any, Any, Any, Any, Any, dict[str, Any]]:
+        after = state + 1
+        reward = (action == after % 6).astype(jnp.float32)
+        return after, self._picture(after), reward, after >= 100, jnp.zeros((), bool), {}
+
+    def _picture(self, step: Any) -> Any:
+        return jnp.full((84, 84, 4), step % 256, jnp.uint8)
+
+
+class Policy(NamedTuple):
+    """What is trained, with so many environments in each process."""
+
+    name: str
+    env: Callable[[], Any]
+    settings: dict[str, Any]
+    num_envs: tuple[int, ...]
+
+
+def cartpole() -> Any:
+    return ppo2.make("gymnax:CartPole-v1")
+
+
+MLP = Policy("mlp", cartpole, {"nsteps": 128, "nminibatches": 4, "noptepochs": 4}, (8, 64, 512))
+CNN = Policy("cnn", Pictures, {"network": "cnn", "nsteps": 32, "nminibatches": 4, "noptepochs": 4}, (8,))
+
+
+def main() -> None:
+    options = parse()
+    ppo2.configure_runtime()
+    jax.config.update("jax_num_cpu_devices", 1)
+    world = ppo2.distributed.init()
+    if world.size == 1 and not options.alone:
+        start(options)
+        return
+    measured = {
+        "all_reduce": {str(count): all_reduce(count, options.repeats) for count in options.floats},
+        "updates": {
+            policy.name: {
+                str(nenvs): updates(policy, nenvs, world, options) for nenvs in policy.num_envs[: options.most]
+            }
+            for policy in (MLP, CNN)
+        },
+        "parameters": {policy.name: parameters(policy) for policy in (MLP, CNN)},
+    }
+    if world.is_first:
+        print(json.dumps(measured | {"processes": world.size}))
+    if world.size > 1 and world.is_first and not options.child:
+        alone = run(options, "--alone", **{name: "" for name in os.environ if name.startswith(LAUNCHERS)})
+        report(measured | {"processes": world.size}, alone, options)
+
+
+LAUNCHERS = ("OMPI_", "PMI", "SLURM_", "JAX_COORD", "JAX_NUM_P", "JAX_PROC", "RANK", "WORLD_SIZE", "MASTER_")
+
+
+def start(options: argparse.Namespace) -> None:
+    """Processes on this machine, and one by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    job = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(options.processes)}
+    others = [
+        subprocess.Popen(command(options, "--child"), env={**os.environ, **job, "JAX_PROCESS_ID": str(rank)})
+        for rank in range(1, options.processes)
+    ]
+    together = run(options, "--child", **job, JAX_PROCESS_ID="0")
+    for other in others:
+        other.wait()
+    report(together, run(options, "--alone"), options)
+
+
+def command(options: argparse.Namespace, *more: str) -> list[str]:
+    quick = ["--quick"] if options.quick else []
+    return [sys.executable, __file__, "--repeats", str(options.repeats), *quick, *more]
+
+
+def run(options: argparse.Namespace, *more: str, **environment: str) -> dict[str, Any]:
+    given = {name: value for name, value in {**os.environ, **environment}.items() if value}
+    done = subprocess.run(command(options, *more), env=given, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def all_reduce(count: int, repeats: int) -> list[float]:
+    """Seconds of a sum of so many numbers over all processes."""
+    split = sharding.across_processes()
+    if split.devices == 1:
+        return [0.0] * repeats
+
+    def summed(x: Any) -> Any:
+        # each waits for the one before, as gradient steps do
+        return jax.lax.fori_loop(0, SUMS, lambda _, y: jax.lax.psum(y, sharding.AXIS) * 0.5, x)
+
+    program = jax.jit(sharding.over_blocks(summed, split, sharding.BY_ENV, sharding.BY_ENV))
+    numbers = sharding.placed(np.ones((1, count), np.float32), split, sharding.BY_ENV)
+    jax.block_until_ready(program(numbers))
+    return [timed(lambda: program(numbers)) / SUMS for _ in range(repeats)]
+
+
+def updates(policy: Policy, nenvs: int, world: World, options: argparse.Namespace) -> list[float]:
+    """Seconds of an update with so many environments in each process."""
+    runner = runner_of(policy, nenvs * world.size, world.size)
+    config = runner.model.config
+    hyper: Hyperparameters = runner.model.hyperparameters(lr=3e-4, cliprange=0.2)
+    runner.iterate([hyper])
+    count = min(UPDATES, config.log_interval)
+    return [timed(lambda: runner.iterate([hyper] * count).done) / count for _ in range(options.repeats)]
+
+
+def runner_of(policy: Policy, num_envs: int, shards: int) -> ppo2.DeviceRunner:
+    env = policy.env()
+    sizes = {"num_envs": num_envs, "shards": shards, "total_timesteps": 0, "log_interval": UPDATES}
+    settings: dict[str, Any] = {**policy.settings, **sizes}
+    model = ppo2.learn(env=env, seed=0, **settings)
+    return ppo2.DeviceRunner(
+        env=env, num_envs=num_envs, model=model, nsteps=policy.settings["nsteps"], gamma=0.99, lam=0.95
+    )
+
+
+def parameters(policy: Policy) -> int:
+    world = ppo2.distributed.world()
+    return int(runner_of(policy, 2 * world.size, world.size).model.state.params.size)
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - began
+
+
+class Network(NamedTuple):
+    """Seconds before anything arrives, and bytes a second then."""
+
+    alpha: float
+    bandwidth: float
+
+    @classmethod
+    def fitted(cls, seconds: dict[int, float], processes: int) -> "Network":
+        """To the smallest and the largest sum that were measured, over a ring of so many."""
+        few, many = min(seconds), max(seconds)
+        hops = 2 * (processes - 1)
+        per_byte = max(seconds[many] - seconds[few], 1e-9) / (4 * (many - few))
+        return cls(seconds[few] / hops, hops / processes / per_byte)
+
+    def all_reduce(self, count: int, devices: int) -> float:
+        """Seconds for so many float32."""
+        if devices == 1:
+            return 0.0
+        size = 4 * count
+        ring = 2 * (devices - 1) * (self.alpha + size / (devices * self.bandwidth))
+        tree = 2 * math.log2(devices) * self.alpha + 2 * size / self.bandwidth
+        return min(ring, tree)
+
+
+def report(together: dict[str, Any], alone: dict[str, Any], options: argparse.Namespace) -> None:
+    console = Console(highlight=False, width=TABLE_WIDTH)
+    processes = together["processes"]
+    sums = {int(count): seconds for count, seconds in together["all_reduce"].items()}
+    table = Table("float32", "microseconds, median (spread)", title=f"All-reduce over {processes} processes")
+    for count, seconds in sums.items():
+        table.add_row(f"{count:,}", shown(seconds, 1e6))
+    console.print(table)
+    network = Network.fitted({count: statistics.median(seconds) for count, seconds in sums.items()}, processes)
+    if options.alpha is not None:
+        network = Network(options.alpha, options.bandwidth)
+    console.print(f"alpha {network.alpha * 1e6:.1f} us, bandwidth {network.bandwidth / 1e9:.2f} GB/s")
+    for policy in (MLP, CNN):
+        count = together["parameters"][policy.name]
+        steps = policy.settings["nminibatches"] * policy.settings["noptepochs"]
+        measured = Table(
+            *("environments each", "1 process: ms an update", f"{processes}: ms", "timesteps/s, 1", f"{processes}"),
+            *(f"{processes} over 1", "share of all-reduce, predicted"),
+            title=f"{policy.name}: {count:,} parameters, {policy.settings['nsteps']} steps, {steps} gradient steps",
+        )
+        predicted = Table("environments each", *(f"{n:,}" for n in DEVICES), title="Predicted: efficiency, timesteps/s")
+        for nenvs, one in alone["updates"][policy.name].items():
+            both, batch = together["updates"][policy.name][nenvs], int(nenvs) * policy.settings["nsteps"]
+            single, several = statistics.median(one), statistics.median(both)
+            share = steps * network.all_reduce(count + 6, processes) / several
+            measured.add_row(
+                *(nenvs, shown(one, 1e3), shown(both, 1e3), f"{batch / single:,.0f}"),
+                *(f"{processes * batch / several:,.0f}", f"{processes * single / several:.2f}", f"{share:.0%}"),
+            )
+            cells = []
+            for n in DEVICES:
+                whole = single + steps * network.all_reduce(count + 6, n)
+                cells.append(f"{single / whole:.0%}, {n * batch / whole:,.0f}")
+            predicted.add_row(nenvs, *cells)
+        console.print(measured)
+        console.print(predicted)
+
+
+def shown(values: Sequence[float], unit: float) -> str:
+    found = Spread.of([value * unit for value in values])
+    return f"{found.median:,.1f} ({found.low:,.1f} - {found.high:,.1f})"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=2, help="to start, where no launcher has")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--alpha", type=float, help="seconds before a message arrives, for the predictions")
+    parser.add_argument("--bandwidth", type=float, help="bytes a second, for the predictions")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if (options.alpha is None) != (options.bandwidth is None):
+        parser.error("--alpha and --bandwidth go together")
+    options.floats, options.most = (QUICK_FLOATS, 1) if options.quick else (FLOATS, None)
+    options.repeats = min(options.repeats, 2) if options.quick else options.repeats
+    return options
+
+
+if __name__ == "__main__":
+    main()
