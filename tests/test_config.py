@@ -238,6 +238,7 @@ OTHERS = {
         "eval_env",
         "num_envs",
         "keep",
+        "devices",
         "network",
         "network_kwargs",
         "value_network",
