@@ -242,11 +242,12 @@ def learn(
             if update_fn is not None and _is_enough(update_fn, update, model, run.complete(stats)):
                 run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
                 break
-            if run.signal is not None:
+            if run.heard(stop) is not None:
                 break
         run.finish(update)
-        if run.signal is not None:
-            raise_for(run.signal)
+        received = run.heard(stop)
+        if received is not None:
+            raise_for(received)
     return model
 
 

@@ -99,7 +99,6 @@ class Run:
     Attributes:
         first: the update that comes first; above 1 where an earlier run goes on.
         rollouts: how many its runner had collected before.
-        signal: that all processes stop for.
     """
 
     def __init__(
@@ -144,7 +143,7 @@ class Run:
             self._health.warnings(row)  # told before
         self._progress = progress and self.world.is_first
         self._agreed = self.world.size == 1
-        self.signal: int | None = None
+        self._signal: int | None = None
         self._started = time.perf_counter()
         self._mark = _Mark(self.first - 1, self._elapsed_before)
         self._act = self._step = 0.0
@@ -208,16 +207,20 @@ class Run:
         self._done = update
         runner.settle()
         self._tell_failures()
-        episodes, self.signal = runner.episodes(), stop.received
+        episodes = runner.episodes()
         if self.world.size > 1:
             told = distributed.tell_all([stop.received, episodes])
             episodes = [Episode(*one) for _, theirs in told for one in theirs]
-            self.signal = next((signal for signal, _ in told if signal is not None), None)
+            self._signal = next((signal for signal, _ in told if signal is not None), None)
         self.logger.episodes(episodes)
         self.logger.tick(update)
         if isinstance(runner, Runner):
             self._act += runner.seconds.act
             self._step += runner.seconds.step
+
+    def heard(self, stop: StopSignals) -> int | None:
+        """The signal to stop for; of several processes the one that all know of."""
+        return stop.received if self.world.size == 1 else self._signal
 
     def evaluate(self, env: AnyEnvs, stop: StopSignals) -> None:
         """Evaluates the model; the log's next row tells. Of an evaluation that a signal breaks off nothing is told."""
@@ -238,12 +241,10 @@ class Run:
         )
         if self.world.size > 1:
             told = distributed.tell_all([stop.received, result.returns.tolist(), result.lengths.tolist()])
-            self.signal = next((signal for signal, *_ in told if signal is not None), self.signal)
+            self._signal = next((signal for signal, *_ in told if signal is not None), self._signal)
             returns, lengths = ([x for one in told for x in one[i]] for i in (1, 2))
             result = Evaluation(np.array(returns), np.array(lengths))
-        elif stop.received is not None:
-            self.signal = stop.received
-        if self.signal is not None:
+        if self.heard(stop) is not None:
             return
         self._evaluation = {"eval_eprewmean": result.mean, "eval_eplenmean": float(result.lengths.mean())}
         is_better = self._best is None or result.mean > self._best.eval_eprewmean
