@@ -12,6 +12,8 @@ updates, a ratio that of neighbours, with its range.
 import argparse
 import contextlib
 import ctypes
+import importlib
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -125,10 +127,9 @@ def main() -> None:
     parser.add_argument("--actors", type=int, nargs="+", default=[2, 8])
     options = parser.parse_args()
     ppo2.configure_runtime()
-    import ray
-
+    ray: Any = importlib.import_module("ray")
     # for all at once, though they take their turns
-    ray.init(address="local", num_cpus=sum(options.actors), include_dashboard=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=sum(options.actors), include_dashboard=False, logging_level=logging.ERROR)
     print(f"{NUM_ENVS} environments x {NSTEPS} steps an update; timesteps per second")
     heads = [head for count in options.actors for head in (f"{count} actors", "ratio")]
     print(f"| a step takes | {LOCAL} | {' | '.join(heads)} |\n|{'---|' * (2 + len(heads))}")
