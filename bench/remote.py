@@ -97,7 +97,8 @@ def rate(update: Callable[[], None], updates: int) -> float:
 
 def measure(seconds: float, actors: list[int], repeats: int) -> None:
     env_id = f"Slow{round(1e6 * seconds)}-v0"
-    gym.register(id=env_id, entry_point=Slow, kwargs={"seconds": seconds}, disable_env_checker=True)
+    made: Any = Slow  # Gymnasium wants a function of any arguments
+    gym.register(id=env_id, entry_point=made, kwargs={"seconds": seconds}, disable_env_checker=True)
     with contextlib.ExitStack() as close:
         updates = {LOCAL: training(ppo2.make(env_id, num_envs=NUM_ENVS), close)}
         for count in actors:
