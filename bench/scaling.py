@@ -10,7 +10,8 @@ of them in one compiled program; whole updates (rollout and learning) of an MLP 
 on pictures, in one process and in all, with as many environments in each.
 
 Predicted for n devices with as many environments each as were measured: an update takes what it takes on one device,
-and one all-reduce for each gradient step, of the parameters and the loss as one vector. An all-reduce of s bytes over n
+one all-reduce for each gradient step, of the parameters and the loss as one vector, and a few small ones for statistics
+(SMALL_SUMS). An all-reduce of s bytes over n
 devices takes 2 (n - 1) (alpha + s / (n bandwidth)) along a ring, and 2 log2(n) alpha + 2 s / bandwidth along a tree;
 the faster counts, as collective libraries choose. alpha and bandwidth are fitted to what was measured, unless given.
 """
@@ -45,6 +46,7 @@ QUICK_FLOATS = (1, 100_000)
 SUMS = 100  # in one program
 DEVICES = (1, 2, 8, 32, 128, 512, 1024)
 UPDATES = 8  # in one measurement
+SMALL_SUMS = (3, 8)  # in each epoch (advantages, weights), in each update (explained variance, statistics, faults)
 
 
 class Pictures:
@@ -232,23 +234,32 @@ def report(together: dict[str, Any], alone: dict[str, Any], options: argparse.Na
         for nenvs, one in alone["updates"][policy.name].items():
             both, batch = together["updates"][policy.name][nenvs], int(nenvs) * policy.settings["nsteps"]
             single, several = statistics.median(one), statistics.median(both)
-            share = steps * network.all_reduce(count + 6, processes) / several
+            share = sums_of(policy, count, network, processes) / several
             measured.add_row(
                 *(nenvs, shown(one, 1e3), shown(both, 1e3), f"{batch / single:,.0f}"),
                 *(f"{processes * batch / several:,.0f}", f"{processes * single / several:.2f}", f"{share:.0%}"),
             )
             cells = []
             for n in DEVICES:
-                whole = single + steps * network.all_reduce(count + 6, n)
+                whole = single + sums_of(policy, count, network, n)
                 cells.append(f"{single / whole:.0%}, {n * batch / whole:,.0f}")
             predicted.add_row(nenvs, *cells)
         console.print(measured)
         console.print(predicted)
 
 
+def sums_of(policy: Policy, count: int, network: Network, devices: int) -> float:
+    """Seconds of all that an update sums over the devices."""
+    epochs = policy.settings["noptepochs"]
+    small = SMALL_SUMS[0] * epochs + SMALL_SUMS[1]
+    steps = epochs * policy.settings["nminibatches"]
+    return steps * network.all_reduce(count + 6, devices) + small * network.all_reduce(8, devices)
+
+
 def shown(values: Sequence[float], unit: float) -> str:
     found = Spread.of([value * unit for value in values])
-    return f"{found.median:,.1f} ({found.low:,.1f} - {found.high:,.1f})"
+    digits = 0 if found.median >= 100 else 1
+    return f"{found.median:,.{digits}f} ({found.low:,.{digits}f}-{found.high:,.{digits}f})"
 
 
 def parse() -> argparse.Namespace:

@@ -36,7 +36,7 @@ FLOORS: list[list[str]] = [
     ],
     ["networks", "policy", "envs"],
     ["checkpoint", "train_state", "tensors", "programs", "snapshot", "model"],
-    ["episodes", "experience", "runner", "device_runner"],
+    ["episodes", "experience", "runner", "device_runner", "remote_runner"],
     [
         *("run_files", "display", "health", "logger", "plot", "evaluate", "plan", "run_directory", "saving", "run"),
         "learn",
@@ -134,7 +134,9 @@ HARMLESS = {
     "checkpoint.load",  # ours
     "json.loads",
     "registry.load",  # MuJoCo Playground's, by name
+    "safetensors.numpy.load",  # which has nothing but arrays
     "self._reader.recv",  # bytes of a socket
+    "sock.recv",
 }
 
 

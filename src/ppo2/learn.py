@@ -15,11 +15,13 @@ from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host import HostVectorEnv
+from ppo2.envs.remote import RemoteEnvs
 from ppo2.evaluate import check_spaces, side_by_side
 from ppo2.model import Model
 from ppo2.plan import batch_plan
 from ppo2.policy import build_policy
 from ppo2.randomness import Purpose, fresh_seed, root_key
+from ppo2.remote_runner import AnyRunner, RemoteRunner
 from ppo2.run import open_run
 from ppo2.runner import Runner
 from ppo2.schedules import ScheduleLike
@@ -84,7 +86,8 @@ def learn(
             Keras 3 model on JAX that does so for a batch.
         env: what to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a function
             without arguments that makes an environment; or an environment in JAX, which trains without leaving the
-            device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1".
+            device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1". What ppo2.make gives with
+            backend="ray" is held by other processes, on other machines if you like.
         total_timesteps: steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 returns
             the untrained (or loaded) model.
         eval_env: an environment, in any form that `env` takes, to evaluate on at intervals with frozen statistics.
@@ -167,7 +170,11 @@ def learn(
             given["seed"] = settings.get("seed") if goes_on else distributed.from_first(fresh_seed())
         before = saved if goes_on else None
         num_envs = _share(env, num_envs, world)
-        vector = _environment(stack, env, num_envs, groups=None if before is None else _groups(before))
+        vector = (
+            _held_elsewhere(env, num_envs, world)
+            if isinstance(env, RemoteEnvs)
+            else _environment(stack, env, num_envs, groups=None if before is None else _groups(before))
+        )
         if shards is None and goes_on:
             shards = settings.get("shards")
         total_envs = vector.num_envs * world.size
@@ -184,6 +191,8 @@ def learn(
         eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
         schedule = Schedules(config)
         runner = _runner(config, vector, model)
+        if isinstance(runner, RemoteRunner):
+            stack.callback(runner.close)
         run = stack.enter_context(
             open_run(
                 config,
@@ -199,7 +208,7 @@ def learn(
         if saved is not None and not goes_on:
             run.save(0)  # where this run comes from, for it to begin again wherever it is stopped
         warm_up = warm_up_steps(config, model)
-        engine = vector.engine if isinstance(vector, HostVectorEnv) else None
+        engine = vector.engine if isinstance(vector, HostVectorEnv | RemoteEnvs) else None
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))
         stop.patient |= world.size > 1  # all stop together, or not at all
         if init_fn is not None:
@@ -273,7 +282,7 @@ def _due(update: int, interval: int) -> bool:
     return bool(interval) and (update == 1 or update % interval == 0)
 
 
-def default_shards(env: AnyEnvs, num_envs: int, nsteps: Any, nminibatches: Any, devices: Any) -> int:
+def default_shards(env: AnyEnvs | RemoteEnvs, num_envs: int, nsteps: Any, nminibatches: Any, devices: Any) -> int:
     """What `shards=None` means for so many environments over all processes; for settings that Config will refuse, as
     few as there are processes.
     """
@@ -352,8 +361,10 @@ def _next_look(update: int, config: Config, evaluates: bool) -> int:
     return min(*following, config.nupdates)
 
 
-def _runner(config: Config, env: AnyEnvs, model: Model) -> Runner | DeviceRunner:
+def _runner(config: Config, env: AnyEnvs | RemoteEnvs, model: Model) -> AnyRunner:
     settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
+    if isinstance(env, RemoteEnvs):
+        return RemoteRunner(envs=env, **settings)
     if not isinstance(env, DeviceVector):
         return Runner(env=env, **settings)
     check_traceable(model)
@@ -373,6 +384,21 @@ def _groups(before: checkpoint.Checkpoint) -> int | None:
     """In how many groups a run that goes on steps its environments, whatever the rule says here and now."""
     groups = facts_of(before).get("groups")
     return groups if groups in (1, 2) else None
+
+
+def _held_elsewhere(env: RemoteEnvs, num_envs: int | None, world: distributed.World) -> RemoteEnvs:
+    """Raises ValueError where the environments of actors can't be trained on as they are asked to be."""
+    if world.size > 1:
+        raise ValueError(
+            f"`env` (={env!r}): Ray's actors have one learner, and this is one of {world.size} processes. Start one "
+            "process, or let each step environments of its own: ppo2.make without `backend`."
+        )
+    if num_envs not in (None, env.num_envs):
+        raise ValueError(
+            f"`num_envs` (={num_envs}) applies where `env` is an id or a factory; this one has {env.num_envs}: leave "
+            "it out, or say it to ppo2.make."
+        )
+    return env
 
 
 def _environment(
@@ -395,7 +421,7 @@ def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, mode
     return vector
 
 
-def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
+def build_model(config: Config, env: AnyEnvs | RemoteEnvs, model_fn: Callable[..., Model] | None) -> Model:
     """The untrained model for an environment."""
     key = root_key(config.seed)
     policy = build_policy(

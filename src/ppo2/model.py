@@ -74,6 +74,15 @@ class Response(NamedTuple):
     stuck: Bool[Array, " N"] | None
 
 
+class Acting(NamedTuple):
+    """What a policy acts by, in arrays of the host: for a copy of it in another process. See `TrainState`."""
+
+    params: Any
+    normaliser: Any
+    key: Any
+    key_impl: str
+
+
 class Model:
     """A policy that acts and learns.
 
@@ -502,6 +511,24 @@ class Model:
         blank.config = dataclasses.replace(self.config, env=None, eval_env=None, model_fn=None)
         return blank
 
+    def shell(self) -> "Shell":
+        """The model without its state, to be sent to another process."""
+        blank, arrays = self._blank(), self._unravel(self.state.params)
+        del blank._unravel  # how JAX describes a tree doesn't travel; the tree does
+        return Shell(blank, jax.tree.map(np.zeros_like, jax.device_get(arrays)))
+
+    def acting(self) -> Acting:
+        """What a copy of the policy acts by."""
+        state = self.state
+        params, normaliser, key = jax.device_get((state.params, state.normaliser, jax.random.key_data(state.key)))
+        return Acting(params, normaliser, key, str(jax.random.key_impl(state.key)))
+
+    def act_by(self, acting: Acting) -> None:
+        """Acts like the model that `acting` is from, from now on."""
+        params, normaliser, key = jax.device_put(acting[:3])
+        key = jax.random.wrap_key_data(key, impl=acting.key_impl)
+        self.state = TrainState(params, normaliser, _adam().init(params[:0]), key, Counters.zero())
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
         """A model with a state of its own: what stays of this one while it trains on, since training donates arrays."""
         twin = copy.copy(self)
@@ -583,6 +610,20 @@ class Model:
         self.state = tensors.from_tensors(saved, self.state, self._unravel)
         count = saved.metadata.get("responses", 0)
         self._responses = count if type(count) is int and 0 <= count < 2**32 else 0
+
+
+class Shell(NamedTuple):
+    """A model that only lacks its state, and zeros in the place of its policy's parameters."""
+
+    blank: Model
+    arrays: PyTree[Any]
+
+    def opened(self) -> Model:
+        """The model, to act once `Model.act_by` has told it by what; it doesn't learn."""
+        model = self.blank
+        _, model._unravel = ravel_pytree(jax.tree.map(jnp.asarray, self.arrays))
+        model._own_programs = Programs()
+        return model
 
 
 class MicrobatchedModel(Model):

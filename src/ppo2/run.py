@@ -22,8 +22,8 @@ from ppo2.evaluate import Evaluation, run_episodes
 from ppo2.health import Health
 from ppo2.logger import Logger
 from ppo2.model import Model
+from ppo2.remote_runner import AnyRunner
 from ppo2.run_files import EPISODE_WINDOW, formats_from_environment, rows_of
-from ppo2.runner import Runner
 from ppo2.saving import Saving
 from ppo2.snapshot import Snapshot, joined, part_of
 from ppo2.stops import Interrupted, StopSignals
@@ -147,7 +147,7 @@ class Run:
         self._started = time.perf_counter()
         self._mark = _Mark(self.first - 1, self._elapsed_before)
         self._act = self._step = 0.0
-        self._runner: Runner | DeviceRunner | None = None
+        self._runner: AnyRunner | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +170,7 @@ class Run:
         """Seconds of training, those before a resume included."""
         return self._elapsed_before + time.perf_counter() - self._started
 
-    def attach(self, runner: Runner | DeviceRunner, before: checkpoint.Checkpoint | None = None) -> None:
+    def attach(self, runner: AnyRunner, before: checkpoint.Checkpoint | None = None) -> None:
         """Goes on where an earlier run's runner stopped."""
         self._runner = runner
         runner.rollouts = self.rollouts
@@ -202,7 +202,7 @@ class Run:
             + ("" if kind in FATAL else " `on_nonfinite='skip'` goes on without such updates.")
         )
 
-    def count(self, update: int, runner: Runner | DeviceRunner, stop: StopSignals) -> None:
+    def count(self, update: int, runner: AnyRunner, stop: StopSignals) -> None:
         """Takes note of the updates that were made, up to `update`, and of a signal, to whichever process it came."""
         self._done = update
         runner.settle()
@@ -214,7 +214,7 @@ class Run:
             self._signal = next((signal for signal, _ in told if signal is not None), None)
         self.logger.episodes(episodes)
         self.logger.tick(update)
-        if isinstance(runner, Runner):
+        if not isinstance(runner, DeviceRunner):
             self._act += runner.seconds.act
             self._step += runner.seconds.step
 
@@ -287,7 +287,7 @@ class Run:
             "lr": hyper["lr"],
             "cliprange": hyper["cliprange"],
         }
-        if isinstance(self._runner, Runner):  # on the device all of it is one program
+        if not isinstance(self._runner, DeviceRunner):  # on the device all of it is one program
             row |= {
                 "time/step": self._step / spent,
                 "time/act": self._act / spent,

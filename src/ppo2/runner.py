@@ -91,17 +91,20 @@ class Runner:
         model: acts; its config's seed seeds the environments.
         nsteps: steps of the vector environment in a rollout.
         gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
+        first: the global index of the first environment; None: by the process's rank, all having as many.
 
     Raises:
         ValueError: an unknown autoreset mode.
     """
 
-    def __init__(self, *, env: AnyVectorEnv, model: Model, nsteps: int, gamma: float, lam: float) -> None:
+    def __init__(
+        self, *, env: AnyVectorEnv, model: Model, nsteps: int, gamma: float, lam: float, first: int | None = None
+    ) -> None:
         self.env = env
         self.model = model
         self.nsteps = nsteps
         self.nenvs = env.num_envs
-        self._first = sharding.first_environment(self.nenvs)
+        self._first = sharding.first_environment(self.nenvs) if first is None else first
         self.split = sharding.across_processes()
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
@@ -280,7 +283,11 @@ class Runner:
             for rows in self._stepper.groups
         ]
         self._settled = self._now = self._between()
-        return [*_other_groups(facts, self.engine), *_new_episodes(lost)]
+        return [
+            *_other_groups(facts, self.engine),
+            *other_actors(facts, self.engine),
+            *_new_episodes({env + self._first: why for env, why in lost.items()}),
+        ]
 
     def _action_like(self) -> Any:
         """One action of the policy's, in a batch."""
@@ -378,6 +385,14 @@ def _other_groups(facts: Mapping[str, Any], engine: Mapping[str, int]) -> list[s
     if before == now:
         return []
     return [f"this run acted for {before} groups of environments, and now for {now}: it goes on to float tolerance"]
+
+
+def other_actors(facts: Mapping[str, Any], engine: Mapping[str, int]) -> list[str]:
+    """A line where other actors than now held the environments of a run; without any, this process is one."""
+    before, now = facts.get("actors", 1), engine.get("actors", 1)
+    if before == now:
+        return []
+    return [f"this run's environments were held by {before} actors, and now by {now}: it goes on to float tolerance"]
 
 
 def _new_episodes(lost: Mapping[int, str]) -> list[str]:

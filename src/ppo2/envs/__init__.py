@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ppo2.envs.families import DEVICE_FAMILIES, FAMILIES, Family, family_of
     from ppo2.envs.ids import check_id
     from ppo2.envs.making import DEFAULT_NUM_ENVS, AnyEnvs, Made, make, preset, resolve
+    from ppo2.envs.remote import RemoteEnvs
 
 __all__ = [
     "ADAPTERS",
@@ -26,6 +27,7 @@ __all__ = [
     "EnvironmentFailureError",
     "Family",
     "Made",
+    "RemoteEnvs",
     "TimeLimit",
     "adapter_of",
     "check_id",
@@ -36,7 +38,7 @@ __all__ = [
     "resolve",
 ]
 
-_ROOMS = ("making", "ids", "failures", "families", "device", "adapters")
+_ROOMS = ("making", "ids", "failures", "families", "device", "remote", "adapters")
 
 
 def __getattr__(name: str) -> Any:

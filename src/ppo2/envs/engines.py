@@ -72,7 +72,7 @@ def stepped(
     if workers == "auto":
         most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
         workers = most if may_try and most and _worth_it(first, count, most) else 0
-    why = _why_alone(factory) if workers else None
+    why = why_alone(factory) if workers else None
     if why is not None:
         print(f"ppo2: {printable(why)}, so that this process steps all environments itself.", file=sys.stderr)
         workers = 0
@@ -99,7 +99,7 @@ def groups_of(space: spaces.AnySpace, count: int) -> int:
     return 2 if images and count >= 2 and usable_processors() >= OVERLAP_PROCESSORS else 1
 
 
-def _why_alone(factory: Factory) -> str | None:
+def why_alone(factory: Factory) -> str | None:
     """Why no other process can step the factory's environments; None if it can."""
     if sys.platform == "win32":
         return "workers need what Windows doesn't have (semaphores with names)"

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import gymnasium.error
@@ -23,6 +23,7 @@ from ppo2.envs.host import HostVectorEnv
 from ppo2.envs.ids import ENVPOOL, check_id, remedy_of
 from ppo2.envs.masking import KEY, MaskedEnv, MaskedVectorEnv
 from ppo2.envs.midway import REPLAY_LIMIT
+from ppo2.envs.remote import RemoteEnvs, remote
 from ppo2.randomness import Purpose, environment_seeds
 from ppo2.untrusted import printable
 
@@ -55,6 +56,8 @@ def make(
     env_timeout: float = 60.0,
     replay_limit: int = REPLAY_LIMIT,
     own_vector: bool = False,
+    backend: Literal["local", "ray"] = "local",
+    actors: int | None = None,
     **kwargs: Any,
 ) -> Any:
     """The environment that `learn(env=env_id)` would build, with its family's standard treatment.
@@ -76,6 +79,10 @@ def make(
         replay_limit: steps of an episode up to which a run that is resumed brings it back: see `HostVectorEnv`.
         own_vector: the vector form that the environment's own package has, where it has one (CartPole, Atari): faster,
             but stepped by its own rules, so that a run that is resumed begins new episodes.
+        backend: "ray": the environments are held by actors of Ray, on this machine or on others, which return whole
+            rollouts: `learn` alone can do something with what is made. See docs/distributed.md.
+        actors: with backend="ray", how many; they must divide `num_envs`. None: one for every 8 environments. `workers`
+            are then processes beside each actor ("auto": none).
         kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
 
     Raises:
@@ -84,6 +91,12 @@ def make(
     """
     options = Options(max_episode_steps, reward_scale, frame_stack, flatten)
     foreign = own_vector or env_id.startswith(ENVPOOL)
+    if backend != "local":
+        _check_backend(backend, env_id, foreign, seed=seed, groups=groups, info_keys=info_keys)
+        first, factory = _treated(*_first_of(env_id, kwargs, options))
+        return remote(factory, first, _count(num_envs), actors, workers, env_timeout, replay_limit)
+    if actors is not None:
+        raise ValueError(f"`actors` (={actors!r}) are those of Ray: say backend='ray', or leave it out.")
     if foreign or adapters.split(env_id) is not None:
         if options != Options() or info_keys or workers != "auto" or groups is not None:
             raise ValueError(
@@ -106,6 +119,21 @@ def make(
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
         vector.reset(seed=seeds[0] if foreign else seeds)
     return vector
+
+
+def _check_backend(backend: Any, env_id: str, foreign: bool, **unused: Any) -> None:
+    """Raises ValueError where environments can't be Ray's, or are told what those don't listen to."""
+    if backend != "ray":
+        raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
+    if foreign or adapters.split(env_id) is not None:
+        raise ValueError(
+            f"`backend` (='ray') is for environments of Gymnasium that are made one by one, which `env_id` "
+            f"(={env_id!r}) is not, or not so: leave `backend` out."
+        )
+    for name, value in unused.items():
+        if value not in (None, ()):
+            why = "`learn` is told the seed" if name == "seed" else "actors return rollouts alone, in one group"
+            raise ValueError(f"`{name}` (={value!r}) is of no use with backend='ray' ({why}): leave it out.")
 
 
 def preset(env_id: str) -> dict[str, Any]:
@@ -135,6 +163,11 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
     """
     if isinstance(env, str) and adapters.split(env) is not None:
         env = adapters.make(env)
+    if isinstance(env, RemoteEnvs):
+        raise TypeError(
+            f"`{name}` (={env!r}): Ray's actors collect rollouts for the `env` of `learn`, and step for nobody else. "
+            "Pass the id, or what ppo2.make gives without `backend`."
+        )
     if is_device_env(env):
         return Made(_on_device(env, num_envs, name), owned=False)
     if isinstance(env, str):
@@ -174,6 +207,11 @@ def _on_device(env: DeviceEnv, num_envs: int | None, name: str) -> DeviceVector:
 
 
 def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], options: Options, **how: Any) -> HostVectorEnv:
+    return _vector(*_first_of(env_id, kwargs, options), num_envs, **how)
+
+
+def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[AnyEnv, Factory]:
+    """One environment, and what makes more of it."""
     check_id(env_id)
     family = family_of(env_id)
     factory = family.make_factory(gym.spec(env_id.rpartition(":")[2]), kwargs, options)
@@ -186,7 +224,7 @@ def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], options: Option
         if family.remark is None:
             raise
         raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
-    return _vector(first, factory, num_envs, **how)
+    return first, factory
 
 
 def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVectorEnv:
@@ -197,19 +235,23 @@ def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVector
 
 
 def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostVectorEnv:
-    """`num_envs` environments as one, whose masks, if their info has any, are in their observations.
+    """`num_envs` environments as one; see `_treated`."""
+    began = time.perf_counter()
+    registered = first.spec is not None
+    first, factory = _treated(first, factory)
+    # What Gymnasium made, or resets so slowly, is no toy whose steps somebody counts.
+    may_try = registered or time.perf_counter() - began > SLOW_RESET_SECONDS
+    return stepped(first, factory, _count(num_envs), may_try=may_try, **how)
+
+
+def _treated(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
+    """With masks, if their info has any, in their observations.
 
     Raises:
         TypeError: actions that no policy can take.
     """
     ActionDistribution.of(first.action_space)
-    began = time.perf_counter()
-    gives_mask = _gives_mask(first)
-    # What Gymnasium made, or resets so slowly, is no toy whose steps somebody counts.
-    may_try = first.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
-    if gives_mask:
-        first, factory = MaskedEnv(first), Masked(factory)
-    return stepped(first, factory, _count(num_envs), may_try=may_try, **how)
+    return (MaskedEnv(first), Masked(factory)) if _gives_mask(first) else (first, factory)
 
 
 def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
