@@ -227,7 +227,7 @@ def report(together: dict[str, Any], alone: dict[str, Any], options: argparse.Na
         steps = policy.settings["nminibatches"] * policy.settings["noptepochs"]
         measured = Table(
             *("environments each", "1 process: ms an update", f"{processes}: ms", "timesteps/s, 1", f"{processes}"),
-            *(f"{processes} over 1", "share of all-reduce, predicted"),
+            *(f"{processes} over 1", "lost to being several", "of it predicted"),
             title=f"{policy.name}: {count:,} parameters, {policy.settings['nsteps']} steps, {steps} gradient steps",
         )
         predicted = Table("environments each", *(f"{n:,}" for n in DEVICES), title="Predicted: efficiency, timesteps/s")
@@ -236,13 +236,14 @@ def report(together: dict[str, Any], alone: dict[str, Any], options: argparse.Na
             single, several = statistics.median(one), statistics.median(both)
             share = sums_of(policy, count, network, processes) / several
             measured.add_row(
-                *(nenvs, shown(one, 1e3), shown(both, 1e3), f"{batch / single:,.0f}"),
-                *(f"{processes * batch / several:,.0f}", f"{processes * single / several:.2f}", f"{share:.0%}"),
+                *(nenvs, shown(one, 1e3), shown(both, 1e3), human(batch / single)),
+                *(human(processes * batch / several), f"{processes * single / several:.2f}"),
+                *(f"{1 - single / several:.0%}", f"{share:.0%}"),
             )
             cells = []
             for n in DEVICES:
                 whole = single + sums_of(policy, count, network, n)
-                cells.append(f"{single / whole:.0%}, {n * batch / whole:,.0f}")
+                cells.append(f"{single / whole:.0%}, {human(n * batch / whole)}")
             predicted.add_row(nenvs, *cells)
         console.print(measured)
         console.print(predicted)
@@ -253,7 +254,13 @@ def sums_of(policy: Policy, count: int, network: Network, devices: int) -> float
     epochs = policy.settings["noptepochs"]
     small = SMALL_SUMS[0] * epochs + SMALL_SUMS[1]
     steps = epochs * policy.settings["nminibatches"]
-    return steps * network.all_reduce(count + 6, devices) + small * network.all_reduce(8, devices)
+    seconds: float = steps * network.all_reduce(count + 6, devices) + small * network.all_reduce(8, devices)
+    return seconds
+
+
+def human(rate: float) -> str:
+    """12.3 M, 456 k."""
+    return f"{rate / 1e6:,.3g} M" if rate >= 999_500 else f"{rate / 1e3:.3g} k" if rate >= 1000 else f"{rate:.0f}"
 
 
 def shown(values: Sequence[float], unit: float) -> str:
