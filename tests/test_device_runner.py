@@ -482,6 +482,11 @@ def test_update_fn_may_stop_after_a_checkpoint(tmp_path: Path) -> None:
     assert saved(tmp_path) == [3]
 
 
+def test_devices_that_are_not_there() -> None:
+    with pytest.raises(ValueError, match=r"`devices` \(=99\) must be from 1 to"):
+        learn(devices=99)
+
+
 def test_sigint_finishes_the_update_and_saves(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         learn(run_dir=tmp_path, update_fn=lambda update: os.kill(os.getpid(), signal.SIGINT) if update == 2 else None)
@@ -653,6 +658,8 @@ def learn_on_both(folder: Path) -> None:
     usual = sharding.split_for
     assert usual(2) == Split(2)
     assert default_shards(64, 16, 4) == 2
+    assert default_shards(64, 16, 4, devices=1) == 1
+    assert split_for(2, devices=1) == WHOLE
     for name, more in ON_TWO_DEVICES.items():
         for devices, split in ((1, lambda shards, devices: WHOLE), (2, usual)):
             sharding.split_for = split

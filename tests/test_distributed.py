@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -22,7 +23,7 @@ import ppo2
 from children import STRICT_PYTHON
 from ppo2 import checkpoint, distributed, guard, launch
 from ppo2.launch import Launch, launched
-from ppo2.learn import learn
+from ppo2.learn import learn, share_of
 from ppo2.snapshot import Snapshot, joined, part_of
 from ppo2.tensors import RUNNER
 
@@ -253,9 +254,57 @@ def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path: Path, rank: int)
 
 
 def test_what_all_do_wrong_is_told_once_and_is_nobody_elses_fault(tmp_path: Path) -> None:
-    job = Job(tmp_path, *command(tmp_path / "run"), "--num-envs", "3")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "progress.csv").write_text("a\n1\n")
+    job = Job(tmp_path, *command(tmp_path / "run"))
     assert job.end() == [1, 1], job.told()
-    assert "".join(job.told()).count("ppo2: `num_envs` (=3) counts the environments of all 2 processes") == 1
+    assert "".join(job.told()).count("already holds a run") == 1  # though only the first of them has looked
+
+
+@pytest.mark.slow
+def test_processes_that_are_told_different_things(tmp_path: Path) -> None:
+    job = Job(tmp_path, *of_this(learn_differently))
+    assert job.end() == [1, 1], job.told()
+    assert "".join(job.told()).count("`lr` is 0.0 in the process of rank 0 and 0.1 in that of rank 1") == 2 + 1
+
+
+def learn_differently() -> None:
+    mine = ppo2.distributed.init()
+    learn(env="CartPole-v1", **SMALL, lr=0.1 * mine.rank)
+
+
+class Cursed(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment whose rewards are NaN from some step on."""
+
+    def __init__(self, *, cursed: bool) -> None:
+        super().__init__(gym.make("CartPole-v1"))
+        self.cursed, self.steps = cursed, 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        obs, reward, *rest = self.env.step(action)
+        return obs, float("nan") if self.cursed and self.steps > 70 else reward, *rest
+
+
+def learn_nonsense(run_dir: str) -> None:
+    mine = ppo2.distributed.init()
+    learn(env=lambda: Cursed(cursed=mine.rank == 1), **SMALL, run_dir=run_dir)
+
+
+@pytest.mark.slow
+def test_a_number_that_is_not_finite_stops_all_with_what_was_learned(tmp_path: Path) -> None:
+    job = Job(tmp_path, *of_this(learn_nonsense, tmp_path / "run"))
+    assert job.end() == [1, 1], job.told()
+    assert "update 3: a reward is NaN" in job.told()[0]
+    assert "environment 2" in job.told()[0]  # the first of rank 1
+    assert list(checkpoint.numbered(tmp_path / "run" / checkpoint.FOLDER)) == [2]
+
+
+def test_numbers_of_environments_that_cannot_be_shared() -> None:
+    with pytest.raises(ValueError, match=r"`num_envs` \(=3\) counts the environments of all 2 processes"):
+        share_of("CartPole-v1", 3, distributed.World(0, 2))
+    assert share_of("CartPole-v1", None, distributed.World(0, 3)) == 3
+    assert share_of("CartPole-v1", 6, distributed.World(0, 3)) == 2
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def is_first() -> bool:
     """Whether this process is the one that speaks, also before `init`. Doesn't start JAX."""
     if jax.distributed.is_initialized():
         return world().is_first
-    found = launch.launched()
+    found = launch.told()
     return found is None or found.rank == 0
 
 
@@ -200,6 +200,27 @@ def from_first(fact: Any) -> Any:
     return tell_all(fact if jax.process_index() == 0 else None)[0]
 
 
+def of_first(make: Callable[[], Any]) -> Any:
+    """What the first process makes, which JSON can hold, in all of them. What it raises is raised in all.
+
+    Raises:
+        ValueError: it couldn't be made.
+    """
+    if jax.process_count() == 1:
+        return make()
+    made: Any = None
+    failure: str | None = None
+    if jax.process_index() == 0:
+        try:
+            made = make()
+        except (ValueError, OSError) as error:
+            failure = str(error)
+    made, failure = from_first([made, failure])
+    if failure is not None:
+        raise ValueError(failure)
+    return made
+
+
 def gather_tensors(tensors: dict[str, NDArray]) -> list[dict[str, NDArray]]:
     """`gather` for arrays."""
     if jax.process_count() == 1:
@@ -228,7 +249,7 @@ def warn_if_alone() -> None:
     """Says on standard error where a launcher started several processes, but each trains by itself."""
     if jax.distributed.is_initialized() or "PPO2_ALONE" in os.environ:
         return
-    found = launch.launched()
+    found = launch.told()
     if found is not None and found.rank == 0:
         print(
             f"ppo2: {found.by} started {found.size} processes, each of which trains a model of its own: call "

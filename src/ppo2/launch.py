@@ -49,20 +49,21 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
 
 def processes() -> int:
     """How many processes this job has; 1 for one that was started by itself."""
-    found = _told()
+    found = told()
     return 1 if found is None else found.size
 
 
 def local_processes() -> int:
     """How many of them share this machine."""
-    found = _told()
+    found = told()
     return 1 if found is None else found.local_size
 
 
-def _told() -> Launch | None:
+def told() -> Launch | None:
+    """`launched`; None too where the environment contradicts itself, which `ppo2.distributed.init` tells of."""
     try:
         return launched()
-    except ValueError:  # `ppo2.distributed.init` tells of it
+    except ValueError:
         return None
 
 

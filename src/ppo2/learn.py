@@ -169,7 +169,7 @@ def learn(
         if seed is None:
             given["seed"] = settings.get("seed") if goes_on else distributed.from_first(fresh_seed())
         before = saved if goes_on else None
-        num_envs = _share(env, num_envs, world)
+        num_envs = share_of(env, num_envs, world)
         vector = (
             _held_elsewhere(env, num_envs, world)
             if isinstance(env, RemoteEnvs)
@@ -298,21 +298,21 @@ def _beginning(
     """What training begins from, whether it is the run in `run_dir` that goes on, and that run's settings; as the first
     process finds it, whose files they are.
     """
-    found: tuple[bool, bool, dict[str, Any]] = (False, False, {})
-    message = b""
-    if distributed.world().is_first:
+    read: list[checkpoint.Checkpoint] = []
+
+    def begin() -> tuple[bool, dict[str, Any]]:
         saved, goes_on = run_directory.beginning(load_path, run_dir)
-        settings = run_directory.settings_of(saved, run_dir) if goes_on else {}
-        found = (saved is not None, goes_on, settings)
-        if distributed.world().size == 1:
-            return saved, goes_on, settings
-        message = b"" if saved is None else checkpoint.to_message(saved)
-    is_saved, goes_on, settings = distributed.from_first(found)
-    sent = distributed.gather(message)[0]
-    return checkpoint.from_message(sent) if is_saved else None, goes_on, settings
+        read.extend([] if saved is None else [saved])
+        return goes_on, run_directory.settings_of(saved, run_dir) if goes_on else {}
+
+    goes_on, settings = distributed.of_first(begin)
+    if distributed.world().size > 1:
+        sent = distributed.gather(checkpoint.to_message(read[0]) if read else b"")[0]
+        read = [checkpoint.from_message(sent)] if sent else []
+    return read[0] if read else None, goes_on, settings
 
 
-def _share(env: Any, num_envs: Any, world: distributed.World) -> Any:
+def share_of(env: Any, num_envs: Any, world: distributed.World) -> Any:
     """How many of the environments this process makes.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from ppo2 import checkpoint, distributed, files, plot, run_directory
+from ppo2 import checkpoint, distributed, files, guard, plot, run_directory
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.distributed import World
@@ -312,6 +312,10 @@ class Run:
         snapshot = Snapshot({}, {}, 0) if self._runner is None else _of_all(self._runner.snapshot(), self.world)
         if self._saving is None or self.run_dir is None:  # the first process writes
             return
+        with guard.patient():  # the disk may be slow
+            self._write(update, snapshot, self._saving, self.run_dir)
+
+    def _write(self, update: int, snapshot: Snapshot, saving: Saving, run_dir: Path) -> None:
         position = Position(
             update=update,
             seconds=self.elapsed,
@@ -320,7 +324,7 @@ class Run:
             best=self._best,
         )
         self.logger.flush()
-        run_dir, logger, config = self.run_dir, self.logger, self.config
+        logger, config = self.logger, self.config
         told = {**position._asdict(), "best": None if self._best is None else self._best._asdict()}
         told |= {"timesteps": update * config.nbatch, "runner": snapshot.facts}
         write_model, engine = self.model.saver(run=told, runner=snapshot.tensors), self._engine
@@ -331,7 +335,7 @@ class Run:
                 write_settings(run_dir, config, engine)
             write_model(path)
 
-        self._saving.save(update, write, is_best=self._best is not None and self._best.update == update)
+        saving.save(update, write, is_best=self._best is not None and self._best.update == update)
         self._saved_update = update
 
     def _save_for_good(self, update: int) -> None:
@@ -342,7 +346,8 @@ class Run:
 
     def _settle_saving(self) -> None:
         if self._saving is not None:
-            self._saving.wait()
+            with guard.patient():
+                self._saving.wait()
             self._tell_failures()
 
     def _tell_failures(self) -> None:
@@ -451,24 +456,13 @@ def open_run(
     if run_dir == "":
         raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
     path = None if run_dir is None else Path(run_dir).expanduser()
-    if path is None or not distributed.world().is_first:
-        position = None if before is None else Position.of(before)
-        return Run(config, model, run_dir=None, before=position, again=False, progress=progress, engine=engine)
-    position, aside = None, ""
-    if before is not None:
-        position = Position.of(before)
-        run_directory.check_same(before.section("config"), config, path)
-    elif again:
-        run_directory.check_same(run_directory.read_config(path), config, path)
-    else:
-        run_directory.claim(path)
-    formats_from_environment()  # complains before anything is written
-    if position is not None:
-        aside = run_directory.set_aside(path, position.update)
-    for folder in (path, path / checkpoint.FOLDER):
-        files.remove_temporaries(folder)
-    write_settings(path, config, engine)
-    run = Run(config, model, run_dir=path, before=position, again=again, progress=progress, engine=engine)
+    position = None if before is None or path is None else Position.of(before)
+    aside = None
+    if path is not None:
+        aside = distributed.of_first(lambda: _prepare(path, config, before, again, engine))
+    mine = path if distributed.world().is_first else None
+    again &= mine is not None
+    run = Run(config, model, run_dir=mine, before=position, again=again, progress=progress, engine=engine)
     if aside:
         run.logger.say(aside)
     if position is not None and run.logger.monitor_rows < position.episodes:
@@ -479,6 +473,26 @@ def open_run(
     if again:
         run.logger.say(f"the run in {path} was stopped before its first checkpoint: it begins again at update 1")
     return run
+
+
+def _prepare(
+    path: Path, config: Config, before: checkpoint.Checkpoint | None, again: bool, engine: Mapping[str, int]
+) -> str:
+    """Makes the directory ready for the run; says what it put aside, if it did."""
+    aside = ""
+    if before is not None:
+        run_directory.check_same(before.section("config"), config, path)
+    elif again:
+        run_directory.check_same(run_directory.read_config(path), config, path)
+    else:
+        run_directory.claim(path)
+    formats_from_environment()  # complains before anything is written
+    if before is not None:
+        aside = run_directory.set_aside(path, Position.of(before).update)
+    for folder in (path, path / checkpoint.FOLDER):
+        files.remove_temporaries(folder)
+    write_settings(path, config, engine)
+    return aside
 
 
 def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
