@@ -206,6 +206,7 @@ def test_options_of_the_treatment() -> None:
     assert all(92 <= length <= 100 for (length,) in lengths)  # up to 30 of the 400 frames are no-ops
 
 
+@pytest.mark.slow
 def test_the_vector_environment_in_cpp_is_opt_in_and_trains() -> None:
     env = ppo2.make("BreakoutNoFrameskip-v4", num_envs=3, seed=0, own_vector=True)
     assert env.single_observation_space.shape == (84, 84, 4)

@@ -104,12 +104,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def learn_all(folder: str) -> None:
+def learn_all(folder: str, *names: str) -> None:
     ppo2.distributed.init()
-    for name, settings in CASES.items():
+    for name in names:
         learn(
             **SMALL,
-            **settings,
+            **CASES[name],
             seed=1,
             normalize_obs=True,
             normalize_rewards=True,
@@ -124,15 +124,20 @@ def with_devices(count: int) -> str:
     return f"--xla_force_host_platform_device_count={count}"
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
-    job = Job(tmp_path / "of-two", *of_this(learn_all, tmp_path / "two"), XLA_FLAGS=with_devices(1))
+@pytest.mark.parametrize(
+    "cases",
+    [("host-mlp", "device-lstm"), pytest.param(("host-lstm", "device-mlp"), marks=pytest.mark.slow)],
+    ids=" and ".join,
+)
+def test_two_processes_learn_what_one_does(cases: tuple[str, ...], tmp_path: Path) -> None:
+    job = Job(tmp_path / "of-two", *of_this(learn_all, tmp_path / "two", *cases), XLA_FLAGS=with_devices(1))
     assert job.end() == [0, 0], job.told()
     alone = {**os.environ, "XLA_FLAGS": with_devices(2)}
     done = subprocess.run(
-        of_this(learn_all, tmp_path / "one"), cwd=HERE, env=alone, capture_output=True, text=True, check=False
+        of_this(learn_all, tmp_path / "one", *cases), cwd=HERE, env=alone, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for case in CASES:
+    for case in cases:
         two, one = (last_tensors(tmp_path / which / case) for which in ("two", "one"))
         assert two.keys() == one.keys()
         # device environments lie on two devices there too, and so the sums are the very same

@@ -197,7 +197,7 @@ def test_environments_of_every_kind() -> None:
 @pytest.mark.parametrize(
     "space",
     [
-        gym.spaces.Box(-1, 1, (2, 3)),
+        pytest.param(gym.spaces.Box(-1, 1, (2, 3)), marks=pytest.mark.slow),
         gym.spaces.Box(0, 255, (4, 4, 1), np.uint8),
         gym.spaces.Box(-np.inf, np.inf, (), np.float64),
         gym.spaces.Discrete(5, start=-2),

@@ -243,23 +243,22 @@ def test_shards_do_not_change_what_is_learned_from() -> None:
     np.testing.assert_allclose(params(one), params(two), atol=1e-5)  # one minibatch: the order alone differs
 
 
+OF_THE_PROGRAM = [  # each compiles one
+    {"max_grad_norm": None},
+    {"nminibatches": 2},
+    {"noptepochs": 2},
+    {"shards": 2},
+    {"value_cliprange": None},
+    {"target_kl": 1e-6},
+    {"bootstrap_truncated": False},
+    {"normalize_rewards": True},
+]
+OTHERS = [{"ent_coef": 0.1}, {"vf_coef": 0.9}, {"max_grad_norm": 0.01}, {"value_cliprange": 0.001}]
+
+
 @pytest.mark.parametrize(
     "change",
-    [
-        {"ent_coef": 0.1},
-        {"vf_coef": 0.9},
-        {"max_grad_norm": 0.01},
-        {"max_grad_norm": None},
-        {"nminibatches": 2},
-        {"noptepochs": 2},
-        {"shards": 2},
-        {"value_cliprange": None},
-        {"value_cliprange": 0.001},
-        {"target_kl": 1e-6},
-        {"bootstrap_truncated": False},
-        {"normalize_rewards": True},
-        {"normalize_obs": True},
-    ],
+    [*OTHERS, {"normalize_obs": True}, *(pytest.param(change, marks=pytest.mark.slow) for change in OF_THE_PROGRAM)],
     ids=lambda change: "-".join(f"{k}={v}" for k, v in change.items()),
 )
 def test_every_setting_of_an_update_changes_something(change: dict[str, Any]) -> None:

@@ -460,7 +460,9 @@ def test_parts_that_hold_nothing_are_refused(space: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "space", [Box(-1, 1, (0,)), Dict({"a": Box(-1, 1, (0, 2)), "b": Discrete(2)})], ids=["alone", "beside another"]
+    "space",
+    [Box(-1, 1, (0,)), pytest.param(Dict({"a": Box(-1, 1, (0, 2)), "b": Discrete(2)}), marks=pytest.mark.slow)],
+    ids=["alone", "beside another"],
 )
 def test_an_array_of_no_size_is_seen(space: Any) -> None:
     model = learn(env=lambda: Spaced(space, Discrete(2)), normalize_obs=True)

@@ -180,6 +180,7 @@ class Forgetful(Counter):
         return x, jnp.zeros(2)
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_of_ones_own() -> None:
     settings = {name: value for name, value in SMALL.items() if name != "nlstm"}
     model = ppo2.learn(env=lambda: Script(5), total_timesteps=24, **{**settings, "network": Counter(jnp.ones(()))})

@@ -102,7 +102,8 @@ def test_a_resumed_run_is_the_same(case: str, tmp_path: Path) -> None:
     assert_resumes(tmp_path, **CASES[case])
 
 
-@pytest.mark.parametrize("env", [pytest.param("HalfCheetah-v5", marks=pytest.mark.slow), "MiniGrid-Empty-5x5-v0"])
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["HalfCheetah-v5", "MiniGrid-Empty-5x5-v0"])
 def test_families_resume(env: str, tmp_path: Path) -> None:
     pytest.importorskip({"H": "mujoco", "M": "minigrid"}[env[0]])
     assert_resumes(tmp_path, env=env, updates=4, after=2)
@@ -120,7 +121,7 @@ def assert_made_ones_resume(made: list[Any], folder: Path, **settings: Any) -> N
     assert_same_run(folder / "whole", folder / "cut")
 
 
-@pytest.mark.parametrize("how", [{}, {"sticky_actions": True}, {"flatten": True}])
+@pytest.mark.parametrize("how", [{}, {"sticky_actions": True}, pytest.param({"flatten": True}, marks=pytest.mark.slow)])
 def test_atari_resumes_from_the_state_that_it_saved(how: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("ale_py")
     made = [ppo2.make("ALE/Breakout-v5", 2, workers=workers, **how) for workers in (0, 1, 0)]
@@ -132,7 +133,7 @@ def test_engines_can_change_between_stop_and_resume(tmp_path: Path) -> None:
     assert_made_ones_resume(made, tmp_path, nsteps=32, total_timesteps=6 * 32 * 5)
 
 
-@pytest.mark.parametrize("network", ["mlp", "lstm"])
+@pytest.mark.parametrize("network", [pytest.param("mlp", marks=pytest.mark.slow), "lstm"])
 def test_two_groups_resume(network: str, tmp_path: Path) -> None:
     made = [ppo2.make("CartPole-v1", 4, workers=1, groups=2) for _ in range(3)]
     assert_made_ones_resume(made, tmp_path, nsteps=32, total_timesteps=6 * 32 * 4, network=network)

@@ -158,6 +158,7 @@ def test_runs_that_memory_cannot_hold_train_in_parts(env: Line, monkeypatch: pyt
         np.testing.assert_allclose(one.state.params, other.state.params, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_run_that_diverges_harms_no_other(env: Line) -> None:
     result = ppo2.sweep(env=env, lr=[1e-3, 1e30], seed=[0], **SMALL)
     assert result.table[0]["skipped_updates"] == 0
