@@ -22,6 +22,7 @@ from ppo2.policy import build_policy
 from ppo2.randomness import root_key
 from ppo2.rollout import Rollout
 from ppo2.runner import Runner
+from ppo2.sharding import WHOLE
 from ppo2.train_state import FaultKind
 
 OBS = gym.spaces.Box(-1.0, 1.0, (3,))
@@ -409,8 +410,8 @@ def test_same_shapes_share_compiled_programs() -> None:
     first, second = make(ent_coef=0.0), make(ent_coef=0.5)
     from ppo2.model import _train_program
 
-    assert first.program(_train_program) is second.program(_train_program)
-    assert make(noptepochs=3).program(_train_program) is not first.program(_train_program)
+    assert first.program(_train_program, WHOLE) is second.program(_train_program, WHOLE)
+    assert make(noptepochs=3).program(_train_program, WHOLE) is not first.program(_train_program, WHOLE)
 
 
 # --- files
