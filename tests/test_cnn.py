@@ -240,7 +240,7 @@ def test_learn_from_images():
         assert result.mean == 1.0
 
 
-@pytest.mark.parametrize("name", ["cnn_small", pytest.param("impala_cnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ("cnn_small", "impala_cnn")])
 def test_learn_saves_and_loads(name, tmp_path):
     size = {"cnn_small": 20, "impala_cnn": 5}[name]
 

@@ -224,7 +224,7 @@ def test_observation_spaces(space: Any) -> None:
         gym.spaces.MultiBinary([2, 2]),
         gym.spaces.Box(-0.2, 0.1, (2,)),
         gym.spaces.Box(-1.0, 1.0, (), np.float64),
-        gym.spaces.Box(-np.inf, np.inf, (2, 1, 2), np.float64),
+        pytest.param(gym.spaces.Box(-np.inf, np.inf, (2, 1, 2), np.float64), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -556,6 +556,7 @@ def test_normalising_observations_and_rewards() -> None:
         np.testing.assert_array_equal(before, np.asarray(after))
 
 
+@pytest.mark.slow
 def test_a_probe_with_all_switches_on(tmp_path: Path) -> None:
     model = learn(
         env=lambda: Bandit("match"),

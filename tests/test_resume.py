@@ -90,7 +90,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-SELDOM = ("device-pendulum", "frozenlake", "schedules")  # of whose parts the others have each
+SELDOM = ("device", "device-pendulum", "frozenlake", "lunarlander", "schedules")  # of whose parts the others have each
 
 
 @pytest.mark.parametrize(
