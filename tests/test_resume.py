@@ -20,6 +20,7 @@ import pytest
 
 import ppo2
 from ppo2 import checkpoint
+from ppo2.envs.host import HostVectorEnv
 
 HOURLESS = ("seconds", "t", "fps", "misc/time_elapsed", "time/step", "time/act", "time/train")
 """What a clock says, which no two runs share."""
@@ -226,6 +227,13 @@ class Remembering(Drifting):
         self.steps = int(state["steps"])
 
 
+class Heavy(Remembering):
+    """The same, with a state that is larger than what a pipe holds."""
+
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {**super().save_state(), "screen": np.zeros(2**20, np.uint8)}
+
+
 class Raising(Drifting):
     """Deterministic, but its steps fail in a process that is told so."""
 
@@ -244,6 +252,16 @@ def resumed_once(env: Any, folder: Path, again: Any = None, **settings: Any) -> 
     arguments = {"nsteps": 50, "num_envs": 2, "seed": 1, "nminibatches": 1, "total_timesteps": 400, **settings}
     ppo2.learn(env=env, run_dir=folder, update_fn=stopping(1), **arguments)
     ppo2.learn(env=again or env, run_dir=folder, load_path=folder, **arguments)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_states_larger_than_a_pipe_reach_a_worker(groups: int, tmp_path: Path) -> None:
+    first, again = (HostVectorEnv([Heavy] * 4, workers=1, groups=groups) for _ in range(2))
+    resumed_once(first, tmp_path, again, num_envs=4, nsteps=25)
+    first.close()
+    again.close()
+    assert lengths(tmp_path) == ["40"] * 8  # of 100 steps each: none began anew
 
 
 def lengths(folder: Path) -> list[str]:
@@ -340,6 +358,7 @@ SETTINGS = """
 SCRIPT = """
 import os, sys
 import ppo2
+from ppo2.envs.host import HostVectorEnv
 ppo2.configure_runtime()
 again = {"load_path": sys.argv[1]} if os.path.exists(sys.argv[1] + "/config.json") else {}
 ppo2.learn(**again, """

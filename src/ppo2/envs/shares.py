@@ -237,9 +237,11 @@ class WorkerShare:
             return
         self._stale.discard(group)
         self._asked[group], self._patience = (what, argument), patience
-        with contextlib.suppress(OSError):  # it is lost: `answer` will see
-            self._connection.send_bytes(cloudpickle.dumps(argument))
+        message = cloudpickle.dumps(argument)
+        # The other process must be about to read: what doesn't fit into the pipe waits for it.
         self._begin(group, what)
+        with contextlib.suppress(OSError):  # it is lost: `answer` will see
+            self._connection.send_bytes(message)
 
     def answer(self, group: int) -> Any:
         """Waits for what was asked. A process that is lost is replaced, once; one that was to save, at the next step.
