@@ -14,6 +14,7 @@ from ppo2 import checkpoint, distributed, envs, guard, networks, run_directory, 
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs import AnyEnvs, DeviceVector
+from ppo2.envs.failures import Failures
 from ppo2.envs.host import HostVectorEnv
 from ppo2.envs.remote import RemoteEnvs
 from ppo2.evaluate import check_spaces, side_by_side
@@ -175,6 +176,8 @@ def learn(
             if isinstance(env, RemoteEnvs)
             else _environment(stack, env, num_envs, groups=None if before is None else _groups(before))
         )
+        if isinstance(vector, HostVectorEnv) and world.rank:
+            vector.failures = Failures(vector.num_envs * world.rank)  # speaks of them by their indices among all
         if shards is None and goes_on:
             shards = settings.get("shards")
         total_envs = vector.num_envs * world.size
@@ -217,7 +220,8 @@ def learn(
             run.check_fault(0, model.observe(runner.run(warm_up), runner.split))
             runner.settle()
 
-        if update_fn is not None and isinstance(runner, DeviceRunner):
+        calls = any(distributed.tell_all(update_fn is not None))  # some may only be called in one process
+        if calls and isinstance(runner, DeviceRunner):
             runner.one_by_one()
         update = run.first - 1
         while update < config.nupdates:
@@ -248,7 +252,7 @@ def learn(
                     run.log(update, stats, schedule.at(update))
                 if _due(update, config.save_interval) or run.is_best:
                     run.save(update)
-            if update_fn is not None and _is_enough(update_fn, update, model, run.complete(stats)):
+            if calls and _is_enough(update_fn, update, model, run.complete(stats)):
                 run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
                 break
             if run.heard(stop) is not None:
@@ -343,10 +347,10 @@ def _check_agreed(config: Config) -> None:
             )
 
 
-def _is_enough(update_fn: Callable[..., Any], update: int, model: Model, stats: UpdateStats) -> bool:
+def _is_enough(update_fn: Callable[..., Any] | None, update: int, model: Model, stats: UpdateStats) -> bool:
     """Whether the user's function, in any of the processes, wants no more."""
     with guard.patient():
-        enough = _call(update_fn, update, model, stats) is False
+        enough = update_fn is not None and _call(update_fn, update, model, stats) is False
     return any(distributed.tell_all(enough))
 
 

@@ -456,10 +456,10 @@ def open_run(
     if run_dir == "":
         raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
     path = None if run_dir is None else Path(run_dir).expanduser()
-    position = None if before is None or path is None else Position.of(before)
+    position = None if before is None else Position.of(before)
     aside = None
-    if path is not None:
-        aside = distributed.of_first(lambda: _prepare(path, config, before, again, engine))
+    if distributed.from_first(path is not None):  # whatever the others were told
+        aside = distributed.of_first(lambda: _prepare(Path(str(path)), config, before, again, engine))
     mine = path if distributed.world().is_first else None
     again &= mine is not None
     run = Run(config, model, run_dir=mine, before=position, again=again, progress=progress, engine=engine)
