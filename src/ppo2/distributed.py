@@ -149,7 +149,10 @@ def _start_guard(mine: Launch, heartbeat: float) -> None:
 def _fail_all(
     before: Callable[..., Any], kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """An error that nobody catches ends the process, and so all."""
+    """An error that nobody catches ends the process, and so all. An interrupt is no error: `learn` stops all for it."""
+    if issubclass(kind, KeyboardInterrupt):
+        before(kind, error, trace)
+        return
     if guard.CURRENT:
         guard.CURRENT[0].wait_for_cause(error)
     before(kind, error, trace)

@@ -66,7 +66,9 @@ class Progress(NamedTuple):
 
 
 class Member:
-    """What rank 0 knows of a process. `since`: when its progress changed last; `heard`: when it last said anything."""
+    """What rank 0 knows of a process. `since`: when its progress changed last, or others began to wait for it; `heard`:
+    when it last said anything.
+    """
 
     def __init__(self, sock: socket.socket | None) -> None:
         self.sock = sock
@@ -203,7 +205,7 @@ class Guard:
         member.unread += given
         *lines, member.unread = member.unread.split(b"\n")
         for line in lines:
-            with contextlib.suppress(ValueError, TypeError, KeyError):
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
                 said = json.loads(line)
                 member.heard = time.monotonic()
                 member.left |= "left" in said
@@ -231,8 +233,9 @@ class Guard:
         ahead = max(member.progress.met for member in members.values())
         for rank, member in members.items():
             progress = member.progress
-            late = now - member.since > self.heartbeat
-            if progress.met < ahead and late and not progress.patient and not member.left:
+            if progress.met == ahead or progress.patient or member.left:
+                member.since = now  # nobody waits for it
+            elif now - member.since > self.heartbeat:
                 self._end_all(members, f"rank {rank} hangs: the others have waited for it for {self.heartbeat:g} s")
 
     def _end_all(self, members: dict[int, Member], words: str, status: int = FAILED) -> NoReturn:
@@ -319,7 +322,7 @@ def _advised(words: str) -> str:
 
 def _named(line: bytes, word: str, size: int) -> int | None:
     """The rank of a process that says the word."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         said = json.loads(line)
         if hmac.compare_digest(str(said["word"]).encode(), word.encode()) and 0 < said["rank"] < size:
             return int(said["rank"])

@@ -29,21 +29,21 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
     """How this process was started as one of several; None if it wasn't.
 
     Looked for in this order: variables of JAX's own (`JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`, for the last of which Kubernetes' `JOB_COMPLETION_INDEX` does), torchrun's, those of srun, of Open
-    MPI's mpirun, and of the mpirun of MPICH and Intel.
+    `JAX_PROCESS_ID`, for the last of which Kubernetes' `JOB_COMPLETION_INDEX` does), torchrun's, those of Open MPI's
+    mpirun, of srun, and of the mpirun of MPICH and Intel.
 
     Raises:
         ValueError: variables that contradict each other, or tell too little.
     """
     given = os.environ if environment is None else environment
-    for find in (_explicit, _torchrun, _slurm, _open_mpi, _mpich):
+    for find in (_explicit, _torchrun, _open_mpi, _slurm, _mpich):  # mpirun may have been started by srun
         found = find(given)
-        if found is not None:
+        if found is not None and (found.size > 1 or found.rank):  # others may have left what says one of one
             if not 0 <= found.rank < found.size:
                 raise ValueError(
                     f"{found.by} started process {found.rank} of {found.size}: it must be from 0 to {found.size - 1}."
                 )
-            return found if found.size > 1 else None
+            return found
     return None
 
 
@@ -138,7 +138,7 @@ def _mpich(given: Mapping[str, str]) -> Launch | None:
     return Launch("mpirun", _number(given, "PMI_RANK"), size, here, _beside("mpirun", size, here, str(os.getppid())))
 
 
-FIRST_PORT, PORTS = 2**15, 2**14  # below those that Linux gives out by itself
+FIRST_PORT, PORTS = 2**14, 2**14  # below those that Linux gives out by itself
 
 
 def _beside(by: str, size: int, local_size: int, job: str) -> str | None:

@@ -167,8 +167,10 @@ def learn(
         world = distributed.world()
         stack.callback(guard.rest)
         saved, goes_on, settings = _beginning(load_path, run_dir)
-        if seed is None:
-            given["seed"] = settings.get("seed") if goes_on else distributed.from_first(fresh_seed())
+        if any(distributed.tell_all(seed is None)):
+            given["seed"] = (
+                settings.get("seed") if goes_on else distributed.from_first(fresh_seed() if seed is None else seed)
+            )
         before = saved if goes_on else None
         num_envs = share_of(env, num_envs, world)
         vector = (
@@ -246,7 +248,8 @@ def learn(
             stop.patient = True
             guard.work()  # all is compiled
             if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
-                run.evaluate(eval_vector, stop)
+                with guard.patient():
+                    run.evaluate(eval_vector, stop)
             with stop.held():
                 if run.has_evaluation or _due(update, config.log_interval):
                     run.log(update, stats, schedule.at(update))

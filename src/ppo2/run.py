@@ -142,6 +142,7 @@ class Run:
         for row in [] if run_dir is None or before is None else rows_of(run_dir):
             self._health.warnings(row)  # told before
         self._progress = progress and self.world.is_first
+        self._kept_in = distributed.from_first(None if run_dir is None else str(run_dir))
         self._agreed = self.world.size == 1
         self._signal: int | None = None
         self._started = time.perf_counter()
@@ -160,6 +161,7 @@ class Run:
             if kind is not None and begun and not for_nothing:
                 with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
                     self._save_for_good(self._done)
+                    distributed.tell_all(None)  # nobody goes before it is written
         finally:
             if self._saving is not None:
                 self._saving.close()
@@ -198,7 +200,7 @@ class Run:
             raise ValueError(f"{where_in_run}: {words}.")
         raise ValueError(
             f"{where_in_run}: {words}. The model is as it was before"
-            f"{f', saved in {self.run_dir}' if self.run_dir else ''}."
+            f"{f', saved in {self._kept_in}' if self._kept_in else ''}."
             + ("" if kind in FATAL else " `on_nonfinite='skip'` goes on without such updates.")
         )
 
@@ -371,6 +373,11 @@ class Run:
 
     def finish(self, update: int) -> None:
         """The last checkpoint, the curve, and a line that says how it went."""
+        with guard.patient():
+            self._finish(update)
+        distributed.tell_all(None)  # nobody goes before all is written
+
+    def _finish(self, update: int) -> None:
         self._save_for_good(update)
         curve = None
         if self.run_dir is not None and self.logger.monitor_rows:
