@@ -84,7 +84,7 @@ def init(
         raise ValueError(f"`heartbeat` (={heartbeat!r}) must be above 0 seconds.")
     if mine is None or mine.size == 1:
         return ALONE
-    if mine.size > mine.local_size and not _is_loopback(mine.coordinator):
+    if mine.spans_machines and not launch.is_loopback(mine.coordinator or ""):
         launch.check_host_name()
     jax.config.update("jax_enable_preemption_service", False)  # signals are ours: see `ppo2.stops`
     where: dict[str, Any] = {}
@@ -122,19 +122,15 @@ def _launch(coordinator: str | None, num_processes: int | None, process_id: int 
         raise ValueError(f"`coordinator` (={coordinator!r}) must be 'host:port'.")
     if not 0 <= process_id < num_processes:
         raise ValueError(f"`process_id` (={process_id}) must be from 0 to num_processes - 1 (={num_processes - 1}).")
-    here = num_processes if _is_loopback(coordinator) else 1
+    here = num_processes if launch.is_loopback(coordinator) else 1
     return Launch("init", process_id, num_processes, here, coordinator)
-
-
-def _is_loopback(coordinator: str | None) -> bool:
-    return coordinator is not None and coordinator.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
 
 
 def _start_guard(mine: Launch, heartbeat: float) -> None:
     watch = Guard(mine.rank, mine.size, heartbeat)
     told, address = np.zeros(256, np.uint8), None
     if mine.rank == 0:
-        own_address = socket.gethostbyname(socket.gethostname()) if mine.size > mine.local_size else "127.0.0.1"
+        own_address = socket.gethostbyname(socket.gethostname()) if mine.spans_machines else "127.0.0.1"
         address = watch.listen(own_address)
         text = json.dumps(address).encode()
         told[: len(text)] = np.frombuffer(text, np.uint8)

@@ -24,6 +24,11 @@ class Launch(NamedTuple):
     local_size: int
     coordinator: str | None
 
+    @property
+    def spans_machines(self) -> bool:
+        """Whether some of them are on other machines."""
+        return self.size > self.local_size
+
 
 def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
     """How this process was started as one of several; None if it wasn't.
@@ -98,7 +103,7 @@ def _explicit(given: Mapping[str, str]) -> Launch | None:
             "JAX_PROCESS_ID too (Kubernetes' indexed jobs set JOB_COMPLETION_INDEX, which does)."
         )
     size = _number(given, "JAX_NUM_PROCESSES")
-    here = size if _is_here(coordinator) else 1
+    here = size if is_loopback(coordinator) else 1
     name = "JAX_PROCESS_ID" if given.get("JAX_PROCESS_ID") else "JOB_COMPLETION_INDEX"
     return Launch("JAX_COORDINATOR_ADDRESS", _number(given, name), size, here, coordinator)
 
@@ -163,5 +168,6 @@ def _number(given: Mapping[str, str], name: str, default: int | None = None) -> 
     return int(text)
 
 
-def _is_here(coordinator: str) -> bool:
+def is_loopback(coordinator: str) -> bool:
+    """Whether "host:port" is of this machine alone."""
     return coordinator.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
