@@ -26,7 +26,7 @@ import numpy as np
 import ppo2
 from ppo2.config import Config
 from ppo2.envs.remote import RemoteEnvs
-from ppo2.learn import build_model
+from ppo2.preparing import build_model
 from ppo2.remote_runner import RemoteRunner
 from ppo2.runner import Runner
 

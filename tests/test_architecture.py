@@ -39,6 +39,7 @@ FLOORS: list[list[str]] = [
     ["episodes", "experience", "runner", "device_runner", "remote_runner"],
     [
         *("run_files", "display", "health", "logger", "plot", "evaluate", "plan", "run_directory", "saving", "run"),
+        "preparing",
         "learn",
     ],
     ["play", "sweep_runs", "sweep", "public", "__init__", "cli", "__main__"],

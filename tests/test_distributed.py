@@ -23,7 +23,8 @@ import ppo2
 from children import STRICT_PYTHON
 from ppo2 import checkpoint, distributed, guard, launch
 from ppo2.launch import Launch, launched
-from ppo2.learn import learn, share_of
+from ppo2.learn import learn
+from ppo2.preparing import share_of
 from ppo2.snapshot import Snapshot, joined, part_of
 from ppo2.tensors import RUNNER
 

@@ -1,37 +1,21 @@
 """`learn`: the whole of training."""
 
 import contextlib
-import dataclasses
 import inspect
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import gymnasium as gym
-
-from ppo2 import checkpoint, distributed, envs, guard, networks, run_directory, schedules, sharding
+from ppo2 import distributed, guard
 from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
-from ppo2.envs import AnyEnvs, DeviceVector
-from ppo2.envs.failures import Failures
-from ppo2.envs.host import HostVectorEnv
-from ppo2.envs.remote import RemoteEnvs
-from ppo2.evaluate import check_spaces, side_by_side
 from ppo2.model import Model
 from ppo2.plan import batch_plan
-from ppo2.policy import build_policy
-from ppo2.randomness import Purpose, fresh_seed, root_key
-from ppo2.remote_runner import AnyRunner, RemoteRunner
-from ppo2.run import open_run
-from ppo2.runner import Runner
+from ppo2.preparing import SETTINGS, Prepared, Schedules, check_callable, prepare
+from ppo2.run import Run, open_run
 from ppo2.schedules import ScheduleLike
-from ppo2.snapshot import facts_of
 from ppo2.stops import StopSignals, raise_for
-from ppo2.train_state import Fault, UpdateStats, is_finite
-
-WARM_UP_TIMESTEPS = 512
-"""How many steps, over all environments, fill an empty normaliser before the first rollout."""
+from ppo2.train_state import Fault, UpdateStats
 
 
 def learn(
@@ -162,192 +146,87 @@ def learn(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
         distributed.warn_if_alone()
-        networks.check(network)
-        _check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
-        world = distributed.world()
+        check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         stack.callback(guard.rest)
-        saved, goes_on, settings = _beginning(load_path, run_dir)
-        if any(distributed.tell_all(seed is None)):
-            given["seed"] = (
-                settings.get("seed") if goes_on else distributed.from_first(fresh_seed() if seed is None else seed)
-            )
-        before = saved if goes_on else None
-        num_envs = share_of(env, num_envs, world)
-        vector = (
-            _held_elsewhere(env, num_envs, world)
-            if isinstance(env, RemoteEnvs)
-            else _environment(stack, env, num_envs, groups=None if before is None else _groups(before))
-        )
-        if isinstance(vector, HostVectorEnv) and world.rank:
-            vector.failures = Failures(vector.num_envs * world.rank)  # speaks of them by their indices among all
-        if shards is None and goes_on:
-            shards = settings.get("shards")
-        total_envs = vector.num_envs * world.size
-        if shards is None:
-            shards = default_shards(vector, total_envs, nsteps, nminibatches, devices)
-        config = Config(**{**given, "num_envs": total_envs, "shards": shards})
-        _check_agreed(config)
-        model = build_model(config, vector, model_fn)
-        if saved is not None:
-            model.restore(saved)
-            _check_finite(model, saved)
-            if not goes_on:
-                model.start_anew(root_key(config.seed))
-        eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
-        schedule = Schedules(config)
-        runner = _runner(config, vector, model)
-        if isinstance(runner, RemoteRunner):
-            stack.callback(runner.close)
+        it = prepare(stack, given, eval_env=eval_env, load_path=load_path, run_dir=run_dir)
         run = stack.enter_context(
             open_run(
-                config,
-                model,
+                it.config,
+                it.model,
                 run_dir=run_dir,
-                before=before,
-                again=goes_on and before is None,
+                before=it.before,
+                again=it.again,
                 progress=progress,
-                engine=runner.engine,
+                engine=it.runner.engine,
             )
         )
-        run.attach(runner, before)
-        if saved is not None and not goes_on:
+        run.attach(it.runner, it.before)
+        if it.saved is not None and it.before is None:
             run.save(0)  # where this run comes from, for it to begin again wherever it is stopped
-        warm_up = warm_up_steps(config, model)
-        engine = vector.engine if isinstance(vector, HostVectorEnv | RemoteEnvs) else None
-        run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, engine=engine))
-        stop.patient |= world.size > 1  # all stop together, or not at all
+        warm_up = it.warm_up_steps
+        run.logger.say(batch_plan(it.config, it.model, first=run.first, warm_up_steps=warm_up, engine=it.stepped_by))
+        stop.patient |= run.world.size > 1  # all stop together, or not at all
         if init_fn is not None:
             init_fn()
         if warm_up:
-            run.check_fault(0, model.observe(runner.run(warm_up), runner.split))
-            runner.settle()
-
-        calls = any(distributed.tell_all(update_fn is not None))  # some may only be called in one process
-        if calls and isinstance(runner, DeviceRunner):
-            runner.one_by_one()
-        update = run.first - 1
-        while update < config.nupdates:
-            if isinstance(runner, DeviceRunner):
-                most = distributed.from_first(runner.most_updates())
-                count = min(_next_look(update, config, eval_vector is not None) - update, most)
-                hypers = [model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)]
-                with stop.held():  # the model and what is told of it go on together
-                    chunk = runner.iterate(hypers)
-                    first, update, stats = update + 1, update + int(chunk.done), chunk.stats
-                    if chunk.halted:
-                        run.count(update - 1, runner, stop)
-                    run.check_fault(first + int(chunk.faulty), chunk.fault)
-                    run.count(update, runner, stop)
-            else:
-                update += 1
-                rollout = runner.run()
-                with stop.held():
-                    stats = model.train(rollout, **schedule.at(update))
-                    run.check_fault(update, Fault(stats.fault, stats.fault_index))
-                    run.count(update, runner, stop)
-            stop.patient = True
-            guard.work()  # all is compiled
-            if eval_vector is not None and _due(update, config.eval_interval or config.log_interval):
-                with guard.patient():
-                    run.evaluate(eval_vector, stop)
-            with stop.held():
-                if run.has_evaluation or _due(update, config.log_interval):
-                    run.log(update, stats, schedule.at(update))
-                if _due(update, config.save_interval) or run.is_best:
-                    run.save(update)
-            if calls and _is_enough(update_fn, update, model, run.complete(stats)):
-                run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
-                break
-            if run.heard(stop) is not None:
-                break
+            run.check_fault(0, it.model.observe(it.runner.run(warm_up), it.runner.split))
+            it.runner.settle()
+        update = _train(it, run, stop, update_fn)
         run.finish(update)
         received = run.heard(stop)
         if received is not None:
             raise_for(received)
-    return model
+    return it.model
 
 
-SETTINGS = frozenset(field.name for field in dataclasses.fields(Config)) | {"network_kwargs"}
-
-
-def _check_callable(**functions: object) -> None:
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
-
-
-def _check_finite(model: Model, saved: checkpoint.Checkpoint) -> None:
-    if not bool(is_finite(model.state)):
-        raise ValueError(
-            f"the checkpoint {saved.path} holds parameters, moments of the optimiser or statistics that are NaN or "
-            "infinite, from which nothing can be learned: take an earlier one."
-        )
+def _train(it: Prepared, run: Run, stop: StopSignals, update_fn: Callable[..., Any] | None) -> int:
+    """All updates that are to come: a rollout, learning from it, and what is due after it. Gives the last one."""
+    config, model, runner = it.config, it.model, it.runner
+    schedule = Schedules(config)
+    calls = any(distributed.tell_all(update_fn is not None))  # some may only be called in one process
+    if calls and isinstance(runner, DeviceRunner):
+        runner.one_by_one()
+    update = run.first - 1
+    while update < config.nupdates:
+        if isinstance(runner, DeviceRunner):
+            most = distributed.from_first(runner.most_updates())
+            count = min(_next_look(update, config, it.eval_env is not None) - update, most)
+            hypers = [model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)]
+            with stop.held():  # the model and what is told of it go on together
+                chunk = runner.iterate(hypers)
+                first, update, stats = update + 1, update + int(chunk.done), chunk.stats
+                if chunk.halted:
+                    run.count(update - 1, runner, stop)
+                run.check_fault(first + int(chunk.faulty), chunk.fault)
+                run.count(update, runner, stop)
+        else:
+            update += 1
+            rollout = runner.run()
+            with stop.held():
+                stats = model.train(rollout, **schedule.at(update))
+                run.check_fault(update, Fault(stats.fault, stats.fault_index))
+                run.count(update, runner, stop)
+        stop.patient = True
+        guard.work()  # all is compiled
+        if it.eval_env is not None and _due(update, config.eval_interval or config.log_interval):
+            with guard.patient():
+                run.evaluate(it.eval_env, stop)
+        with stop.held():
+            if run.has_evaluation or _due(update, config.log_interval):
+                run.log(update, stats, schedule.at(update))
+            if _due(update, config.save_interval) or run.is_best:
+                run.save(update)
+        if calls and _is_enough(update_fn, update, model, run.complete(stats)):
+            run.logger.say(f"stopped by update_fn at update {update:,} of {config.nupdates:,}")
+            break
+        if run.heard(stop) is not None:
+            break
+    return update
 
 
 def _due(update: int, interval: int) -> bool:
     """At every `interval` updates and, as in Baselines, at the first; never for an interval of 0."""
     return bool(interval) and (update == 1 or update % interval == 0)
-
-
-def default_shards(env: AnyEnvs | RemoteEnvs, num_envs: int, nsteps: Any, nminibatches: Any, devices: Any) -> int:
-    """What `shards=None` means for so many environments over all processes; for settings that Config will refuse, as
-    few as there are processes.
-    """
-    whole = all(isinstance(number, int) for number in (nsteps, nminibatches, 1 if devices is None else devices))
-    if not (isinstance(env, DeviceVector) and whole):
-        return distributed.world().size
-    return sharding.default_shards(num_envs, nsteps, nminibatches, devices=devices)
-
-
-def _beginning(
-    load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None
-) -> tuple[checkpoint.Checkpoint | None, bool, dict[str, Any]]:
-    """What training begins from, whether it is the run in `run_dir` that goes on, and that run's settings; as the first
-    process finds it, whose files they are.
-    """
-    read: list[checkpoint.Checkpoint] = []
-
-    def begin() -> tuple[bool, dict[str, Any]]:
-        saved, goes_on = run_directory.beginning(load_path, run_dir)
-        read.extend([] if saved is None else [saved])
-        return goes_on, run_directory.settings_of(saved, run_dir) if goes_on else {}
-
-    goes_on, settings = distributed.of_first(begin)
-    if distributed.world().size > 1:
-        sent = distributed.gather(checkpoint.to_message(read[0]) if read else b"")[0]
-        read = [checkpoint.from_message(sent)] if sent else []
-    return read[0] if read else None, goes_on, settings
-
-
-def share_of(env: Any, num_envs: Any, world: distributed.World) -> Any:
-    """How many of the environments this process makes.
-
-    Raises:
-        ValueError: they can't be parted equally.
-    """
-    if world.size == 1 or isinstance(env, gym.Env | gym.vector.VectorEnv):
-        return num_envs
-    if num_envs is None:
-        return -(-envs.DEFAULT_NUM_ENVS // world.size)
-    if num_envs > 0 and num_envs % world.size:
-        raise ValueError(
-            f"`num_envs` (={num_envs}) counts the environments of all {world.size} processes, each of which steps as "
-            f"many: it must be a multiple of {world.size}, such as {-(-num_envs // world.size) * world.size}."
-        )
-    return num_envs // world.size if num_envs > 0 else num_envs  # which is refused
-
-
-def _check_agreed(config: Config) -> None:
-    """Raises ValueError where processes were told different things."""
-    told = distributed.tell_all(config.to_json())
-    for rank, theirs in enumerate(told):
-        different = [name for name, value in theirs.items() if value != told[0][name]]
-        if different:
-            name = different[0]
-            raise ValueError(
-                f"`{name}` is {told[0][name]!r} in the process of rank 0 and {theirs[name]!r} in that of rank {rank}: "
-                "all must be given the same."
-            )
 
 
 def _is_enough(update_fn: Callable[..., Any] | None, update: int, model: Model, stats: UpdateStats) -> bool:
@@ -366,109 +245,6 @@ def _next_look(update: int, config: Config, evaluates: bool) -> int:
         return 1
     following = [(update // interval + 1) * interval for interval in intervals if interval]
     return min(*following, config.nupdates)
-
-
-def _runner(config: Config, env: AnyEnvs | RemoteEnvs, model: Model) -> AnyRunner:
-    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
-    if isinstance(env, RemoteEnvs):
-        return RemoteRunner(envs=env, **settings)
-    if not isinstance(env, DeviceVector):
-        return Runner(env=env, **settings)
-    check_traceable(model)
-    return DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
-
-
-def check_traceable(model: Model) -> None:
-    """Raises TypeError for a model that couldn't learn as it wants to inside a compiled program."""
-    if type(model).train is not Model.train:
-        raise TypeError(
-            f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
-            "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
-        )
-
-
-def _groups(before: checkpoint.Checkpoint) -> int | None:
-    """In how many groups a run that goes on steps its environments, whatever the rule says here and now."""
-    groups = facts_of(before).get("groups")
-    return groups if groups in (1, 2) else None
-
-
-def _held_elsewhere(env: RemoteEnvs, num_envs: int | None, world: distributed.World) -> RemoteEnvs:
-    """Raises ValueError where the environments of actors can't be trained on as they are asked to be."""
-    if world.size > 1:
-        raise ValueError(
-            f"`env` (={env!r}): Ray's actors have one learner, and this is one of {world.size} processes. Start one "
-            "process, or let each step environments of its own: ppo2.make without `backend`."
-        )
-    if num_envs not in (None, env.num_envs):
-        raise ValueError(
-            f"`num_envs` (={num_envs}) applies where `env` is an id or a factory; this one has {env.num_envs}: leave "
-            "it out, or say it to ppo2.make."
-        )
-    return env
-
-
-def _environment(
-    stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", groups: int | None = None
-) -> AnyEnvs:
-    """The vector environment that an argument means, closed in the end if it was made here."""
-    made = envs.resolve(env, num_envs, name, groups=groups)
-    if made.owned:
-        stack.callback(made.env.close)
-    return made.env
-
-
-def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
-    if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
-        raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
-    count = side_by_side(eval_env, model.config.eval_episodes)
-    mine = None if count is None else -(-count // distributed.world().size)
-    vector = _environment(stack, eval_env, mine, "eval_env")
-    check_spaces(model, vector, "eval_env")
-    return vector
-
-
-def build_model(config: Config, env: AnyEnvs | RemoteEnvs, model_fn: Callable[..., Model] | None) -> Model:
-    """The untrained model for an environment."""
-    key = root_key(config.seed)
-    policy = build_policy(
-        env.single_observation_space,
-        env.single_action_space,
-        network=config.network,
-        value_network=config.value_network,
-        network_kwargs=config.network_kwargs,
-        encoders=config.encoders,
-        action_dist=config.action_dist,
-        key=root_key(config.seed, Purpose.INIT),
-    )
-    make = Model if model_fn is None else model_fn
-    model = make(policy=policy, config=config, key=key)
-    if not isinstance(model, Model):
-        raise TypeError(f"`model_fn` gave {model!r}; it must give a ppo2.Model.")
-    return model
-
-
-class Schedules:
-    """What changes from update to update: the learning rate, the ratio's clip, and the value's if it has its own."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        names = ["lr", "cliprange"]
-        if config.value_cliprange is not None and config.value_cliprange != "same":
-            names.append("value_cliprange")
-        self._schedules = {name: schedules.parse(getattr(config, name), name) for name in names}
-
-    def at(self, update: int) -> dict[str, float]:
-        """For `Model.train`, at an update counted from 1."""
-        frac = self._config.frac(update)
-        return {name: schedule(frac) for name, schedule in self._schedules.items()}
-
-
-def warm_up_steps(config: Config, model: Model) -> int:
-    """How many steps of each environment fill the normaliser before the first rollout; 0 if it has seen something."""
-    if config.nupdates == 0 or not model.state.normaliser.is_empty:
-        return 0
-    return min(config.nsteps, math.ceil(WARM_UP_TIMESTEPS / config.num_envs))
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
