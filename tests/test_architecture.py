@@ -18,6 +18,7 @@ FLOORS: list[list[str]] = [
         "processors",
         "untrusted",
         "stops",
+        "hub",
         "guard",
         "distributions",
         "gae",

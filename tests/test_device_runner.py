@@ -29,6 +29,7 @@ from environments import vector
 from ppo2 import device_runner, programs, sharding
 from ppo2.device_runner import DeviceRunner, final_values
 from ppo2.envs import DeviceVector, TimeLimit
+from ppo2.episodes import in_order
 from ppo2.model import Model
 from ppo2.rollout import Rollout
 from ppo2.runner import Runner
@@ -167,7 +168,7 @@ def on_device(continuous: bool, memory: bool = False) -> tuple[Model, list[Rollo
     made = fresh(**{"env": env, **(recurrent if memory else {})})
     runner = runner_for(made, TimeLimit(CartPole(continuous), LIMIT))
     rollouts = [on_host(runner.run()) for _ in range(3)]
-    return made, rollouts, runner.episodes()
+    return made, rollouts, in_order(runner.ended())
 
 
 def seen(rollouts: list[Rollout], field: str) -> Any:
@@ -208,7 +209,7 @@ def test_host_and_device_give_the_same_rollouts(continuous: bool, memory: bool) 
             assert a.shape == (2, 8, 8)
             np.testing.assert_allclose(a, b, atol=1e-5)
     # Episodes that end at the same step come in the order of their environments from both.
-    counted = host.episodes()
+    counted = in_order(host.ended())
     for mine, other in zip(episodes, counted, strict=False):
         assert (mine.l, mine.env) == (other.l, other.env)
         assert mine.r == pytest.approx(other.r, rel=1e-5)
@@ -300,7 +301,7 @@ def test_chunks_do_not_change_the_bits() -> None:
     for mine, theirs in ((runner._envs, other._envs), (chunk.stats, last.stats)):
         for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert [e._replace(t=0) for e in runner.episodes()] == [e._replace(t=0) for e in other.episodes()]
+    assert [e._replace(t=0) for e in in_order(runner.ended())] == [e._replace(t=0) for e in in_order(other.ended())]
     assert runner.rollouts == other.rollouts == 4
 
 
@@ -623,19 +624,34 @@ def test_environments_that_the_shards_do_not_divide_are_refused() -> None:
 # --- several devices ----------------------------------------------------------------------------------------------
 
 
+def has_devices(monkeypatch: pytest.MonkeyPatch, *counts: int) -> None:
+    """Makes JAX say that processes have so many devices each."""
+    there = [SimpleNamespace(process_index=rank) for rank, count in enumerate(counts) for _ in range(count)]
+    monkeypatch.setattr(jax, "devices", lambda: there)
+
+
 def test_shards_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """At least 32 environments for each device; and blocks of one size."""
     expected = {1: {8: 1, 4096: 1}, 4: {31: 1, 63: 1, 64: 2, 96: 3, 97: 1, 100: 2, 128: 4, 130: 2, 4096: 4}}
     for devices, by_nenvs in expected.items():
-        monkeypatch.setattr(jax, "local_device_count", lambda devices=devices: devices)
+        has_devices(monkeypatch, devices)
         assert {nenvs: default_shards(nenvs, 16, 4) for nenvs in by_nenvs} == by_nenvs
 
 
 def test_devices_take_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {1: {1: 1, 6: 1}, 4: {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 6: 3, 8: 4, 10: 2}}
     for devices, by_shards in expected.items():
-        monkeypatch.setattr(jax, "local_device_count", lambda devices=devices: devices)
+        has_devices(monkeypatch, devices)
         assert {shards: split_for(shards) for shards in by_shards} == {s: Split(n) for s, n in by_shards.items()}
+
+
+def test_of_several_processes_the_one_with_the_fewest_devices_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    has_devices(monkeypatch, 4, 2)
+    assert default_shards(256, 16, 4) == 4
+    assert split_for(8) == Split(4, processes=2)
+    with pytest.raises(ValueError, match=r"`devices` \(=3\) must be from 1 to 2"):
+        split_for(8, devices=3)
 
 
 def test_one_block_has_nobody_to_talk_to() -> None:
@@ -647,7 +663,13 @@ def test_one_block_has_nobody_to_talk_to() -> None:
 
 ON_TWO_DEVICES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "normalisers, target_kl": {"normalize_obs": True, "normalize_rewards": True, "target_kl": 2e-4, "lr": 3e-3},
+    "normalisers, target_kl, microbatches of a minibatch": {
+        "normalize_obs": True,
+        "normalize_rewards": True,
+        "target_kl": 2e-4,
+        "lr": 3e-3,
+        "model_fn": functools.partial(ppo2.MicrobatchedModel, microbatch_size=512),  # a device has half of it
+    },
 }
 
 
@@ -734,7 +756,7 @@ def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> Non
 
 def test_shards_that_minibatches_cannot_be_cut_of_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 minibatches of 64 x 1 steps: one block of 64 can be cut so, two of 32 can't."""
-    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    has_devices(monkeypatch, 2)
     assert default_shards(64, 1, 64) == 1
     assert default_shards(64, 2, 64) == 2
 

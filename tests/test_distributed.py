@@ -12,19 +12,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import ppo2
 from children import STRICT_PYTHON
-from ppo2 import checkpoint, distributed, guard, launch
+from ppo2 import checkpoint, distributed, hub, launch
+from ppo2.guard import Guard
+from ppo2.hub import FAILED, Failure, Hub, Progress
 from ppo2.launch import Launch, launched
 from ppo2.learn import learn
+from ppo2.model import Model
 from ppo2.preparing import share_of
+from ppo2.processors import usable_processors
 from ppo2.snapshot import Snapshot, joined, part_of
 from ppo2.tensors import RUNNER
 
@@ -149,7 +156,7 @@ def test_two_processes_learn_what_one_does(cases: tuple[str, ...], tmp_path: Pat
         tolerance = 1e-5 if case.startswith("host") else 0.0
         for name, tensor in two.items():
             np.testing.assert_allclose(tensor, one[name], atol=tolerance, rtol=tolerance, err_msg=f"{case}: {name}")
-        ended, ended_alone = (sorted(episodes_of(tmp_path / which / case)) for which in ("two", "one"))
+        ended, ended_alone = (episodes_of(tmp_path / which / case) for which in ("two", "one"))
         assert ended == ended_alone != []
         np.testing.assert_allclose(*(evaluations(tmp_path / which / case) for which in ("two", "one")), rtol=1e-6)
 
@@ -159,6 +166,71 @@ def evaluations(run_dir: Path) -> list[float]:
     rows = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
     assert len(rows) == 3
     return [row["eval_eplenmean"] for row in rows]
+
+
+# --- what processes tell each other -----------------------------------------------------------------------------------
+
+
+def with_own_parameters(rank: int) -> Callable[..., Model]:
+    """Makes a model as a network does whose parameters aren't of `seed`, such as an unbuilt Keras model."""
+
+    def make(**given: Any) -> Model:
+        model = Model(**given)
+        model.state = model.state._replace(params=model.state.params + rank)
+        return model
+
+    return make
+
+
+def go_through_much() -> None:
+    os.environ["XLA_FLAGS"] = with_devices(3 - int(os.environ["JAX_PROCESS_ID"]))  # machines differ
+    mine = ppo2.distributed.init(heartbeat=1.0)
+    assert jax.local_device_count() == 3 - mine.rank
+
+    distributed.MOST_GATHERED, distributed.PIECE = 2**12, 2**11
+    messages = [bytes([rank]) * (3000 * rank + 1500) for rank in range(2)]
+    assert distributed.gather(messages[mine.rank]) == messages
+    assert distributed.gather(messages[mine.rank], to_first=True) == (messages if mine.is_first else [])
+    assert distributed.bytes_of_first(messages[1] if mine.is_first else b"") == messages[1]
+    assert distributed.bytes_of_first(b"") == b""
+
+    key = jax.random.key(mine.rank)
+    tree = {"a": jnp.full(700, mine.rank, jnp.bfloat16), "key": key}
+    same, others = distributed.unified(tree)
+    assert others == [1]
+    assert (same["a"] == 0).all()
+    assert same["a"].dtype == jnp.bfloat16
+    assert (jax.random.key_data(same["key"]) == jax.random.key_data(jax.random.key(0))).all()
+    assert distributed.unified(same) == (same, [])
+    with pytest.raises(ValueError, match="the process of rank 1 has another model"):
+        distributed.unified(jnp.zeros(mine.rank))
+
+    # what all do alike wrong is theirs to catch
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"`nminibatches` \(=7\)"):
+            learn(env="CartPole-v1", **{**SMALL, "nminibatches": 7})
+
+    def change(update: int, model: Model) -> None:
+        if update == 2:
+            model.state = model.state._replace(params=model.state.params * (1 + mine.rank))
+
+    own = with_own_parameters(mine.rank)
+    model = learn(env="CartPole-v1", **SMALL, seed=1, model_fn=own, update_fn=change, log_interval=1)
+    params = np.asarray(model.state.params).tobytes()
+    assert distributed.gather(params) == [params] * 2
+    of_devices = {**SMALL, "num_envs": 256, "shards": None, "total_timesteps": 2 * 256 * 32}
+    model = learn(env="gymnax:CartPole-v1", **of_devices)
+    assert model.config.shards == 4
+    if mine.is_first:
+        time.sleep(6.0)  # what is its own to do, longer than JAX alone would wait for it
+
+
+def test_processes_get_through_much_together(tmp_path: Path) -> None:
+    job = Job(tmp_path, *of_this(go_through_much))
+    assert job.end() == [0, 0], job.told()
+    said = "".join(job.told("out"))
+    assert said.count("when training began, the model was another one in rank 1 than in rank 0") == 1
+    assert said.count("at update 3, the model was another one in rank 1 than in rank 0") == 1
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -189,7 +261,7 @@ def test_where_one_is_killed_all_end_and_the_same_command_goes_on(unbroken: Path
     job.processes[rank].send_signal(signal.SIGKILL)
     killed = time.monotonic()
     status = job.end()
-    assert (status[rank], status[1 - rank]) == (-signal.SIGKILL, guard.FAILED)
+    assert (status[rank], status[1 - rank]) == (-signal.SIGKILL, FAILED)
     assert time.monotonic() - killed < WAIT / 2
     assert "".join(job.told()).count(f"ppo2: rank {rank} died without a word") == 1
     again = Job(tmp_path / "second", *command(tmp_path / "run"))
@@ -203,12 +275,22 @@ def test_where_one_is_killed_all_end_and_the_same_command_goes_on(unbroken: Path
 
 def learn_badly(what: str, rank: str) -> None:
     mine = ppo2.distributed.init(heartbeat=HEARTBEAT)
+    is_bad = mine.rank == int(rank)
 
     def update_fn(update: int) -> None:
-        if update == 3 and mine.rank == int(rank) and what == "raise":
+        if update == 3 and is_bad and what in ("raise", "catch"):
             raise RuntimeError("the disk of this node is full")
+        if update == 3 and is_bad and what == "exit":
+            sys.exit(3)
 
-    learn(env=lambda: Hanging(hangs=what == "hang" and mine.rank == int(rank)), **SMALL, update_fn=update_fn)
+    if what == "leave" and is_bad:
+        return
+    try:
+        learn(env=lambda: Hanging(hangs=what == "hang" and is_bad), **SMALL, update_fn=update_fn)
+    except RuntimeError:
+        if what == "catch":
+            time.sleep(WAIT)  # as a notebook does, or a script that goes on
+        raise
     raise AssertionError("it ended")
 
 
@@ -222,7 +304,7 @@ def hanging_environment() -> type:
 
         def step(self, action: Any) -> Any:
             self.steps += 1
-            while self.hangs and self.steps > 80:
+            while self.hangs and self.steps > 10:  # in the first rollout
                 time.sleep(0.1)
             return super().step(action)
 
@@ -235,17 +317,26 @@ Hanging: Any = hanging_environment()
 @pytest.mark.parametrize(
     ("what", "rank"),
     [
-        ("raise", 1),
-        pytest.param("raise", 0, marks=pytest.mark.slow),
+        ("catch", 1),
         ("hang", 1),
-        pytest.param("hang", 0, marks=pytest.mark.slow),
+        *(
+            pytest.param(what, rank, marks=pytest.mark.slow)
+            for what, rank in [("raise", 0), ("raise", 1), ("catch", 0), ("hang", 0), ("exit", 1), ("leave", 1)]
+        ),
     ],
 )
 def test_an_error_or_a_hang_ends_all_and_is_told_once(tmp_path: Path, what: str, rank: int) -> None:
     job = Job(tmp_path, *of_this(learn_badly, what, rank))
-    assert job.end() == [guard.FAILED] * 2, job.told()
-    words = {"raise": "failed: RuntimeError: the disk of this node is full", "hang": "hangs: the others have waited"}
+    assert job.end() == [FAILED] * 2, job.told()
+    words = {
+        "raise": "failed: RuntimeError: the disk of this node is full",
+        "catch": "failed: RuntimeError: the disk of this node is full",
+        "hang": "hangs: the others have waited",
+        "exit": "left by sys.exit(3)",
+        "leave": "has ended, though the others go on",
+    }
     assert "".join(job.told()).count(f"ppo2: rank {rank} {words[what]}") == 1
+    assert ("in update_fn" in job.told()[rank]) == (what in ("raise", "catch", "exit"))  # its traceback
 
 
 @pytest.mark.slow
@@ -263,6 +354,26 @@ def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path: Path, rank: int)
     assert again.end() == [128 + signal.SIGINT] * 2, again.told()
 
 
+def learn_slowly(folder: str) -> None:
+    mine = ppo2.distributed.init(heartbeat=HEARTBEAT)
+
+    def make() -> gym.Env[Any, Any]:
+        Path(folder, str(mine.rank)).touch()
+        time.sleep(1.0)
+        return gym.make("CartPole-v1")
+
+    learn(env=make, **{**SMALL, "num_envs": 200})
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_before_the_first_update_ends_all(tmp_path: Path) -> None:
+    job = Job(tmp_path, *of_this(learn_slowly, tmp_path))
+    job.wait_for(tmp_path / "1")
+    job.processes[1].send_signal(signal.SIGTERM)
+    assert job.end() == [128 + signal.SIGTERM] * 2, job.told()
+    assert "".join(job.told()).count("ppo2: rank 1 was stopped by SIGTERM") == 1
+
+
 def test_what_all_do_wrong_is_told_once_and_is_nobody_elses_fault(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "progress.csv").write_text("a\n1\n")
@@ -275,7 +386,7 @@ def test_what_all_do_wrong_is_told_once_and_is_nobody_elses_fault(tmp_path: Path
 def test_processes_that_are_told_different_things(tmp_path: Path) -> None:
     job = Job(tmp_path, *of_this(learn_differently))
     assert job.end() == [1, 1], job.told()
-    assert "".join(job.told()).count("`lr` is 0.0 in the process of rank 0 and 0.1 in that of rank 1") == 2 + 1
+    assert "".join(job.told()).count("`lr` is 0.0 in the process of rank 0 and 0.1 in that of rank 1") == 1
 
 
 def learn_differently() -> None:
@@ -356,7 +467,7 @@ def test_two_hosts_whose_link_is_cut(tmp_path: Path) -> None:
             assert all(process.poll() is None for process in processes), (tmp_path / "0.err").read_text()
             time.sleep(0.05)
         ip("-n", hosts[0], "link", "set", f"{name}0", "down")
-        assert [process.wait(HEARTBEAT * 10) for process in processes] == [guard.FAILED] * 2
+        assert [process.wait(HEARTBEAT * 10) for process in processes] == [FAILED] * 2
         assert "rank 1 hasn't been heard of" in (tmp_path / "0.err").read_text()
         assert "hasn't heard of rank 0" in (tmp_path / "1.err").read_text()
     finally:
@@ -374,10 +485,20 @@ def learn_until_cut(run_dir: str, coordinator: str, rank: str) -> None:
 
 # --- who am I ---------------------------------------------------------------------------------------------------------
 
-TORCHRUN = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+TORCHRUN = {
+    "MASTER_ADDR": "node0",
+    "MASTER_PORT": "29500",
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+}
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
-SRUN = SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_NTASKS": "4"}
-OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+SRUN = SLURM | {"SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_NTASKS": "4"}
+OPEN_MPI = {
+    f"OMPI_COMM_WORLD_{name}": value
+    for name, value in {"SIZE": "2", "RANK": "1", "LOCAL_SIZE": "2", "LOCAL_RANK": "1"}.items()
+}
 OPEN_MPI_4 = OPEN_MPI | {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1"}
 KUBERNETES = {"JAX_COORDINATOR_ADDRESS": "job-0.svc:1234", "JAX_NUM_PROCESSES": "16", "JOB_COMPLETION_INDEX": "9"}
 
@@ -386,14 +507,15 @@ KUBERNETES = {"JAX_COORDINATOR_ADDRESS": "job-0.svc:1234", "JAX_NUM_PROCESSES": 
     ("environment", "expected"),
     [
         ({}, None),
-        (TORCHRUN, Launch("torchrun", 5, 8, 4, "node0:29501")),
+        (TORCHRUN, Launch("torchrun", 5, 8, 4, 1, "node0:29501")),
         (TORCHRUN | {"WORLD_SIZE": "1", "RANK": "0"}, None),
-        (SRUN, Launch("srun", 3, 4, 2, None)),
+        (SRUN, Launch("srun", 3, 4, 2, 1, None)),
+        (KUBERNETES | {"PPO2_ALONE": "1"}, None),
         ({**SRUN, "SLURM_STEP_NODELIST": ""}, None),  # the script of sbatch itself
-        (OPEN_MPI | {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1"}, Launch("mpirun", 1, 2, 2, None)),
-        (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"} | OPEN_MPI_4, Launch("mpirun", 1, 2, 2, None)),
-        (KUBERNETES, Launch("JAX_COORDINATOR_ADDRESS", 9, 16, 1, "job-0.svc:1234")),
-        (KUBERNETES | TORCHRUN, Launch("JAX_COORDINATOR_ADDRESS", 9, 16, 1, "job-0.svc:1234")),
+        (OPEN_MPI | {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1"}, Launch("mpirun", 1, 2, 2, 1, None)),
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"} | OPEN_MPI_4, Launch("mpirun", 1, 2, 2, 1, None)),
+        (KUBERNETES, Launch("JAX_COORDINATOR_ADDRESS", 9, 16, 1, 0, "job-0.svc:1234")),
+        (KUBERNETES | TORCHRUN, Launch("JAX_COORDINATOR_ADDRESS", 9, 16, 1, 0, "job-0.svc:1234")),
     ],
 )
 def test_launchers_are_recognised(environment: dict[str, str], expected: Launch | None) -> None:
@@ -449,11 +571,53 @@ def test_a_process_by_itself_is_first_of_one() -> None:
     assert distributed.tell_all({"a": float("inf")}) == [{"a": float("inf")}]
 
 
-def test_who_forgot_to_join_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_forgot_to_join_is_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**OPEN_MPI, "OMPI_COMM_WORLD_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_WARNED", [])
+    monkeypatch.setenv("PPO2_ALONE", "1")
     distributed.warn_if_alone()
-    assert "mpirun started 2 processes, each of which trains a model of its own" in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("PPO2_ALONE")
+    for _ in range(2):
+        distributed.warn_if_alone()
+    told = capsys.readouterr().err
+    assert told.count("mpirun started 2 processes, each of which trains a model of its own") == 1
+
+
+@pytest.mark.parametrize(
+    ("local_size", "environment", "expected"),
+    [
+        (1, {}, None),
+        (2, {}, [1]),
+        (2, {"CUDA_VISIBLE_DEVICES": "0,1"}, [1]),
+        (2, {"CUDA_VISIBLE_DEVICES": "1"}, None),
+        (2, {"JAX_LOCAL_DEVICE_IDS": "0"}, None),
+    ],
+)
+def test_each_process_of_a_machine_takes_an_accelerator(
+    local_size: int, environment: dict[str, str], expected: list[int] | None
+) -> None:
+    mine = Launch("torchrun", 1, 2, local_size, 1, "a:1")
+    assert distributed.own_accelerator(mine, environment) == expected
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no other processes to be seen")
+def test_a_shell_between_a_process_and_its_launcher_is_looked_through() -> None:
+    code = "from ppo2 import launch; print(launch._starter('A_MARK'))"
+    for command in ([sys.executable, "-c", code], ["sh", "-c", f'"{sys.executable}" -c "{code}"; true']):
+        done = subprocess.run(command, env={**os.environ, "A_MARK": "1"}, capture_output=True, text=True, check=True)
+        assert int(done.stdout) == os.getpid()
+
+
+def test_processors_of_a_machine_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():  # 4 on this machine
+        monkeypatch.setenv(name, value)
+    sets = {0: set(range(8)), os.getppid(): set(range(8))}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: sets[process], raising=False)
+    assert usable_processors() == 2
+    sets[0] = {2, 3, 4}  # the launcher's gift
+    assert usable_processors() == 3
 
 
 # --- the pieces -------------------------------------------------------------------------------------------------------
@@ -487,14 +651,18 @@ def test_a_checkpoint_as_a_message() -> None:
     assert twin.tensors["x"].tolist() == [0, 1, 2]
 
 
+# --- the watch --------------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def watched() -> Iterator[guard.Guard]:
-    hub = guard.Guard(0, 2, heartbeat=10.0)
-    yield hub
-    hub.close()
+def watched() -> Iterator[Guard]:
+    first = Guard(0, 2, heartbeat=10.0)
+    yield first
+    first.close()
 
 
-def test_strangers_are_not_let_in(watched: guard.Guard) -> None:
+def test_strangers_are_not_let_in(watched: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "STRANGER_SECONDS", 0.5)
     address = watched.listen("127.0.0.1")
     for words in (
         b"nonsense\n",
@@ -503,6 +671,7 @@ def test_strangers_are_not_let_in(watched: guard.Guard) -> None:
         b"x" * 70_000,
         b'["a"]\n',
         b"[" * 9999 + b"\n",
+        b"waits",
     ):
         with socket.create_connection(address[:2], timeout=10) as stranger:
             stranger.sendall(words)
@@ -511,6 +680,137 @@ def test_strangers_are_not_let_in(watched: guard.Guard) -> None:
     with socket.create_connection(address[:2], timeout=10) as friend:
         friend.sendall(json.dumps({"rank": 1, "word": address.word}).encode() + b"\n")
         assert b"beat" in friend.recv(1000)
-        friend.sendall(b'nonsense\n{"left": true}\n')
+        friend.sendall(b'nonsense\n[]\n{"left": true}\n')
         watched.close()
         assert b"left" in friend.recv(1000)
+
+
+class Ended(BaseException):
+    pass
+
+
+class Watch:
+    """A hub and what it hears, without the processes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, size: int = 3) -> None:
+        def end(words: str, status: int) -> None:
+            raise Ended(words, status)
+
+        self.now = 0.0
+        monkeypatch.setattr(hub, "end", end)
+        monkeypatch.setattr(hub, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.hub = Hub(size, 10.0, beat=1.0)
+        pairs = [socket.socketpair() for _ in range(size)]
+        for rank, (theirs, _) in enumerate(pairs):
+            self.hub._let_in(rank, theirs)
+        self.ends = [end for _, end in pairs]
+
+    def hear(self, rank: int, **message: Any) -> None:
+        self.hub._members[rank].hear(json.dumps(message).encode() + b"\n")
+
+    def told(self, rank: int) -> bytes:
+        self.ends[rank].setblocking(False)
+        return self.ends[rank].recv(1000)
+
+    def after(self, seconds: float) -> tuple[str, int] | None:
+        """What is judged then: why all end, and how; None: they don't."""
+        self.now = seconds
+        try:
+            self.hub._judge(seconds)
+        except Ended as ended:
+            words, status = ended.args
+            return words.partition(" All processes")[0].removesuffix("."), status
+        return None
+
+    def close(self) -> None:
+        self.hub._selector.close()
+        for member in self.hub._members.values():
+            member.hang_up()
+        for end in self.ends:
+            end.close()
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    made = Watch(monkeypatch)
+    yield made
+    made.close()
+
+
+def at_work(met: int, lived: int = 0) -> Progress:
+    return Progress(met, lived, patient=False)
+
+
+def test_who_lets_the_others_wait_hangs(watch: Watch) -> None:
+    def hear_all(of_one: Progress) -> None:
+        for rank in range(3):
+            watch.hear(rank, progress=of_one if rank == 1 else at_work(6))
+
+    hear_all(at_work(5))
+    assert watch.after(9.0) is None
+    hear_all(at_work(5, lived=1))
+    assert watch.after(18.0) is None
+    hear_all(Progress(5, lived=1, patient=True))
+    assert watch.after(27.0) is None
+    for now in (28.0, 37.0):
+        hear_all(at_work(5, lived=2))
+        assert watch.after(now) is None
+    assert watch.after(37.5) == ("rank 1 hangs: the others have waited for it for 10 s", FAILED)
+
+
+def test_who_is_silent_is_given_up(watch: Watch) -> None:
+    assert watch.after(11.0) == ("rank 0 hasn't been heard of for 10 s", FAILED)
+
+
+@pytest.mark.parametrize(("left", "expected"), [(6, None), (5, "rank 2 has ended, though the others go on")])
+def test_who_leaves_before_the_others(watch: Watch, left: int, expected: str | None) -> None:
+    for rank in range(2):
+        watch.hear(rank, progress=at_work(6))
+    watch.hear(2, progress=Progress(left), left=True)
+    judged = watch.after(1.0)
+    assert judged == (None if expected is None else (expected, FAILED))
+
+
+def failure(words: str = "failed: x", met: int = 5, status: int = FAILED, *, patient: bool = False) -> Failure:
+    return Failure(words, status, met, patient)
+
+
+def test_what_all_fail_of_alike_is_theirs_to_raise(watch: Watch) -> None:
+    for rank in range(3):
+        assert watch.after(0.5) is None
+        assert not rank or b"alike" not in watch.told(0)
+        watch.hear(rank, failed=failure())
+    assert watch.after(0.5) is None
+    assert all(b"alike" in watch.told(rank) for rank in range(3))
+    assert watch.after(9.0) is None  # and they may go on
+
+
+@pytest.mark.parametrize(
+    ("patient", "seconds", "ends"), [(False, 0.5, False), (False, 2.0, True), (True, 5.0, False), (True, 12.0, True)]
+)
+def test_others_may_still_fail_of_the_same(watch: Watch, patient: bool, seconds: float, ends: bool) -> None:
+    watch.hear(1, failed=failure(patient=patient))
+    for rank in range(3):
+        watch.hear(rank, progress=Progress(5))
+    judged = watch.after(seconds)
+    assert judged == (("rank 1 failed: x", FAILED) if ends else None)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"progress": Progress(6)}, {"progress": Progress(5), "left": True}, {"failed": failure("failed: y")}],
+    ids=["wait", "left", "failed otherwise"],
+)
+def test_an_error_of_one_ends_all_once_that_is_clear(watch: Watch, others: dict[str, Any]) -> None:
+    watch.hear(1, failed=failure("was stopped by SIGINT", status=130))
+    watch.now = 0.05
+    for rank in (0, 2):
+        watch.hear(rank, **others)
+    assert watch.after(0.1) == ("rank 1 was stopped by SIGINT", 130)
+
+
+def test_who_died_is_told_unless_another_failed_before(watch: Watch) -> None:
+    watch.hub._members[2].died = True
+    assert watch.after(0.1) == (f"rank 2 {hub.DIED}", FAILED)
+    watch.hear(1, failed=failure())
+    assert watch.after(0.1) == ("rank 1 failed: x", FAILED)

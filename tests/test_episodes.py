@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ppo2.envs.stepping import Transition
-from ppo2.episodes import Episode, Record, Tally
+from ppo2.episodes import Ended, Episode, Record, Tally, in_order
 
 
 def record(rewards, ended=(), invalid=(), start=0.0):
@@ -30,7 +30,7 @@ def taken(*records, nenvs=1):
     tally = Tally(nenvs)
     for rollout in records:
         tally.add(rollout)
-    return tally.take()
+    return in_order(tally.take())
 
 
 def test_write_fills_one_row():
@@ -120,7 +120,7 @@ def test_episodes_are_taken_once():
     assert len(tally.take()) == 1
     assert tally.take() == []
     tally.add(record([[2]], ended=[(0, 0)]))
-    assert [episode.r for episode in tally.take()] == [2]
+    assert [episode.r for episode in in_order(tally.take())] == [2]
 
 
 def test_counting_equals_a_plain_loop():
@@ -140,7 +140,7 @@ def test_counting_equals_a_plain_loop():
                     returns[n] = lengths[n] = 0
         truncated = ended & (rewards > 0)
         tally.add(Record(rewards, ended & ~truncated, truncated, valid, np.arange(17.0)))
-        found += [(episode.r, episode.l, episode.env) for episode in tally.take()]
+        found += [(episode.r, episode.l, episode.env) for episode in in_order(tally.take())]
     assert len(expected) > 20
     assert found == expected
 
@@ -153,9 +153,9 @@ def test_an_episode_that_a_failed_step_ended_is_not_counted():
 def test_a_reward_that_is_not_finite_spoils_its_own_episode_only():
     tally = Tally(1)
     tally.add(record([[np.nan], [1]], ended=[(0, 0), (1, 0)]))
-    assert np.isnan(tally.take()[0].r)
+    assert np.isnan(tally.take()[0].episode.r)
     tally.add(record([[2]], ended=[(0, 0)]))
-    assert [episode.r for episode in tally.take()] == [2]
+    assert [episode.r for episode in in_order(tally.take())] == [2]
 
 
 # --- carry_returns --------------------------------------------------------------------------------------------------
@@ -186,3 +186,15 @@ def test_rewards_that_are_not_finite_are_not_carried():
     found = record([[np.nan, np.inf], [2, 3]]).carry_returns(np.array([8.0, 8]), 0.5, 2)
     # 8 * 0.25 + 0 + 2 and + 3
     np.testing.assert_allclose(found, [4, 5])
+
+
+def test_episodes_of_several_processes_are_told_of_in_the_order_of_their_steps():
+    tallies = [Tally(1), Tally(1)]
+    ends = [[0, 1, 0, 1], [1, 0, 0, 1]]
+    for tally, mine in zip(tallies, ends, strict=True):
+        for half in (mine[:2], mine[2:]):  # of two rollouts
+            tally.add(record([[1.0]] * 2, ended=[(t, 0) for t in range(2) if half[t]]))
+    whole = [
+        Ended(step, episode._replace(env=env)) for env, tally in enumerate(tallies) for step, episode in tally.take()
+    ]
+    assert [(episode.env, episode.l) for episode in in_order(whole)] == [(1, 1), (0, 2), (0, 2), (1, 3)]

@@ -13,6 +13,7 @@ from environments import Script, Spaced, vector
 from ppo2.config import Config
 from ppo2.envs.host import HostVectorEnv
 from ppo2.envs.stepping import Stepper
+from ppo2.episodes import in_order
 from ppo2.model import Model
 from ppo2.policy import build_policy
 from ppo2.randomness import root_key
@@ -90,7 +91,7 @@ def test_episodes_are_counted_over_rollouts(mode: AutoresetMode) -> None:
     episodes = []
     for _ in range(4):
         runner.run()
-        episodes += runner.episodes()
+        episodes += in_order(runner.ended())
     assert {(e.r, e.l) for e in episodes if e.env == 0} == {(6.0, 3)}
     assert {(e.r, e.l) for e in episodes if e.env == 1} == {(10.0, 4)}
     # 20 steps: 6 episodes of 3 steps, or 5 of 3 steps and one that resets
@@ -226,7 +227,7 @@ def test_a_users_vector_environment_of_loose_types(mode: AutoresetMode) -> None:
     )
     for a, b in zip(jax.tree.leaves(strict.run()), jax.tree.leaves(loose.run()), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert strict.episodes()[0][:2] == loose.episodes()[0][:2]
+    assert in_order(strict.ended())[0][:2] == in_order(loose.ended())[0][:2]
 
 
 @pytest.mark.parametrize(
@@ -301,4 +302,4 @@ def test_a_masked_reset_that_clears_what_the_step_gave() -> None:
     rollout = runner.run()
     np.testing.assert_array_equal(np.asarray(rollout.rewards)[:, 0], [1, 2, 3, 1])
     np.testing.assert_array_equal(np.asarray(rollout.terminated)[:, 0], [False, False, True, False])
-    assert [episode[:2] for episode in runner.episodes()] == [(6.0, 3)]
+    assert [episode[:2] for episode in in_order(runner.ended())] == [(6.0, 3)]

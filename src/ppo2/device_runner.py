@@ -13,7 +13,7 @@ from ppo2 import sharding
 from ppo2.checkpoint import Checkpoint
 from ppo2.envs.device import DeviceEnv, Running, Step, is_device_env, unbegun, unroll
 from ppo2.envs.device_check import check_device_env
-from ppo2.episodes import Episode
+from ppo2.episodes import Ended, Episode
 from ppo2.experience import Discounting, Experience, complete
 from ppo2.model import ROLLOUT, Model
 from ppo2.randomness import Purpose, environment_keys
@@ -333,7 +333,8 @@ class DeviceRunner:
         self._envs: EnvState | None = None
         self._epoch = time.perf_counter()
         self._seconds_per_update = np.inf
-        self._episodes: list[Episode] = []
+        self._ended: list[Ended] = []
+        self._steps = 0  # of each environment, since these were last told of
 
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
@@ -425,11 +426,11 @@ class DeviceRunner:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
         self._epoch = clock
 
-    def episodes(self) -> list[Episode]:
+    def ended(self) -> list[Ended]:
         """The episodes that ended since the last call, in the order in which they ended. Their times are estimates,
         as nobody looks while a program runs.
         """
-        taken, self._episodes = self._episodes, []
+        taken, self._ended, self._steps = self._ended, [], 0
         return taken
 
     def _placed(self) -> tuple[TrainState, EnvState]:
@@ -452,7 +453,9 @@ class DeviceRunner:
         seconds = began - self._epoch + passed * (now - began)
         index = env + sharding.first_environment(self._mine)
         rows = (returns[update, t, env], lengths[update, t, env], seconds.round(6), index)
-        self._episodes += map(Episode, *(column.tolist() for column in rows))
+        episodes = map(Episode, *(column.tolist() for column in rows))
+        self._ended += map(Ended, (self._steps + update * steps + t).tolist(), episodes)
+        self._steps += updates * steps
 
 
 def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int, slices: int) -> Compiled:

@@ -4,32 +4,40 @@
 its part of the environments, all learn the same, and the first alone writes and speaks.
 """
 
-import atexit
+import contextlib
 import functools
+import hashlib
 import json
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
-from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 
 from ppo2 import guard, launch, sharding
-from ppo2.guard import Address, Guard
+from ppo2.guard import Guard
+from ppo2.hub import FAILED, Address
 from ppo2.launch import Launch
 from ppo2.sharding import REPLICATED, Split
 
 NDArray = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 30.0
 LATER = 4
 """How many times as patient JAX's own watch is, for ours to speak first."""
+SHUTDOWN_SECONDS = 300
+"""That JAX waits for all to be there at the very end, for which ours has waited already."""
 
 
 class World(NamedTuple):
@@ -80,18 +88,25 @@ def init(
     if jax.distributed.is_initialized():
         return world()
     mine = _launch(coordinator, num_processes, process_id)
-    if not heartbeat > 0:
+    if isinstance(heartbeat, bool | str) or not heartbeat > 0:
         raise ValueError(f"`heartbeat` (={heartbeat!r}) must be above 0 seconds.")
     if mine is None or mine.size == 1:
         return ALONE
-    if mine.spans_machines and not launch.is_loopback(mine.coordinator or ""):
+    alone_here = launch.is_loopback(mine.coordinator or "")
+    if mine.spans_machines and not alone_here:
         launch.check_host_name()
     jax.config.update("jax_enable_preemption_service", False)  # signals are ours: see `ppo2.stops`
     where: dict[str, Any] = {}
     if mine.coordinator is not None:
         where = {"coordinator_address": mine.coordinator, "num_processes": mine.size, "process_id": mine.rank}
-    patience = max(1, int(LATER * heartbeat))
-    jax.distributed.initialize(**where, heartbeat_timeout_seconds=patience, shutdown_timeout_seconds=patience)
+        where["local_device_ids"] = own_accelerator(mine, os.environ)
+    if alone_here:
+        where["coordinator_bind_address"] = mine.coordinator  # JAX's default is all interfaces
+    jax.distributed.initialize(
+        **where,
+        heartbeat_timeout_seconds=max(1, int(LATER * heartbeat)),
+        shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+    )
     _start_guard(mine, heartbeat)
     return world()
 
@@ -122,69 +137,157 @@ def _launch(coordinator: str | None, num_processes: int | None, process_id: int 
         raise ValueError(f"`coordinator` (={coordinator!r}) must be 'host:port'.")
     if not 0 <= process_id < num_processes:
         raise ValueError(f"`process_id` (={process_id}) must be from 0 to num_processes - 1 (={num_processes - 1}).")
-    here = num_processes if launch.is_loopback(coordinator) else 1
-    return Launch("init", process_id, num_processes, here, coordinator)
+    return launch.by_hand("init", coordinator, num_processes, process_id)
+
+
+def own_accelerator(mine: Launch, environment: Mapping[str, str]) -> list[int] | None:
+    """Which accelerator a process takes where several on a machine see them all; None: what JAX does by itself."""
+    if mine.local_size == 1 or environment.get("JAX_LOCAL_DEVICE_IDS"):
+        return None
+    seen = environment.get("CUDA_VISIBLE_DEVICES")
+    if seen is not None and len(seen.split(",")) < mine.local_size:  # each was given its own
+        return None
+    return [mine.local_rank]
 
 
 def _start_guard(mine: Launch, heartbeat: float) -> None:
     watch = Guard(mine.rank, mine.size, heartbeat)
-    told, address = np.zeros(256, np.uint8), None
-    if mine.rank == 0:
-        own_address = socket.gethostbyname(socket.gethostname()) if mine.spans_machines else "127.0.0.1"
-        address = watch.listen(own_address)
-        text = json.dumps(address).encode()
-        told[: len(text)] = np.frombuffer(text, np.uint8)
-    heard = np.asarray(multihost_utils.broadcast_one_to_all(told)).astype(np.uint8).tobytes().rstrip(b"\0")
-    if address is None:
-        watch.join(Address(*json.loads(heard)))
-    guard.CURRENT[:] = [watch]
-    atexit.register(watch.close)  # before JAX's own end, which waits for all
+    told = _listening(watch, mine) if mine.rank == 0 else None
+    address = Address(*from_first(told))
+    if mine.rank:
+        watch.heartbeat = address.heartbeat
+        watch.join(address)
+    guard.begin(watch)
     sys.excepthook = functools.partial(_fail_all, sys.excepthook)
+
+
+def _listening(watch: Guard, mine: Launch) -> Address:
+    """Has rank 0 wait for the others, where they reach it for JAX too."""
+    if not mine.spans_machines:
+        return watch.listen("127.0.0.1")
+    host = socket.gethostname() if mine.coordinator is None else mine.coordinator.rpartition(":")[0].strip("[]")
+    try:
+        return watch.listen(host)
+    except OSError:  # a name of something before this machine, which passes on to it
+        return watch.listen("")._replace(host=host)
 
 
 def _fail_all(
     before: Callable[..., Any], kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """An error that nobody catches ends the process, and so all. An interrupt is no error: `learn` stops all for it."""
-    if issubclass(kind, KeyboardInterrupt):
+    """An error that nobody catches ends the process, and so all. What all have done alike the first one tells of."""
+    if not issubclass(kind, KeyboardInterrupt):
+        fail(error)
+    if not is_agreed(error) or is_first():
         before(kind, error, trace)
-        return
-    if guard.CURRENT:
-        guard.CURRENT[0].wait_for_cause(error)
-    before(kind, error, trace)
-    fail(error)
 
 
 def fail(error: BaseException) -> None:
-    """Ends all processes because of an error in this one; in a process by itself it does nothing."""
-    if guard.CURRENT:
-        guard.CURRENT[0].wait_for_cause(error)
-        guard.CURRENT[0].fail(error)
+    """Ends all processes because of an error in this one, unless all have failed alike: then it returns, and does
+    nothing on a second call. In a process by itself it does nothing.
+    """
+    watch = guard.current()
+    if watch.size == 1 or is_agreed(error):
+        return
+    if any(sign in str(error) for sign in ECHOES):
+        time.sleep(ECHO_SECONDS)
+    trace = "".join(traceback.format_exception(error)) if watch.shows_traces else ""
+    watch.fail(*_told_of(error), trace)
+    vars(error)[_AGREED] = True
+
+
+def is_agreed(error: BaseException) -> bool:
+    """Whether all processes have failed alike, by this error."""
+    return _AGREED in vars(error)
+
+
+@contextlib.contextmanager
+def as_one() -> Iterator[None]:
+    """Whatever ends it early in one of several processes ends all of them, however their scripts would go on; what
+    does so in all of them alike is raised.
+    """
+    try:
+        yield
+    except BaseException as error:
+        fail(error)
+        raise
+
+
+_AGREED = "_ppo2_agreed"
+
+ECHOES = ("Gloo", "NCCL", "nccl", "coordination service", "UNAVAILABLE:")
+"""Words of errors that only say that a collective failed, as another process died."""
+
+ECHO_SECONDS = 3.0
+"""That such a process waits for the guard to end it, which knows why."""
+
+
+def _told_of(error: BaseException) -> tuple[str, int]:
+    """What the others are told of an error, and the status that all end with."""
+    if isinstance(error, KeyboardInterrupt):
+        return "was stopped by SIGINT", 128 + signal.SIGINT
+    if isinstance(error, SystemExit):
+        if error.code == 128 + signal.SIGTERM:
+            return "was stopped by SIGTERM", error.code
+        return f"left by sys.exit({error.code!r})", FAILED
+    words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return f"failed: {words[:MOST_WORDS]}", FAILED
+
+
+MOST_WORDS = 4000
 
 
 # --- telling each other -----------------------------------------------------------------------------------------------
 
 ROOM = 1024
-"""Bytes that a message has at first; a longer one takes a second round."""
-_LENGTH = 4
+"""Bytes that every process sends at first; of a longer message the rest follows in pieces."""
+MOST_GATHERED = 2**26
+"""Bytes of all processes' pieces together."""
+PIECE = 2**24
+"""Bytes of a piece that the first process sends to all."""
+_LENGTH = 8
 
 
-def gather(message: bytes) -> list[bytes]:
+def gather(message: bytes, *, to_first: bool = False) -> list[bytes]:
     """What every process says, by rank; all must call it, at the same point.
 
-    One collective of a kilobyte, or two: 0.1 to 0.5 ms over the loopback.
+    One collective of a kilobyte for each process, 0.1 to 0.5 ms over the loopback, if that is enough.
+
+    Args:
+        to_first: only the first process wants it; the others get nothing.
     """
     size = jax.process_count()
     if size == 1:
         return [message]
-    guard.meet()
     framed = len(message).to_bytes(_LENGTH, "big") + message
-    heard = _gathered(framed[:ROOM], ROOM)
-    lengths = [int.from_bytes(one[:_LENGTH], "big") for one in heard]
-    longest = max(lengths) + _LENGTH
-    if longest > ROOM:
-        heard = _gathered(framed, 1 << (longest - 1).bit_length())
-    return [one[_LENGTH : _LENGTH + length] for one, length in zip(heard, lengths, strict=True)]
+    said = [bytearray(one) for one in _gathered(framed[:ROOM], ROOM)]
+    lengths = [int.from_bytes(one[:_LENGTH], "big") for one in said]
+    wanted, most = not to_first or jax.process_index() == 0, max(ROOM, MOST_GATHERED // size)
+    for start, room in _pieces(ROOM, max(lengths) + _LENGTH, most):
+        piece = _gathered(framed[start : start + room], room)
+        for one, more in zip(said if wanted else [], piece, strict=False):
+            one += more
+    return [bytes(one[_LENGTH : _LENGTH + length]) for one, length in zip(said, lengths, strict=True)] if wanted else []
+
+
+def bytes_of_first(message: bytes) -> bytes:
+    """What the first process says, of any length; the others' is not looked at."""
+    if jax.process_count() == 1:
+        return message
+    is_first, length = jax.process_index() == 0, int(from_first(len(message)))
+    said = bytearray()
+    for start, room in _pieces(0, length, PIECE):
+        piece = message[start : start + room] if is_first else b""
+        said += _over_processes(_of_first_program, piece, room)[0].tobytes()
+    return bytes(said[:length])
+
+
+def _pieces(start: int, end: int, most: int) -> Iterator[tuple[int, int]]:
+    """Where pieces begin, and how long they are: powers of 2, so that few programs are compiled."""
+    while start < end:
+        room = min(most, 1 << (end - start - 1).bit_length())
+        yield start, room
+        start += room
 
 
 def tell_all(fact: Any) -> list[Any]:
@@ -220,20 +323,64 @@ def of_first(make: Callable[[], Any]) -> Any:
     return made
 
 
-def gather_tensors(tensors: dict[str, NDArray]) -> list[dict[str, NDArray]]:
-    """`gather` for arrays."""
+def tensors_to_first(tensors: dict[str, NDArray]) -> list[dict[str, NDArray]]:
+    """`gather` for arrays, which only the first process gets."""
     if jax.process_count() == 1:
         return [tensors]
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    return [safetensors.numpy.load(one) for one in gather(safetensors.numpy.save(whole))]
+    return [safetensors.numpy.load(one) for one in gather(safetensors.numpy.save(whole), to_first=True)]
+
+
+def unified(tree: T) -> tuple[T, list[int]]:
+    """Arrays as the first process has them, and the ranks of those that had others.
+
+    Raises:
+        ValueError: theirs are of other shapes or dtypes.
+    """
+    if jax.process_count() == 1:
+        return tree, []
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in leaves]
+    content = b"".join(array.tobytes() for array in arrays)
+    told = tell_all([[[str(array.dtype), *array.shape] for array in arrays], hashlib.sha256(content).hexdigest()])
+    for rank, (kinds, _) in enumerate(told):
+        if kinds != told[0][0]:
+            raise ValueError(
+                f"the process of rank {rank} has another model than that of rank 0 (arrays of other shapes or dtypes): "
+                "`network`, `encoders` and `model_fn` must make the same in all."
+            )
+    others = [rank for rank, (_, digest) in enumerate(told) if digest != told[0][1]]
+    if not others:
+        return tree, []
+    content, start = bytes_of_first(content), 0
+    for i, (leaf, array) in enumerate(zip(leaves, arrays, strict=True)):
+        own = np.frombuffer(content[start : start + array.nbytes], array.dtype).reshape(array.shape)
+        start += array.nbytes
+        leaves[i] = (
+            jax.random.wrap_key_data(jnp.array(own), impl=jax.random.key_impl(leaf))
+            if _is_key(leaf)
+            else jnp.array(own)
+        )
+    same: T = jax.tree.unflatten(structure, leaves)
+    return same, others
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _gathered(message: bytes, room: int) -> list[bytes]:
+    return [row.tobytes() for row in _over_processes(_gather_program, message, room)]
+
+
+def _over_processes(make: Callable[[Split], Callable[[Any], Any]], message: bytes, room: int) -> NDArray:
+    """What a program makes of so many bytes of every process, (P or 1, room)."""
     split = sharding.across_processes()
     padded = np.zeros((1, room), np.uint8)
     padded[0, : len(message)] = np.frombuffer(message, np.uint8)
-    everywhere = _gather_program(split)(sharding.placed(padded, split, sharding.BY_ENV))
-    return [row.tobytes() for row in np.asarray(sharding.own(everywhere, split, REPLICATED))]
+    guard.current().meet()
+    everywhere = make(split)(sharding.placed(padded, split, sharding.BY_ENV))
+    return np.asarray(sharding.own(everywhere, split, REPLICATED))
 
 
 @functools.cache
@@ -244,14 +391,24 @@ def _gather_program(split: Split) -> Callable[[Any], Any]:
     return jax.jit(sharding.over_blocks(gathered, split, sharding.BY_ENV, PartitionSpec()))
 
 
+@functools.cache
+def _of_first_program(split: Split) -> Callable[[Any], Any]:
+    def of_first(x: Any) -> Any:
+        return jax.lax.psum(jnp.where(split.index == 0, x, 0), sharding.AXIS)
+
+    return jax.jit(sharding.over_blocks(of_first, split, sharding.BY_ENV, PartitionSpec()))
+
+
 def warn_if_alone() -> None:
     """Says on standard error where a launcher started several processes, but each trains by itself."""
-    if jax.distributed.is_initialized() or "PPO2_ALONE" in os.environ:
-        return
     found = launch.told()
-    if found is not None and found.rank == 0:
+    if found is not None and found.rank == 0 and not jax.distributed.is_initialized() and not _WARNED:
+        _WARNED.append(True)
         print(
             f"ppo2: {found.by} started {found.size} processes, each of which trains a model of its own: call "
             "ppo2.distributed.init() first for them to train one together (PPO2_ALONE=1 silences this).",
             file=sys.stderr,
         )
+
+
+_WARNED: list[bool] = []

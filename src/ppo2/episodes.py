@@ -1,5 +1,6 @@
 """Counting episodes: returns and lengths from rewards and ends, with no wrapper around the environments."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,20 @@ class Episode(NamedTuple):
     l: int  # noqa: E741 - the column's name in every monitor.csv since Baselines
     t: float
     env: int
+
+
+class Ended(NamedTuple):
+    """An episode that ended, and at which step of its environment, counted from when they were last told of."""
+
+    step: int
+    episode: Episode
+
+
+def in_order(ended: Iterable[Ended]) -> list[Episode]:
+    """Episodes in the order in which they ended, by step and environment, as one process would tell of them all: the
+    clocks of several differ.
+    """
+    return [one.episode for one in sorted(ended, key=lambda one: (one.step, one.episode.env))]
 
 
 class Record(NamedTuple):
@@ -89,7 +104,8 @@ class Tally:
     def __init__(self, nenvs: int) -> None:
         self._returns = np.zeros(nenvs)
         self._lengths = np.zeros(nenvs, int)
-        self._done: list[Episode] = []
+        self._done: list[Ended] = []
+        self._steps = 0
 
     def add(self, record: Record) -> None:
         """Counts a rollout in. Steps that were no experience add nothing; an episode that ends at one isn't told of.
@@ -100,6 +116,7 @@ class Tally:
             returns, lengths = record.counted
             for t, i in np.argwhere(lengths).tolist():
                 self._tell(t, i, returns[t, i], lengths[t, i], record)
+            self._steps += len(lengths)
             return
         rewards = np.where(record.valid, record.rewards, 0.0)
         start = np.zeros(len(self._returns), int)  # of each environment's running episode, within this rollout
@@ -112,9 +129,11 @@ class Tally:
         running = np.arange(len(rewards))[:, None] >= start
         self._returns += np.where(running, rewards, 0.0).sum(axis=0)
         self._lengths += (running & record.valid).sum(axis=0)
+        self._steps += len(rewards)
 
     def _tell(self, t: int, i: int, r: float, length: int, record: Record) -> None:
-        self._done.append(Episode(r=float(r), l=int(length), t=round(float(record.seconds[t]), 6), env=i))
+        episode = Episode(r=float(r), l=int(length), t=round(float(record.seconds[t]), 6), env=i)
+        self._done.append(Ended(self._steps + t, episode))
 
     @property
     def running(self) -> tuple[NDArray, NDArray]:
@@ -125,6 +144,7 @@ class Tally:
         """Goes on from `running`."""
         self._returns, self._lengths = returns.copy(), lengths.copy()
 
-    def take(self) -> list[Episode]:
-        done, self._done = self._done, []
+    def take(self) -> list[Ended]:
+        """The episodes that ended since the last call."""
+        done, self._done, self._steps = self._done, [], 0
         return done

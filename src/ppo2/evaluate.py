@@ -1,5 +1,6 @@
 """How good a model is: whole episodes, with everything about it frozen."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -122,14 +123,15 @@ def _run_on_host(
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
     done: list[tuple[float, int]] = []
     obs = stepper.reset(seed, Purpose.EVALUATE, first=first)
-    count, memory, begins = 0, model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
-    while quota.any() and not until():
-        guard.live()
+    memory, begins = model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
+    for count in guard.current().stepping(itertools.count()):
+        if not quota.any() or until():
+            break
         response = model.respond(obs, key, count, memory, begins)
         if response.stuck is not None:
             spaces.check_legal(np.asarray(response.stuck) & ~stepper.resetting, "`env`", f", at step {count}")
         step = stepper.step(jax.device_get(response.mode if deterministic else response.sampled))
-        obs, count, memory = step.obs, count + 1, response.state
+        obs, memory = step.obs, response.state
         if begins is not None:
             begins = step.begins
         returns += np.where(step.valid, step.rewards, 0.0)
@@ -161,9 +163,10 @@ def _run_on_device(
     steps = model.program(_steps_program, env.env, deterministic)
     indices = np.arange(first, first + env.num_envs, dtype=np.int32)
     done: list[tuple[float, int]] = []
-    left, count = quota.copy(), 0
-    while left.any() and not until():
-        guard.live()
+    left = quota.copy()
+    for count in guard.current().stepping(itertools.count()):
+        if not left.any() or until():
+            break
         running, *ends, stuck = steps(
             model.state.params, model.state.normaliser, running, key, np.uint32(count), indices
         )
@@ -171,7 +174,6 @@ def _run_on_device(
             when = np.argmax(np.asarray(stuck), axis=0)
             here = np.asarray(stuck).any(axis=0) & (left > 0)
             spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + when[np.argmax(here)]}")
-        count += 1
         returns, lengths = map(np.asarray, ends)
         for t, i in zip(*np.nonzero(lengths), strict=True):
             if left[i]:

@@ -1,9 +1,11 @@
 """Who started this process, and how many like it: read from what launchers leave in the environment, without JAX."""
 
+import contextlib
 import os
 import re
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -15,6 +17,7 @@ class Launch(NamedTuple):
         rank: which of the processes it is, from 0.
         size: how many there are.
         local_size: how many of them are on this machine.
+        local_rank: which of these it is, from 0.
         coordinator: "host:port" where rank 0 listens; None: JAX finds it itself.
     """
 
@@ -22,6 +25,7 @@ class Launch(NamedTuple):
     rank: int
     size: int
     local_size: int
+    local_rank: int
     coordinator: str | None
 
     @property
@@ -35,12 +39,14 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
 
     Looked for in this order: variables of JAX's own (`JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
     `JAX_PROCESS_ID`, for the last of which Kubernetes' `JOB_COMPLETION_INDEX` does), torchrun's, those of Open MPI's
-    mpirun, of srun, and of the mpirun of MPICH and Intel.
+    mpirun, of srun, and of the mpirun of MPICH and Intel. With PPO2_ALONE=1 a process is by itself, whoever started it.
 
     Raises:
         ValueError: variables that contradict each other, or tell too little.
     """
     given = os.environ if environment is None else environment
+    if given.get("PPO2_ALONE", "0") not in ("", "0"):
+        return None
     for find in (_explicit, _torchrun, _open_mpi, _slurm, _mpich):  # mpirun may have been started by srun
         found = find(given)
         if found is not None and (found.size > 1 or found.rank):  # others may have left what says one of one
@@ -103,9 +109,14 @@ def _explicit(given: Mapping[str, str]) -> Launch | None:
             "JAX_PROCESS_ID too (Kubernetes' indexed jobs set JOB_COMPLETION_INDEX, which does)."
         )
     size = _number(given, "JAX_NUM_PROCESSES")
-    here = size if is_loopback(coordinator) else 1
     name = "JAX_PROCESS_ID" if given.get("JAX_PROCESS_ID") else "JOB_COMPLETION_INDEX"
-    return Launch("JAX_COORDINATOR_ADDRESS", _number(given, name), size, here, coordinator)
+    return by_hand("JAX_COORDINATOR_ADDRESS", coordinator, size, _number(given, name))
+
+
+def by_hand(by: str, coordinator: str, size: int, rank: int) -> Launch:
+    """Of processes that are all on this machine, or each on one of its own."""
+    here = size if is_loopback(coordinator) else 1
+    return Launch(by, rank, size, here, rank % here, coordinator)
 
 
 def _torchrun(given: Mapping[str, str]) -> Launch | None:
@@ -114,7 +125,8 @@ def _torchrun(given: Mapping[str, str]) -> Launch | None:
     size = _number(given, "WORLD_SIZE")
     # torchrun itself listens at MASTER_PORT
     coordinator = f"{given['MASTER_ADDR']}:{_number(given, 'MASTER_PORT') + 1}"
-    return Launch("torchrun", _number(given, "RANK"), size, _number(given, "LOCAL_WORLD_SIZE", size), coordinator)
+    here = _number(given, "LOCAL_WORLD_SIZE", size)
+    return Launch("torchrun", _number(given, "RANK"), size, here, _number(given, "LOCAL_RANK", 0), coordinator)
 
 
 def _slurm(given: Mapping[str, str]) -> Launch | None:
@@ -123,7 +135,8 @@ def _slurm(given: Mapping[str, str]) -> Launch | None:
         return None
     size = _number(given, "SLURM_STEP_NUM_TASKS", _number(given, "SLURM_NTASKS", 1))
     tasks = re.match(r"\d+", given.get("SLURM_STEP_TASKS_PER_NODE", ""))  # such as 4(x2),3
-    return Launch("srun", _number(given, "SLURM_PROCID"), size, int(tasks[0]) if tasks else 1, None)
+    here, mine = int(tasks[0]) if tasks else 1, _number(given, "SLURM_LOCALID", 0)
+    return Launch("srun", _number(given, "SLURM_PROCID"), size, here, mine, None)
 
 
 def _open_mpi(given: Mapping[str, str]) -> Launch | None:
@@ -132,7 +145,8 @@ def _open_mpi(given: Mapping[str, str]) -> Launch | None:
     size, here = (_number(given, f"OMPI_COMM_WORLD_{what}") for what in ("SIZE", "LOCAL_SIZE"))
     found = "OMPI_MCA_orte_hnp_uri" in given  # from which JAX takes the coordinator; Open MPI 5 has it no more
     coordinator = None if found else _beside("mpirun", size, here, given.get("PMIX_NAMESPACE", ""))
-    return Launch("mpirun", _number(given, "OMPI_COMM_WORLD_RANK"), size, here, coordinator)
+    rank, mine = (_number(given, f"OMPI_COMM_WORLD_{what}", 0) for what in ("RANK", "LOCAL_RANK"))
+    return Launch("mpirun", rank, size, here, mine, coordinator)
 
 
 def _mpich(given: Mapping[str, str]) -> Launch | None:
@@ -140,7 +154,8 @@ def _mpich(given: Mapping[str, str]) -> Launch | None:
         return None
     size = _number(given, "PMI_SIZE")
     here = _number(given, "MPI_LOCALNRANKS", 1)
-    return Launch("mpirun", _number(given, "PMI_RANK"), size, here, _beside("mpirun", size, here, str(os.getppid())))
+    rank, mine = _number(given, "PMI_RANK"), _number(given, "MPI_LOCALRANKID", 0)
+    return Launch("mpirun", rank, size, here, mine, _beside("mpirun", size, here, str(_starter("PMI_RANK"))))
 
 
 FIRST_PORT, PORTS = 2**14, 2**14  # below those that Linux gives out by itself
@@ -157,6 +172,16 @@ def _beside(by: str, size: int, local_size: int, job: str) -> str | None:
             "JAX_PROCESS_ID for each."
         )
     return f"127.0.0.1:{FIRST_PORT + sum(ord(c) * 31**i for i, c in enumerate(job)) % PORTS}"
+
+
+def _starter(mark: str) -> int:
+    """The process that gave us a variable: our parent, or beyond it where a shell was between."""
+    process = os.getppid()
+    with contextlib.suppress(OSError, ValueError):  # no /proc, or not for us to read
+        while f"\0{mark}=".encode() in b"\0" + Path(f"/proc/{process}/environ").read_bytes():
+            status = Path(f"/proc/{process}/stat").read_text()
+            process = int(status.rpartition(")")[2].split()[1])
+    return process
 
 
 def _number(given: Mapping[str, str], name: str, default: int | None = None) -> int:

@@ -136,18 +136,20 @@ def learn(
         ValueError, TypeError: an argument that can't be, before the first step of an environment; it says which and
             why. ValueError also where training meets numbers that are not finite and `on_nonfinite` is "raise".
         ppo2.envs.EnvironmentFailureError: environments failed more than three times in 60 seconds; what was learned
-            before is saved.
+            before is saved (of several processes: what the last checkpoint has).
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written (before
             the first update: at once, and nothing is written). A second signal stops at once. In other threads than the
             main one signals are not heard: return False from `update_fn` there.
+
+    Of several processes (`ppo2.distributed`), an error in one ends all, with status 75; what all raise alike is raised.
     """
     # locals() before anything else is bound: exactly the arguments
     given = {name: value for name, value in locals().items() if name in SETTINGS}
-    with contextlib.ExitStack() as stack:
+    with distributed.as_one(), contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
         distributed.warn_if_alone()
         check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
-        stack.callback(guard.rest)
+        stack.callback(guard.current().rest)
         it = prepare(stack, given, eval_env=eval_env, load_path=load_path, run_dir=run_dir)
         run = stack.enter_context(
             open_run(
@@ -168,6 +170,7 @@ def learn(
         stop.patient |= run.world.size > 1  # all stop together, or not at all
         if init_fn is not None:
             init_fn()
+        run.agree("when training began")
         if warm_up:
             run.check_fault(0, it.model.observe(it.runner.run(warm_up), it.runner.split))
             it.runner.settle()
@@ -207,9 +210,9 @@ def _train(it: Prepared, run: Run, stop: StopSignals, update_fn: Callable[..., A
                 run.check_fault(update, Fault(stats.fault, stats.fault_index))
                 run.count(update, runner, stop)
         stop.patient = True
-        guard.work()  # all is compiled
+        guard.current().work()  # all is compiled
         if it.eval_env is not None and _due(update, config.eval_interval or config.log_interval):
-            with guard.patient():
+            with guard.current().patient():
                 run.evaluate(it.eval_env, stop)
         with stop.held():
             if run.has_evaluation or _due(update, config.log_interval):
@@ -231,7 +234,7 @@ def _due(update: int, interval: int) -> bool:
 
 def _is_enough(update_fn: Callable[..., Any] | None, update: int, model: Model, stats: UpdateStats) -> bool:
     """Whether the user's function, in any of the processes, wants no more."""
-    with guard.patient():
+    with guard.current().patient():
         enough = update_fn is not None and _call(update_fn, update, model, stats) is False
     return any(distributed.tell_all(enough))
 

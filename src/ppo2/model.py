@@ -632,7 +632,8 @@ class MicrobatchedModel(Model):
     The result is the full minibatch's, to float tolerance.
 
     Args:
-        microbatch_size: samples in a piece; must divide the minibatch.
+        microbatch_size: samples in a piece; must divide the minibatch. Of several devices, each of which has its part
+            of the minibatch, the most in a piece.
 
     Raises:
         ValueError: it doesn't.
@@ -655,7 +656,9 @@ class MicrobatchedModel(Model):
         self.microbatch_size = microbatch_size
 
     def _piece(self, size: int, length: int | None = None) -> int:
-        return self.microbatch_size // (length or 1)
+        # of several devices each has a part of the minibatch
+        most = min(size, self.microbatch_size // (length or 1))
+        return next(piece for piece in range(most, 0, -1) if size % piece == 0)
 
     def _identity(self) -> Hashable | None:
         shared = self._trace_identity() if type(self) is MicrobatchedModel else None

@@ -157,7 +157,7 @@ def _beginning(
 
     goes_on, settings = distributed.of_first(begin)
     if distributed.world().size > 1:
-        sent = distributed.gather(checkpoint.to_message(read[0]) if read else b"")[0]
+        sent = distributed.bytes_of_first(checkpoint.to_message(read[0]) if read else b"")
         read = [checkpoint.from_message(sent)] if sent else []
     return read[0] if read else None, goes_on, settings
 

@@ -24,7 +24,7 @@ from ppo2.checkpoint import Checkpoint
 from ppo2.device_runner import DeviceRunner
 from ppo2.envs.failures import WINDOW, EnvironmentFailureError, Failures, Tolerance
 from ppo2.envs.remote import RemoteEnvs
-from ppo2.episodes import Episode
+from ppo2.episodes import Ended
 from ppo2.model import ROLLOUT, Acting, Model, Shell
 from ppo2.processors import usable_processors
 from ppo2.rollout import Rollout
@@ -62,7 +62,7 @@ class Part(NamedTuple):
     """What an actor returns: its environments' part of a rollout, in arrays of the host."""
 
     rollout: Rollout
-    episodes: list[Episode]
+    ended: list[Ended]
     seconds: Seconds
 
 
@@ -111,7 +111,7 @@ class Collector:
         runner.rollouts = order.rollouts
         runner.began(time.perf_counter() - order.elapsed)
         rollout = jax.tree.map(np.asarray, runner.run(order.steps))
-        return Part(rollout, runner.episodes(), runner.seconds)
+        return Part(rollout, runner.ended(), runner.seconds)
 
     def snapshot(self, settled: bool) -> Snapshot:
         """See `Runner.snapshot`; `settled` as in `Order`."""
@@ -159,7 +159,8 @@ class RemoteRunner:
         self._begin: dict[int, Any] = {}  # what those will answer that haven't begun yet
         self._places: dict[int, Place] = {}
         self._losses = Tolerance()
-        self._episodes: list[Episode] = []
+        self._ended: list[Ended] = []
+        self._steps = 0  # of each environment, since these were last told of
         self._epoch = time.perf_counter()
         self._is_settled = False
         self._settled_rollouts: int | None = None
@@ -184,8 +185,8 @@ class RemoteRunner:
             self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, Lost)})
             if not parts:
                 self._wait_for_all()
-        ended = [episode for part in parts for episode in part.episodes]
-        self._episodes += sorted(ended, key=lambda episode: (episode.t, episode.env))
+        self._ended += [one._replace(step=one.step + self._steps) for part in parts for one in part.ended]
+        self._steps += self.nsteps
         acted = sum(part.seconds.act for part in parts) / len(parts)
         self.seconds = Seconds(act=acted, step=time.perf_counter() - began - acted)
         nothing = _nothing_like(parts[0].rollout)
@@ -199,9 +200,9 @@ class RemoteRunner:
         """See `Runner.began`."""
         self._epoch = clock
 
-    def episodes(self) -> list[Episode]:
-        """See `Runner.episodes`."""
-        done, self._episodes = self._episodes, []
+    def ended(self) -> list[Ended]:
+        """See `Runner.ended`; actor by actor."""
+        done, self._ended, self._steps = self._ended, [], 0
         return done
 
     def snapshot(self) -> Snapshot:

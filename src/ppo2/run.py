@@ -17,7 +17,7 @@ from ppo2.config import Config
 from ppo2.device_runner import DeviceRunner
 from ppo2.distributed import World
 from ppo2.envs import AnyEnvs
-from ppo2.episodes import Episode
+from ppo2.episodes import Ended, Episode, in_order
 from ppo2.evaluate import Evaluation, run_episodes
 from ppo2.health import Health
 from ppo2.logger import Logger
@@ -183,6 +183,20 @@ class Run:
             self.logger.say(words)
         runner.began(self._started - self._elapsed_before)
 
+    def agree(self, when: str) -> None:
+        """Has all processes go on with the first one's model, and says so where another had become of it.
+
+        Raises:
+            ValueError: other shapes than the first one's.
+        """
+        self.model.state, others = distributed.unified(self.model.state)
+        if others:
+            whose = ", ".join(map(str, others))
+            self.logger.say(
+                f"{when}, the model was another one in rank {whose} than in rank 0: all go on with that one. What "
+                "`network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same in all processes."
+            )
+
     def check_fault(self, update: int, fault: Fault) -> None:
         """Waits for the update and raises ValueError where it couldn't be made, unless it is to be skipped."""
         kind = FaultKind(int(fault.kind))
@@ -209,12 +223,13 @@ class Run:
         self._done = update
         runner.settle()
         self._tell_failures()
-        episodes = runner.episodes()
+        ended = runner.ended()
         if self.world.size > 1:
-            told = distributed.tell_all([stop.received, episodes])
-            episodes = [Episode(*one) for _, theirs in told for one in theirs]
+            told = distributed.tell_all([stop.received, ended])
+            ended = [Ended(step, Episode(*episode)) for _, theirs in told for step, episode in theirs]
             self._signal = next((signal for signal, _ in told if signal is not None), None)
-        self.logger.episodes(episodes)
+        with guard.current().patient():  # the disk may be slow
+            self.logger.episodes(in_order(ended))
         self.logger.tick(update)
         if not isinstance(runner, DeviceRunner):
             self._act += runner.seconds.act
@@ -270,6 +285,7 @@ class Run:
 
     def log(self, update: int, stats: UpdateStats, hyper: Mapping[str, float]) -> None:
         """Writes a row; figures of time are those since the last one. `hyper`: what the update was told."""
+        self.agree(f"at update {update}")
         now = self.elapsed
         config, spent = self.config, max(now - self._mark.seconds, 1e-9)
         row = {
@@ -295,9 +311,10 @@ class Run:
                 "time/act": self._act / spent,
                 "time/train": max(0.0, 1.0 - (self._step + self._act) / spent),
             }
-        self.logger.log(row)
-        for warning in self._health.warnings(row):
-            self.logger.say(f"update {update}: {warning}")
+        with guard.current().patient():
+            self.logger.log(row)
+            for warning in self._health.warnings(row):
+                self.logger.say(f"update {update}: {warning}")
         self._mark, self._evaluation = _Mark(update, now), {}
         self._act = self._step = 0.0
 
@@ -314,7 +331,7 @@ class Run:
         snapshot = Snapshot({}, {}, 0) if self._runner is None else _of_all(self._runner.snapshot(), self.world)
         if self._saving is None or self.run_dir is None:  # the first process writes
             return
-        with guard.patient():  # the disk may be slow
+        with guard.current().patient():  # the disk may be slow
             self._write(update, snapshot, self._saving, self.run_dir)
 
     def _write(self, update: int, snapshot: Snapshot, saving: Saving, run_dir: Path) -> None:
@@ -348,7 +365,7 @@ class Run:
 
     def _settle_saving(self) -> None:
         if self._saving is not None:
-            with guard.patient():
+            with guard.current().patient():
                 self._saving.wait()
             self._tell_failures()
 
@@ -373,7 +390,7 @@ class Run:
 
     def finish(self, update: int) -> None:
         """The last checkpoint, the curve, and a line that says how it went."""
-        with guard.patient():
+        with guard.current().patient():
             self._finish(update)
         distributed.tell_all(None)  # nobody goes before all is written
 
@@ -438,8 +455,8 @@ def _of_all(mine: Snapshot, world: World) -> Snapshot:
     if world.size == 1:
         return mine
     facts = distributed.tell_all(mine.facts)
-    tensors = distributed.gather_tensors(mine.tensors)
-    return joined([Snapshot(*one, mine.rollouts) for one in zip(tensors, facts, strict=True)])
+    tensors = distributed.tensors_to_first(mine.tensors)
+    return joined([Snapshot(*one, mine.rollouts) for one in zip(tensors, facts, strict=False)]) if tensors else mine
 
 
 def open_run(
@@ -476,6 +493,11 @@ def open_run(
         run.logger.say(
             f"monitor.csv has {run.logger.monitor_rows:,} episodes, the checkpoint tells of {position.episodes:,}: "
             "rows were lost or removed; means of the last episodes begin with those that there are"
+        )
+    if path is not None and run.world.size > 1 and not config.save_interval:
+        run.logger.say(
+            "`save_interval` is 0: should one of the processes fail, which ends all, nothing of this run can be gone on "
+            "from"
         )
     if again:
         run.logger.say(f"the run in {path} was stopped before its first checkpoint: it begins again at update 1")

@@ -15,7 +15,7 @@ from ppo2.checkpoint import Checkpoint
 from ppo2.envs.group import AnyVectorEnv
 from ppo2.envs.midway import Midway, Position
 from ppo2.envs.stepping import Stepper
-from ppo2.episodes import Episode, Record, Tally
+from ppo2.episodes import Ended, Record, Tally
 from ppo2.experience import Discounting, Experience, complete
 from ppo2.model import Model
 from ppo2.normaliser import Normaliser
@@ -147,8 +147,7 @@ class Runner:
         acting, began = 0.0, clock()
         before = began
         # With two groups of environments the policy acts for one while workers step the other.
-        for t in range(steps + 1):
-            guard.live()
+        for t in guard.current().stepping(range(steps + 1)):
             for number, turn in enumerate(self._turns):
                 if t:
                     step = stepper.finish(number)
@@ -315,10 +314,9 @@ class Runner:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
         self._epoch = clock
 
-    def episodes(self) -> list[Episode]:
+    def ended(self) -> list[Ended]:
         """The episodes that ended since the last call, in the order in which they ended."""
-        ended = self._tally.take()
-        return [one._replace(env=one.env + self._first) for one in ended] if self._first else ended
+        return [Ended(step, episode._replace(env=episode.env + self._first)) for step, episode in self._tally.take()]
 
     def _room(self) -> tuple[NDArray, Any, Record]:
         """Where a rollout's observations (one more than steps), actions and outcomes go: new for each, as they stay."""

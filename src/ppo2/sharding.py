@@ -5,6 +5,7 @@ on one, to float tolerance. The devices may be those of several processes (`ppo2
 environments of its own: of N environments and P processes those from rank N / P on.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -121,12 +122,12 @@ def first_environment(mine: int) -> int:
 
 
 def _usable(devices: int | None) -> int:
-    """How many of its devices a process uses.
+    """How many of its devices a process uses: of several processes, as many as each has.
 
     Raises:
         ValueError: it doesn't have as many as it shall.
     """
-    there: int = jax.local_device_count()
+    there: int = min(Counter(device.process_index for device in jax.devices()).values())
     if devices is not None and not 1 <= devices <= there:
         raise ValueError(
             f"`devices` (={devices}) must be from 1 to {there}, as many as JAX has here ({jax.default_backend()})."
@@ -220,4 +221,4 @@ def _mine(x: Any, spec: PartitionSpec) -> Any:
 def meet(split: Split) -> None:
     """Before a program that all processes run together."""
     if split.processes > 1:
-        guard.meet()
+        guard.current().meet()

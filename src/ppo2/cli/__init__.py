@@ -37,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments:
             say(traceback.format_exc().rstrip(), to_error=True)
-        distributed.fail(error)  # which ends all processes, where there are several
-        say(f"ppo2: {_one_line(error)}", to_error=True)
+        distributed.fail(error)  # which ends all processes, where there are several and not all have failed alike
+        if not distributed.is_agreed(error) or distributed.is_first():
+            say(f"ppo2: {_one_line(error)}", to_error=True)
         return 1
     return status
 

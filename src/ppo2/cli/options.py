@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from ppo2 import envs, launch, networks
+from ppo2 import distributed, envs, launch, networks
 from ppo2.learn import learn
 
 NOT_OPTIONS = frozenset({"env", "model_fn", "update_fn", "init_fn"})
@@ -48,15 +48,22 @@ AutoResume = typing.Annotated[
     tyro.conf.FlagCreatePairsOff[bool],
     tyro.conf.arg(help="go on with the run in --run-dir, if there is one: for what a launcher starts again by itself"),
 ]
+Heartbeat = typing.Annotated[
+    float,
+    tyro.conf.arg(
+        help="of several processes: seconds without a sign of life, or in which others wait, that end the job"
+    ),
+]
 
-EXTRAS = {
-    "auto_resume": AutoResume,
-    "until_solved": UntilSolved,
-    "tensorboard": TensorBoard,
-    "wandb": WandB,
-    "debug": Debug,
+EXTRAS: Mapping[str, tuple[Any, Any]] = {
+    "auto_resume": (AutoResume, False),
+    "until_solved": (UntilSolved, False),
+    "tensorboard": (TensorBoard, False),
+    "wandb": (WandB, False),
+    "heartbeat": (Heartbeat, distributed.HEARTBEAT_SECONDS),
+    "debug": (Debug, False),
 }
-"""Flags of the command line alone."""
+"""Options of the command line alone, and their defaults."""
 
 
 class Option(NamedTuple):
@@ -200,7 +207,9 @@ def _glance(arguments: Sequence[str]) -> tuple[str | None, str | None, list[str]
     fields: list[Any] = [("env", ids, dataclasses.field(default_factory=list))]
     fields += [
         (name, kind, dataclasses.field(default=False if kind is bool else None))
-        for name, kind in (kinds | dict.fromkeys(EXTRAS, bool)).items()
+        for name, kind in (
+            kinds | {name: bool if default is False else None | str for name, (_, default) in EXTRAS.items()}
+        ).items()
     ]
     loose = dataclasses.make_dataclass("Loose", fields, kw_only=True)
     try:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ppo2 import distributed
+from ppo2 import distributed, guard
 from ppo2.runtime import configure_runtime
 from ppo2.untrusted import printable
 
@@ -40,7 +40,13 @@ def start_jax() -> None:
         configure_runtime()
 
 
-def start_processes() -> None:
-    """`start_jax`, and joins the other processes of a job, if there are any."""
+def start_processes(*, heartbeat: float = distributed.HEARTBEAT_SECONDS, debug: bool = False) -> None:
+    """`start_jax`, and joins the other processes of a job, if there are any.
+
+    Args:
+        heartbeat: see `distributed.init`.
+        debug: an error of this process that ends the job is shown with its traceback.
+    """
     start_jax()
-    distributed.init()
+    distributed.init(heartbeat=heartbeat)
+    guard.current().shows_traces = debug

@@ -41,7 +41,7 @@ def train_command(arguments: list[str]) -> type:
     ]
     extra = {"run_dir": options.default_run_dir(chosen.env or "ENV"), "progress": True}
     fields += [option.field(extra.get(option.name, option.default)) for option in chosen.options]
-    fields += [(name, kind, dataclasses.field(default=False)) for name, kind in options.EXTRAS.items()]
+    fields += [(name, kind, dataclasses.field(default=default)) for name, (kind, default) in options.EXTRAS.items()]
 
     def run(self: Any) -> int:
         return _train(chosen, {name: getattr(self, name) for name, *_ in fields})
@@ -63,9 +63,19 @@ class Resume:
     until_solved: options.UntilSolved = False
     tensorboard: options.TensorBoard = False
     wandb: options.WandB = False
+    heartbeat: options.Heartbeat = distributed.HEARTBEAT_SECONDS
     debug: options.Debug = False
 
     def __call__(self) -> int:
+        start_processes(heartbeat=self.heartbeat, debug=self.debug)
+        arguments: dict[str, Any] | None = distributed.of_first(self._arguments)  # whose files they are
+        if arguments is not None:
+            arguments |= {"run_dir": Path(arguments["run_dir"]), "load_path": self.run, "progress": self.progress}
+            _learn(arguments, until_solved=self.until_solved, tensorboard=self.tensorboard, wandb=self.wandb)
+        return 0
+
+    def _arguments(self) -> dict[str, Any] | None:
+        """Those of `learn` that the run was started with, and its directory; None: it is finished."""
         run_dir = run_directory.of(self.run)
         settings = run_directory.read_config(run_dir)
         settings = {name: value for name, value in settings.items() if name in _SETTINGS}
@@ -82,18 +92,11 @@ class Resume:
                     f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` "
                     f"evaluates it; `ppo2 train {config.env} --load-path {self.run}` trains on from its weights."
                 )
-                return 0
+                return None
         network_kwargs = settings.pop("network_kwargs", {})
-        arguments = {**settings, "run_dir": run_dir, "load_path": self.run, "progress": self.progress}
         if taken := [name for name in network_kwargs if name in inspect.signature(learn).parameters]:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has {taken[0]!r} for an argument of the network.")
-        _learn(
-            {**network_kwargs, **arguments},
-            until_solved=self.until_solved,
-            tensorboard=self.tensorboard,
-            wandb=self.wandb,
-        )
-        return 0
+        return {**network_kwargs, **settings, "run_dir": str(run_dir)}
 
     def _check_nameable(self, run_dir: Path, settings: Mapping[str, Any]) -> None:
         """Raises ValueError where the run was started with objects, which no file can hold."""
@@ -114,7 +117,7 @@ def _train(chosen: options.Chosen, values: dict[str, Any]) -> int:
     assert values["env"] == chosen.env
     extras = {name: values.pop(name) for name in options.EXTRAS}
     say(_resolved(chosen, values))
-    extras.pop("debug")
+    start_processes(heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
     if extras.pop("auto_resume"):
         if values["load_path"] is not None or values["run_dir"] is None:
             raise ValueError("--auto-resume goes on with the run in --run-dir: give that, and leave --load-path out.")
@@ -129,7 +132,6 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     solved = _UntilSolved(arguments["env"]) if until_solved else None
     asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
     os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
-    start_processes()
     with _telling_how_to_resume(run_dir):
         learn(**arguments, update_fn=solved)
     if solved is not None:
