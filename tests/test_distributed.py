@@ -43,7 +43,7 @@ HEARTBEAT = 3.0
 
 
 class Job:
-    """Two processes of one command."""
+    """Two processes of one command, in which RANK stands for each one's rank."""
 
     def __init__(self, folder: Path, *command: str, **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,11 +57,10 @@ class Job:
                 "JAX_NUM_PROCESSES": "2",
                 "JAX_PROCESS_ID": str(rank),
             }
+            own = [part.replace("RANK", str(rank)) for part in command]
             with (folder / f"{rank}.out").open("w") as out, (folder / f"{rank}.err").open("w") as err:
                 self.processes.append(
-                    subprocess.Popen(
-                        command, stdout=out, stderr=err, cwd=HERE, env={**os.environ, **mine, **environment}
-                    )
+                    subprocess.Popen(own, stdout=out, stderr=err, cwd=HERE, env={**os.environ, **mine, **environment})
                 )
 
     def told(self, what: str = "err") -> list[str]:
@@ -342,16 +341,19 @@ def test_an_error_or_a_hang_ends_all_and_is_told_once(tmp_path: Path, what: str,
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path: Path, rank: int) -> None:
-    job = Job(tmp_path, *command(tmp_path / "run", updates=10**6))
-    job.wait_for(checkpoint.file_of(tmp_path / "run", 20))
+    run_dir, as_each_calls_it = tmp_path / "run0", tmp_path / "runRANK"  # which only rank 0 has
+    job = Job(tmp_path, *command(as_each_calls_it, updates=10**6))
+    job.wait_for(checkpoint.file_of(run_dir, 20))
     job.processes[rank].send_signal(signal.SIGTERM)
     assert job.end() == [128 + signal.SIGTERM] * 2, job.told()
     assert "goes on" in job.told()[0]
-    before = max(checkpoint.numbered(tmp_path / "run" / checkpoint.FOLDER))
-    again = Job(tmp_path, *command(tmp_path / "run", updates=10**6))
-    again.wait_for(checkpoint.file_of(tmp_path / "run", (before // 20 + 2) * 20))
+    before = max(checkpoint.numbered(run_dir / checkpoint.FOLDER))
+    resume = [sys.executable, "-m", "ppo2", "resume", str(as_each_calls_it), "--no-progress", "--heartbeat", "20"]
+    again = Job(tmp_path, *resume)
+    again.wait_for(checkpoint.file_of(run_dir, (before // 20 + 2) * 20))
     again.processes[1 - rank].send_signal(signal.SIGINT)
     assert again.end() == [128 + signal.SIGINT] * 2, again.told()
+    assert not (tmp_path / "run1").exists()
 
 
 def learn_slowly(folder: str) -> None:

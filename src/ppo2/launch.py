@@ -136,7 +136,10 @@ def _slurm(given: Mapping[str, str]) -> Launch | None:
     size = _number(given, "SLURM_STEP_NUM_TASKS", _number(given, "SLURM_NTASKS", 1))
     tasks = re.match(r"\d+", given.get("SLURM_STEP_TASKS_PER_NODE", ""))  # such as 4(x2),3
     here, mine = int(tasks[0]) if tasks else 1, _number(given, "SLURM_LOCALID", 0)
-    return Launch("srun", _number(given, "SLURM_PROCID"), size, here, mine, None)
+    # on several machines JAX finds the first one, at a port that all steps of a job share
+    step = f"{given['SLURM_JOB_ID']}.{given.get('SLURM_STEP_ID', '')}"
+    coordinator = _beside("srun", size, here, step) if size == here else None
+    return Launch("srun", _number(given, "SLURM_PROCID"), size, here, mine, coordinator)
 
 
 def _open_mpi(given: Mapping[str, str]) -> Launch | None:
