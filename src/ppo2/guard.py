@@ -182,7 +182,8 @@ class Guard:
             return
         self._agreed.clear()
         LAST_WORDS[:] = [trace]
-        self._tell({"failed": Failure(failure, status, *self.progress[::2])})
+        met, _, patient = self.progress
+        self._tell({"failed": Failure(failure, status, met, patient)})
         if not self._agreed.wait(self.heartbeat + 2 * ALIKE_SECONDS):
             end(advised(f"rank {self.rank} {failure}"), status)
         LAST_WORDS.clear()

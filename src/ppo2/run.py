@@ -496,8 +496,7 @@ def open_run(
         )
     if path is not None and run.world.size > 1 and not config.save_interval:
         run.logger.say(
-            "`save_interval` is 0: should one of the processes fail, which ends all, nothing of this run can be gone on "
-            "from"
+            "`save_interval` is 0: should one of the processes fail, which ends all, there is no checkpoint to go on from"
         )
     if again:
         run.logger.say(f"the run in {path} was stopped before its first checkpoint: it begins again at update 1")
