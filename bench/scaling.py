@@ -105,11 +105,8 @@ def main() -> None:
     if world.is_first:
         print(json.dumps(measured | {"processes": world.size}))
     if world.size > 1 and world.is_first and not options.child:
-        alone = run(options, "--alone", **{name: "" for name in os.environ if name.startswith(LAUNCHERS)})
+        alone = run(options, "--alone", PPO2_ALONE="1")
         report(measured | {"processes": world.size}, alone, options)
-
-
-LAUNCHERS = ("OMPI_", "PMI", "SLURM_", "JAX_COORD", "JAX_NUM_P", "JAX_PROC", "RANK", "WORLD_SIZE", "MASTER_")
 
 
 def start(options: argparse.Namespace) -> None:
@@ -133,7 +130,7 @@ def command(options: argparse.Namespace, *more: str) -> list[str]:
 
 
 def run(options: argparse.Namespace, *more: str, **environment: str) -> dict[str, Any]:
-    given = {name: value for name, value in {**os.environ, **environment}.items() if value}
+    given = {**os.environ, **environment}
     done = subprocess.run(command(options, *more), env=given, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

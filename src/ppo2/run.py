@@ -496,7 +496,7 @@ def open_run(
         )
     if path is not None and run.world.size > 1 and not config.save_interval:
         run.logger.say(
-            "`save_interval` is 0: should one of the processes fail, which ends all, there is no checkpoint to go on from"
+            "`save_interval` is 0: should one of the processes fail, which ends all, nothing will have been saved"
         )
     if again:
         run.logger.say(f"the run in {path} was stopped before its first checkpoint: it begins again at update 1")
