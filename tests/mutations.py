@@ -275,7 +275,7 @@ def main(run: Path, first: int, count: int) -> None:
     from ppo2 import tensors
     from ppo2.cli import main as command
     from ppo2.cli import training
-    from ppo2.run import Position
+    from ppo2.position import Position
 
     whole = checkpoint.newest(run)
     data, settings = whole.read_bytes(), json.loads((run / "config.json").read_text())

@@ -3,12 +3,10 @@
 import contextlib
 import math
 import os
-import platform
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -19,11 +17,13 @@ from ppo2.distributed import World
 from ppo2.envs import AnyEnvs
 from ppo2.episodes import Ended, Episode, in_order
 from ppo2.evaluate import Evaluation, run_episodes
+from ppo2.faults import fault_words
 from ppo2.health import Health
 from ppo2.logger import Logger
 from ppo2.model import Model
+from ppo2.position import Best, Position
 from ppo2.remote_runner import AnyRunner
-from ppo2.run_files import EPISODE_WINDOW, formats_from_environment, rows_of
+from ppo2.run_files import EPISODE_WINDOW, rows_of
 from ppo2.saving import Saving
 from ppo2.snapshot import Snapshot, joined, part_of
 from ppo2.stops import Interrupted, StopSignals
@@ -35,62 +35,6 @@ class _Mark(NamedTuple):
 
     update: int
     seconds: float
-
-
-class Best(NamedTuple):
-    """The best evaluation so far. A checkpoint holds it too, for a resumed run to know."""
-
-    update: int
-    eval_eprewmean: float
-
-
-class Position(NamedTuple):
-    """Where a run stood when a checkpoint was made.
-
-    Attributes:
-        seconds: of training.
-        episodes: rows of monitor.csv.
-        rollouts: that the runner had collected.
-        best: None without evaluations, or where all checkpoints are kept.
-    """
-
-    update: int = 0
-    seconds: float = 0.0
-    episodes: int = 0
-    rollouts: int = 0
-    best: Best | None = None
-
-    @classmethod
-    def of(cls, saved: checkpoint.Checkpoint) -> "Position":
-        """Of the run that left a checkpoint.
-
-        Raises:
-            ValueError: the checkpoint was saved by hand, or tells nonsense.
-        """
-        run = saved.section("run")
-        if "update" not in run:
-            raise ValueError(
-                f"{saved.path} was saved by hand and doesn't say where training stood: move it elsewhere, or name "
-                "another checkpoint, to go on from the run's own, or train from it in another `run_dir`."
-            )
-        whole = {name: run.get(name, 0) for name in ("update", "episodes", "rollouts")}
-        seconds, best = run.get("seconds", 0.0), run.get("best")
-        if all(map(_is_count, whole.values())) and _is_number(seconds) and seconds >= 0:
-            if best is None:
-                return cls(**whole, seconds=float(seconds))
-            if isinstance(best, dict) and set(best) == set(Best._fields):
-                found = Best(**best)
-                if _is_count(found.update) and _is_number(found.eval_eprewmean):
-                    return cls(**whole, seconds=float(seconds), best=found)
-        raise ValueError(f"the checkpoint {saved.path} tells nonsense of where training stood: {run!r}"[:1000])
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Run:
@@ -351,7 +295,7 @@ class Run:
         def write(path: Path) -> None:
             logger.sync()  # a run goes on from a checkpoint with the logs up to there
             if not (run_dir / run_directory.CONFIG).exists():  # someone has removed the directory
-                write_settings(run_dir, config, engine)
+                run_directory.write_settings(run_dir, config, engine)
             write_model(path)
 
         saving.save(update, write, is_best=self._best is not None and self._best.update == update)
@@ -424,32 +368,6 @@ class Run:
         return "; ".join(words)
 
 
-def fault_words(kind: FaultKind, step: int, model: Model) -> str:
-    """What was wrong, and how to mend it; `step` is the flat (T, N) index of the step to blame."""
-    t, env = divmod(step, model.config.num_envs)
-    where = f"environment {env} gave it at step {t} of the rollout"
-    return {
-        FaultKind.STATE_NOT_FINITE: "the parameters, the optimiser's moments or the normaliser's statistics were NaN "
-        "or infinite before it, which learning doesn't make them: look into `model_fn` and `update_fn`, or load an "
-        "earlier checkpoint",
-        FaultKind.ACTION_NOT_FINITE: "an action is NaN or infinite, though what was observed is not, so that the "
-        f"policy's network overflows; environment {env} was to take it at step {t} of the rollout: try a lower `lr`, "
-        "or `normalize_obs=True`",
-        FaultKind.OBS_NOT_FINITE: f"an observation is NaN or infinite; {where}: mend the environment",
-        FaultKind.OBS_OUT_OF_RANGE: f"an observation is out of range for {model.observation_space}; {where}: mend its "
-        "observation_space, or what it returns",
-        FaultKind.REWARD_NOT_FINITE: f"a reward is NaN or infinite; {where}: mend the environment",
-        FaultKind.NO_LEGAL_ACTION: f"a state has no legal action (its action_mask is all 0); {where}: mend the "
-        "environment, or end the episode there",
-        FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: "the loss or its gradient is NaN or infinite; try a lower `lr`, "
-        "`normalize_obs=True`, or a smaller `max_grad_norm`",
-        FaultKind.STEP_NOT_FINITE: "the gradient is finite, but parameters or moments are NaN or infinite after the "
-        "optimiser's step; try a lower `lr`, or a `max_grad_norm`",
-        FaultKind.STATISTICS_NOT_FINITE: "observations or rewards are finite, but too large for their statistics "
-        "to be; scale them down in the environment (`reward_scale` of ppo2.make does, for rewards)",
-    }[kind]
-
-
 def _of_all(mine: Snapshot, world: World) -> Snapshot:
     """The snapshot of all processes; only the first one's is of use."""
     if world.size == 1:
@@ -483,7 +401,7 @@ def open_run(
     position = None if before is None else Position.of(before)
     aside = None
     if distributed.from_first(path is not None):  # whatever the others were told
-        aside = distributed.of_first(lambda: _prepare(Path(str(path)), config, before, again, engine))
+        aside = distributed.of_first(lambda: run_directory.prepare(Path(str(path)), config, before, again, engine))
     mine = path if distributed.world().is_first else None
     again &= mine is not None
     run = Run(config, model, run_dir=mine, before=position, again=again, progress=progress, engine=engine)
@@ -501,30 +419,3 @@ def open_run(
     if again:
         run.logger.say(f"the run in {path} was stopped before its first checkpoint: it begins again at update 1")
     return run
-
-
-def _prepare(
-    path: Path, config: Config, before: checkpoint.Checkpoint | None, again: bool, engine: Mapping[str, int]
-) -> str:
-    """Makes the directory ready for the run; says what it put aside, if it did."""
-    aside = ""
-    if before is not None:
-        run_directory.check_same(before.section("config"), config, path)
-    elif again:
-        run_directory.check_same(run_directory.read_config(path), config, path)
-    else:
-        run_directory.claim(path)
-    formats_from_environment()  # complains before anything is written
-    if before is not None:
-        aside = run_directory.set_aside(path, Position.of(before).update)
-    for folder in (path, path / checkpoint.FOLDER):
-        files.remove_temporaries(folder)
-    write_settings(path, config, engine)
-    return aside
-
-
-def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
-    """Writes what a run was told and made with."""
-    versions: dict[str, Any] = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
-    versions["python"] = platform.python_version()
-    run_directory.write_config(path, config, engine=dict(engine), versions=versions)

@@ -2,12 +2,16 @@
 
 import json
 import os
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ppo2 import checkpoint, files
 from ppo2.config import Config
+from ppo2.position import Position
+from ppo2.run_files import formats_from_environment
 from ppo2.untrusted import parse_json, printable
 
 CONFIG = "config.json"
@@ -147,3 +151,30 @@ def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
             f"`run_dir` (={str(path)!r}) holds a run with other settings: {listed}. Resume it with the same ones, or "
             "leave `run_dir` out or choose another to begin a new run from its weights."
         )
+
+
+def prepare(
+    path: Path, config: Config, before: checkpoint.Checkpoint | None, again: bool, engine: Mapping[str, int]
+) -> str:
+    """Makes the directory ready for the run; says what it put aside, if it did."""
+    aside = ""
+    if before is not None:
+        check_same(before.section("config"), config, path)
+    elif again:
+        check_same(read_config(path), config, path)
+    else:
+        claim(path)
+    formats_from_environment()  # complains before anything is written
+    if before is not None:
+        aside = set_aside(path, Position.of(before).update)
+    for folder in (path, path / checkpoint.FOLDER):
+        files.remove_temporaries(folder)
+    write_settings(path, config, engine)
+    return aside
+
+
+def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
+    """Writes what a run was told and made with."""
+    versions: dict[str, Any] = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
+    versions["python"] = platform.python_version()
+    write_config(path, config, engine=dict(engine), versions=versions)

@@ -31,11 +31,11 @@ from ppo2.device_runner import (
 )
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.device import DeviceEnv
+from ppo2.faults import fault_words
 from ppo2.learn import learn
 from ppo2.model import MicrobatchedModel, Model
 from ppo2.plan import rollout_bytes
 from ppo2.preparing import SETTINGS, Schedules, build_model, check_traceable, default_shards, warm_up_steps
-from ppo2.run import fault_words
 from ppo2.run_files import EPISODE_WINDOW
 from ppo2.stops import StopSignals
 from ppo2.train_state import Fault, FaultKind, Hyperparameters, TrainState

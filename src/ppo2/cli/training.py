@@ -18,7 +18,7 @@ from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
 from ppo2.learn import learn
-from ppo2.run import Position
+from ppo2.position import Position
 from ppo2.run_files import EPISODE_WINDOW
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
