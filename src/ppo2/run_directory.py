@@ -111,10 +111,12 @@ def set_aside(path: Path, update: int) -> str:
     return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
 
 
-def write_config(path: Path, config: Config, **more: Any) -> None:
-    """Writes the settings, as JSON that a person can read."""
-    text = json.dumps({**config.to_json(), **more}, indent=2, allow_nan=False) + "\n"
-    files.replace(path / CONFIG, text.encode())
+def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
+    """Writes what a run was told and made with, as JSON that a person can read."""
+    versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
+    versions["python"] = platform.python_version()
+    settings = {**config.to_json(), "engine": dict(engine), "versions": versions}
+    files.replace(path / CONFIG, (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -171,10 +173,3 @@ def prepare(
         files.remove_temporaries(folder)
     write_settings(path, config, engine)
     return aside
-
-
-def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
-    """Writes what a run was told and made with."""
-    versions: dict[str, Any] = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
-    versions["python"] = platform.python_version()
-    write_config(path, config, engine=dict(engine), versions=versions)
