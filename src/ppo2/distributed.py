@@ -29,6 +29,7 @@ from ppo2.guard import Guard
 from ppo2.hub import FAILED, Address
 from ppo2.launch import Launch
 from ppo2.sharding import REPLICATED, Split
+from ppo2.stops import Interrupted
 
 NDArray = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -225,7 +226,8 @@ ECHO_SECONDS = 3.0
 def _told_of(error: BaseException) -> tuple[str, int]:
     """What the others are told of an error, and the status that all end with."""
     if isinstance(error, KeyboardInterrupt):
-        return "was stopped by SIGINT", 128 + signal.SIGINT
+        number = signal.Signals(error.number if isinstance(error, Interrupted) else signal.SIGINT)
+        return f"was stopped by {number.name}", 128 + number
     if isinstance(error, SystemExit):
         if error.code == 128 + signal.SIGTERM:
             return "was stopped by SIGTERM", error.code

@@ -265,7 +265,7 @@ class Hub:
         first, others = failed[rank], [member for other, member in members.items() if other not in failed]
         patience = self._heartbeat if first.patient else ALIKE_SECONDS
         they_wait = any(member.progress.met > first.met or member.left or member.died for member in others)
-        if they_wait or not others or now - members[rank].failed_at > patience:
+        if they_wait or members[rank].died or not others or now - members[rank].failed_at > patience:
             self._end_all(advised(f"rank {rank} {first.words}"), first.status)
         self._tell_all({"beat": True})  # which all answer by how far they have come
 

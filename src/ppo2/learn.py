@@ -145,7 +145,7 @@ def learn(
     """
     # locals() before anything else is bound: exactly the arguments
     given = {name: value for name, value in locals().items() if name in SETTINGS}
-    with distributed.as_one(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, distributed.as_one():
         stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
         distributed.warn_if_alone()
         check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)

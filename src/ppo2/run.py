@@ -87,7 +87,6 @@ class Run:
             self._health.warnings(row)  # told before
         self._progress = progress and self.world.is_first
         self._kept_in = distributed.from_first(None if run_dir is None else str(run_dir))
-        self._agreed = self.world.size == 1
         self._signal: int | None = None
         self._started = time.perf_counter()
         self._mark = _Mark(self.first - 1, self._elapsed_before)
@@ -97,12 +96,13 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Whatever ends training early, what was learned before is kept."""
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Whatever ends training early, what was learned before is kept; of several processes, where all are ended."""
         try:
             for_nothing = kind is Interrupted and self._done < self.first  # perhaps in the middle of the first update
-            begun = self._runner is not None and self._runner.rollouts > self.rollouts and self._agreed
-            if kind is not None and begun and not for_nothing:
+            begun = self._runner is not None and self._runner.rollouts > self.rollouts
+            together = self.world.size == 1 or (error is not None and distributed.is_agreed(error))
+            if kind is not None and begun and together and not for_nothing:
                 with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
                     self._save_for_good(self._done)
                     distributed.tell_all(None)  # nobody goes before it is written
@@ -146,12 +146,10 @@ class Run:
         kind = FaultKind(int(fault.kind))
         if kind is FaultKind.NONE:
             return
-        self._agreed = True  # all processes see it
         where_in_run = f"update {update}" if update else "the rollout that fills the normaliser"
         words = fault_words(kind, int(fault.step), self.model)
         if self.config.on_nonfinite == "skip" and kind not in FATAL:
             self.logger.say(f"{where_in_run} skipped: {words}")
-            self._agreed = self.world.size == 1
             return
         if kind is FaultKind.STATE_NOT_FINITE:
             self._saved_update = self._done  # a checkpoint that nobody could go on from would hide an earlier, good one
