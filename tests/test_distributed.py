@@ -471,7 +471,7 @@ def test_two_hosts_whose_link_is_cut(tmp_path: Path) -> None:
         ip("-n", hosts[0], "link", "set", f"{name}0", "down")
         assert [process.wait(HEARTBEAT * 10) for process in processes] == [FAILED] * 2
         assert "rank 1 hasn't been heard of" in (tmp_path / "0.err").read_text()
-        assert "hasn't heard of rank 0" in (tmp_path / "1.err").read_text()
+        assert "rank 0 hasn't been heard of" in (tmp_path / "1.err").read_text()
     finally:
         for process in processes:
             process.kill()
@@ -563,7 +563,7 @@ def test_arguments_that_cannot_be(arguments: Any, words: str) -> None:
 
 
 def test_a_name_that_means_the_machine_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "gethostbyname", lambda _: "127.0.1.1")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(2, 1, 6, "", ("127.0.1.1", 0))])
     with pytest.raises(ValueError, match=r"resolves to 127\.0\.1\.1"):
         launch.check_host_name()
 
@@ -681,7 +681,7 @@ def test_strangers_are_not_let_in(watched: Guard, monkeypatch: pytest.MonkeyPatc
                 assert stranger.recv(100) == b""  # hung up on
     with socket.create_connection(address[:2], timeout=10) as friend:
         friend.sendall(json.dumps({"rank": 1, "word": address.word}).encode() + b"\n")
-        assert b"beat" in friend.recv(1000)
+        assert b"complete" in friend.recv(1000)
         friend.sendall(b'nonsense\n[]\n{"left": true}\n')
         watched.close()
         assert b"left" in friend.recv(1000)
@@ -704,7 +704,8 @@ class Watch:
         self.hub = Hub(size, 10.0, beat=1.0)
         pairs = [socket.socketpair() for _ in range(size)]
         for rank, (theirs, _) in enumerate(pairs):
-            self.hub._let_in(rank, theirs)
+            self.hub._let_in(rank, theirs, None)
+        self.hub._complete = True
         self.ends = [end for _, end in pairs]
 
     def hear(self, rank: int, **message: Any) -> None:
@@ -773,16 +774,59 @@ def test_who_leaves_before_the_others(watch: Watch, left: int, expected: str | N
     assert judged == (None if expected is None else (expected, FAILED))
 
 
+def test_who_never_comes_to_the_end_keeps_those_waiting_who_have(watch: Watch) -> None:
+    def hear_all() -> None:
+        for rank in range(3):
+            watch.hear(rank, progress=at_work(6), **({"left": True} if rank == 2 else {}))
+
+    hear_all()
+    assert watch.after(9.0) is None
+    hear_all()
+    assert watch.after(11.0) == ("rank 0 hangs: the others have waited for it for 10 s", FAILED)
+
+
+def test_who_dies_after_it_left_is_missed_too(watch: Watch) -> None:
+    watch.hear(1, left=True)
+    watch.hub._members[1].died = True
+    assert watch.after(1.0) == (f"rank 1 {hub.DIED}", FAILED)
+
+
+def test_time_in_which_all_were_stopped_does_not_count(watch: Watch) -> None:
+    watch.hub._forgive(60.0)
+    assert watch.after(60.0) is None
+    for now in (64.0, 68.0):
+        watch.hub._forgive(now)
+    assert watch.after(71.0) == ("rank 0 hasn't been heard of for 10 s", FAILED)
+
+
+def test_who_never_comes_is_named(watch: Watch) -> None:
+    watch.hub._members.pop(1).hang_up()
+    watch.hub._complete = False
+    assert watch.after(5.0) is None
+    watch.now = 0.0
+    watch.hub.expect_all()
+    assert watch.after(9.0) is None
+    watch.hub._forgive(31.0)
+    judged = watch.after(31.0)
+    assert judged is not None
+    assert judged[0].startswith("rank 1 can't be heard of")
+
+
+def test_what_only_says_that_another_is_gone_is_not_theirs(watch: Watch) -> None:
+    for rank in range(3):
+        watch.hear(rank, failed=failure()._replace(of_another=True))
+    assert watch.after(0.1) == ("rank 0 failed: x", FAILED)
+
+
 def failure(words: str = "failed: x", met: int = 5, status: int = FAILED, *, patient: bool = False) -> Failure:
-    return Failure(words, status, met, patient)
+    return Failure(words, status, of_another=False, met=met, patient=patient)
 
 
 def test_what_all_fail_of_alike_is_theirs_to_raise(watch: Watch) -> None:
     for rank in range(3):
-        assert watch.after(0.5) is None
-        assert not rank or b"alike" not in watch.told(0)
-        watch.hear(rank, failed=failure())
-    assert watch.after(0.5) is None
+        assert watch.after(0.5 + 0.1 * rank) is None
+        watch.hear(rank, failed=failure(f"failed: <Net object at 0x7f{rank}>"))
+    assert watch.after(0.9) is None
     assert all(b"alike" in watch.told(rank) for rank in range(3))
     assert watch.after(9.0) is None  # and they may go on
 

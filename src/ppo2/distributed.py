@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec
 
 from ppo2 import guard, launch, sharding
 from ppo2.guard import Guard
-from ppo2.hub import FAILED, Address
+from ppo2.hub import FAILED, Address, Place
 from ppo2.launch import Launch
 from ppo2.sharding import REPLICATED, Split
 from ppo2.stops import Interrupted
@@ -84,10 +84,15 @@ def init(
     Raises:
         ValueError: arguments, or an environment, that say too little or contradict each other; or a host name by which
             processes on other machines can't reach this one.
-        RuntimeError: JAX has started already.
+        RuntimeError: JAX has started already, or was told of the other processes by somebody else.
     """
-    if jax.distributed.is_initialized():
+    if guard.current().size > 1:
         return world()
+    if jax.distributed.is_initialized():
+        raise RuntimeError(
+            "jax.distributed.initialize was called already: leave that to ppo2.distributed.init, which takes the same "
+            "arguments, so that the processes are watched from the start."
+        )
     mine = _launch(coordinator, num_processes, process_id)
     if isinstance(heartbeat, bool | str) or not heartbeat > 0:
         raise ValueError(f"`heartbeat` (={heartbeat!r}) must be above 0 seconds.")
@@ -118,11 +123,8 @@ def world() -> World:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks, also before `init`. Doesn't start JAX."""
-    if jax.distributed.is_initialized():
-        return world().is_first
-    found = launch.told()
-    return found is None or found.rank == 0
+    """Whether this process is the one that speaks; before `init` each does. Doesn't start JAX."""
+    return guard.current().rank == 0
 
 
 def _launch(coordinator: str | None, num_processes: int | None, process_id: int | None) -> Launch | None:
@@ -153,13 +155,14 @@ def own_accelerator(mine: Launch, environment: Mapping[str, str]) -> list[int] |
 
 def _start_guard(mine: Launch, heartbeat: float) -> None:
     watch = Guard(mine.rank, mine.size, heartbeat)
+    guard.begin(watch)
+    sys.excepthook = functools.partial(_fail_all, sys.excepthook)
     told = _listening(watch, mine) if mine.rank == 0 else None
     address = Address(*from_first(told))
     if mine.rank:
         watch.heartbeat = address.heartbeat
-        watch.join(address)
-    guard.begin(watch)
-    sys.excepthook = functools.partial(_fail_all, sys.excepthook)
+        watch.join(address._replace(place=None if address.place is None else Place(*address.place)))
+    watch.wait_for_all()
 
 
 def _listening(watch: Guard, mine: Launch) -> Address:
@@ -190,10 +193,11 @@ def fail(error: BaseException) -> None:
     watch = guard.current()
     if watch.size == 1 or is_agreed(error):
         return
-    if any(sign in str(error) for sign in ECHOES):
+    of_another = any(sign in str(error) for sign in ECHOES)
+    if of_another:
         time.sleep(ECHO_SECONDS)
     trace = "".join(traceback.format_exception(error)) if watch.shows_traces else ""
-    watch.fail(*_told_of(error), trace)
+    watch.fail(*_told_of(error), of_another=of_another, trace=trace)
     vars(error)[_AGREED] = True
 
 

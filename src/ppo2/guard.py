@@ -14,15 +14,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from ppo2.hub import (
     ALIKE_SECONDS,
     DIED,
+    JOIN_SECONDS,
     LAST_WORDS,
     Address,
     Failure,
     Hub,
+    Place,
     Progress,
     advised,
     end,
@@ -30,6 +32,7 @@ from ppo2.hub import (
     received,
     send,
 )
+from ppo2.stops import TOLD
 
 LOOKS = 20
 """Beats in the time without one after which a process is given up."""
@@ -57,8 +60,10 @@ class Guard:
         self._met = self._lived = 0
         self._patience = 1
         self._lock = threading.Lock()
-        self._agreed = threading.Event()
+        self._complete, self._agreed = threading.Event(), threading.Event()
+        self._pid = os.getpid()
         self._hub: Hub | None = None
+        self._first: Place | None = None
         self._to_hub: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
@@ -122,15 +127,22 @@ class Guard:
         return address
 
     def join(self, address: Address) -> None:
-        """In the others: takes up the connection to rank 0.
-
-        Raises:
-            OSError: it can't be reached.
-        """
-        sock = socket.create_connection(address[:2], timeout=self.heartbeat)
-        send(sock, {"rank": self.rank, "word": address.word})
+        """In the others: takes up the connection to rank 0."""
+        self._first = address.place
+        try:
+            sock = socket.create_connection(address[:2], timeout=JOIN_SECONDS)
+        except OSError as error:
+            where = f"{address.host}, port {address.port}"
+            end(advised(f"rank {self.rank} can't reach rank 0 at {where}: {error}. Ports must be open between them"))
+        send(sock, {"rank": self.rank, "word": address.word, "place": Place.here()})
         _on_abort()
         self._start(sock)
+
+    def wait_for_all(self) -> None:
+        """Until the hub has heard of all; it ends them where it doesn't."""
+        if self._hub is not None:
+            self._hub.expect_all()
+        self._complete.wait()
 
     def _start(self, sock: socket.socket) -> None:
         self._to_hub = sock
@@ -140,59 +152,78 @@ class Guard:
     def _report(self, sock: socket.socket) -> None:
         """Tells of this process until all have left."""
         sock.settimeout(self.heartbeat / LOOKS)
-        unread, heard = b"", time.monotonic()
+        unread, heard, looked = b"", time.monotonic(), time.monotonic()
         while True:
-            self._tell({"progress": self.progress})
+            self._tell()
             given: bytes | None = None
             with contextlib.suppress(TimeoutError):
                 given = received(sock)
+            now = time.monotonic()
+            if now - looked > self.heartbeat / 2:  # this process was stopped, as all may have been
+                heard = now
+            looked = now
             if given == b"":
-                # of the others, the first one speaks
-                end(advised(f"rank 0 {DIED}") if self.rank == 1 else None)
+                self._end_without_hub(DIED)
             if given is None:
-                if time.monotonic() - heard > self.heartbeat:
-                    end(advised(f"rank {self.rank} hasn't heard of rank 0 for {self.heartbeat:g} s"))
+                if now - heard > self.heartbeat:
+                    if self._first is not None:
+                        self._first.kill()
+                    self._end_without_hub(f"hasn't been heard of for {self.heartbeat:g} s")
                 continue
-            heard = time.monotonic()
+            heard = now
             said, unread = lines(unread + given)
             for one in said:
                 if "end" in one:
                     end(None, int(one["end"]))
+                if "complete" in one:
+                    self._complete.set()
                 if "alike" in one:
                     self._agreed.set()
                 if "left" in one:
                     sock.close()
                     return
 
-    def _tell(self, message: object) -> None:
+    def _end_without_hub(self, why: str) -> NoReturn:
+        end(advised(f"rank 0 {why}") if self.rank == 1 else None)  # of all others, one speaks
+
+    def _tell(self, **more: object) -> None:
         with self._lock:
-            send(self._to_hub, message)
+            send(self._to_hub, {"progress": self.progress, **more})
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    def fail(self, failure: str, status: int, trace: str) -> None:
+    def fail(self, words: str, status: int, *, of_another: bool, trace: str) -> None:
         """To be called where this process can't go on, and so none can: ends all, with a status. It only returns where
         all failed of the very same; and at once in a process by itself.
 
         Args:
-            failure: what comes after "rank 1".
+            words, of_another: see `Failure`.
             trace: what this process says before it is ended.
         """
-        if self._thread is None:
+        if self._thread is None or self._pid != os.getpid():
             return
         self._agreed.clear()
         LAST_WORDS[:] = [trace]
         met, _, patient = self.progress
-        self._tell({"failed": Failure(failure, status, met, patient)})
+        self._tell(failed=Failure(words, status, of_another, met, patient))
         if not self._agreed.wait(self.heartbeat + 2 * ALIKE_SECONDS):
-            end(advised(f"rank {self.rank} {failure}"), status)
+            end(advised(f"rank {self.rank} {words}"), status)
         LAST_WORDS.clear()
+
+    def stopped(self, number: int) -> None:
+        """To be called where a signal ends this process at once; and so all."""
+        if self._hub is not None:
+            self._hub.leave(128 + number)
+        elif self._thread is not None:
+            words = f"was stopped by {signal.Signals(number).name}"
+            self._tell(failed=Failure(words, 128 + number, of_another=False, met=self._met, patient=False))
 
     def close(self) -> None:
         """To be called where this process needs no other any more; waits until that is so of all."""
-        if self._thread is not None:
-            self._tell({"progress": self.progress, "left": True})
-            self._thread.join()
+        if self._thread is None or self._pid != os.getpid():
+            return
+        self._tell(left=True)
+        self._thread.join()
         if self._hub is not None:
             self._hub.join()
 
@@ -209,6 +240,7 @@ def begin(guard: Guard) -> None:
     """From now on, that is it."""
     _CURRENT[0] = guard
     atexit.register(guard.close)  # before JAX's own end, which has less patience
+    TOLD.add(guard.stopped)
 
 
 _HANDLERS: list[object] = []

@@ -3,13 +3,17 @@
 import contextlib
 import hmac
 import json
+import math
 import os
+import re
 import selectors
+import signal
 import socket
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 from ppo2.stops import LAST_ACTS
@@ -24,6 +28,9 @@ LOOK_SECONDS = 0.1
 ALIKE_SECONDS = 1.0
 """Within which all processes may fail of the same cause, which is then no other's fault, where they were at work."""
 
+JOIN_SECONDS = 30.0
+"""That a process has to come, once it knows where to."""
+
 STRANGER_SECONDS = 10.0
 """That whoever connects has to say who it is."""
 
@@ -36,13 +43,37 @@ MOST_BYTES = 2**16
 DIED = "died without a word: killed, or out of memory?"
 
 
+class Place(NamedTuple):
+    """A process, and among which others its number is its own."""
+
+    pid: int
+    host: str
+    namespace: int
+
+    @classmethod
+    def here(cls) -> "Place | None":
+        """Of this process; None where that can't be told."""
+        try:
+            return cls(os.getpid(), socket.gethostname(), os.stat("/proc/self/ns/pid").st_ino)
+        except OSError:
+            return None
+
+    def kill(self) -> None:
+        """Ends it, if it is near: one that is stopped, or holds its interpreter's lock, can't end itself."""
+        mine = Place.here()
+        if mine is not None and mine[1:] == self[1:]:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
 class Address(NamedTuple):
-    """Where the hub listens, the word that lets a process in, and the heartbeat of all."""
+    """Where the hub listens and is, the word that lets a process in, and the heartbeat of all."""
 
     host: str
     port: int
     word: str
     heartbeat: float
+    place: Place | None
 
 
 class Progress(NamedTuple):
@@ -65,13 +96,20 @@ class Failure(NamedTuple):
     Attributes:
         words: what comes after "rank 1".
         status: that all end with.
+        of_another: it only says that another one is gone, or the network.
         met, patient: of its progress.
     """
 
     words: str
     status: int
+    of_another: bool
     met: int
     patient: bool
+
+    @property
+    def what(self) -> str:
+        """The same for all to whom the same has happened: objects have other addresses in each."""
+        return re.sub(r"0x[0-9a-fA-F]+", "0x", self.words)
 
 
 class Member:
@@ -82,8 +120,9 @@ class Member:
         heard: when it last said anything.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, place: Place | None) -> None:
         self.sock: socket.socket | None = sock
+        self.place = place
         self.unread = b""
         self.progress = Progress()
         self.since = self.heard = time.monotonic()
@@ -123,6 +162,8 @@ class Hub:
     def __init__(self, size: int, heartbeat: float, *, beat: float) -> None:
         self._size, self._heartbeat, self._beat = size, heartbeat, beat
         self._word = os.urandom(16).hex()
+        self._looked = self._beaten = time.monotonic()
+        self._complete, self._expected_by = False, math.inf
         self._members: dict[int, Member] = {}
         self._strangers: dict[socket.socket, tuple[bytes, float]] = {}
         self._selector = selectors.DefaultSelector()
@@ -133,15 +174,19 @@ class Hub:
         self._server = socket.create_server(where, family=family, backlog=self._size)
         self._server.setblocking(False)
         self._selector.register(self._server, selectors.EVENT_READ)
-        return Address(host, self._server.getsockname()[1], self._word, self._heartbeat)
+        return Address(host, self._server.getsockname()[1], self._word, self._heartbeat, Place.here())
 
     def own_end(self) -> socket.socket:
         """Starts; and gives the connection for this process itself."""
         mine, its = socket.socketpair()
-        self._let_in(0, its)
+        self._let_in(0, its, None)
         self._thread = threading.Thread(target=self._run, name="ppo2-hub", daemon=True)
         self._thread.start()
         return mine
+
+    def expect_all(self) -> None:
+        """From now on all processes know where to come to."""
+        self._expected_by = time.monotonic() + JOIN_SECONDS
 
     def join(self) -> None:
         """Until all processes have left."""
@@ -154,8 +199,8 @@ class Hub:
             self._end_all("the watch over the processes failed: " + traceback.format_exc())
 
     def _watch(self) -> None:
-        members, beaten = self._members, time.monotonic()
-        while len(members) < self._size or not all(member.left for member in members.values()):
+        members = self._members
+        while not self._complete or not all(member.left for member in members.values()):
             for key, _ in self._selector.select(min(self._beat / 2, LOOK_SECONDS)):
                 sock: Any = key.fileobj
                 if sock is self._server:
@@ -170,20 +215,34 @@ class Hub:
                     else:
                         self._selector.unregister(sock)
                         member.hang_up()
-                        member.died = not member.left
+                        member.died = True
             now = time.monotonic()
+            self._forgive(now)
             for sock in [sock for sock, (_, since) in self._strangers.items() if now - since > STRANGER_SECONDS]:
                 self._turn_away(sock)
+            if len(members) == self._size and not self._complete:
+                self._complete = True
+                self._tell_all({"complete": True})
             self._judge(now)
-            if now - beaten > self._beat:
-                beaten = now
-                self._tell_all({"beat": True})
+            self._beat_after(self._beat, now)
         self._tell_all({"left": True})
         for sock in (self._server, *self._strangers):
             sock.close()
         for member in members.values():
             member.hang_up()
         self._selector.close()
+
+    def _forgive(self, now: float) -> None:
+        """Time in which this process was stopped, as all may have been, counts for nobody's silence."""
+        if now - self._looked > self._heartbeat / 2:
+            for member in self._members.values():
+                member.heard = member.since = now
+        self._looked = now
+
+    def _beat_after(self, seconds: float, now: float) -> None:
+        if now - self._beaten > seconds:
+            self._beaten = now
+            self._tell_all({"beat": True})
 
     def _accept(self) -> None:
         try:
@@ -201,28 +260,29 @@ class Hub:
     def _ask_who(self, sock: socket.socket) -> None:
         given, (before, since) = received(sock), self._strangers[sock]
         line, newline, rest = (before + given).partition(b"\n")
-        rank = self._rank_of(line) if newline else None
-        if rank is not None:
+        who = self._who(line) if newline else None
+        if who is not None:
             del self._strangers[sock]
             self._selector.unregister(sock)
-            self._let_in(rank, sock)
-            self._members[rank].hear(rest)
+            self._let_in(who[0], sock, who[1])
+            self._members[who[0]].hear(rest)
         elif not given or newline or len(line) > MOST_BYTES:
             self._turn_away(sock)
         else:
             self._strangers[sock] = line, since
 
-    def _rank_of(self, line: bytes) -> int | None:
-        """The rank of a process that says the word, and is still to come."""
+    def _who(self, line: bytes) -> tuple[int, Place | None] | None:
+        """The rank and place of a process that says the word, and is still to come."""
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             said = json.loads(line)
             if hmac.compare_digest(str(said["word"]).encode(), self._word.encode()):
-                rank = int(said["rank"])
-                return rank if 0 < rank < self._size and rank not in self._members else None
+                rank, place = int(said["rank"]), said.get("place")
+                if 0 < rank < self._size and rank not in self._members:
+                    return rank, None if place is None else Place(*place)
         return None
 
-    def _let_in(self, rank: int, sock: socket.socket) -> None:
-        self._members[rank] = Member(sock)
+    def _let_in(self, rank: int, sock: socket.socket, place: Place | None) -> None:
+        self._members[rank] = Member(sock, place)
         self._selector.register(sock, selectors.EVENT_READ)
 
     def _turn_away(self, sock: socket.socket) -> None:
@@ -240,23 +300,30 @@ class Hub:
         for rank, member in members.items():
             if member.died:
                 self._end_all(advised(f"rank {rank} {DIED}"))
-            if member.sock is not None and now - member.heard > self._heartbeat:
+            if now - member.heard > self._heartbeat:
+                if member.place is not None:
+                    member.place.kill()
                 self._end_all(advised(f"rank {rank} hasn't been heard of for {self._heartbeat:g} s"))
-        if len(members) < self._size:
+        if not self._complete:
+            if now > self._expected_by:
+                missing = ", ".join(str(rank) for rank in range(self._size) if rank not in members)
+                self._end_all(advised(f"rank {missing} can't be heard of: nothing came to its port from there"))
             return
-        ahead = max(member.progress.met for member in members.values())
+        ahead, some_left = max(one.progress.met for one in members.values()), any(one.left for one in members.values())
         for rank, member in members.items():
-            if member.progress.met == ahead or member.progress.patient:
+            is_behind = member.progress.met < ahead
+            if member.left and is_behind:
+                self._end_all(advised(f"rank {rank} has ended, though the others go on"))
+            if member.left or member.progress.patient or not (is_behind or some_left):
                 member.since = now  # nobody waits for it
             elif now - member.since > self._heartbeat:
                 waited = f"the others have waited for it for {self._heartbeat:g} s"
                 self._end_all(advised(f"rank {rank} hangs: {waited}"))
-            if member.left and member.progress.met < ahead:
-                self._end_all(advised(f"rank {rank} has ended, though the others go on"))
 
     def _judge_failures(self, failed: dict[int, Failure], now: float) -> None:
         members = self._members
-        if len(failed) == self._size and len({failure.words for failure in failed.values()}) == 1:
+        alike = len({failure.what for failure in failed.values()}) == 1
+        if len(failed) == self._size and alike and not any(failure.of_another for failure in failed.values()):
             for member in members.values():
                 member.failure = None
             self._tell_all({"alike": True})
@@ -264,18 +331,23 @@ class Hub:
         rank = min(failed, key=lambda rank: members[rank].failed_at)
         first, others = failed[rank], [member for other, member in members.items() if other not in failed]
         patience = self._heartbeat if first.patient else ALIKE_SECONDS
-        they_wait = any(member.progress.met > first.met or member.left or member.died for member in others)
-        if they_wait or members[rank].died or not others or now - members[rank].failed_at > patience:
+        clear = members[rank].died or len(failed) == self._size
+        clear |= any(member.progress.met > first.met or member.left or member.died for member in others)
+        if clear or now - members[rank].failed_at > patience:
             self._end_all(advised(f"rank {rank} {first.words}"), first.status)
-        self._tell_all({"beat": True})  # which all answer by how far they have come
+        self._beat_after(LOOK_SECONDS, now)  # which all answer by how far they have come
+
+    def leave(self, status: int) -> None:
+        """Tells all others that rank 0 ends at once, and they with it."""
+        for rank, member in self._members.items():
+            send(member.sock if rank else None, {"end": status})
 
     def _tell_all(self, message: object) -> None:
         for member in self._members.values():
             send(member.sock, message)
 
     def _end_all(self, words: str, status: int = FAILED) -> NoReturn:
-        for rank, member in self._members.items():
-            send(member.sock if rank else None, {"end": status})
+        self.leave(status)
         end(words, status)
 
 
@@ -332,15 +404,14 @@ def end(words: str | None, status: int = FAILED) -> NoReturn:
     if not _ENDING.acquire(blocking=False):  # another thread is at it
         time.sleep(60.0)
     said = "".join(LAST_WORDS) + ("" if words is None else f"ppo2: {words}\n")
-    with contextlib.suppress(OSError):
-        os.write(2, said.encode())
-    acts = threading.Thread(target=_last_acts, daemon=True)
-    acts.start()
-    acts.join(1.0)
+    for acts in ([lambda: os.write(2, said.encode())], [*LAST_ACTS, sys.stdout.flush]):
+        acting = threading.Thread(target=_act, args=(acts,), daemon=True)  # whoever reads them may have stopped
+        acting.start()
+        acting.join(1.0)
     os._exit(status)
 
 
-def _last_acts() -> None:
-    for act in [*LAST_ACTS, sys.stdout.flush]:
+def _act(acts: Iterable[Callable[[], object]]) -> None:
+    for act in acts:
         with contextlib.suppress(Exception):
             act()

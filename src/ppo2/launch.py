@@ -1,6 +1,7 @@
 """Who started this process, and how many like it: read from what launchers leave in the environment, without JAX."""
 
 import contextlib
+import ipaddress
 import os
 import re
 import socket
@@ -84,13 +85,13 @@ def check_host_name() -> None:
     """
     name = socket.gethostname()
     try:
-        address = socket.gethostbyname(name)
+        address = str(socket.getaddrinfo(name, None)[0][4][0])
     except OSError as error:
         raise ValueError(
             f"this machine's name, {name}, can't be resolved ({error}), so that processes on other machines can't "
             "reach it. Give it an address in DNS, or in /etc/hosts of all machines."
         ) from None
-    if address.startswith("127."):
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         raise ValueError(
             f"this machine's name, {name}, resolves to {address}, which on every machine is the machine itself: "
             f"processes on others would wait for this one for ever. Replace the line '{address} {name}' of /etc/hosts "

@@ -175,7 +175,7 @@ def learn(
             run.check_fault(0, it.model.observe(it.runner.run(warm_up), it.runner.split))
             it.runner.settle()
         update = _train(it, run, stop, update_fn)
-        run.finish(update)
+        run.finish(update, stop)
         received = run.heard(stop)
         if received is not None:
             raise_for(received)

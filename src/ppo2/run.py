@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -169,13 +169,17 @@ class Run:
         if self.world.size > 1:
             told = distributed.tell_all([stop.received, ended])
             ended = [Ended(step, Episode(*episode)) for _, theirs in told for step, episode in theirs]
-            self._signal = next((signal for signal, _ in told if signal is not None), None)
+            self._hear(signal for signal, _ in told)
         with guard.current().patient():  # the disk may be slow
             self.logger.episodes(in_order(ended))
         self.logger.tick(update)
         if not isinstance(runner, DeviceRunner):
             self._act += runner.seconds.act
             self._step += runner.seconds.step
+
+    def _hear(self, signals: Iterable[int | None]) -> None:
+        """Takes note of the first signal of what all processes tell."""
+        self._signal = next((signal for signal in signals if signal is not None), self._signal)
 
     def heard(self, stop: StopSignals) -> int | None:
         """The signal to stop for; of several processes the one that all know of."""
@@ -200,7 +204,7 @@ class Run:
         )
         if self.world.size > 1:
             told = distributed.tell_all([stop.received, result.returns.tolist(), result.lengths.tolist()])
-            self._signal = next((signal for signal, *_ in told if signal is not None), self._signal)
+            self._hear(signal for signal, *_ in told)
             returns, lengths = ([x for one in told for x in one[i]] for i in (1, 2))
             result = Evaluation(np.array(returns), np.array(lengths))
         if self.heard(stop) is not None:
@@ -330,11 +334,12 @@ class Run:
                 )
             self._refused = what
 
-    def finish(self, update: int) -> None:
-        """The last checkpoint, the curve, and a line that says how it went."""
+    def finish(self, update: int, stop: StopSignals) -> None:
+        """The last checkpoint, the curve, and a line that says how it went; and a signal that came last."""
         with guard.current().patient():
             self._finish(update)
-        distributed.tell_all(None)  # nobody goes before all is written
+        if self.world.size > 1:  # and nobody goes before all is written
+            self._hear(distributed.tell_all(stop.received))
 
     def _finish(self, update: int) -> None:
         self._save_for_good(update)

@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -27,6 +28,10 @@ LAST_SECONDS = 0.5
 
 LAST_ACTS: set[Callable[[], object]] = set()
 """What is done when this process is ended without Python's ways: the terminal put back, other processes killed."""
+
+
+TOLD: set[Callable[[int], object]] = set()
+"""Who is told of a signal that ends this process so."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -226,7 +231,8 @@ def _end(number: int) -> NoReturn:
 
 def _act(number: int) -> None:
     words = f"ppo2: ended at once by {signal.Signals(number).name}; checkpoints that were written are intact\n"
-    acts: list[Callable[[], object]] = [*LAST_ACTS, lambda: sys.stdout.flush(), lambda: os.write(2, words.encode())]
+    acts: list[Callable[[], object]] = [functools.partial(tell, number) for tell in TOLD]
+    acts += [*LAST_ACTS, lambda: sys.stdout.flush(), lambda: os.write(2, words.encode())]
     for act in acts:
         with contextlib.suppress(Exception):
             act()

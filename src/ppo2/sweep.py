@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ppo2 import distributed, envs, files, networks, plot
+from ppo2 import distributed, envs, files, launch, networks, plot
 from ppo2.config import jsonable
 from ppo2.display import Pace, open_display
 from ppo2.envs import DeviceVector
@@ -134,10 +134,11 @@ def sweep(
         ValueError, TypeError: an argument that can't be, before any training; it says which, and why.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`.
     """
-    if distributed.world().size > 1:
+    if launch.processes() > 1 or distributed.world().size > 1:
         raise ValueError(
-            "a sweep trains in one process, on all its devices: start one process, or one for each part of the sweep "
-            "without ppo2.distributed.init()."
+            "a sweep trains in one process, on all its devices, and this is one of several: start one, or set "
+            "PPO2_ALONE=1 for each to make a sweep of its own (with another `run_dir`, and without "
+            "ppo2.distributed.init)."
         )
     for name in NOT_TAKEN:
         if name in arguments and arguments.pop(name):

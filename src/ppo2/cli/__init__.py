@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if "--debug" in arguments:
-            say(traceback.format_exc().rstrip(), to_error=True)
         distributed.fail(error)  # which ends all processes, where there are several and not all have failed alike
         if not distributed.is_agreed(error) or distributed.is_first():
+            if "--debug" in arguments:
+                say(traceback.format_exc().rstrip(), to_error=True)
             say(f"ppo2: {_one_line(error)}", to_error=True)
         return 1
     return status

@@ -20,7 +20,7 @@ def shown(value: Any) -> str:
 
 
 def say(text: str, *, to_error: bool = False) -> None:
-    """Prints what may hold names and texts of others; of several processes only the first does."""
+    """Prints what may hold names and texts of others; of several processes that joined only the first does."""
     if not to_error and not distributed.is_first():
         return
     print(printable(text), file=sys.stderr if to_error else sys.stdout, flush=True)

@@ -116,8 +116,8 @@ class Resume:
 def _train(chosen: options.Chosen, values: dict[str, Any]) -> int:
     assert values["env"] == chosen.env
     extras = {name: values.pop(name) for name in options.EXTRAS}
-    say(_resolved(chosen, values))
     start_processes(heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
+    say(_resolved(chosen, values))
     if extras.pop("auto_resume"):
         if values["load_path"] is not None or values["run_dir"] is None:
             raise ValueError("--auto-resume goes on with the run in --run-dir: give that, and leave --load-path out.")
