@@ -35,8 +35,8 @@ NDArray = np.ndarray[Any, Any]
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 30.0
-LATER = 4
-"""How many times as patient JAX's own watch is, for ours to speak first."""
+LATER, LATER_SECONDS = 4, 60
+"""How many times as patient JAX's own watch is, and at least so long, for ours to speak first."""
 SHUTDOWN_SECONDS = 300
 """That JAX waits for all to be there at the very end, for which ours has waited already."""
 
@@ -110,7 +110,7 @@ def init(
         where["coordinator_bind_address"] = mine.coordinator  # JAX's default is all interfaces
     jax.distributed.initialize(
         **where,
-        heartbeat_timeout_seconds=max(1, int(LATER * heartbeat)),
+        heartbeat_timeout_seconds=max(LATER_SECONDS, int(LATER * heartbeat)),
         shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
     _start_guard(mine, heartbeat)
