@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import itertools
 import json
 import os
@@ -221,7 +222,7 @@ def go_through_much() -> None:
     model = learn(env="gymnax:CartPole-v1", **of_devices)
     assert model.config.shards == 4
     if mine.is_first:
-        time.sleep(6.0)  # what is its own to do, longer than JAX alone would wait for it
+        time.sleep(2.5)  # what is its own to do, while the others have ended
 
 
 def test_processes_get_through_much_together(tmp_path: Path) -> None:
@@ -356,24 +357,46 @@ def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path: Path, rank: int)
     assert not (tmp_path / "run1").exists()
 
 
-def learn_slowly(folder: str) -> None:
+def learn_slowly(folder: str, what: str) -> None:
     mine = ppo2.distributed.init(heartbeat=HEARTBEAT)
 
-    def make() -> gym.Env[Any, Any]:
+    def pause(seconds: int) -> None:
         Path(folder, str(mine.rank)).touch()
-        time.sleep(1.0)
+        if what == "foreign code":  # in which Python hears of no signal
+            hashlib.pbkdf2_hmac("sha256", b"", b"", seconds * 10**7)
+        else:
+            time.sleep(seconds)
+
+    def make() -> gym.Env[Any, Any]:
+        if what != "the last update":
+            pause(20)
         return gym.make("CartPole-v1")
 
-    learn(env=make, **{**SMALL, "num_envs": 200})
+    def update_fn(update: int) -> None:
+        if what == "the last update" and update == 3:
+            pause(3)
+
+    learn(env=make, **SMALL, update_fn=update_fn)
+    raise AssertionError("it went on")
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_before_the_first_update_ends_all(tmp_path: Path) -> None:
-    job = Job(tmp_path, *of_this(learn_slowly, tmp_path))
-    job.wait_for(tmp_path / "1")
-    job.processes[1].send_signal(signal.SIGTERM)
+@pytest.mark.parametrize(
+    ("what", "rank", "words"),
+    [
+        ("Python", 1, "ppo2: rank 1 was stopped by SIGTERM"),
+        ("foreign code", 1, "ppo2: rank 1 was stopped by SIGTERM"),
+        ("foreign code", 0, "ppo2: ended at once by SIGTERM"),
+        ("the last update", 0, None),
+    ],
+)
+def test_a_signal_to_one_early_or_late_ends_all(tmp_path: Path, what: str, rank: int, words: str | None) -> None:
+    job = Job(tmp_path, *of_this(learn_slowly, tmp_path, what))
+    job.wait_for(tmp_path / str(rank))
+    job.processes[rank].send_signal(signal.SIGTERM)
     assert job.end() == [128 + signal.SIGTERM] * 2, job.told()
-    assert "".join(job.told()).count("ppo2: rank 1 was stopped by SIGTERM") == 1
+    if words is not None:
+        assert "".join(job.told()).count(words) == 1
 
 
 def test_what_all_do_wrong_is_told_once_and_is_nobody_elses_fault(tmp_path: Path) -> None:
@@ -566,6 +589,19 @@ def test_a_name_that_means_the_machine_itself_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(2, 1, 6, "", ("127.0.1.1", 0))])
     with pytest.raises(ValueError, match=r"resolves to 127\.0\.1\.1"):
         launch.check_host_name()
+
+
+def test_what_was_joined_by_other_means_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    with pytest.raises(RuntimeError, match="leave that to"):
+        distributed.init()
+
+
+def test_a_sweep_by_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="PPO2_ALONE=1"):
+        ppo2.sweep(env="gymnax:CartPole-v1", seed=range(2))
 
 
 def test_a_process_by_itself_is_first_of_one() -> None:
