@@ -18,6 +18,8 @@ FLOORS: list[list[str]] = [
         "processors",
         "untrusted",
         "stops",
+        "ending",
+        "messages",
         "hub",
         "guard",
         "distributions",

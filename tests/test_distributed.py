@@ -26,10 +26,12 @@ from safetensors.numpy import load_file
 import ppo2
 from children import STRICT_PYTHON
 from ppo2 import checkpoint, distributed, hub, launch
+from ppo2.ending import DIED, FAILED
 from ppo2.guard import Guard
-from ppo2.hub import FAILED, Failure, Hub, Progress
+from ppo2.hub import Hub
 from ppo2.launch import Launch, launched
 from ppo2.learn import learn
+from ppo2.messages import Failure, Progress
 from ppo2.model import Model
 from ppo2.preparing import share_of
 from ppo2.processors import usable_processors
@@ -824,7 +826,7 @@ def test_who_never_comes_to_the_end_keeps_those_waiting_who_have(watch: Watch) -
 def test_who_dies_after_it_left_is_missed_too(watch: Watch) -> None:
     watch.hear(1, left=True)
     watch.hub._members[1].died = True
-    assert watch.after(1.0) == (f"rank 1 {hub.DIED}", FAILED)
+    assert watch.after(1.0) == (f"rank 1 {DIED}", FAILED)
 
 
 def test_time_in_which_all_were_stopped_does_not_count(watch: Watch) -> None:
@@ -893,6 +895,6 @@ def test_an_error_of_one_ends_all_once_that_is_clear(watch: Watch, others: dict[
 
 def test_who_died_is_told_unless_another_failed_before(watch: Watch) -> None:
     watch.hub._members[2].died = True
-    assert watch.after(0.1) == (f"rank 2 {hub.DIED}", FAILED)
+    assert watch.after(0.1) == (f"rank 2 {DIED}", FAILED)
     watch.hear(1, failed=failure())
     assert watch.after(0.1) == ("rank 1 failed: x", FAILED)

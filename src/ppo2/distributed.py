@@ -25,9 +25,10 @@ import safetensors.numpy
 from jax.sharding import PartitionSpec
 
 from ppo2 import guard, launch, sharding
+from ppo2.ending import FAILED
 from ppo2.guard import Guard
-from ppo2.hub import FAILED, Address, Place
 from ppo2.launch import Launch
+from ppo2.messages import Address, Place
 from ppo2.sharding import REPLICATED, Split
 from ppo2.stops import Interrupted
 

@@ -16,22 +16,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeVar
 
-from ppo2.hub import (
-    ALIKE_SECONDS,
-    DIED,
-    JOIN_SECONDS,
-    LAST_WORDS,
-    Address,
-    Failure,
-    Hub,
-    Place,
-    Progress,
-    advised,
-    end,
-    lines,
-    received,
-    send,
-)
+from ppo2.ending import DIED, LAST_WORDS, advised, end
+from ppo2.hub import ALIKE_SECONDS, JOIN_SECONDS, Hub
+from ppo2.messages import Address, Failure, Place, Progress, lines, received, send
 from ppo2.stops import TOLD
 
 LOOKS = 20

@@ -5,22 +5,16 @@ import hmac
 import json
 import math
 import os
-import re
 import selectors
-import signal
 import socket
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-from ppo2.stops import LAST_ACTS
+from ppo2.ending import DIED, FAILED, advised, end
+from ppo2.messages import MOST_BYTES, Address, Failure, Place, Progress, lines, received, send
 from ppo2.untrusted import printable
-
-FAILED = 75
-"""The exit status of a process whose job failed: sysexits' EX_TEMPFAIL, "try again"."""
 
 LOOK_SECONDS = 0.1
 """How often it looks."""
@@ -35,81 +29,7 @@ STRANGER_SECONDS = 10.0
 """That whoever connects has to say who it is."""
 
 STRANGERS = 256
-"""That may be connected at once, the processes still to come among them."""
-
-MOST_BYTES = 2**16
-"""Of a message."""
-
-DIED = "died without a word: killed, or out of memory?"
-
-
-class Place(NamedTuple):
-    """A process, and among which others its number is its own."""
-
-    pid: int
-    host: str
-    namespace: int
-
-    @classmethod
-    def here(cls) -> "Place | None":
-        """Of this process; None where that can't be told."""
-        try:
-            return cls(os.getpid(), socket.gethostname(), os.stat("/proc/self/ns/pid").st_ino)
-        except OSError:
-            return None
-
-    def kill(self) -> None:
-        """Ends it, if it is near: one that is stopped, or holds its interpreter's lock, can't end itself."""
-        mine = Place.here()
-        if mine is not None and mine[1:] == self[1:]:
-            with contextlib.suppress(OSError):
-                os.kill(self.pid, signal.SIGKILL)
-
-
-class Address(NamedTuple):
-    """Where the hub listens and is, the word that lets a process in, and the heartbeat of all."""
-
-    host: str
-    port: int
-    word: str
-    heartbeat: float
-    place: Place | None
-
-
-class Progress(NamedTuple):
-    """How far a process has come.
-
-    Attributes:
-        met: how often it came to where all meet.
-        lived: a number that grows while it works.
-        patient: whether what it does now may take any time.
-    """
-
-    met: int = 0
-    lived: int = 0
-    patient: bool = True
-
-
-class Failure(NamedTuple):
-    """Why a process can't go on.
-
-    Attributes:
-        words: what comes after "rank 1".
-        status: that all end with.
-        of_another: it only says that another one is gone, or the network.
-        met, patient: of its progress.
-    """
-
-    words: str
-    status: int
-    of_another: bool
-    met: int
-    patient: bool
-
-    @property
-    def what(self) -> str:
-        """The same for all to whom the same has happened: objects have other addresses in each."""
-        return re.sub(r"0x[0-9a-fA-F]+", "0x", self.words)
+"""That may be connected at once, beside the processes still to come."""
 
 
 class Member:
@@ -199,7 +119,7 @@ class Hub:
             self._end_all("the watch over the processes failed: " + traceback.format_exc())
 
     def _watch(self) -> None:
-        members = self._members
+        members, judged = self._members, 0.0
         while not self._complete or not all(member.left for member in members.values()):
             for key, _ in self._selector.select(min(self._beat / 2, LOOK_SECONDS)):
                 sock: Any = key.fileobj
@@ -208,14 +128,13 @@ class Hub:
                 elif sock in self._strangers:
                     self._ask_who(sock)
                 else:
-                    member = next(member for member in members.values() if member.sock is sock)
                     given = received(sock)
                     if given:
-                        member.hear(given)
+                        key.data.hear(given)
                     else:
                         self._selector.unregister(sock)
-                        member.hang_up()
-                        member.died = True
+                        key.data.hang_up()
+                        key.data.died = True
             now = time.monotonic()
             self._forgive(now)
             for sock in [sock for sock, (_, since) in self._strangers.items() if now - since > STRANGER_SECONDS]:
@@ -223,7 +142,9 @@ class Hub:
             if len(members) == self._size and not self._complete:
                 self._complete = True
                 self._tell_all({"complete": True})
-            self._judge(now)
+            if now - judged > LOOK_SECONDS:  # a thousand processes wake it all the time
+                judged = now
+                self._judge(now)
             self._beat_after(self._beat, now)
         self._tell_all({"left": True})
         for sock in (self._server, *self._strangers):
@@ -250,7 +171,7 @@ class Hub:
         except OSError:  # it has gone, or there is no room for it
             time.sleep(LOOK_SECONDS)
             return
-        if len(self._strangers) >= STRANGERS:
+        if len(self._strangers) >= STRANGERS + self._size:
             new.close()
             return
         new.settimeout(self._heartbeat)
@@ -283,7 +204,7 @@ class Hub:
 
     def _let_in(self, rank: int, sock: socket.socket, place: Place | None) -> None:
         self._members[rank] = Member(sock, place)
-        self._selector.register(sock, selectors.EVENT_READ)
+        self._selector.register(sock, selectors.EVENT_READ, self._members[rank])
 
     def _turn_away(self, sock: socket.socket) -> None:
         del self._strangers[sock]
@@ -349,69 +270,3 @@ class Hub:
     def _end_all(self, words: str, status: int = FAILED) -> NoReturn:
         self.leave(status)
         end(words, status)
-
-
-# --- messages and ends, of all processes ------------------------------------------------------------------------------
-
-
-def lines(text: bytes) -> tuple[list[dict[str, Any]], bytes]:
-    """The messages in what came, and what is left of one that hasn't come yet. Nonsense is left out."""
-    *whole, rest = text.split(b"\n")
-    said = []
-    for line in whole:
-        with contextlib.suppress(ValueError, RecursionError):
-            one = json.loads(line)
-            if isinstance(one, dict):
-                said.append(one)
-    return said, rest
-
-
-def received(sock: socket.socket) -> bytes:
-    """What came; nothing where the connection is gone.
-
-    Raises:
-        TimeoutError: nothing came.
-    """
-    try:
-        return sock.recv(MOST_BYTES)
-    except TimeoutError:
-        raise
-    except OSError:
-        return b""
-
-
-def send(sock: socket.socket | None, message: object) -> None:
-    """Sends what JSON can hold."""
-    if sock is not None:
-        with contextlib.suppress(OSError):  # whoever reads will notice
-            sock.sendall(json.dumps(message).encode() + b"\n")
-
-
-def advised(words: str) -> str:
-    """Words of why all end, and what to do."""
-    stop = "" if words.endswith((".", "?")) else "."
-    return f"{words}{stop} All processes of this job end; started again, it can go on from its last checkpoint."
-
-
-LAST_WORDS: list[str] = []
-"""What this process says before it is ended: the traceback of its own error."""
-
-_ENDING = threading.Lock()
-
-
-def end(words: str | None, status: int = FAILED) -> NoReturn:
-    """Ends this process, whatever its main thread does."""
-    if not _ENDING.acquire(blocking=False):  # another thread is at it
-        time.sleep(60.0)
-    said = "".join(LAST_WORDS) + ("" if words is None else f"ppo2: {words}\n")
-    for acts in ([lambda: os.write(2, said.encode())], [*LAST_ACTS, sys.stdout.flush]):
-        acting = threading.Thread(target=_act, args=(acts,), daemon=True)  # whoever reads them may have stopped
-        acting.start()
-        acting.join(1.0)
-    os._exit(status)
-
-
-def _act(acts: Iterable[Callable[[], object]]) -> None:
-    for act in acts:
-        with contextlib.suppress(Exception):
-            act()
