@@ -244,7 +244,7 @@ COMMAND = [
 ]
 
 
-def command(run_dir: Path, updates: int = 400) -> list[str]:
+def command(run_dir: Path, updates: int = 160) -> list[str]:
     return [*COMMAND, "--total-timesteps", str(updates * 64), "--run-dir", str(run_dir)]
 
 
