@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 
 import ppo2
 from children import STRICT_PYTHON
-from ppo2 import checkpoint, distributed, hub, launch
+from ppo2 import checkpoint, distributed, guard, hub, launch
 from ppo2.ending import DIED, FAILED
 from ppo2.guard import Guard
 from ppo2.hub import Hub
@@ -585,6 +585,14 @@ def test_environments_that_say_too_little(environment: dict[str, str], words: st
 def test_arguments_that_cannot_be(arguments: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         distributed.init(*arguments)
+
+
+def test_an_error_before_the_watch_begins_is_shown_by_whoever_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_CURRENT", [Guard(1, 2)])  # of which nobody has heard yet, or a forked child's
+    error, shown = OSError("no such interface"), []
+    distributed._fail_all(lambda *what: shown.append(what), OSError, error, None)
+    assert shown == [(OSError, error, None)]
+    assert not distributed.is_agreed(error)
 
 
 def test_a_name_that_means_the_machine_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,8 +198,8 @@ def fail(error: BaseException) -> None:
     if of_another:
         time.sleep(ECHO_SECONDS)
     trace = "".join(traceback.format_exception(error)) if watch.shows_traces else ""
-    watch.fail(*_told_of(error), of_another=of_another, trace=trace)
-    vars(error)[_AGREED] = True
+    if watch.fail(*_told_of(error), of_another=of_another, trace=trace):
+        vars(error)[_AGREED] = True
 
 
 def is_agreed(error: BaseException) -> bool:

@@ -179,16 +179,16 @@ class Guard:
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    def fail(self, words: str, status: int, *, of_another: bool, trace: str) -> None:
+    def fail(self, words: str, status: int, *, of_another: bool, trace: str) -> bool:
         """To be called where this process can't go on, and so none can: ends all, with a status. It only returns where
-        all failed of the very same; and at once in a process by itself.
+        all failed of the very same, which is true then; and at once where nobody watches (yet).
 
         Args:
             words, of_another: see `Failure`.
             trace: what this process says before it is ended.
         """
         if self._thread is None or self._pid != os.getpid():
-            return
+            return False
         self._agreed.clear()
         LAST_WORDS[:] = [trace]
         met, _, patient = self.progress
@@ -196,6 +196,7 @@ class Guard:
         if not self._agreed.wait(self.heartbeat + 2 * ALIKE_SECONDS):
             end(advised(f"rank {self.rank} {words}"), status)
         LAST_WORDS.clear()
+        return True
 
     def stopped(self, number: int) -> None:
         """To be called where a signal ends this process at once; and so all."""
