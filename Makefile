@@ -27,7 +27,7 @@ test-all: lint
 	$(BIN)/pytest -m ''
 
 soak: setup
-	$(BIN)/python tests/soak.py
+	$(BIN)/python tests/support/soak.py
 
 bench: setup
 	$(BIN)/python bench/host.py

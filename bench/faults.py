@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 
 import ppo2
-from ppo2.device_runner import DeviceRunner
+from ppo2.agent.compiled import Programs
+from ppo2.agent.model import Model
+from ppo2.algorithm.train_state import Fault, FaultKind
 from ppo2.envs import DeviceVector
-from ppo2.model import Model
-from ppo2.programs import Programs
-from ppo2.runner import Runner
-from ppo2.train_state import Fault, FaultKind
+from ppo2.runners.device import DeviceRunner
+from ppo2.runners.host import Runner
 
 CASES: dict[str, dict[str, Any]] = {
     "CartPole-v1, 8 x 128": {"env": "CartPole-v1", "num_envs": 8, "nsteps": 128},
@@ -48,12 +48,12 @@ def made(settings: dict[str, Any], checked: bool) -> tuple[Callable[[], None], f
     normalised = str(shape["env"]).startswith("Half")
     held: list[Model] = []
     programs, replaced = Programs(), () if checked else ("find_fault", "only_finite")
-    patches: list[Any] = [mock.patch("ppo2.model.SHARED", programs)]
+    patches: list[Any] = [mock.patch("ppo2.agent.model.SHARED", programs)]
     for name in replaced:
         stand_in: Any = none_found if name == "find_fault" else as_it_is
-        patches.append(mock.patch(f"ppo2.model.{name}", stand_in))
+        patches.append(mock.patch(f"ppo2.agent.model.{name}", stand_in))
         if name == "only_finite":
-            patches.append(mock.patch(f"ppo2.device_runner.{name}", stand_in))
+            patches.append(mock.patch(f"ppo2.runners.device.{name}", stand_in))
 
     def model_fn(**given: Any) -> Model:
         held.append(Model(**given))

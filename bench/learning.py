@@ -89,7 +89,7 @@ def draw(folder: Path, out: Path) -> None:
     import matplotlib as mpl
     import numpy as np
 
-    from ppo2 import plot
+    from ppo2.reporting import plot
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt

@@ -25,10 +25,10 @@ import numpy as np
 
 import ppo2
 from ppo2.config import Config
-from ppo2.envs.remote import RemoteEnvs
-from ppo2.preparing import build_model
-from ppo2.remote_runner import RemoteRunner
-from ppo2.runner import Runner
+from ppo2.envs.host.remote import RemoteEnvs
+from ppo2.runners.host import Runner
+from ppo2.runners.remote import RemoteRunner
+from ppo2.training.setup import build_model
 
 PR_SET_TIMERSLACK = 29  # of Linux' prctl
 NUM_ENVS, NSTEPS, SECONDS = 32, 32, 1.5

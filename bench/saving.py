@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import ppo2
-from ppo2.saving import Saving
+from ppo2.checkpoints.writer import Saving
 
 CASES: dict[str, tuple[str, gym.spaces.Box]] = {
     "mlp, 4 numbers": ("mlp", gym.spaces.Box(-1.0, 1.0, (4,), np.float32)),

@@ -36,9 +36,9 @@ from rich.console import Console
 from rich.table import Table
 
 import ppo2
-from ppo2 import sharding
+from ppo2.algorithm.train_state import Hyperparameters
 from ppo2.distributed import World
-from ppo2.train_state import Hyperparameters
+from ppo2.numerics import sharding
 from report import TABLE_WIDTH, Spread
 
 FLOATS = (1, 1_000, 10_000, 100_000, 1_000_000, 2_000_000)

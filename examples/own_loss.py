@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import ppo2
-from ppo2.statistics import weighted_mean
+from ppo2.numerics.statistics import weighted_mean
 
 
 class ClipHigher(ppo2.Model):

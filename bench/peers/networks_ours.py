@@ -19,9 +19,9 @@ def model(job: Job) -> Any:
     import numpy as np
 
     import ppo2
+    from ppo2.agent.policy import build_policy
     from ppo2.networks import convolution
-    from ppo2.policy import build_policy
-    from ppo2.randomness import root_key
+    from ppo2.numerics.randomness import root_key
 
     ppo2.configure_runtime(compilation_cache=False)
     if job["xla"]:
@@ -53,7 +53,7 @@ def act(job: Job) -> Result:
     """Seconds from observations in NumPy to actions in NumPy."""
     import numpy as np
 
-    from ppo2.runner import act_program
+    from ppo2.runners.host import act_program
 
     mine, count = model(job), job["batch"]
     obs, memory = observations(job, count), mine.initial_state(count)
@@ -73,7 +73,7 @@ def step(job: Job) -> Result:
     import jax
     import numpy as np
 
-    from ppo2.rollout import Rollout
+    from ppo2.algorithm.rollout import Rollout
 
     mine, rng = model(job), np.random.default_rng(0)
     shape = mine.config.nsteps, mine.config.num_envs

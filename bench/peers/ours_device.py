@@ -110,7 +110,7 @@ def sweep(job: Job) -> Result:
     set_up(job)
     import jax
 
-    from ppo2.sweep import sweep
+    from ppo2.training.sweep import sweep
 
     workload = job["workload"]
     batch = workload["num_envs"] * workload["nsteps"]

@@ -1,23 +1,79 @@
-"""PPO as OpenAI Baselines' `ppo2` would be today: `ppo2.learn(network=..., env=..., total_timesteps=...)`."""
+"""PPO as OpenAI Baselines' `ppo2` would be today: `ppo2.learn(network=..., env=..., total_timesteps=...)`.
+
+Public names are imported when they are first used, so that `import ppo2` is quick and starts nothing.
+"""
 
 import importlib
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ppo2 import distributed, envs, networks
+    from ppo2.agent.model import MicrobatchedModel, Model, load
+    from ppo2.config import Config
+    from ppo2.envs import make, preset
+    from ppo2.evaluation.evaluate import Evaluation, evaluate
+    from ppo2.networks import register
+    from ppo2.numerics.statistics import weighted_mean
+    from ppo2.runners.device import DeviceRunner
+    from ppo2.runners.host import Runner
+    from ppo2.system.runtime import configure_runtime
+    from ppo2.training.learn import learn
+    from ppo2.training.sweep import Sweep, sweep
 
 __version__ = "0.1.0"
 
-if sys.orig_argv[1:3] == ["-m", "ppo2.envs.worker"]:
-    # A process that only steps environments starts without JAX, unless an environment asks for something of ours.
-    def __getattr__(name: str) -> Any:
-        # the rooms that stepping needs: imported like any module
-        if name in ("envs", "launch", "processors", "spaces"):
-            raise AttributeError(name)
-        public = importlib.import_module("ppo2.public")
-        if name not in public.__all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        # All of it, as importing ppo2.learn has just made `learn` a module here.
-        globals().update({verb: getattr(public, verb) for verb in public.__all__})
-        return globals()[name]
-else:
-    from ppo2.public import *  # noqa: F403
-    from ppo2.public import __all__  # noqa: F401
+__all__ = [
+    "Config",
+    "DeviceRunner",
+    "Evaluation",
+    "MicrobatchedModel",
+    "Model",
+    "Runner",
+    "Sweep",
+    "configure_runtime",
+    "distributed",
+    "envs",
+    "evaluate",
+    "learn",
+    "load",
+    "make",
+    "networks",
+    "preset",
+    "register",
+    "sweep",
+    "weighted_mean",
+]
+
+_MODULES = {
+    "Config": "ppo2.config",
+    "DeviceRunner": "ppo2.runners.device",
+    "Evaluation": "ppo2.evaluation.evaluate",
+    "MicrobatchedModel": "ppo2.agent.model",
+    "Model": "ppo2.agent.model",
+    "Runner": "ppo2.runners.host",
+    "Sweep": "ppo2.training.sweep",
+    "configure_runtime": "ppo2.system.runtime",
+    "evaluate": "ppo2.evaluation.evaluate",
+    "learn": "ppo2.training.learn",
+    "load": "ppo2.agent.model",
+    "make": "ppo2.envs",
+    "preset": "ppo2.envs",
+    "register": "ppo2.networks",
+    "sweep": "ppo2.training.sweep",
+    "weighted_mean": "ppo2.numerics.statistics",
+}
+"""The module that defines each public name; a name in `__all__` without one is a subpackage."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        return importlib.import_module(f"ppo2.{name}")
+    found = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ppo2 import schedules
 from ppo2.distributions import ACTION_DISTS
-from ppo2.schedules import ScheduleLike
+from ppo2.numerics import schedules
+from ppo2.numerics.schedules import ScheduleLike
 
 PLACEHOLDER = "object"
 """The key that marks, in JSON, what no file can hold: `{"object": "what it was"}`."""

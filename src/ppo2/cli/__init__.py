@@ -11,7 +11,7 @@ from tyro.conf import subcommand
 
 import ppo2
 from ppo2 import distributed
-from ppo2.cli import listings, model_commands, sweeping, training
+from ppo2.cli import listings, model_commands, sweep, train
 from ppo2.cli.output import say
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
@@ -49,9 +49,9 @@ def _run(arguments: list[str]) -> int:
         print(f"ppo2 {ppo2.__version__}")
         return 0
     commands: dict[str, Any] = {
-        "train": training.train_command(arguments[1:] if arguments[:1] == ["train"] else []),
-        "resume": training.Resume,
-        "sweep": sweeping.sweep_command(arguments[1:] if arguments[:1] == ["sweep"] else []),
+        "train": train.train_command(arguments[1:] if arguments[:1] == ["train"] else []),
+        "resume": train.Resume,
+        "sweep": sweep.sweep_command(arguments[1:] if arguments[:1] == ["sweep"] else []),
         "eval": model_commands.Eval,
         "play": model_commands.Play,
         "plot": listings.Plot,

@@ -11,11 +11,12 @@ from typing import Annotated
 import gymnasium as gym
 from tyro.conf import Positional, arg
 
-from ppo2 import envs, networks, plot
+from ppo2 import envs, networks
 from ppo2.cli.options import Debug, learn_options
 from ppo2.cli.output import console, say, shown
-from ppo2.envs.ids import register_all
-from ppo2.run_files import EPISODE_WINDOW
+from ppo2.envs.families.ids import register_all
+from ppo2.reporting import plot
+from ppo2.reporting.tables import EPISODE_WINDOW
 
 MODULES = {"atari": "ale_py", "box2d": "Box2D", "minigrid": "minigrid", "mujoco": "mujoco"}
 """By extra: the module that must be there."""

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from ppo2.agent.model import Model, load
 from ppo2.cli.options import Debug
 from ppo2.cli.output import say, start_jax
 from ppo2.config import is_placeholder
-from ppo2.evaluate import Evaluation, evaluate
-from ppo2.model import Model, load
-from ppo2.play import has_display, play
+from ppo2.evaluation.evaluate import Evaluation, evaluate
+from ppo2.evaluation.play import has_display, play
 
 RunOrFile = Annotated[
     Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")

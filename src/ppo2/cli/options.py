@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from ppo2 import distributed, envs, launch, networks
-from ppo2.learn import learn
+from ppo2 import distributed, envs, networks
+from ppo2.system import launch
+from ppo2.training.learn import learn
 
 NOT_OPTIONS = frozenset({"env", "model_fn", "update_fn", "init_fn"})
 """Arguments of `learn` that a command line can't give, and `env`, which is given by position."""

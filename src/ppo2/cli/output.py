@@ -4,9 +4,10 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ppo2 import distributed, guard
-from ppo2.runtime import configure_runtime
-from ppo2.untrusted import printable
+from ppo2 import distributed
+from ppo2.distributed.heartbeat import current
+from ppo2.system.runtime import configure_runtime
+from ppo2.system.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,4 +50,4 @@ def start_processes(*, heartbeat: float = distributed.HEARTBEAT_SECONDS, debug: 
     """
     start_jax()
     distributed.init(heartbeat=heartbeat)
-    guard.current().shows_traces = debug
+    current().shows_traces = debug

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ppo2.envs.adapters import ADAPTERS
     from ppo2.envs.adapters import split as adapter_of
-    from ppo2.envs.device import DeviceEnv, DeviceVector, TimeLimit, is_device_env
-    from ppo2.envs.failures import EnvironmentFailureError
-    from ppo2.envs.families import DEVICE_FAMILIES, FAMILIES, Family, family_of
-    from ppo2.envs.ids import check_id
-    from ppo2.envs.making import DEFAULT_NUM_ENVS, AnyEnvs, Made, make, preset, resolve
-    from ppo2.envs.remote import RemoteEnvs
+    from ppo2.envs.construct import DEFAULT_NUM_ENVS, AnyEnvs, Made, make, preset, resolve
+    from ppo2.envs.device.env import DeviceEnv, DeviceVector, TimeLimit, is_device_env
+    from ppo2.envs.families.ids import check_id
+    from ppo2.envs.families.registry import DEVICE_FAMILIES, FAMILIES, Family, family_of
+    from ppo2.envs.host.failures import EnvironmentFailureError
+    from ppo2.envs.host.remote import RemoteEnvs
 
 __all__ = [
     "ADAPTERS",
@@ -38,14 +38,32 @@ __all__ = [
     "resolve",
 ]
 
-_ROOMS = ("making", "ids", "failures", "families", "device", "remote", "adapters")
+_MODULES = {
+    "ADAPTERS": "adapters",
+    "DEFAULT_NUM_ENVS": "construct",
+    "DEVICE_FAMILIES": "families.registry",
+    "FAMILIES": "families.registry",
+    "AnyEnvs": "construct",
+    "DeviceEnv": "device.env",
+    "DeviceVector": "device.env",
+    "EnvironmentFailureError": "host.failures",
+    "Family": "families.registry",
+    "Made": "construct",
+    "RemoteEnvs": "host.remote",
+    "TimeLimit": "device.env",
+    "adapter_of": "adapters",
+    "check_id": "families.ids",
+    "family_of": "families.registry",
+    "is_device_env": "device.env",
+    "make": "construct",
+    "preset": "construct",
+    "resolve": "construct",
+}
+"""The module that defines each name."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        sought = "split" if name == "adapter_of" else name
-        for room in _ROOMS:
-            found = vars(importlib.import_module(f"ppo2.envs.{room}"))
-            if sought in found:
-                return found[sought]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = importlib.import_module(f"ppo2.envs.{_MODULES[name]}")
+    return getattr(found, "split" if name == "adapter_of" else name)

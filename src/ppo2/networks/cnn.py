@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from ppo2.networks import layers
 from ppo2.networks.convolution import Padding, convolve, max_pool
 from ppo2.networks.layers import SQRT2, linear, orthogonal, zeros
-from ppo2.randomness import host_split
+from ppo2.numerics.randomness import host_split
 
 Channels: TypeAlias = Literal["auto", "first", "last"]
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from ppo2.networks.layers import as_float
-from ppo2.rollout import in_pieces, piece_size
+from ppo2.numerics.pieces import in_pieces, piece_size
 
 Padding: TypeAlias = Literal["valid", "same"]
 

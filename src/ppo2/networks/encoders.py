@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import adapters, registry
 from ppo2.networks.recurrent import Recurrent, flat, is_recurrent
-from ppo2.randomness import host_split
+from ppo2.numerics.randomness import host_split
 
 IMAGES = ("cnn", "cnn_small")
 """What encodes an image by default: the first that it is large enough for; a smaller image is flattened."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ppo2.randomness import host_generator, is_traced
+from ppo2.numerics.randomness import host_generator, is_traced
 
 SQRT2 = math.sqrt(2.0)
 

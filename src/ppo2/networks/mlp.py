@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.networks.layers import SQRT2, as_float, dense, linear
-from ppo2.randomness import host_split
+from ppo2.numerics.randomness import host_split
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,

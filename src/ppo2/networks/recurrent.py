@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import registry
 from ppo2.networks.layers import as_float, orthogonal, zeros
-from ppo2.randomness import host_split
+from ppo2.numerics.randomness import host_split
 
 State: TypeAlias = Any  # a pytree of float arrays
 

@@ -7,8 +7,8 @@ device is imported when it is asked for: the workers that step environments do w
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ppo2.spaces.acting import separate, to_environment
-from ppo2.spaces.checking import (
+from ppo2.spaces.actions import separate, to_environment
+from ppo2.spaces.checks import (
     check_legal,
     check_observation_space,
     device_dtype,
@@ -18,7 +18,7 @@ from ppo2.spaces.checking import (
     room,
     unmasked,
 )
-from ppo2.spaces.describing import COMPOSITE, AnySpace, Spec, describe, from_description, leaves, mapped, tree
+from ppo2.spaces.space_json import COMPOSITE, AnySpace, Spec, describe, from_description, leaves, mapped, tree
 
 if TYPE_CHECKING:
     from ppo2.spaces.device import all_finite, encode, on_device, out_of_range, to_device_environment

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree, Shaped
 
-from ppo2.spaces.acting import between
-from ppo2.spaces.checking import device_dtype, integer_range
-from ppo2.spaces.describing import AnySpace, tree
+from ppo2.spaces.actions import between
+from ppo2.spaces.checks import device_dtype, integer_range
+from ppo2.spaces.space_json import AnySpace, tree
 
 
 def on_device(space: AnySpace, obs: Any) -> PyTree[Array]:

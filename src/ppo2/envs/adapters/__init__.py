@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ppo2.envs.adapters import brax, craftax, gymnax, navix, pgx, playground, shared, xminigrid
-from ppo2.envs.adapters.shared import Adapted
+from ppo2.envs.adapters import brax, common, craftax, gymnax, navix, pgx, playground, xminigrid
+from ppo2.envs.adapters.common import Adapted
 
 __all__ = ["ADAPTERS", "Adapted", "Adapter", "make", "split"]
 
@@ -74,7 +74,7 @@ def split(env_id: str) -> tuple[Adapter, str] | None:
 def check(env_id: str) -> None:
     """Raises ValueError where the library that an id of ours names isn't installed, or has no such environment."""
     adapter, name = _adapter(env_id)
-    shared.check_name(adapter.prefix, name, adapter.ids())
+    common.check_name(adapter.prefix, name, adapter.ids())
 
 
 def make(env_id: str, **kwargs: Any) -> Adapted:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ppo2.envs.adapters import shared
-from ppo2.envs.adapters.shared import Adapted, AnyBox, Info
-from ppo2.envs.device import strong
-from ppo2.randomness import abstract_key
+from ppo2.envs.adapters import common
+from ppo2.envs.adapters.common import Adapted, AnyBox, Info
+from ppo2.envs.device.env import strong
+from ppo2.numerics.randomness import abstract_key
 
 ENDS = (
     "Brax's `done` (a fall, say) is a termination; after `episode_length` steps, 1000 unless given, it is truncated, "
@@ -41,9 +41,9 @@ class BraxLike(Adapted):
     _action_repeat: int
 
     def _spaces(self) -> tuple[AnyBox, AnyBox]:
-        with shared.quiet():
-            obs = jax.eval_shape(lambda key: self._obs(self._env.reset(shared.raw(key)).obs), abstract_key())
-        return shared.unbounded(obs.shape), shared.box(-1, 1, (int(self._env.action_size),))
+        with common.quiet():
+            obs = jax.eval_shape(lambda key: self._obs(self._env.reset(common.raw(key)).obs), abstract_key())
+        return common.unbounded(obs.shape), common.box(-1, 1, (int(self._env.action_size),))
 
     def _obs(self, obs: Any) -> Any:
         """`obs`, or of several its entry "state"."""
@@ -51,11 +51,11 @@ class BraxLike(Adapted):
             return obs
         if "state" not in obs:
             names = ", ".join(sorted(obs.keys()))
-            raise shared.unsupported(self, "observation", f"Dict({names}), without an entry 'state' that could be used")
+            raise common.unsupported(self, "observation", f"Dict({names}), without an entry 'state' that could be used")
         return obs["state"]
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Counted, Any]:
-        state = self._env.reset(shared.raw(key))
+        state = self._env.reset(common.raw(key))
         return Counted(state, jnp.zeros((), jnp.int32)), self._obs(state.obs)
 
     def _step(self, state: Counted, action: Any, key: PRNGKeyArray) -> tuple[Counted, Any, Any, Any, Any, Info]:
@@ -94,16 +94,16 @@ class Brax(BraxLike):
 
     def __init__(self, name: str, episode_length: int = 1000, action_repeat: int = 1, **kwargs: Any) -> None:
         reason = f"{name!r} {LEFT_OUT[name]}" if name in LEFT_OUT else ""
-        shared.check_name(self.prefix, name, ids(), reason)
+        common.check_name(self.prefix, name, ids(), reason)
         lengths = {"episode_length": episode_length, "action_repeat": action_repeat}
-        shared.check_counts(lengths)
+        common.check_counts(lengths)
         default = {"episode_length": 1000, "action_repeat": 1}
         super().__init__(name, {**{k: v for k, v in lengths.items() if v != default[k]}, **kwargs})
-        envs = shared.imported("brax.envs")
+        envs = common.imported("brax.envs")
         taken = inspect.signature(envs._envs[name]).parameters.values()
         options = {option.name for option in taken if option.kind is not option.VAR_KEYWORD}
-        shared.check_options(f"brax:{name}", kwargs, options | {"n_frames", "debug", *default})
-        with shared.quiet():
+        common.check_options(f"brax:{name}", kwargs, options | {"n_frames", "debug", *default})
+        with common.quiet():
             self._env = envs.get_environment(name, **kwargs)
         self._episode_length, self._action_repeat = episode_length, action_repeat
         self.observation_space, self.action_space = self._spaces()
@@ -111,4 +111,4 @@ class Brax(BraxLike):
 
 def ids() -> list[str]:
     """All that work with the JAX of today."""
-    return sorted(set(shared.imported("brax.envs")._envs) - set(LEFT_OUT))
+    return sorted(set(common.imported("brax.envs")._envs) - set(LEFT_OUT))

@@ -5,8 +5,8 @@ from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
-from ppo2.envs.adapters import shared
-from ppo2.envs.adapters.shared import Adapted, Info
+from ppo2.envs.adapters import common
+from ppo2.envs.adapters.common import Adapted, Info
 
 ENDS = (
     "Death and victory are terminations; after `max_timesteps` (100,000; Classic 10,000) it is truncated, unless both "
@@ -31,17 +31,17 @@ class Craftax(Adapted):
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         reason = "observations as pixels aren't adapted." if "Pixels" in name else ""
-        shared.check_name(self.prefix, name, IDS, reason)
+        common.check_name(self.prefix, name, IDS, reason)
         super().__init__(name, kwargs)
-        library = shared.imported("craftax.craftax_env")
-        with shared.quiet():
+        library = common.imported("craftax.craftax_env")
+        with common.quiet():
             self._env = library.make_craftax_env_from_name(name, auto_reset=False)
             params = self._env.default_params
-            shared.check_options(f"craftax:{name}", kwargs, {field.name for field in dataclasses.fields(params)})
+            common.check_options(f"craftax:{name}", kwargs, {field.name for field in dataclasses.fields(params)})
             self._params = params.replace(**kwargs)
             space = self._env.observation_space(self._params)
-            self.observation_space = shared.unbounded(tuple(space.shape))  # oversteps the bounds that it declares
-            self.action_space = shared.discrete(self._env.num_actions)
+            self.observation_space = common.unbounded(tuple(space.shape))  # oversteps the bounds that it declares
+            self.action_space = common.discrete(self._env.num_actions)
         self._unlimited = self._params.replace(max_timesteps=NEVER)
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:

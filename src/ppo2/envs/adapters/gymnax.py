@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium as gym
 from jaxtyping import PRNGKeyArray
 
-from ppo2.envs.adapters import shared
-from ppo2.envs.adapters.shared import Adapted, Info
+from ppo2.envs.adapters import common
+from ppo2.envs.adapters.common import Adapted, Info
 
 ENDS = (
     "Past `max_steps_in_episode` (a parameter of the environment) it is truncated; any other end of gymnax's is a "
@@ -32,14 +32,14 @@ class Gymnax(Adapted):
     prefix = "gymnax"
 
     def __init__(self, name: str, **kwargs: Any) -> None:
-        shared.check_name(self.prefix, name, ids())
+        common.check_name(self.prefix, name, ids())
         super().__init__(name, kwargs)
-        library = shared.imported("gymnax")
-        with shared.quiet():
+        library = common.imported("gymnax")
+        with common.quiet():
             env, params = library.make(name)
             fields = {field.name for field in dataclasses.fields(params)}
             options = inspect.signature(type(env)).parameters
-            shared.check_options(f"gymnax:{name}", kwargs, fields | set(options))
+            common.check_options(f"gymnax:{name}", kwargs, fields | set(options))
             given = {key: value for key, value in kwargs.items() if key not in fields}
             if given:
                 env, params = library.make(name, **given)
@@ -49,16 +49,16 @@ class Gymnax(Adapted):
         never = type(params.max_steps_in_episode)(NEVER)
         self._unlimited = self._params.replace(max_steps_in_episode=never)
         declared = self._space(env.observation_space(self._params), "observation")
-        self.observation_space = shared.observed(declared, self._reset)
+        self.observation_space = common.observed(declared, self._reset)
         self.action_space = self._space(env.action_space(self._params), "action")
 
     def _space(self, space: Any, kind: str) -> gym.Space[Any]:
         match type(space).__name__:
             case "Discrete":
-                return shared.discrete(space.n)
+                return common.discrete(space.n)
             case "Box":
-                return shared.box(space.low, space.high, tuple(space.shape), space.dtype)
-        raise shared.unsupported(self, kind, space)
+                return common.box(space.low, space.high, tuple(space.shape), space.dtype)
+        raise common.unsupported(self, kind, space)
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
         obs, state = self._env.reset_env(key, self._params)
@@ -76,8 +76,8 @@ class Gymnax(Adapted):
 
 def ids() -> list[str]:
     """The environments of the installed version that work."""
-    library = shared.imported("gymnax")
+    library = common.imported("gymnax")
     left_out = {"MNISTBandit-bsuite"}  # downloads its images when made
-    if not hasattr(shared.imported("gymnax.environments.environment").Environment, "is_truncated"):
+    if not hasattr(common.imported("gymnax.environments.environment").Environment, "is_truncated"):
         left_out.add("SimpleBandit-bsuite")  # can't be stepped in 0.0.9: its `reset` gives no array of rewards
     return sorted(set(library.registered_envs) - left_out)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ppo2.envs.adapters import shared
-from ppo2.envs.adapters.shared import Adapted, Info
+from ppo2.envs.adapters import common
+from ppo2.envs.adapters.common import Adapted, Info
 
 ENDS = (
     "The library's step type says which: a goal reached or a mishap is a termination; after `max_steps` (100 unless "
@@ -35,19 +35,19 @@ class Navix(Adapted):
     prefix = "navix"
 
     def __init__(self, name: str, **kwargs: Any) -> None:
-        shared.check_name(self.prefix, name, ids())
+        common.check_name(self.prefix, name, ids())
         super().__init__(name, kwargs)
-        library = shared.imported("navix")
+        library = common.imported("navix")
         fields = {field.name for field in dataclasses.fields(library.Environment)}
-        shared.check_options(f"navix:{name}", kwargs, fields - {"height", "width"})  # which the name says
-        with shared.quiet():
+        common.check_options(f"navix:{name}", kwargs, fields - {"height", "width"})  # which the name says
+        with common.quiet():
             self._env = library.make(name, **kwargs)
         shape = tuple(self._env.observation_space.shape)
         if len(shape) < 2:
-            raise shared.unsupported(self, "observation", f"of shape {shape}")
+            raise common.unsupported(self, "observation", f"of shape {shape}")
         is_picture = "rgb" in getattr(self._env.observation_fn, "__name__", "")
-        self.observation_space = shared.box(0, 255, shape, np.uint8 if is_picture else np.float32)
-        self.action_space = shared.discrete(len(self._env.action_set))
+        self.observation_space = common.box(0, 255, shape, np.uint8 if is_picture else np.float32)
+        self.action_space = common.discrete(len(self._env.action_set))
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
         timestep = self._env.reset(key)
@@ -59,4 +59,4 @@ class Navix(Adapted):
 
 
 def ids() -> list[str]:
-    return sorted(shared.imported("navix").registry())
+    return sorted(common.imported("navix").registry())

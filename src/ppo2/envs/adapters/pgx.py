@@ -5,8 +5,8 @@ from typing import Any
 import gymnasium as gym
 from jaxtyping import PRNGKeyArray
 
-from ppo2.envs.adapters import shared
-from ppo2.envs.adapters.shared import Adapted, Info
+from ppo2.envs.adapters import common
+from ppo2.envs.adapters.common import Adapted, Info
 
 ENDS = (
     "A game that is over is a termination. There are no time limits, but for Freeway's 2500 steps, which truncate "
@@ -27,13 +27,13 @@ class Pgx(Adapted):
     prefix = "pgx"
 
     def __init__(self, name: str, **kwargs: Any) -> None:
-        shared.check_name(self.prefix, name, ids(), _refusal(name))
-        shared.check_options(f"pgx:{name}", kwargs, ())
+        common.check_name(self.prefix, name, ids(), _refusal(name))
+        common.check_options(f"pgx:{name}", kwargs, ())
         super().__init__(name, kwargs)
-        with shared.quiet():
-            self._env = shared.imported("pgx").make(name)
+        with common.quiet():
+            self._env = common.imported("pgx").make(name)
             self.observation_space = gym.spaces.MultiBinary(self._env.observation_shape)
-            self.action_space = shared.discrete(self._env.num_actions)
+            self.action_space = common.discrete(self._env.num_actions)
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
         state = self._env.init(key)
@@ -48,7 +48,7 @@ class Pgx(Adapted):
 
 
 def _refusal(name: str) -> str:
-    if name not in shared.imported("pgx").available_envs():
+    if name not in common.imported("pgx").available_envs():
         return ""
     if name == "2048":
         return "most of its actions are illegal at a time, and device environments have no action masks yet."
@@ -56,4 +56,4 @@ def _refusal(name: str) -> str:
 
 
 def ids() -> list[str]:
-    return sorted(name for name in shared.imported("pgx").available_envs() if name.startswith("minatar-"))
+    return sorted(name for name in common.imported("pgx").available_envs() if name.startswith("minatar-"))

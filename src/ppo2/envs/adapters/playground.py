@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ppo2.envs.adapters import shared
+from ppo2.envs.adapters import common
 from ppo2.envs.adapters.brax import BraxLike
 
 ENDS = (
@@ -34,16 +34,16 @@ class Playground(BraxLike):
     prefix = "playground"
 
     def __init__(self, name: str, **kwargs: Any) -> None:
-        shared.check_name(self.prefix, name, ids())
+        common.check_name(self.prefix, name, ids())
         super().__init__(name, kwargs)
-        registry = shared.imported("mujoco_playground").registry
-        with shared.quiet():
+        registry = common.imported("mujoco_playground").registry
+        with common.quiet():
             config = registry.get_default_config(name)
-            shared.check_options(f"playground:{name}", kwargs, _names(config))
+            common.check_options(f"playground:{name}", kwargs, _names(config))
             default = {"impl": "jax"} if "impl" in config else {}
             config.update_from_flattened_dict({**default, **kwargs})
             if config.get("vision"):
-                raise shared.unsupported(self, "observation", "of pictures, which Warp renders for many at once")
+                raise common.unsupported(self, "observation", "of pictures, which Warp renders for many at once")
             try:
                 self._env = registry.load(name, config=config)
             except subprocess.CalledProcessError as error:
@@ -53,7 +53,7 @@ class Playground(BraxLike):
                 ) from error
         self._episode_length = int(config.episode_length)
         self._action_repeat = int(config.get("action_repeat", 1))
-        shared.check_counts({"episode_length": self._episode_length, "action_repeat": self._action_repeat})
+        common.check_counts({"episode_length": self._episode_length, "action_repeat": self._action_repeat})
         self.observation_space, self.action_space = self._spaces()
 
 
@@ -67,4 +67,4 @@ def _names(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 
 def ids() -> list[str]:
-    return sorted(shared.imported("mujoco_playground").registry.ALL_ENVS)
+    return sorted(common.imported("mujoco_playground").registry.ALL_ENVS)

@@ -7,8 +7,8 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ppo2.envs.adapters import shared
-from ppo2.envs.adapters.shared import Adapted, Info
+from ppo2.envs.adapters import common
+from ppo2.envs.adapters.common import Adapted, Info
 
 ENDS = (
     "A goal reached is a termination (the library's discount of 0); after `max_steps` it is truncated, unless both "
@@ -33,18 +33,18 @@ class XMiniGrid(Adapted):
     prefix = "xminigrid"
 
     def __init__(self, name: str, **kwargs: Any) -> None:
-        shared.check_name(self.prefix, name, ids())
+        common.check_name(self.prefix, name, ids())
         super().__init__(name, kwargs)
-        library = shared.imported("xminigrid")
-        with shared.quiet():
+        library = common.imported("xminigrid")
+        with common.quiet():
             self._env, params = library.make(name)
-            shared.check_options(f"xminigrid:{name}", kwargs, {field.name for field in dataclasses.fields(params)})
+            common.check_options(f"xminigrid:{name}", kwargs, {field.name for field in dataclasses.fields(params)})
             self._params = params.replace(**kwargs)
             shape = self._env.observation_shape(self._params)
-            constants = shared.imported("xminigrid.core.constants")
+            constants = common.imported("xminigrid.core.constants")
             kinds = np.array([constants.NUM_TILES, constants.NUM_COLORS])
             self.observation_space = gym.spaces.MultiDiscrete(np.broadcast_to(kinds, shape), dtype=np.uint8)
-            self.action_space = shared.discrete(self._env.num_actions(self._params))
+            self.action_space = common.discrete(self._env.num_actions(self._params))
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
         timestep = self._env.reset(self._params, key)
@@ -57,4 +57,4 @@ class XMiniGrid(Adapted):
 
 
 def ids() -> list[str]:
-    return sorted(shared.imported("xminigrid").registered_environments())
+    return sorted(common.imported("xminigrid").registered_environments())

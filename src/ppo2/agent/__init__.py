@@ -1,0 +1,1 @@
+"""What acts and learns: the policy, the model, its compiled programs."""

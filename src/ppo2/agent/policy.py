@@ -1,0 +1,231 @@
+"""The policy: from observations to a distribution over actions, and a value."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+
+from ppo2 import networks, spaces
+from ppo2.algorithm.normaliser import Normaliser
+from ppo2.distributions import ActionDistribution, Distribution
+from ppo2.networks.layers import dense, linear
+from ppo2.numerics.pieces import merged
+from ppo2.numerics.randomness import host_split
+
+ACTION_GAIN = 0.01  # Baselines: near-uniform actions at the start
+VALUE_GAIN = 1.0
+
+
+class Evaluated(NamedTuple):
+    """What the policy thinks of actions taken before; (B, L) for sequences."""
+
+    logp: Float[Array, " B"]
+    entropy: Float[Array, " B"]
+    values: Float[Array, " B"]
+
+
+class Opinion(NamedTuple):
+    """What the policy makes of a batch of observations; `state` is what it remembers of them, None without memory."""
+
+    distribution: Distribution
+    values: Float[Array, " B"]
+    state: networks.State
+
+
+class Policy(eqx.Module):
+    """A trunk with two heads, or a trunk for each head. The normaliser's statistics come with each call.
+
+    A recurrent policy, one of whose trunks is, also takes the state that it left behind at the step before, and which
+    episodes begin at this one.
+    """
+
+    trunk: networks.Network
+    value_trunk: networks.Network | None
+    action_head: eqx.nn.Linear
+    value_head: eqx.nn.Linear
+    log_std: Float[Array, " k"] | None
+    observation_space: spaces.Spec = eqx.field(static=True)
+    action_space: spaces.Spec = eqx.field(static=True)
+    distribution: ActionDistribution = eqx.field(static=True)
+
+    @property
+    def is_recurrent(self) -> bool:
+        return any(map(networks.is_recurrent, (self.trunk, self.value_trunk)))
+
+    def initial_state(self) -> networks.State:
+        """The state, for one environment, that an episode begins with; None without memory."""
+        if not self.is_recurrent:
+            return None
+        trunks = (self.trunk, self.value_trunk)
+        return tuple(trunk.initial_state() if networks.is_recurrent(trunk) else None for trunk in trunks)  # type: ignore[union-attr]
+
+    def __call__(
+        self,
+        normaliser: Normaliser,
+        obs: PyTree[Shaped[Array, "B ..."]],
+        state: networks.State = None,
+        begins: Bool[Array, " B"] | None = None,
+    ) -> Opinion:
+        """The distribution over actions and V, for a batch of observations.
+
+        Args:
+            state: (B, ...), from the step before or, where an episode `begins`, anything; None without memory.
+            begins: None: nowhere.
+        """
+        inputs, mask = self._inputs(normaliser, obs)
+        if state is None:
+            features, value_features = self._features(lambda trunk, _: networks.apply(trunk, inputs))
+            return self._headed(features, value_features, mask, None)
+        begins = jnp.zeros(jax.tree.leaves(obs)[0].shape[0], bool) if begins is None else begins
+        after: list[networks.State] = [None, None]
+
+        def step(trunk: networks.Network, i: int) -> Float[Array, "B features"]:
+            if not networks.is_recurrent(trunk):
+                return networks.apply(trunk, inputs)
+            found, after[i] = networks.advance(trunk, inputs, state[i], begins)
+            return found
+
+        features, value_features = self._features(step)
+        return self._headed(features, value_features, mask, tuple(after))
+
+    def act(
+        self,
+        normaliser: Normaliser,
+        obs: PyTree[Shaped[Array, "N ..."]],
+        noise: Float[Array, "N p"],
+        state: networks.State = None,
+        begins: Bool[Array, " N"] | None = None,
+    ) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
+        """Samples an action for each observation, and the next state; `noise` is the distribution's own. The value
+        costs nothing here: whatever isn't asked for is never computed.
+        """
+        opinion = self(normaliser, obs, state, begins)
+        return opinion.distribution.sample(noise), opinion.state
+
+    def evaluate(
+        self,
+        normaliser: Normaliser,
+        obs: PyTree[Shaped[Array, "B ..."]],
+        actions: PyTree[Shaped[Array, "B ..."]],
+        state: networks.State = None,
+        begins: Bool[Array, "B L"] | None = None,
+    ) -> Evaluated:
+        """What the policy thinks of actions taken before; with a memory, of sequences (B, L, ...), whose state before
+        the first step was `state`, (B, ...).
+        """
+        if begins is None:
+            distribution, values, _ = self(normaliser, obs)
+            return Evaluated(distribution.logp(actions), distribution.entropy(), values)
+        # as a batch of steps, but where the order matters
+        obs, actions = jax.tree.map(merged, (obs, actions))
+        inputs, mask = self._inputs(normaliser, obs)
+
+        def run(trunk: networks.Network, i: int) -> Float[Array, "BL features"]:
+            if networks.is_recurrent(trunk):
+                return networks.unroll(trunk, inputs, state[i], begins)
+            return networks.apply(trunk, inputs)
+
+        features, value_features = self._features(run)
+        distribution, values, _ = self._headed(features, value_features, mask, None)
+        found = (distribution.logp(actions), distribution.entropy(), values)
+        return Evaluated(*(x.reshape(begins.shape) for x in found))
+
+    def _inputs(
+        self, normaliser: Normaliser, obs: PyTree[Shaped[Array, "B ..."]]
+    ) -> tuple[PyTree[Shaped[Array, "B ..."]], Any]:
+        """Observations as the trunks see them, and the mask of legal actions that they bring along, or None."""
+        space, mask = self.observation_space.space, None
+        if spaces.is_masked(space):
+            space, obs, mask = spaces.unmasked(space), obs["observation"], obs["action_mask"]
+        return jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs)), mask
+
+    def _features(self, of: Callable[[networks.Network, int], Array]) -> tuple[Array, Array]:
+        """For each head what `of(trunk, which)` gives."""
+        features = of(self.trunk, 0)
+        return features, features if self.value_trunk is None else of(self.value_trunk, 1)
+
+    def _headed(
+        self, features: Float[Array, "B f"], value_features: Float[Array, "B g"], mask: Any, state: networks.State
+    ) -> Opinion:
+        params = jax.vmap(lambda one: linear(self.action_head, one))(features)
+        values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
+        return Opinion(self.distribution.build(params, self.log_std, mask), values, state)
+
+
+def build_policy(
+    observation_space: spaces.AnySpace,
+    action_space: spaces.AnySpace,
+    *,
+    network: object = "mlp",
+    value_network: object = None,
+    network_kwargs: Mapping[str, Any] | None = None,
+    encoders: Mapping[str, object] | None = None,
+    action_dist: str = "gaussian",
+    key: PRNGKeyArray,
+) -> Policy:
+    """A fresh policy for the two spaces (of one environment).
+
+    Args:
+        network: a name, a builder, or a network (see `ppo2.networks.registry`).
+        value_network: None or "shared": both heads on one trunk; "copy": a second trunk of the same kind for the
+            value, with weights of its own (not of an NNX module or a Keras model, which comes with its weights); or a
+            network of its own, as for `network` (a name then gets that builder's defaults).
+        network_kwargs: for the network's builder.
+        encoders: of the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
+        action_dist: of a Box's numbers, "gaussian" or "squashed_gaussian".
+        key: initialises trunks and heads.
+
+    Raises:
+        ValueError, TypeError: an unsupported space, or a network that can't be built (`ppo2.networks.build`).
+    """
+    spaces.check_observation_space(observation_space)
+    distribution = ActionDistribution.of(action_space, action_dist)
+    inner = spaces.unmasked(observation_space)
+    seen = jax.eval_shape(lambda one: spaces.encode(inner, one), spaces.room(inner, ()))
+    _check_mask(observation_space, action_space, distribution)
+    trunk_key, value_key, action_head_key, value_head_key = host_split(key, 4)
+    kwargs = dict(network_kwargs or {})
+    trunk, features = networks.assemble(network, seen, kwargs, encoders=encoders, key=trunk_key)
+    value_trunk, value_features = None, features
+    if value_network == "copy":
+        if networks.has_weights(network):
+            raise ValueError(
+                f"`value_network` (='copy') is a second network with weights of its own, but `network` "
+                f"({type(network).__name__}) comes with its weights: pass a builder, network=lambda: lambda "
+                "input_shape, *, key: ..., that makes another at each call, or the network as `value_network` too, for "
+                "both to start from these weights."
+            )
+        value_trunk, value_features = networks.assemble(network, seen, kwargs, encoders=encoders, key=value_key)
+    elif value_network not in (None, "shared"):
+        value_trunk, value_features = networks.assemble(
+            value_network, seen, {}, encoders=encoders, key=value_key, argument="value_network"
+        )
+    return Policy(
+        trunk=trunk,
+        value_trunk=value_trunk,
+        action_head=dense(features, distribution.num_params, ACTION_GAIN, key=action_head_key),
+        value_head=dense(value_features, 1, VALUE_GAIN, key=value_head_key),
+        log_std=jnp.asarray(np.zeros(distribution.log_std_size, np.float32)) if distribution.has_log_std else None,
+        observation_space=spaces.Spec(observation_space),
+        action_space=spaces.Spec(action_space),
+        distribution=distribution,
+    )
+
+
+def _check_mask(
+    observation_space: spaces.AnySpace, action_space: spaces.AnySpace, distribution: ActionDistribution
+) -> None:
+    """Raises ValueError where observations bring along a mask that isn't one of the actions."""
+    if not spaces.is_masked(observation_space):
+        return
+    mask = spaces.room(observation_space, ())["action_mask"]
+    try:
+        distribution.check_mask(mask)
+    except ValueError as error:
+        raise ValueError(
+            f"`env` gives observations with an action_mask that doesn't fit its action space {action_space}: {error}"
+        ) from error

@@ -1,0 +1,199 @@
+"""Tensors and metadata in one safetensors file: nothing in it can run, and it is never half there."""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from ppo2.system import files
+from ppo2.system.text import parse_json, printable
+
+FORMAT = "ppo2"
+VERSION = 2
+SUFFIX = ".safetensors"
+FOLDER = "checkpoints"
+
+Tensors = dict[str, np.ndarray[Any, Any]]
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds: named tensors, and `metadata` that JSON can hold."""
+
+    path: Path
+    tensors: Tensors
+    metadata: dict[str, Any]
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """The object under these names in the metadata.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found: Any = self.metadata
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            raise ValueError(f"the checkpoint {printable(self.path)} has no {'.'.join(names)}: it isn't of a model.")
+        return found
+
+
+class DamagedError(ValueError):
+    """A file that isn't what was written, or never was a checkpoint."""
+
+    def __init__(self, file: Path, why: object) -> None:
+        self.words = f"the checkpoint {printable(file)} is damaged, or is no checkpoint ({printable(why)})"
+        super().__init__(f"{self.words}; use another one, or train afresh.")
+
+
+def _without_runner(metadata: dict[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
+    """Format 2 may hold the runner's state, of which format 1 knew nothing: runs of it go on with new episodes."""
+    return metadata, tensors
+
+
+Migration = Callable[[dict[str, Any], Tensors], tuple[dict[str, Any], Tensors]]
+
+MIGRATIONS: Mapping[int, Migration] = {1: _without_runner}
+"""From each earlier format to the next: what it held, as the next one has it. tests/golden has a file of each."""
+
+
+def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]) -> Path:
+    """Writes a file, whole: whatever happens, `path` is the old one or the new one.
+
+    Raises:
+        OSError: the file can't be written; what was at `path` is untouched.
+    """
+    path = Path(path).expanduser()
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    text = json.dumps(metadata, allow_nan=False)
+    header = {"format": FORMAT, "version": str(VERSION), "metadata": text, "sha256": digest(tensors, text)}
+    files.replace(path, safetensors.numpy.save(tensors, header))
+    return path
+
+
+def to_message(saved: Checkpoint) -> bytes:
+    """A checkpoint for another process, which has no part in the file system where it was read."""
+    text = json.dumps({"path": str(saved.path), "metadata": saved.metadata})
+    return safetensors.numpy.save(saved.tensors, {"checkpoint": text})
+
+
+def from_message(message: bytes) -> Checkpoint:
+    """The inverse of `to_message`."""
+    length = int.from_bytes(message[:8], "little")  # of the header, as the format has it
+    told = json.loads(json.loads(message[8 : 8 + length])["__metadata__"]["checkpoint"])
+    return Checkpoint(Path(told["path"]), safetensors.numpy.load(message), told["metadata"])
+
+
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """The newest checkpoint at `path`: a file, a folder of checkpoints, or a run directory.
+
+    Raises:
+        ValueError: there is none, or the file is damaged, foreign, or of a newer format. Of a damaged one it names
+            the one before it that is whole, which is never taken unasked.
+    """
+    file = newest(path)
+    try:
+        return _read(file)
+    except DamagedError as error:
+        before = _whole_before(file)
+        if before is None:
+            raise
+        name = printable(before)
+        raise ValueError(
+            f"{error.words}. The one before it, {name}, is whole: `ppo2 resume {shlex.quote(name)}` goes on from "
+            f"there, ppo2.load({name!r}) loads it."
+        ) from error
+
+
+def newest(path: str | os.PathLike[str]) -> Path:
+    """The file that `path` means: itself, or the one of the latest update in a folder of checkpoints or a run.
+
+    Raises:
+        ValueError: nothing is there, or no checkpoint in it.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ValueError(f"there is no checkpoint at {path}: no such file or directory.")
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    found = numbered(folder)
+    if not found:
+        raise ValueError(
+            f"there is no checkpoint in {folder}: expected files such as 00010{SUFFIX}. "
+            "A run writes its first with save_interval, and always one at its end."
+        )
+    return found[max(found)]
+
+
+def numbered(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run, by their updates, the last first."""
+    names = sorted(folder.glob(f"*{SUFFIX}"))
+    found = {int(file.stem): file for file in names if re.fullmatch("[0-9]+", file.stem)}
+    return dict(sorted(found.items(), reverse=True))
+
+
+def file_of(run_dir: Path, update: int) -> Path:
+    """Where a run keeps the checkpoint of an update."""
+    return run_dir / FOLDER / f"{update:05d}{SUFFIX}"
+
+
+def digest(tensors: Tensors, metadata: str) -> str:
+    """A checksum of the content: formats such as safetensors only check their structure."""
+    found = hashlib.sha256(metadata.encode())
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        found.update(tensors[name].data)
+    return found.hexdigest()
+
+
+def _read(file: Path) -> Checkpoint:
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            header = opened.metadata() or {}
+            version = None if header.get("format") != FORMAT else _version(header["version"])
+            # not of a newer format, which may have tensors that we don't know
+            readable = version is not None and version <= VERSION
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()} if readable else {}  # noqa: SIM118 (not a mapping)
+        if readable and digest(tensors, header["metadata"]) != header["sha256"]:
+            raise ValueError("its content isn't what was written")
+        metadata = parse_json(header["metadata"]) if readable else {}
+    except Exception as error:  # whatever a hostile file brings about
+        raise DamagedError(file, error) from error
+    if version is None:
+        raise ValueError(
+            f"{printable(file)} is a safetensors file, but no checkpoint of ppo2: it was written by something else."
+        )
+    if version > VERSION:
+        raise ValueError(
+            f"the checkpoint {printable(file)} has format {version}; this version of ppo2 reads up to {VERSION}: "
+            "install a newer ppo2."
+        )
+    for earlier in range(version, VERSION):
+        metadata, tensors = MIGRATIONS[earlier](metadata, tensors)
+    return Checkpoint(file, tensors, metadata)
+
+
+def _version(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise ValueError(f"its version is {text[:20]!r}")
+    return int(text)
+
+
+def _whole_before(file: Path) -> Path | None:
+    """The last checkpoint before a run's damaged one that is whole."""
+    if re.fullmatch("[0-9]+", file.stem):
+        for update, earlier in numbered(file.parent).items():
+            if update < int(file.stem):
+                try:
+                    return _read(earlier).path
+                except ValueError:
+                    continue
+    return None

@@ -1,0 +1,92 @@
+"""A training state as named tensors: a file shows each layer by name, whatever it is inside."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from ppo2.algorithm.train_state import TrainState
+from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
+
+Unravel = Callable[[Array], Any]
+
+RUNNER = "runner/"
+"""What begins the names of tensors that are the runner's (`ppo2.runners.snapshot`), not the model's."""
+
+
+def to_tensors(state: TrainState, unravel: Unravel) -> Tensors:
+    """Every array of the state; `unravel` takes the flat parameters apart."""
+    named, _ = jax.tree.flatten_with_path(_named(state, unravel))
+    return {_name(path): np.asarray(leaf) for path, leaf in named}
+
+
+def from_tensors(saved: Checkpoint, like: TrainState, unravel: Unravel) -> TrainState:
+    """The state in a checkpoint, of the structure of `like`.
+
+    Raises:
+        ValueError: an array is missing, too many, or of another shape or dtype.
+    """
+    expected, structure = jax.tree.flatten_with_path(_named(like, unravel))
+    leaves = [jnp.asarray(_checked(saved, _name(path), leaf)) for path, leaf in expected]
+    mine = {name for name in saved.tensors if not name.startswith(RUNNER)}
+    foreign = mine - {_name(path) for path, _ in expected}
+    if foreign:
+        raise ValueError(
+            f"the checkpoint {saved.path} holds {min(foreign)!r}, which this model lacks: it has another network or "
+            "normaliser. Pass the arguments that it was trained with."
+        )
+    named: Mapping[str, Any] = jax.tree.unflatten(structure, leaves)
+    adam = named["adam"]
+    return TrainState(
+        params=ravel_pytree(named["params"])[0],
+        normaliser=named["normaliser"],
+        opt_state=optax.ScaleByAdamState(
+            count=adam["count"], mu=ravel_pytree(adam["mu"])[0], nu=ravel_pytree(adam["nu"])[0]
+        ),
+        key=jax.random.wrap_key_data(named["key"], impl=jax.random.key_impl(like.key)),
+        counters=named["counters"],
+    )
+
+
+def check_parameters(saved: Checkpoint, like: Any) -> None:
+    """Raises ValueError where parameters of these shapes and dtypes aren't those in a checkpoint."""
+    for path, leaf in jax.tree.flatten_with_path({"params": like})[0]:
+        _checked(saved, _name(path), leaf)
+
+
+def _named(state: TrainState, unravel: Unravel) -> dict[str, Any]:
+    return {
+        "params": unravel(state.params),
+        "adam": {
+            "mu": unravel(state.opt_state.mu),
+            "nu": unravel(state.opt_state.nu),
+            "count": state.opt_state.count,
+        },
+        "normaliser": state.normaliser,
+        "key": jax.random.key_data(state.key),
+        "counters": state.counters,
+    }
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _checked(saved: Checkpoint, name: str, like: Array | jax.ShapeDtypeStruct) -> np.ndarray[Any, Any]:
+    if name not in saved.tensors:
+        raise ValueError(
+            f"the checkpoint {saved.path} lacks {name!r}: it has another network or normaliser. Pass the arguments "
+            "that it was trained with."
+        )
+    tensor = saved.tensors[name]
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        raise ValueError(
+            f"the checkpoint {saved.path}, {name!r}: expected {like.dtype} of shape {like.shape}, found {tensor.dtype} "
+            f"of shape {tensor.shape}. Pass the network arguments that it was trained with."
+        )
+    return tensor

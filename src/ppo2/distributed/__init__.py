@@ -1,0 +1,3 @@
+"""Several processes that train one model."""
+
+from ppo2.distributed.processes import *  # noqa: F403

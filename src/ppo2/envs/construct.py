@@ -1,0 +1,276 @@
+"""From what `env=` may be to a vector environment."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import gymnasium as gym
+import gymnasium.error
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from ppo2 import spaces
+from ppo2.distributions import ActionDistribution
+from ppo2.envs import adapters
+from ppo2.envs.device.check import check_device_env
+from ppo2.envs.device.env import DeviceEnv, DeviceVector, is_device_env
+from ppo2.envs.families import own_vectors
+from ppo2.envs.families.factories import Masked, Options
+from ppo2.envs.families.ids import ENVPOOL, check_id, remedy_of
+from ppo2.envs.families.masks import KEY, MaskedEnv, MaskedVectorEnv
+from ppo2.envs.families.registry import family_of
+from ppo2.envs.host.engines import Workers, stepped
+from ppo2.envs.host.group import AnyEnv, AnyVectorEnv, Factory
+from ppo2.envs.host.remote import RemoteEnvs, remote
+from ppo2.envs.host.replay import REPLAY_LIMIT
+from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.numerics.randomness import Purpose, environment_seeds
+from ppo2.system.text import printable
+
+DEFAULT_NUM_ENVS = 8
+SLOW_RESET_SECONDS = 2e-4
+
+
+AnyEnvs = AnyVectorEnv | DeviceVector
+
+
+class Made(NamedTuple):
+    """Environments, and where they come from. `owned`: made here, so ours to close."""
+
+    env: AnyEnvs
+    owned: bool
+
+
+def make(
+    env_id: str,
+    num_envs: int = DEFAULT_NUM_ENVS,
+    seed: int | None = None,
+    *,
+    max_episode_steps: int | None = None,
+    reward_scale: float = 1.0,
+    frame_stack: int | None = None,
+    flatten: bool = False,
+    info_keys: Sequence[str] = (),
+    workers: Workers = "auto",
+    groups: int | None = None,
+    env_timeout: float = 60.0,
+    replay_limit: int = REPLAY_LIMIT,
+    own_vector: bool = False,
+    backend: Literal["local", "ray"] = "local",
+    actors: int | None = None,
+    **kwargs: Any,
+) -> Any:
+    """The environment that `learn(env=env_id)` would build, with its family's standard treatment.
+
+    Args:
+        env_id: as registered with Gymnasium ("module:Id-v0" imports the module first); "envpool:Id-v0"; or, for an
+            environment of a JAX library, "gymnax:CartPole-v1" (`ppo2 envs` lists the prefixes), which gives a device
+            environment: pure functions of one environment, so that how many there are, and their seeds, is what is
+            said to `learn` (`num_envs`, `seed`) or to `DeviceRunner`.
+        num_envs: how many environments.
+        seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
+        max_episode_steps, reward_scale, frame_stack, flatten: see `ppo2.envs.families.factories.Options`.
+        info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos.
+        workers: processes that step environments beside this one; "auto": as many as there are other processors, if
+            that saves time. Whichever, the environments do the same; a line on standard error says what was chosen.
+        groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
+            as `ppo2.envs.host.engines.groups_of` has it.
+        env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
+        replay_limit: steps of an episode up to which a run that is resumed brings it back: see `HostVectorEnv`.
+        own_vector: the vector form that the environment's own package has, where it has one (CartPole, Atari): faster,
+            but stepped by its own rules, so that a run that is resumed begins new episodes.
+        backend: "ray": the environments are held by actors of Ray, on this machine or on others, which return whole
+            rollouts: `learn` alone can do something with what is made. See docs/distributed.md.
+        actors: with backend="ray", how many; they must divide `num_envs`. None: one for every 8 environments. `workers`
+            are then processes beside each actor ("auto": none).
+        kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
+
+    Raises:
+        ValueError: an unknown id, one whose package isn't installed, an option that doesn't fit, or observations that
+            aren't of its space.
+    """
+    options = Options(max_episode_steps, reward_scale, frame_stack, flatten)
+    foreign = own_vector or env_id.startswith(ENVPOOL)
+    if backend != "local":
+        _check_backend(backend, env_id, foreign, seed=seed, groups=groups, info_keys=info_keys)
+        first, factory = _treated(*_first_of(env_id, kwargs, options))
+        return remote(factory, first, _count(num_envs), actors, workers, env_timeout, replay_limit)
+    if actors is not None:
+        raise ValueError(f"`actors` (={actors!r}) are those of Ray: say backend='ray', or leave it out.")
+    if foreign or adapters.split(env_id) is not None:
+        if options != Options() or info_keys or workers != "auto" or groups is not None:
+            raise ValueError(
+                f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''}): max_episode_steps, reward_scale, "
+                "frame_stack, flatten, info_keys, workers and groups apply to environments that are made one by one; "
+                "leave them out, or wrap what is made."
+            )
+        if not foreign:
+            return adapters.make(env_id, **kwargs)
+        if env_id.startswith(ENVPOOL) and seed is not None:  # it is seeded when it is made, and never again
+            kwargs = {"seed": int(environment_seeds(seed, Purpose.ENV, 1)[0]), **kwargs}
+        vector = _own_vector(env_id, _count(num_envs), kwargs)
+    else:
+        how = {"copy": True, "workers": workers, "groups": groups, "env_timeout": env_timeout, "info_keys": info_keys}
+        how["replay_limit"] = replay_limit
+        vector = _from_id(env_id, num_envs, kwargs, options, **how)
+        if num_envs > 1:
+            print(f"ppo2: {num_envs} x {printable(env_id)}, stepped by {vector.engine}", file=sys.stderr)
+    if seed is not None:
+        seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
+        vector.reset(seed=seeds[0] if foreign else seeds)
+    return vector
+
+
+def _check_backend(backend: Any, env_id: str, foreign: bool, **unused: Any) -> None:
+    """Raises ValueError where environments can't be Ray's, or are told what those don't listen to."""
+    if backend != "ray":
+        raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
+    if foreign or adapters.split(env_id) is not None:
+        raise ValueError(
+            f"`backend` (='ray') is for environments of Gymnasium that are made one by one, which `env_id` "
+            f"(={env_id!r}) is not, or not so: leave `backend` out."
+        )
+    for name, value in unused.items():
+        if value not in (None, ()):
+            why = "`learn` is told the seed" if name == "seed" else "actors return rollouts alone, in one group"
+            raise ValueError(f"`{name}` (={value!r}) is of no use with backend='ray' ({why}): leave it out.")
+
+
+def preset(env_id: str) -> dict[str, Any]:
+    """The arguments of `learn` that suit the environment's family; the command line starts from them.
+
+    Raises:
+        ValueError: no environment of this id is registered.
+    """
+    check_id(env_id)
+    return family_of(env_id).preset(env_id)
+
+
+def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups: int | None = None) -> Made:
+    """The vector environment that an argument means.
+
+    Args:
+        env: an id, one gymnasium.Env, a gymnasium.vector.VectorEnv, a device environment, or a factory: a function
+            without arguments that makes a new environment at each call.
+        num_envs: how many, for an id, a factory or a device environment (None: 8); else it must be what the
+            environment has.
+        name: the argument to speak of in errors.
+        groups: of environments that are made here: see `make`.
+
+    Raises:
+        ValueError: see `make`; or `num_envs` that contradicts the environment.
+        TypeError: `env` is none of these.
+    """
+    if isinstance(env, str) and adapters.split(env) is not None:
+        env = adapters.make(env)
+    if isinstance(env, RemoteEnvs):
+        raise TypeError(
+            f"`{name}` (={env!r}): Ray's actors collect rollouts for the `env` of `learn`, and step for nobody else. "
+            "Pass the id, or what ppo2.make gives without `backend`."
+        )
+    if is_device_env(env):
+        return Made(_on_device(env, num_envs, name), owned=False)
+    if isinstance(env, str):
+        count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+        if env.startswith(ENVPOOL):
+            return Made(_own_vector(env, count, {}), owned=True)
+        return Made(_from_id(env, count, {}, Options(), copy=False, groups=groups), owned=True)
+    if isinstance(env, VectorEnv | gym.Env):
+        has = env.num_envs if isinstance(env, VectorEnv) else 1
+        if num_envs not in (None, has):
+            raise ValueError(
+                f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
+                "num_envs out, or pass a factory: a function that makes a new environment at each call."
+            )
+        if isinstance(env, VectorEnv):
+            return Made(MaskedVectorEnv(env) if _gives_mask(env) else env, owned=False)
+        single = MaskedEnv(env) if _gives_mask(env) else env
+        return Made(HostVectorEnv([lambda: single], copy=False, owned=False), owned=False)
+    if not callable(env):
+        raise TypeError(
+            f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
+            "environment (observation_space, action_space, reset(key), step(state, action, key); those of libraries "
+            "by id, as 'gymnax:CartPole-v1'), or a function without arguments that makes one environment, such as "
+            "its class."
+        )
+    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+    first = env()
+    if is_device_env(first):
+        return Made(_on_device(first, num_envs, name), owned=False)
+    return Made(_vector(_gymnasium_env(first, name), env, count, copy=False, groups=groups), owned=True)
+
+
+def _on_device(env: DeviceEnv, num_envs: int | None, name: str) -> DeviceVector:
+    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+    check_device_env(env, name)
+    return DeviceVector(env, count)
+
+
+def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], options: Options, **how: Any) -> HostVectorEnv:
+    return _vector(*_first_of(env_id, kwargs, options), num_envs, **how)
+
+
+def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[AnyEnv, Factory]:
+    """One environment, and what makes more of it."""
+    check_id(env_id)
+    family = family_of(env_id)
+    factory = family.make_factory(gym.spec(env_id.rpartition(":")[2]), kwargs, options)
+    try:
+        first = factory()
+    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError, ImportError) as error:
+        remedy = remedy_of(family, f"install what it asks for ({error})")
+        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from error
+    except AttributeError as error:
+        if family.remark is None:
+            raise
+        raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
+    return first, factory
+
+
+def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVectorEnv:
+    check_id(env_id)
+    if not env_id.startswith(ENVPOOL):
+        return own_vectors.from_spec(gym.spec(env_id.rpartition(":")[2]), num_envs, kwargs)
+    return own_vectors.from_envpool(env_id.removeprefix(ENVPOOL), num_envs, kwargs)
+
+
+def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostVectorEnv:
+    """`num_envs` environments as one; see `_treated`."""
+    began = time.perf_counter()
+    registered = first.spec is not None
+    first, factory = _treated(first, factory)
+    # What Gymnasium made, or resets so slowly, is no toy whose steps somebody counts.
+    may_try = registered or time.perf_counter() - began > SLOW_RESET_SECONDS
+    return stepped(first, factory, _count(num_envs), may_try=may_try, **how)
+
+
+def _treated(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
+    """With masks, if their info has any, in their observations.
+
+    Raises:
+        TypeError: actions that no policy can take.
+    """
+    ActionDistribution.of(first.action_space)
+    return (MaskedEnv(first), Masked(factory)) if _gives_mask(first) else (first, factory)
+
+
+def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
+    """Whether the environment's info has a mask for its actions and its observations have none. Resets it."""
+    _, info = env.reset()
+    prefix = "single_" if isinstance(env, VectorEnv) else ""
+    if KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
+        return False
+    return ActionDistribution.of(getattr(env, f"{prefix}action_space")).can_be_masked
+
+
+def _gymnasium_env(made: Any, name: str) -> AnyEnv:
+    if not isinstance(made, gym.Env):
+        raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
+    return made
+
+
+def _count(num_envs: Any) -> int:
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        raise ValueError(f"`num_envs` (={num_envs!r}) must be a whole number of at least 1.")
+    return int(num_envs)

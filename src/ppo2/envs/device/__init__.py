@@ -1,0 +1,1 @@
+"""Environments in JAX, which are stepped on the device."""

@@ -1,0 +1,320 @@
+"""Environments written in JAX: what they are, how they are checked, and how many of them are stepped at once.
+
+A device environment is pure functions of one environment; nobody inherits from anything:
+
+| member | shape | meaning |
+|---|---|---|
+| `observation_space`, `action_space` | | Gymnasium spaces of one environment |
+| `reset(key) -> (state, obs)` | | `state`: any pytree of arrays; `obs` of the space |
+| `step(state, action, key)` | | `(state, obs, reward, terminated, truncated, info)`: scalars but for `obs` and `info` |
+
+`info` is a dict of arrays, of the same structure at every step. `step` never resets: its `obs` is what the action led
+to, also at an episode's end. `action` is of the action space: `start` added, within the bounds; a tuple or dict where
+that is one. A key of its own comes with every reset and every step.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from ppo2 import spaces
+from ppo2.numerics.randomness import abstract_key
+
+State = Any  # a pytree of arrays
+Info = dict[str, Any]
+
+
+class DeviceEnv(Protocol):
+    """The contract: see the module."""
+
+    @property
+    def observation_space(self) -> spaces.AnySpace: ...
+
+    @property
+    def action_space(self) -> spaces.AnySpace: ...
+
+    def reset(self, key: PRNGKeyArray, /) -> tuple[State, Any]:
+        """The first state of an episode and its observation."""
+        ...
+
+    def step(self, state: State, action: Any, key: PRNGKeyArray, /) -> tuple[State, Any, Any, Any, Any, Info]:
+        """(state, obs, reward, terminated, truncated, info)."""
+        ...
+
+
+def is_device_env(env: object) -> bool:
+    """Whether `env` has the members of a device environment; classes and Gymnasium's environments are none."""
+    if isinstance(env, gym.Env | gym.vector.VectorEnv | type):
+        return False
+    if not all(isinstance(getattr(env, name, None), gym.Space) for name in ("observation_space", "action_space")):
+        return False
+    return _takes(getattr(env, "reset", None), 1) and _takes(getattr(env, "step", None), 3)
+
+
+def _takes(function: object, count: int) -> bool:
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class DeviceVector(NamedTuple):
+    """A device environment and how many of it there are: what a vector environment is on the host."""
+
+    env: DeviceEnv
+    num_envs: int
+
+    @property
+    def single_observation_space(self) -> spaces.AnySpace:
+        return self.env.observation_space
+
+    @property
+    def single_action_space(self) -> spaces.AnySpace:
+        return self.env.action_space
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """A device environment whose episodes are cut short (`truncated`) after so many steps.
+
+    Args:
+        env: the environment.
+        max_episode_steps: steps of an episode at most.
+
+    Raises:
+        ValueError: `max_episode_steps` below 1.
+        TypeError: `env` is no device environment.
+    """
+
+    env: DeviceEnv
+    max_episode_steps: int
+
+    def __post_init__(self) -> None:
+        if not is_device_env(self.env):
+            raise TypeError(f"`env` (={self.env!r}) must be a device environment; gymnasium.wrappers has its own.")
+        if self.max_episode_steps < 1:
+            raise ValueError(f"`max_episode_steps` (={self.max_episode_steps}) must be at least 1.")
+
+    @property
+    def observation_space(self) -> spaces.AnySpace:
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> spaces.AnySpace:
+        return self.env.action_space
+
+    def reset(self, key: PRNGKeyArray) -> tuple[State, Any]:
+        state, obs = self.env.reset(key)
+        return (state, jnp.zeros((), jnp.int32)), obs
+
+    def step(self, state: State, action: Any, key: PRNGKeyArray) -> tuple[State, Any, Any, Any, Any, Info]:
+        inner, before = state
+        inner, obs, reward, terminated, truncated, info = self.env.step(inner, action, key)
+        steps = before + 1
+        over = (steps >= self.max_episode_steps) & ~jnp.asarray(terminated, bool)
+        return (inner, steps), obs, reward, terminated, truncated | over, info
+
+
+# --- stepping -----------------------------------------------------------------------------------------------------
+
+
+def start(env: DeviceEnv, key: PRNGKeyArray) -> tuple[State, Array]:
+    """`reset`, with types that don't depend on how the environment wrote its numbers down."""
+    state, obs = env.reset(key)
+    return jax.tree.map(strong, state), spaces.on_device(env.observation_space, obs)
+
+
+class Outcome(NamedTuple):
+    """One step of one environment."""
+
+    state: State
+    obs: PyTree[Array]
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+
+
+def advance(
+    env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]], key: PRNGKeyArray, *, squash: bool = False
+) -> Outcome:
+    """`step`, with an action as the distribution gives it. An episode that is over isn't cut short as well."""
+    sent = spaces.to_device_environment(env.action_space, action, squash=squash)
+    state, obs, reward, terminated, truncated, _ = env.step(state, sent, key)
+    terminated = jnp.asarray(terminated, bool)
+    return Outcome(
+        jax.tree.map(strong, state),
+        spaces.on_device(env.observation_space, obs),
+        jnp.asarray(reward, jnp.float32),
+        terminated,
+        jnp.asarray(truncated, bool) & ~terminated,
+    )
+
+
+def strong(leaf: Any) -> Array:
+    """`leaf` as an array whose type is its own: a Python number would take that of its neighbours, which a loop's state
+    may not.
+    """
+    array = jnp.asarray(leaf)
+    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return array if is_key else jax.lax.convert_element_type(array, array.dtype)
+
+
+class Running(NamedTuple):
+    """N environments between two steps: what the next step goes on from.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | state | (N, ...) | of the environments |
+    | obs | (N, ...) | to act on next, but where an episode ended: what that led to |
+    | ended | (N,) | whether the next step begins a new episode, at its reset |
+    | memory | (N, ...) | what a recurrent policy remembers of the running episodes; else None |
+    | returns, lengths | (N,) | of the running episodes so far, undiscounted and in steps |
+    """
+
+    state: State
+    obs: PyTree[Shaped[Array, "N ..."]]
+    ended: Bool[Array, " N"]
+    memory: PyTree[Float[Array, "N ..."]]
+    returns: Float[Array, " N"]
+    lengths: Int[Array, " N"]
+
+
+class Step(NamedTuple):
+    """One step of N environments, as the rollout keeps it: see `Rollout`; `next_obs` is before any reset.
+
+    `begins`: whether an episode began here. `memory`: what a recurrent policy remembers after it acted; else None.
+    `returns`, `lengths`: of the episodes that ended here, else 0.
+    """
+
+    obs: Shaped[Array, "N ..."]
+    actions: PyTree[Shaped[Array, "N ..."]]
+    rewards: Float[Array, " N"]
+    terminated: Bool[Array, " N"]
+    truncated: Bool[Array, " N"]
+    next_obs: Shaped[Array, "N ..."]
+    begins: Bool[Array, " N"]
+    memory: PyTree[Float[Array, "N ..."]]
+    returns: Float[Array, " N"]
+    lengths: Int[Array, " N"]
+
+
+def unbegun(env: DeviceEnv, nenvs: int, memory: Any = None) -> Running:
+    """N environments whose first step begins their first episodes, so that no program is needed for these alone.
+    Arrays of the host.
+
+    Args:
+        memory: the state of a recurrent policy, (N, ...).
+    """
+
+    def blank(one: jax.ShapeDtypeStruct) -> Any:
+        shape = (nenvs, *one.shape)
+        is_key = jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
+        return jnp.zeros(shape, one.dtype) if is_key else np.zeros(shape, one.dtype)
+
+    state, obs = jax.tree.map(blank, jax.eval_shape(lambda key: start(env, key), abstract_key()))
+    numbers: Any = (np.ones(nenvs, bool), np.zeros(nenvs, np.float32), np.zeros(nenvs, np.int32))
+    return Running(state, obs, numbers[0], memory, *numbers[1:])
+
+
+Act: TypeAlias = Callable[[Array, Array, Any, Array], tuple[Array, Any]]
+
+
+def unroll(
+    env: DeviceEnv,
+    act: Act,
+    running: Running,
+    noise: Float[Array, "T N p"],
+    keys: PRNGKeyArray,
+    *,
+    squash: bool = False,
+) -> tuple[Running, Step]:
+    """T steps of N environments, each reset before it goes on after an episode's end; steps come back stacked,
+    (T, N, ...).
+
+    Args:
+        act: actions, as the distribution gives them, and what the policy then remembers, for observations, noise, what
+            it remembers and which episodes begin.
+        noise: for the actions, one row a step.
+        keys: (N,), a stream for each environment, of these T steps alone.
+        squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
+    """
+
+    def step(running: Running, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[Running, Step]:
+        t, noise = now
+        state, obs = _reset_ended(env, running.ended, keys, t, running.state, running.obs)
+        actions, memory = act(obs, noise, running.memory, running.ended)
+        step_keys = jax.vmap(_step_key, (0, None))(keys, t)
+        outcome = jax.vmap(lambda *one: advance(env, *one, squash=squash))(state, actions, step_keys)
+        # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
+        # observation isn't finite either, by which learning sees the fault.
+        broken = ~(jnp.isfinite(outcome.reward) & spaces.all_finite(outcome.obs, 1))
+        truncated = outcome.truncated | (broken & ~outcome.terminated)
+        ended = outcome.terminated | truncated
+        counted = ended & ~broken
+        returns, lengths = running.returns + outcome.reward, running.lengths + 1
+        left = Running(
+            state=outcome.state,
+            obs=outcome.obs,
+            ended=ended,
+            memory=memory,
+            returns=jnp.where(ended, 0.0, returns),
+            lengths=jnp.where(ended, 0, lengths),
+        )
+        return left, Step(
+            obs=obs,
+            actions=actions,
+            rewards=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=truncated,
+            next_obs=outcome.obs,
+            begins=running.ended,
+            memory=memory,
+            returns=jnp.where(counted, returns, 0.0),
+            lengths=jnp.where(counted, lengths, 0),
+        )
+
+    return jax.lax.scan(step, running, (jnp.arange(noise.shape[0]), noise))
+
+
+def _step_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
+    return jax.random.fold_in(key, 2 * t)
+
+
+def _reset_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
+    return jax.random.fold_in(key, 2 * t + 1)
+
+
+def _reset_ended(
+    env: DeviceEnv, ended: Bool[Array, " N"], keys: PRNGKeyArray, t: Int[Array, ""], state: State, obs: Array
+) -> tuple[State, Array]:
+    """First states in the place of those whose episode ended."""
+
+    def reset(state: State, obs: Array) -> tuple[State, Array]:
+        fresh = jax.vmap(lambda key: start(env, _reset_key(key, t)))(keys)
+
+        def chosen(new: Array, old: Array) -> Array:
+            return jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old)
+
+        picked: tuple[State, Array] = jax.tree.map(chosen, fresh, (state, obs))
+        return picked
+
+    def reset_if_any(state: State, obs: Array) -> tuple[State, Array]:
+        kept: tuple[State, Array] = jax.lax.cond(jnp.any(ended), reset, lambda *as_is: as_is, state, obs)
+        return kept
+
+    # On an accelerator a branch waits for the host; resets that nobody needs cost less.
+    result: tuple[State, Array] = jax.lax.platform_dependent(state, obs, cpu=reset_if_any, default=reset)
+    return result

@@ -1,0 +1,1 @@
+"""Environment ids: which family one belongs to, its wrappers and preset."""

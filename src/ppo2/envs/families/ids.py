@@ -1,0 +1,93 @@
+"""Ids of environments: what they name, and what must be installed for them."""
+
+import difflib
+import importlib
+import importlib.util
+import re
+import warnings
+
+import gymnasium as gym
+import gymnasium.error
+
+from ppo2.envs import adapters
+from ppo2.envs.families.registry import FAMILIES, Family
+
+ENVPOOL = "envpool:"
+
+
+def check_id(env_id: str) -> None:
+    """Imports the module that an id names, if it does.
+
+    Raises:
+        ValueError: no such environment is registered; the message has the closest ones.
+    """
+    if adapters.split(env_id) is not None:
+        adapters.check(env_id)
+        return
+    if env_id.startswith(ENVPOOL):
+        _check_envpool(env_id)
+        return
+    module, _, name = env_id.rpartition(":")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the user's choice
+            if module:
+                importlib.import_module(module)  # gym.spec doesn't, gym.make does
+            register(name)
+            gym.spec(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).") from error
+    except gymnasium.error.Error as error:
+        family = family_by_name(name)
+        close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.5)
+        hint = f" The closest known are {', '.join(close)}." if close else ""
+        if family is not None and not _is_imported(family):
+            hint = f" {remedy_of(family, f'pip install {family.package}')}"
+        raise ValueError(
+            f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
+            "own package is 'module:Name-v0'."
+        ) from error
+
+
+def family_by_name(name: str) -> Family | None:
+    """The family whose package registers ids that look like this."""
+    return next((family for family in FAMILIES if family.ids is not None and re.fullmatch(family.ids, name)), None)
+
+
+def register(name: str) -> None:
+    """Imports the package that registers such an id, if it is known and installed."""
+    family = family_by_name(name) if name not in gym.registry else None
+    if family is not None:
+        _is_imported(family)
+
+
+def register_all() -> None:
+    """Imports every package that registers environments of a family, if it is installed."""
+    for family in FAMILIES:
+        if family.package is not None:
+            _is_imported(family)
+
+
+def _is_imported(family: Family) -> bool:
+    """Imports a family's package; whether it is there."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the package's own making
+            importlib.import_module(str(family.package))
+    except ImportError:
+        return False
+    return True
+
+
+def remedy_of(family: Family, otherwise: str) -> str:
+    """What to install for a family's environments."""
+    return family.remark or (f"pip install 'ppo2[{family.extra}]'" if family.extra else otherwise)
+
+
+def _check_envpool(env_id: str) -> None:
+    if importlib.util.find_spec("envpool") is None:
+        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: pip install envpool")
+    import envpool
+
+    if env_id.removeprefix(ENVPOOL) not in envpool.list_all_envs():
+        raise ValueError(f"`env` (={env_id!r}): EnvPool has no such environment; envpool.list_all_envs() has all.")

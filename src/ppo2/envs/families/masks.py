@@ -1,0 +1,157 @@
+"""Environments that say in `info["action_mask"]` which actions are legal: the mask becomes part of the observation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from ppo2 import spaces
+from ppo2.envs.host.failures import ContractError
+from ppo2.envs.host.group import AnyEnv, AnyVectorEnv, NDArray
+
+KEY = "action_mask"
+ALL = object()
+"""Stands for a mask under which everything is legal."""
+
+
+def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -> Any:
+    """A mask as an environment gave it, as arrays of 0 and 1 (legal), int8, in the structure of its actions.
+
+    Args:
+        mask: for a Discrete n numbers, not 0 where legal; for a MultiDiscrete choice by choice, side by side or as a
+            tuple; for a Tuple a tuple of these, for a Dict a dict, which may leave parts out. Parts of a Tuple that are
+            no choice take anything, None too.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match space:
+        case gym.spaces.Dict():
+            mask = {} if mask is ALL else mask
+            if not isinstance(mask, Mapping) or not set(mask) <= set(space.spaces):
+                raise ContractError(
+                    f"`env` gave {what} = {mask!r}; expected a dict of masks, by {', '.join(space.spaces)}."
+                )
+            return {k: read_mask(part, mask.get(k, ALL), f"{what}[{k!r}]") for k, part in space.spaces.items()}
+        case gym.spaces.Tuple():
+            mask = [ALL] * len(space.spaces) if mask is ALL else mask
+            if not isinstance(mask, Sequence | np.ndarray) or len(mask) != len(space.spaces):
+                raise ContractError(f"`env` gave {what} = {mask!r}; expected a tuple of {len(space.spaces)} masks.")
+            pairs = enumerate(zip(space.spaces, mask, strict=True))
+            return tuple(read_mask(part, own, f"{what}[{i}]") for i, (part, own) in pairs)
+        case gym.spaces.Discrete():
+            count = int(space.n)
+        case gym.spaces.MultiDiscrete():
+            count = int(space.nvec.sum())
+            if isinstance(mask, tuple | list) and all(np.ndim(choice) == 1 for choice in mask):
+                mask = np.concatenate(mask)
+        case _:
+            return np.ones(1, np.int8)
+    array = np.ones(count) if mask is ALL else np.asarray(mask)
+    if array.dtype.kind not in "biuf" or array.shape != (count,) or np.isnan(array).any():
+        raise ContractError(
+            f"`env` gave {what} = {mask!r}; expected {count} numbers, for the actions of {space}, not 0 where legal."
+        )
+    return (array != 0).astype(np.int8)
+
+
+def _masked_space(space: spaces.AnySpace, mask: Any) -> gym.spaces.Dict:
+    return gym.spaces.Dict({"observation": space, KEY: _mask_space(mask)})
+
+
+def _mask_space(mask: Any) -> spaces.AnySpace:
+    match mask:
+        case dict():
+            return gym.spaces.Dict({key: _mask_space(part) for key, part in mask.items()})
+        case tuple():
+            return gym.spaces.Tuple([_mask_space(part) for part in mask])
+    return gym.spaces.Box(0, 1, mask.shape, np.int8)
+
+
+class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """One environment whose observations are {"observation": ..., "action_mask": ...}.
+
+    Raises:
+        ValueError: a step without a mask, unless it ends the episode (where nobody looks at it); or see `read_mask`.
+    """
+
+    def __init__(self, env: AnyEnv) -> None:
+        super().__init__(env)
+        _, info = env.reset()
+        mask = read_mask(env.action_space, info[KEY])
+        self._all = spaces.mapped(lambda _, x: np.ones_like(x), env.action_space, mask)
+        self.observation_space = _masked_space(env.observation_space, self._all)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._with_mask(obs, info, over=False), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return self._with_mask(obs, info, over=bool(terminated or truncated)), reward, terminated, truncated, info
+
+    def _with_mask(self, obs: Any, info: dict[str, Any], *, over: bool) -> dict[str, Any]:
+        if KEY not in info and not over:
+            raise ContractError(
+                f"`env` gave no info[{KEY!r}] at a step, but did at its first reset: give it at every one."
+            )
+        return {"observation": obs, KEY: self._all if over else read_mask(self.action_space, info[KEY])}
+
+
+class MaskedVectorEnv(gym.vector.VectorWrapper):
+    """The same for a vector environment; its masks are (N, n)."""
+
+    def __init__(self, env: AnyVectorEnv) -> None:
+        super().__init__(env)
+        _, infos = env.reset()
+        one = read_mask(env.single_action_space, _row(infos[KEY], 0))
+        self._masks = self._map(lambda mask: np.ones((env.num_envs, *mask.shape), np.int8), one)
+        self.single_observation_space = _masked_space(env.single_observation_space, one)
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+
+    def _map(self, function: Callable[..., Any], *masks: Any) -> Any:
+        return spaces.mapped(lambda _, *own: function(*own), self.env.single_action_space, *masks)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        # a copy, and before the reset, which takes it out of the options
+        which = np.array((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        obs, infos = self.env.reset(seed=seed, options=options)
+        return self._with_masks(obs, infos, which), infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        obs, rewards, terminated, truncated, infos = self.env.step(actions)
+        ended = np.asarray(terminated, bool) | np.asarray(truncated, bool)
+        if self.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:  # a new episode's first observation
+            obs = self._with_masks(obs, infos, np.ones(self.num_envs, bool))
+        else:
+            self._map(lambda all_: all_.__setitem__(ended, 1), self._masks)
+            obs = self._with_masks(obs, infos, ~ended)
+        if "final_obs" in infos:
+            infos = {**infos, "final_obs": infos["final_obs"].copy()}
+            for i in np.flatnonzero(ended):
+                mask = self._map(lambda all_, i=i: np.ones_like(all_[i]), self._masks)
+                infos["final_obs"][i] = {"observation": infos["final_obs"][i], KEY: mask}
+        return obs, rewards, terminated, truncated, infos
+
+    def _with_masks(self, obs: Any, infos: dict[str, Any], which: NDArray) -> dict[str, Any]:
+        """The observations with masks, of which `which` are new and the others as they were."""
+        given = np.asarray(infos.get(f"_{KEY}", np.full(self.num_envs, KEY in infos)), bool)
+        if np.any(which & ~given):
+            missing = int(np.argmax(which & ~given))
+            raise ContractError(
+                f"`env` gave no infos[{KEY!r}] for environment {missing}: give it at every reset and step."
+            )
+        for i in np.flatnonzero(which).tolist():
+            mask = read_mask(self.single_action_space, _row(infos[KEY], i), f"infos[{KEY!r}] of environment {i}")
+            self._map(lambda all_, own, i=i: all_.__setitem__(i, own), self._masks, mask)
+        return {"observation": obs, KEY: self._map(np.copy, self._masks)}
+
+
+def _row(given: Any, i: int) -> Any:
+    """What a vector environment's infos hold for environment i; Gymnasium makes a dict of arrays of dicts."""
+    if isinstance(given, Mapping):
+        return {key: _row(value, i) for key, value in given.items() if f"_{key}" in given}
+    return given[i]

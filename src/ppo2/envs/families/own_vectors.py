@@ -1,0 +1,92 @@
+"""Environments in a vector form of their package's own: opt-in, as they are stepped by their own rules."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
+
+from ppo2.envs.host.group import AnyVectorEnv, NDArray
+
+
+def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
+    """The vector environment that a registered kind names as its own.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if str(spec.entry_point).startswith("ale_py"):
+        return GamesVectorEnv(spec, num_envs, kwargs)
+    if spec.vector_entry_point is None:
+        raise ValueError(
+            f"`env_id` (={spec.id!r}, own_vector=True) has no vector form of its own; leave own_vector out."
+        )
+    return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+
+
+def from_envpool(name: str, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
+    """EnvPool's environments of this name."""
+    import envpool  # where it is installed
+
+    vector: AnyVectorEnv = envpool.make_gymnasium(name, num_envs=num_envs, **kwargs)
+    return vector
+
+
+class GamesVectorEnv(gym.vector.VectorWrapper):
+    """ale-py's vector environment of a game, in C++, which steps in threads; SAME_STEP autoreset.
+
+    Its frames, rewards and ends are those of `AtariTreatment`, bit for bit (tests/test_atari.py), but for an episode's
+    start: a game is fired into for one frame instead of two actions, and after the loss of a life it goes on without
+    any. `infos["episode"]` tells the games' own returns.
+    """
+
+    counts_episodes = True
+
+    def __init__(self, spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> None:
+        from ale_py.vector_env import AtariVectorEnv  # comes with the extra
+
+        its = ("repeat_action_probability", "full_action_space")
+        own: dict[str, Any] = {"life_loss_info": True, **{key: spec.kwargs[key] for key in its}, **kwargs}
+        self._clip = own.pop("reward_clipping", True)
+        env = AtariVectorEnv(
+            spec.kwargs["game"], num_envs, autoreset_mode=AutoresetMode.SAME_STEP, reward_clipping=False, **own
+        )
+        super().__init__(env)
+        space: Any = env.single_observation_space
+        self.single_observation_space = gym.spaces.Box(0, 255, (*space.shape[1:3], space.shape[0]), np.uint8)
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, int)
+        self._frame = np.zeros(num_envs, int)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        obs, infos = self.env.reset(seed=seed, options=options)
+        self._returns[:], self._lengths[:] = 0.0, 0
+        self._frame = infos["episode_frame_number"].copy()
+        return _last_axis(obs), infos
+
+    def step(self, actions: Any) -> tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]:
+        obs, rewards, terminated, truncated, infos = self.env.step(np.asarray(actions))
+        self._returns += rewards
+        self._lengths += 1
+        ended = terminated | truncated
+        frame = infos["episode_frame_number"]
+        over, self._frame = ended & (frame < self._frame), frame.copy()  # its frames are counted from 0 again
+        if ended.any():
+            final = infos["final_obs"]
+            infos = {**infos, "final_obs": np.full(len(ended), None, dtype=object), "_final_obs": ended}
+            for i in np.flatnonzero(ended).tolist():
+                last = final[i] if over[i] else obs[i]  # after the loss of a life `final_obs` is filled with nothing
+                infos["final_obs"][i] = _last_axis(last[None])[0]
+        if over.any():
+            infos["episode"] = {"r": np.where(over, self._returns, 0.0), "l": np.where(over, self._lengths, 0)}
+            infos["_episode"] = over
+            self._returns[over], self._lengths[over] = 0.0, 0
+        rewards = np.sign(rewards) if self._clip else rewards
+        return _last_axis(obs), rewards, terminated, truncated, infos
+
+
+def _last_axis(obs: NDArray) -> NDArray:
+    """(n, stack, height, width) as (n, height, width, stack)."""
+    return np.ascontiguousarray(np.moveaxis(obs, 1, -1))

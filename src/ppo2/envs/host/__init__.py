@@ -1,0 +1,1 @@
+"""Environments on the host: the vector environment, its workers, failures and replay."""

@@ -1,0 +1,118 @@
+"""Environments that other processes hold, on this machine or on others: the actors of Ray."""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from ppo2 import spaces
+from ppo2.envs.host.engines import why_alone
+from ppo2.envs.host.group import Factory
+from ppo2.envs.host.vector import HostVectorEnv
+
+ENVS_OF_AN_ACTOR = 8
+"""That an actor holds at least, unless it is said how many actors there are."""
+
+
+@dataclass(frozen=True)
+class RemoteEnvs:
+    """What actors make, for `learn` to collect whole rollouts from; see `ppo2.make(backend="ray")`, which makes it.
+
+    Nothing runs yet: the actors begin with training and end with it.
+
+    Attributes:
+        factory: makes one environment, wherever it is.
+        num_envs: how many there are, of all actors.
+        actors: how many hold an equal part of them each: neighbours.
+        workers: processes beside each actor that step its environments.
+        env_timeout, replay_limit: see `HostVectorEnv`.
+    """
+
+    factory: Factory
+    num_envs: int
+    actors: int
+    workers: int
+    env_timeout: float
+    replay_limit: int
+    single_observation_space: spaces.AnySpace
+    single_action_space: spaces.AnySpace
+
+    def __repr__(self) -> str:
+        return f"RemoteEnvs({self.num_envs} environments, {self.actors} actors)"
+
+    @property
+    def each(self) -> int:
+        """How many environments an actor has."""
+        return self.num_envs // self.actors
+
+    @property
+    def engine(self) -> str:
+        """Who steps the environments, for people."""
+        beside = f", each with {self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else ""
+        return f"{self.actors} Ray actor{'s' if self.actors > 1 else ''}{beside}"
+
+    def part(self) -> HostVectorEnv:
+        """The environments of one actor, in whose process this is called."""
+        # in one group, whatever the host: the policy's last bits depend on it
+        return HostVectorEnv(
+            [self.factory] * self.each,
+            workers=self.workers,
+            copy=False,
+            env_timeout=self.env_timeout,
+            replay_limit=self.replay_limit,
+        )
+
+
+def remote(
+    factory: Factory, first: Any, num_envs: int, actors: Any, workers: Any, env_timeout: float, replay_limit: int
+) -> RemoteEnvs:
+    """Environments of actors.
+
+    Args:
+        factory: see `RemoteEnvs`.
+        first: one that it made, which is closed.
+        num_envs, actors, workers, env_timeout, replay_limit: see `ppo2.make`.
+
+    Raises:
+        ValueError: an argument that can't be; the factory can't travel; or Ray isn't installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("`backend` (='ray') needs a package that isn't installed: pip install 'ppo2[ray]'.")
+    count = _checked_actors(num_envs, actors)
+    workers = 0 if workers == "auto" else workers
+    most = num_envs // count - 1
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= most:
+        raise ValueError(
+            f"`workers` (={workers!r}) must be 'auto', which is none, or a whole number from 0 to {most}: beside each "
+            f"of {count} actors, which has {most + 1} environments, and steps one at least itself."
+        )
+    vector = HostVectorEnv([lambda: first], env_timeout=env_timeout, replay_limit=replay_limit)  # which checks them
+    vector.close()
+    why = why_alone(factory)
+    if why is not None:
+        raise ValueError(f"{why}: let this process step it, without `backend`.")
+    return RemoteEnvs(
+        factory,
+        num_envs,
+        count,
+        workers,
+        env_timeout,
+        replay_limit,
+        vector.single_observation_space,
+        vector.single_action_space,
+    )
+
+
+def _checked_actors(num_envs: int, actors: Any) -> int:
+    if actors is None:
+        most = max(1, num_envs // ENVS_OF_AN_ACTOR)
+        return next(count for count in range(most, 0, -1) if num_envs % count == 0)
+    if isinstance(actors, bool) or not isinstance(actors, int) or actors < 1:
+        raise ValueError(f"`actors` (={actors!r}) must be a whole number of at least 1, or None.")
+    if num_envs % actors:
+        fit = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
+        near = sorted(fit, key=lambda count: abs(count - actors))[:2]
+        raise ValueError(
+            f"`actors` (={actors}) must divide `num_envs` (={num_envs}), as each holds as many environments; "
+            f"{' and '.join(map(str, sorted(near)))} do."
+        )
+    return actors

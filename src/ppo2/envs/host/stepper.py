@@ -1,0 +1,261 @@
+"""Stepping a vector environment, whatever its automatic reset: the one place that knows Gymnasium's three modes."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import jax
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from ppo2 import spaces
+from ppo2.envs.host.group import AnyVectorEnv, NDArray
+from ppo2.envs.host.replay import Midway, Position, State
+from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.numerics.randomness import Purpose, environment_seeds
+
+
+class Transition(NamedTuple):
+    """One step of all environments.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | obs | (N, ...) | what to act on next: after a reset, the new episode's first |
+    | rewards, terminated, truncated | (N,) | as the environments gave them |
+    | valid | (N,) | False for a step that only reset its environment (NEXT_STEP), or in which it failed |
+    | begins | (N,) | which environments begin an episode with the next step, which a step that only resets doesn't |
+    | final_obs | by environment, or None | where an episode was truncated and reset, its last observation |
+    | episodes | three of (N,), or None | of environments that count: which episodes ended, their returns and lengths |
+    """
+
+    obs: Any
+    rewards: NDArray
+    terminated: NDArray
+    truncated: NDArray
+    valid: NDArray
+    begins: NDArray
+    final_obs: dict[int, Any] | None
+    episodes: tuple[NDArray, NDArray, NDArray] | None = None
+
+
+class Stepper:
+    """A vector environment, stepped and reset.
+
+    Args:
+        squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
+
+    Raises:
+        ValueError: its automatic reset is of no kind that Gymnasium defines.
+    """
+
+    def __init__(self, env: AnyVectorEnv, *, squash: bool = False) -> None:
+        self.env = env
+        self.mode = autoreset_mode(env)
+        self.space: spaces.AnySpace = env.single_observation_space
+        self._action_space: spaces.AnySpace = env.single_action_space
+        self._squash = squash
+        self._host = env if isinstance(env, HostVectorEnv) else None
+        # Gymnasium takes a Tuple or Dict of batches apart itself.
+        self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not isinstance(
+            self._action_space, spaces.COMPOSITE
+        )
+        # Python's integers: see `ppo2.envs.host.group.one_by_one`; and such a list is made more quickly than converted.
+        lists = self._one_by_one or (self._host is not None and not self._host.has_workers)
+        self._as_list = lists and isinstance(self._action_space, gym.spaces.Discrete)
+        self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
+        self._shape = None if isinstance(self.space, spaces.COMPOSITE) else (env.num_envs, *(self.space.shape or ()))
+        self.groups = [slice(0, env.num_envs)] if self._host is None else self._host.groups
+        self.counts_episodes = bool(getattr(env, "counts_episodes", False))
+        self._valid = [np.ones(rows.stop - rows.start, bool) for rows in self.groups]
+        self._actions: Any = None
+        self._resetting = np.zeros(env.num_envs, bool)  # NEXT_STEP: the coming step of these only resets
+
+    def reset(self, seed: int, purpose: Purpose, start: int = 0, first: int = 0) -> Any:
+        """The first observations, (N, ...); every environment with a seed of its own.
+
+        Args:
+            seed, purpose, start, first: see `environment_seeds`.
+
+        Raises:
+            ValueError: they are not of the declared space.
+        """
+        seeds: Any = environment_seeds(seed, purpose, self.env.num_envs, first=first, start=start)
+        if not isinstance(self.env.unwrapped, HostVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
+            seeds = seeds[0]  # environments that are vectors by nature take one seed
+        self._resetting[:] = False
+        obs, _ = self.env.reset(seed=seeds)
+        return self._checked(obs, "the first observation of `env`")
+
+    @property
+    def position(self) -> Position | None:
+        """Where the environments are, of those that can be brought there again: see `HostVectorEnv`; else None."""
+        return None if self._host is None else self._host.position
+
+    @property
+    def obs(self) -> Any:
+        """What environments with a position show now."""
+        assert self._host is not None
+        return self._host.obs
+
+    @property
+    def replay_limit(self) -> int:
+        """See `HostVectorEnv`."""
+        return 0 if self._host is None else self._host.replay_limit
+
+    def save(self) -> list[State | None]:
+        """See `HostVectorEnv.save`."""
+        return [None] * self.env.num_envs if self._host is None else self._host.save()
+
+    def leaves_of(self, actions: Any) -> list[NDArray]:
+        """Actions as the policy's distribution gives them, (T, ...), as `Midway` has them."""
+        return spaces.leaves(
+            self._action_space, spaces.to_environment(self._action_space, actions, squash=self._squash)
+        )
+
+    def resume(self, position: Position, midways: Sequence[Midway], obs: Any) -> tuple[Any, dict[int, str]]:
+        """See `HostVectorEnv.resume`."""
+        assert self._host is not None
+        return self._host.resume(position, midways, obs)
+
+    def step(self, actions: Any) -> Transition:
+        """One step, with actions as the policy's distribution gives them.
+
+        Raises:
+            ValueError: observations that are not of the declared space.
+        """
+        for group, rows in enumerate(self.groups):
+            self.start(actions if len(self.groups) == 1 else jax.tree.map(lambda x, rows=rows: x[rows], actions), group)
+        parts = [self.finish(group) for group in range(len(self.groups))]
+        return parts[0] if len(parts) == 1 else _joined(parts, self.groups)
+
+    def start(self, actions: Any, group: int = 0) -> None:
+        """Begins a step of a group of environments; workers go on with it until `finish`."""
+        if self._host is None:
+            self._actions = actions
+        else:
+            self._host.start(self._converted(actions), group)
+
+    def finish(self, group: int = 0) -> Transition:
+        """What the step of a group gave: of as many environments as it has.
+
+        Raises:
+            ValueError: observations that are not of the declared space.
+        """
+        if self._host is not None:
+            return self._of_host(self._host.finish(group), group)
+        obs, rewards, terminated, truncated, infos = self.env.step(self._converted(self._actions))
+        # What a user's environment calls a flag may be 0 and 1, or a list.
+        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
+        valid, final_obs = self._valid[0], None
+        begins = ended = terminated | truncated
+        if self.mode is AutoresetMode.NEXT_STEP:
+            begins = self._resetting
+            if begins.any():
+                valid = ~begins
+            self._resetting = ended
+        elif ended.any():
+            cut = np.flatnonzero(truncated & ~terminated)
+            if self.mode is AutoresetMode.SAME_STEP:
+                final_obs = {i: self._final_obs(infos, i) for i in cut.tolist()}
+            else:
+                final_obs = {i: jax.tree.map(lambda x, i=i: np.array(x[i]), obs) for i in cut.tolist()}
+                # The reset may clear the very arrays that the step handed out.
+                rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
+                obs, _ = self.env.reset(options={"reset_mask": ended})
+        obs = self._checked(obs, "an observation of `env`")
+        return Transition(obs, rewards, terminated, truncated, valid, begins, final_obs or None, self._episodes(infos))
+
+    def _episodes(self, infos: dict[str, Any]) -> tuple[NDArray, NDArray, NDArray] | None:
+        """What environments that count episodes themselves say of those that ended."""
+        episode = infos.get("episode") if self.counts_episodes else None
+        return None if episode is None else (infos["_episode"], episode["r"], episode["l"])
+
+    def _of_host(self, outcomes: tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]], group: int) -> Transition:
+        """Checked already, and most of the time nothing ended."""
+        obs, rewards, terminated, truncated, infos = outcomes
+        over = infos.get("_final_obs")
+        if over is None:
+            return Transition(obs, rewards, terminated, truncated, self._valid[group], terminated, None)
+        failed = infos.get("failed")
+        valid = self._valid[group] if failed is None else ~failed
+        cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
+        final_obs = {i: infos["final_obs"][i] for i in cut} or None
+        return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._episodes(infos))
+
+    @property
+    def resetting(self) -> NDArray:
+        """(N,), of which environments the coming step is a reset alone, whatever the action."""
+        return self._resetting
+
+    def _checked(self, obs: Any, what: str) -> Any:
+        """Observations as arrays (N, ...) of the space; the slow path only where shape or dtype differ."""
+        if self._shape is None:
+            batch, single = spaces.observation(self.space, obs, what)
+            sizes = {len(leaf) for leaf in jax.tree.leaves(batch)}
+            if single or sizes != {self.env.num_envs}:
+                raise ValueError(
+                    f"{what} is not one for each of its {self.env.num_envs} environments, as {self.space}."
+                )
+            return batch
+        if type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self.space.dtype:
+            return obs
+        if np.shape(obs) != self._shape:
+            raise ValueError(
+                f"{what} has the shape {np.shape(obs)}, but it declares {self.space} for each of its "
+                f"{self.env.num_envs} environments, which makes {self._shape}. "
+                "Mend its observation_space, or what it returns."
+            )
+        return spaces.observation(self.space, obs, what)[0]
+
+    def _converted(self, actions: Any) -> Any:
+        if self._as_list:
+            return [action + self._start for action in actions.tolist()]
+        sent = spaces.to_environment(self._action_space, actions, squash=self._squash)
+        return spaces.separate(self._action_space, sent) if self._one_by_one else sent
+
+    def _final_obs(self, infos: dict[str, Any], env: int) -> Any:
+        given = infos.get("final_obs")
+        if given is None:
+            raise ValueError(
+                "`env` resets in the same step (autoreset_mode SAME_STEP) but gives no infos['final_obs'], without "
+                "which truncated episodes can't be bootstrapped. Give it as Gymnasium >= 1.0 does, or use another "
+                "autoreset mode."
+            )
+        return jax.tree.map(np.array, given[env])  # its own: an environment may use the memory again
+
+
+def _joined(parts: list[Transition], groups: list[slice]) -> Transition:
+    """The transitions of all groups as one."""
+    arrays = {
+        name: jax.tree.map(lambda *x: np.concatenate(x), *(getattr(part, name) for part in parts))
+        for name in ("obs", "rewards", "terminated", "truncated", "valid", "begins")
+    }
+    final = {
+        rows.start + i: one
+        for part, rows in zip(parts, groups, strict=True)
+        for i, one in (part.final_obs or {}).items()
+    }
+    episodes = None
+    if any(part.episodes for part in parts):
+        none = [[np.zeros(len(part.valid), kind) for kind in (bool, float, int)] for part in parts]
+        told = [part.episodes or blank for part, blank in zip(parts, none, strict=True)]
+        which, returns, lengths = (np.concatenate(column) for column in zip(*told, strict=True))
+        episodes = (which, returns, lengths)
+    return Transition(**arrays, final_obs=final or None, episodes=episodes)
+
+
+def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:
+    """How `env` resets episodes that ended.
+
+    Raises:
+        ValueError: its metadata don't say, or name no mode of Gymnasium's.
+    """
+    declared = env.metadata.get("autoreset_mode")
+    try:
+        return declared if isinstance(declared, AutoresetMode) else AutoresetMode(declared)
+    except ValueError:
+        raise ValueError(
+            f"`env` ({env}) has metadata['autoreset_mode'] = {declared!r}; it must be one of "
+            f"{', '.join(str(mode) for mode in AutoresetMode)} (gymnasium.vector.AutoresetMode), or its episodes' ends "
+            "would be misread. Set it to what the environment does."
+        ) from None

@@ -1,0 +1,390 @@
+"""Who steps which of a `HostVectorEnv`'s environments: this process a share, workers the others."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from multiprocessing import Pipe
+from typing import Any, NamedTuple, Protocol
+
+import cloudpickle
+import numpy as np
+
+from ppo2 import spaces
+from ppo2.envs.host.failures import EnvironmentFailureError, Failure
+from ppo2.envs.host.group import UNSEEDED, Board, Factory, Field, Group, episode_seed
+from ppo2.envs.host.semaphore import LOOK_SECONDS, Signal
+from ppo2.envs.host.serve import ASKED, CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, SAVE, STEP, Task
+from ppo2.envs.host.watchdog import WATCHDOG, Watched
+from ppo2.system.signals import LAST_ACTS
+
+START_SECONDS = 120.0
+"""That making a worker's environments may take."""
+CLOSE_SECONDS = 5.0
+"""That closing them may take."""
+
+
+class Outcome(NamedTuple):
+    """What a share's step of a group came to, beside what is on the board."""
+
+    ended: bool
+    failures: list[Failure]
+
+
+class Share(Protocol):
+    """Some environments of each group. What is started must be finished."""
+
+    def start(self, group: int, actions: Iterable[Any] | None) -> None:
+        """A step; `actions` of its environments one by one, or None: they are on the board."""
+
+    def finish(self, group: int) -> Outcome: ...
+
+    def ask(self, group: int, what: int, argument: Any, patience: float = 1.0) -> None:
+        """One of `ASKED`; each environment may take `patience` times what a step may."""
+
+    def answer(self, group: int) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class OwnShare:
+    """Stepped by this process, when it is asked to finish.
+
+    Args:
+        timeout: seconds that a step or reset of one environment may take; see `Watchdog`.
+    """
+
+    def __init__(self, groups: Sequence[Group], timeout: float) -> None:
+        self.groups = groups
+        self._actions: list[Iterable[Any]] = [()] * len(groups)
+        self._answers: list[Any] = [None] * len(groups)
+        self._timeout = timeout
+        self._watched = Watched(timeout)
+        WATCHDOG.watch(self._watched)
+
+    def start(self, group: int, actions: Iterable[Any] | None) -> None:
+        assert actions is not None
+        self._actions[group] = actions
+
+    def finish(self, group: int) -> Outcome:
+        stepped, watched = self.groups[group], self._watched
+        watched.begin()
+        try:
+            return Outcome(stepped.step(self._actions[group], watched.place), stepped.failures)
+        finally:
+            watched.busy = False
+
+    def ask(self, group: int, what: int, argument: Any, patience: float = 1.0) -> None:
+        watched = self._watched
+        watched.timeout = self._timeout * patience
+        watched.begin()
+        try:
+            self._answers[group] = ASKED[what](self.groups[group], argument, watched.place)
+        finally:
+            watched.busy, watched.timeout = False, self._timeout
+
+    def answer(self, group: int) -> Any:
+        return self._answers[group]
+
+    def close(self) -> None:
+        WATCHDOG.unwatch(self._watched)
+        for group in self.groups:
+            group.close()
+
+
+class Common(NamedTuple):
+    """What all workers of a vector environment share.
+
+    Attributes:
+        board: for all environments.
+        fields, descriptor, size: of the memory in which it lies, before rows of control.
+        spaces: observation and action space.
+        spin, info_keys: see `Task`.
+        timeout: seconds that a step or reset of one environment may take.
+    """
+
+    board: Board
+    fields: list[list[Field] | Field]
+    descriptor: int
+    size: int
+    spaces: tuple[spaces.AnySpace, spaces.AnySpace]
+    spin: bool
+    info_keys: tuple[str, ...]
+    timeout: float
+
+
+class WorkerShare:
+    """Stepped by a process, which is replaced when it dies or hangs.
+
+    Args:
+        factories, rows: for each group.
+        control: the process' row.
+        number: which worker it is.
+
+    Raises:
+        LostError: it could not be started.
+    """
+
+    def __init__(
+        self,
+        common: Common,
+        factories: Sequence[Sequence[Factory]],
+        rows: Sequence[slice],
+        control: np.ndarray[Any, Any],
+        number: int,
+    ) -> None:
+        self._common, self._factories, self._rows = common, [list(some) for some in factories], list(rows)
+        self._control, self._number = control, number
+        self._asked: list[tuple[int, Any]] = [(RESET, None) for _ in rows]
+        self._patience = 1.0
+        self._running: set[int] = set()
+        self._stale: set[int] = set()  # groups whose environments were lost with their process
+        self._lost = 0
+        self._ready = False
+        self._seen, self._looks = -1, 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._launch()
+
+    def _launch(self) -> None:
+        """Starts a process."""
+        common = self._common
+        task = Task(
+            factories=self._factories,
+            rows=self._rows,
+            fields=common.fields,
+            descriptor=common.descriptor,
+            size=common.size,
+            worker=self._number,
+            spin=common.spin,
+            info_keys=common.info_keys,
+            argv=sys.argv,
+        )
+        try:
+            message = cloudpickle.dumps(task)
+        except Exception as error:  # of whatever is asked to travel
+            raise LostError(f"environments {self._whose} can't travel ({type(error).__name__}: {error})") from error
+        self._go, self._done = Signal(), [Signal() for _ in self._rows]
+        self._connection, theirs = Pipe()
+        life, self._lifeline = os.pipe()
+        handed = (theirs.fileno(), life, common.descriptor)
+        names = [signal.name for signal in (self._go, *self._done)]
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ppo2.envs.host.worker", *map(str, handed[:2]), *names],
+                pass_fds=handed,
+                env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+                process_group=0,  # what interrupts this one is not for it
+            )
+            LAST_ACTS.add(self._process.kill)  # an environment that hangs may keep it from ending by itself
+            self._connection.send_bytes(message)
+        except OSError as error:
+            self._unname()
+            self._disconnect()
+            raise LostError(f"no process could be started for environments {self._whose} ({error})") from error
+        finally:
+            theirs.close()
+            os.close(life)
+
+    def _unname(self) -> None:
+        for signal in (self._go, *self._done):
+            signal.unname()
+
+    def wait_until_held(self) -> None:
+        """Until the process holds its signals, whose names are taken away: nothing is left behind from then on.
+
+        Raises:
+            LostError: the process ended, or took too long.
+        """
+        try:
+            self._received(START_SECONDS, raw=True)
+        finally:
+            self._unname()
+
+    def wait_until_ready(self) -> None:
+        """Until its environments are there.
+
+        Raises:
+            LostError: they could not be made there.
+        """
+        if self._ready:
+            return
+        answer = self._received(START_SECONDS)
+        if isinstance(answer, Exception):
+            raise LostError(f"environments {self._whose} could not be made in another process ({answer})") from answer
+        for rows, theirs in zip(self._rows, answer, strict=True):
+            for name, mine, its in zip(("observation_space", "action_space"), self._common.spaces, theirs, strict=True):
+                if mine != its:
+                    raise ValueError(
+                        f"`env`: its environments differ in {name}: number 0 has {mine}, number {rows.start} {its}. "
+                        "All must be alike."
+                    )
+        self._ready = True
+
+    def drain(self) -> None:
+        """Waits for what was started before an interrupt or an error."""
+        for group in [*self._running]:
+            try:
+                self._finished(group)
+            except LostError:
+                self._relaunch()
+            except Exception:  # told already, or of steps that nobody asks for any more
+                self._running.discard(group)
+
+    def ask(self, group: int, what: int, argument: Any, patience: float = 1.0) -> None:
+        if what == SAVE and group in self._stale:  # nothing is there to be saved
+            return
+        self._stale.discard(group)
+        self._asked[group], self._patience = (what, argument), patience
+        message = cloudpickle.dumps(argument)
+        # The other process must be about to read: what doesn't fit into the pipe waits for it.
+        self._begin(group, what)
+        with contextlib.suppress(OSError):  # it is lost: `answer` will see
+            self._connection.send_bytes(message)
+
+    def answer(self, group: int) -> Any:
+        """Waits for what was asked. A process that is lost is replaced, once; one that was to save, at the next step.
+
+        Raises:
+            EnvironmentFailureError: the other one was lost as well.
+        """
+        try:
+            return self._finished(group)[1]
+        except LostError as lost:
+            if self._asked[group][0] == SAVE:
+                self._running.discard(group)
+                return None
+            try:
+                self._relaunch()
+                for each, (what, argument) in enumerate(self._asked):
+                    self.ask(each, what, argument, self._patience)
+                answers = [self._finished(each)[1] for each in range(len(self._rows))]
+            except LostError as again:
+                raise EnvironmentFailureError(f"{lost}, in a reset; another process: {again}.") from again
+            return answers[group]
+        finally:
+            self._patience = 1.0
+
+    def start(self, group: int, actions: Iterable[Any] | None) -> None:
+        if group not in self._stale:
+            self._begin(group, STEP)
+
+    def finish(self, group: int) -> Outcome:
+        why: list[Failure] = []
+        if group not in self._stale:
+            try:
+                ended, answer = self._finished(group)
+                return Outcome(ended, answer or [])
+            except LostError as lost:
+                why = [Failure(int(self._control[CURRENT]), str(lost))]
+                self._replace()
+        self._begin_anew(group)
+        return Outcome(ended=True, failures=why)
+
+    def _begin(self, group: int, command: int) -> None:
+        self._seen, self._looks = -1, 0
+        self._control[COMMAND + group] = command
+        self._running.add(group)
+        self._go.give()
+
+    def _finished(self, group: int) -> tuple[bool, Any]:
+        """Waits until the process is done with a group: whether an episode ended, and what it says of it."""
+        if group not in self._running:
+            return False, None
+        self._done[group].wait(spin=self._common.spin, look=self._look)
+        answer = self._received(START_SECONDS) if self._control[NEWS + group] else None
+        self._running.discard(group)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(self._control[ENDED + group]), answer
+
+    def _look(self) -> None:
+        """Called every LOOK_SECONDS of waiting: time in which this process was stopped isn't counted."""
+        assert self._process is not None
+        status, env = self._process.poll(), int(self._control[CURRENT])
+        if status is not None:
+            how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+            raise LostError(f"the process that steps environments {self._whose} {how} in environment {env}")
+        self._looks = self._looks + 1 if env == self._seen else 0
+        self._seen = env
+        if self._looks * LOOK_SECONDS > self._common.timeout * self._patience:
+            raise LostError(f"environment {env} hung for more than {self._common.timeout:g} s")
+
+    def _replace(self) -> None:
+        """Starts another process; all environments of this one are stale."""
+        try:
+            self._relaunch()
+        except LostError as lost:
+            raise EnvironmentFailureError(f"a process that was lost could not be replaced: {lost}.") from lost
+        self._stale = set(range(len(self._rows)))
+
+    def _relaunch(self) -> None:
+        self._end()
+        self._lost += 1
+        self._ready = False
+        self._running.clear()
+        self._control[:] = 0
+        self._launch()
+        self.wait_until_held()
+        self.wait_until_ready()
+
+    def _begin_anew(self, group: int) -> None:
+        """Resets environments that were lost: their step failed."""
+        common, rows = self._common, self._rows[group]
+        seeds = common.board.seeds[rows].tolist()
+        anew = [seed if seed == UNSEEDED else episode_seed(seed, -self._lost) for seed in seeds]
+        common.board.seeds[rows] = anew
+        self.ask(group, RESET, None)
+        try:
+            self._finished(group)
+        except LostError as lost:
+            raise EnvironmentFailureError(f"{lost}, in a reset after another process was lost.") from lost
+        board = common.board.rows(rows)
+        for here, final in zip(board.obs, board.final_obs, strict=True):
+            final[:] = here
+        board.rewards[:], board.terminated[:] = 0.0, False
+        board.truncated[:], board.failed[:] = True, True
+        board.returns[:], board.lengths[:], board.infos[:] = np.nan, np.nan, np.nan
+
+    @property
+    def _whose(self) -> str:
+        return " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
+
+    def _received(self, seconds: float, *, raw: bool = False) -> Any:
+        assert self._process is not None
+        try:
+            if self._connection.poll(seconds):
+                data = self._connection.recv_bytes()
+                return None if raw else cloudpickle.loads(data)
+        except (EOFError, ConnectionError):
+            self._process.wait()
+            raise LostError(
+                f"the process that steps environments {self._whose} ended with status {self._process.returncode}"
+            ) from None
+        raise LostError(f"environments {self._whose} took more than {seconds:g} s to start")
+
+    def close(self) -> None:
+        """Lets it close its environments, and ends it."""
+        if self._process is not None and self._process.poll() is None and self._ready and not self._running:
+            self._begin(0, CLOSE)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_SECONDS)
+        self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            LAST_ACTS.discard(self._process.kill)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._connection.close()
+        with contextlib.suppress(OSError):
+            os.close(self._lifeline)
+        self._lifeline = -1
+
+
+class LostError(Exception):
+    """A process that is of no use any more; the message says why."""

@@ -1,0 +1,1 @@
+"""Evaluating and playing a trained model."""

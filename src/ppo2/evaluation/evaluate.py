@@ -1,0 +1,229 @@
+"""How good a model is: whole episodes, with everything about it frozen."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from ppo2 import envs, spaces
+from ppo2.agent.model import Model
+from ppo2.algorithm.normaliser import Normaliser
+from ppo2.distributed import ALONE, World, heartbeat
+from ppo2.envs.device.env import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
+from ppo2.envs.host.group import AnyVectorEnv
+from ppo2.envs.host.stepper import Stepper
+from ppo2.numerics.randomness import Purpose, environment_keys, root_key
+
+NDArray = np.ndarray[Any, Any]
+
+DEVICE_NUM_ENVS = 64
+LOOK_EVERY = 128  # steps, on the device, between two looks at which episodes are over
+
+
+class Evaluation(NamedTuple):
+    """Undiscounted returns and lengths (timesteps) of episodes, each (episodes,), in the order in which they ended."""
+
+    returns: NDArray
+    lengths: NDArray
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.returns.std())
+
+
+def evaluate(
+    model: Model, env: Any, episodes: int = 100, deterministic: bool = True, seed: int = 0, num_envs: int | None = None
+) -> Evaluation:
+    """Runs whole episodes. The normaliser is frozen and the model's random streams are left alone.
+
+    Every environment gets an equal quota of episodes, fixed beforehand: counting the first to finish would favour
+    short ones.
+
+    Args:
+        model: from `learn` or `load`.
+        env: in any form that `learn` takes. One that you pass in is reset, and not closed.
+        episodes: how many.
+        deterministic: the most probable action; False samples.
+        seed: of the environments and of sampling.
+        num_envs: how many environments step side by side, for an id, a factory or a device environment; None: 8 (on
+            the device, 64), or fewer for few episodes.
+
+    Raises:
+        ValueError: `episodes` below 1, `env` can't be made, or has other spaces than the model.
+    """
+    if episodes < 1:
+        raise ValueError(f"`episodes` (={episodes}) must be at least 1.")
+    made = envs.resolve(env, num_envs if num_envs is not None else side_by_side(env, episodes))
+    try:
+        check_spaces(model, made.env)
+        return run_episodes(model, made.env, episodes=episodes, deterministic=deterministic, seed=seed)
+    finally:
+        if made.owned:
+            made.env.close()
+
+
+def side_by_side(env: Any, episodes: int) -> int | None:
+    """How many environments to evaluate on, in any form that `learn` takes; None where `env` says."""
+    on_device = is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None)
+    if not (on_device or isinstance(env, str) or _is_factory(env)):
+        return None
+    return min(DEVICE_NUM_ENVS if on_device else envs.DEFAULT_NUM_ENVS, episodes)
+
+
+def _never() -> bool:
+    return False
+
+
+def run_episodes(
+    model: Model,
+    env: envs.AnyEnvs,
+    *,
+    episodes: int,
+    deterministic: bool,
+    seed: int,
+    until: Callable[[], bool] = _never,
+    share: World = ALONE,
+) -> Evaluation:
+    """`evaluate`, on environments that are known to fit; of fewer episodes where `until`, asked again and again, says
+    that it is enough.
+
+    Args:
+        share: this process's part: of P processes with as many environments each, all of which evaluate.
+    """
+    total, first = env.num_envs * share.size, env.num_envs * share.rank
+    quota = np.full(total, episodes // total) + (np.arange(total) < episodes % total)
+    run = _run_on_device if isinstance(env, DeviceVector) else _run_on_host
+    mine = quota[first : first + env.num_envs]
+    done = run(model, env, mine, first, deterministic, seed, until)  # type: ignore[arg-type]
+    return Evaluation(np.array([r for r, _ in done]), np.array([length for _, length in done]))
+
+
+def _run_on_host(
+    model: Model,
+    env: AnyVectorEnv,
+    quota: NDArray,
+    first: int,
+    deterministic: bool,
+    seed: int,
+    until: Callable[[], bool],
+) -> list[tuple[float, int]]:
+    """Return and length of so many episodes of each environment, from global index `first` on."""
+    stepper = Stepper(env, squash=model.distribution.squashes)
+    key = root_key(seed, Purpose.EVALUATE)
+    nenvs = env.num_envs
+    returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
+    done: list[tuple[float, int]] = []
+    obs = stepper.reset(seed, Purpose.EVALUATE, first=first)
+    memory, begins = model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
+    for count in heartbeat.current().stepping(itertools.count()):
+        if not quota.any() or until():
+            break
+        response = model.respond(obs, key, count, memory, begins)
+        if response.stuck is not None:
+            spaces.check_legal(np.asarray(response.stuck) & ~stepper.resetting, "`env`", f", at step {count}")
+        step = stepper.step(jax.device_get(response.mode if deterministic else response.sampled))
+        obs, memory = step.obs, response.state
+        if begins is not None:
+            begins = step.begins
+        returns += np.where(step.valid, step.rewards, 0.0)
+        lengths += step.valid
+        # an episode in which its environment failed doesn't count
+        counts, r, length = step.valid, returns, lengths
+        if stepper.counts_episodes:
+            counts, r, length = step.episodes or (np.zeros(nenvs, bool), returns, lengths)
+        for i in np.flatnonzero(step.terminated | step.truncated).tolist():
+            if quota[i] and counts[i]:
+                quota[i] -= 1
+                done.append((float(r[i]), int(length[i])))
+            returns[i], lengths[i] = 0.0, 0
+    return done
+
+
+def _run_on_device(
+    model: Model,
+    env: DeviceVector,
+    quota: NDArray,
+    first: int,
+    deterministic: bool,
+    seed: int,
+    until: Callable[[], bool],
+) -> list[tuple[float, int]]:
+    """Return and length of so many episodes of each environment; the host looks every so many steps."""
+    key = root_key(seed, Purpose.EVALUATE)
+    running = jax.device_put(unbegun(env.env, env.num_envs, model.initial_state(env.num_envs)))
+    steps = model.program(_steps_program, env.env, deterministic)
+    indices = np.arange(first, first + env.num_envs, dtype=np.int32)
+    done: list[tuple[float, int]] = []
+    left = quota.copy()
+    for count in heartbeat.current().stepping(itertools.count()):
+        if not left.any() or until():
+            break
+        running, *ends, stuck = steps(
+            model.state.params, model.state.normaliser, running, key, np.uint32(count), indices
+        )
+        if stuck is not None:
+            when = np.argmax(np.asarray(stuck), axis=0)
+            here = np.asarray(stuck).any(axis=0) & (left > 0)
+            spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + when[np.argmax(here)]}")
+        returns, lengths = map(np.asarray, ends)
+        for t, i in zip(*np.nonzero(lengths), strict=True):
+            if left[i]:
+                left[i] -= 1
+                done.append((float(returns[t, i]), int(lengths[t, i])))
+    return done
+
+
+def _steps_program(
+    model: Model, env: DeviceEnv, deterministic: bool
+) -> Callable[..., tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]]:
+    masked = spaces.is_masked(model.observation_space)
+
+    def steps(
+        params: Float[Array, " P"],
+        normaliser: Normaliser,
+        running: Running,
+        key: PRNGKeyArray,
+        count: Int[Array, ""],
+        indices: Int[Array, " N"],
+    ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]:
+        policy = model.policy_of(params)
+        act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
+        noise = model.acting_noise(act_keys, LOOK_EVERY)
+
+        def act(obs: Array, noise: Array, memory: Any, begins: Array) -> tuple[PyTree[Array], Any]:
+            if not deterministic:
+                return policy.act(normaliser, obs, noise, memory, begins)
+            opinion = policy(normaliser, obs, memory, begins)
+            return opinion.distribution.mode(), opinion.state
+
+        running, step = unroll(env, act, running, noise, env_keys, squash=model.distribution.squashes)
+        stuck = model.distribution.none_legal(step.obs["action_mask"]) if masked else None
+        return running, step.returns, step.lengths, stuck
+
+    return jax.jit(steps, donate_argnums=2)
+
+
+def check_spaces(model: Model, env: envs.AnyEnvs, name: str = "env") -> None:
+    """Raises ValueError where the model was made for other spaces than the environment's."""
+    pairs = (
+        ("observation", model.observation_space, env.single_observation_space),
+        ("action", model.action_space, env.single_action_space),
+    )
+    for kind, expected, found in pairs:
+        if spaces.Spec(expected) != spaces.Spec(found):
+            raise ValueError(
+                f"`{name}` has another {kind} space than the model was made for: expected {expected}, found {found}."
+            )
+
+
+def _is_factory(env: Any) -> bool:
+    return callable(env) and not hasattr(env, "step")

@@ -1,0 +1,83 @@
+"""Running mean and variance, and explained variance."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ppo2.numerics.sharding import WHOLE, Split
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and (population) variance of what was seen, and how much that was.
+
+    A registered dataclass, as JAX takes it apart in a fraction of an equinox.Module's time: each acting step does.
+    """
+
+    mean: Float[Array, "..."]
+    var: Float[Array, "..."]
+    count: Float[Array, ""]
+
+    @classmethod
+    def start(cls, shape: tuple[int, ...]) -> "Moments":
+        """Nothing seen: mean 0, variance 1, and a count of 1e-4 (Baselines') so that the first data outweigh it."""
+        return cls(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.asarray(1e-4, jnp.float32))
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of both sets of data together.
+
+        With d = mean_b - mean_a, n = n_a + n_b:
+        mean = mean_a + d n_b / n,  var = (n_a var_a + n_b var_b) / n + d^2 n_a n_b / n^2
+
+        Source: Chan, Golub and LeVeque 1979, updating formulae for sample variances.
+        """
+        count = self.count + other.count
+        share = other.count / count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * share
+        mine = self.count / count
+        var = self.var * mine + other.var * share + delta**2 * share * mine
+        return Moments(mean, var, count)
+
+    def update(self, data: Float[Array, "B ..."], weights: Float[Array, " B"], split: Split = WHOLE) -> "Moments":
+        """With the rows of `data`, those of all blocks, added, each counting `weights` (0 or 1) times."""
+        return self.merge(weighted_moments(data, weights, split))
+
+
+def weighted_mean(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "..."]:
+    """Mean of `data` over the rows of weight 1, whatever stands in the others; 0 if there are none."""
+    return _total(_only(data, weights), weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"], split: Split = WHOLE) -> Moments:
+    """Moments of the rows of weight 1, whatever stands in the others; mean, variance and count 0 if there are none.
+
+    Over the rows of all blocks, where `split` has several.
+    """
+    count, total = split.sum((jnp.sum(weights), _total(_only(data, weights), weights)))
+    mean = total / jnp.maximum(count, 1.0)
+    squares = split.sum(_total(_only((data - mean) ** 2, weights), weights))
+    return Moments(mean, squares / jnp.maximum(count, 1.0), count)
+
+
+def explained_variance(
+    predictions: Float[Array, " B"], targets: Float[Array, " B"], weights: Float[Array, " B"], split: Split = WHOLE
+) -> Float[Array, ""]:
+    """1 - Var[targets - predictions] / Var[targets]: 1 is perfect, 0 as good as a constant; NaN if all are equal."""
+    spread = weighted_moments(targets, weights, split)
+    left = weighted_moments(targets - predictions, weights, split).var
+    varies = spread.var > 1e-12 * spread.mean**2  # less is what rounding makes of equal targets
+    return jnp.where(varies, 1 - left / jnp.where(varies, spread.var, 1.0), jnp.nan)
+
+
+def _total(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "..."]:
+    """The sum over the axes that `weights` has: one, or two for sequences."""
+    return jnp.sum(data, axis=tuple(range(weights.ndim)))
+
+
+def _only(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "B ..."]:
+    """`data` with 0 in the rows of weight 0. Not a product: there, 0 times NaN would be NaN."""
+    return jnp.where(weights.reshape(weights.shape + (1,) * (data.ndim - weights.ndim)) > 0, data, 0.0)

@@ -1,0 +1,1 @@
+"""Runners: collecting rollouts from environments with a model's policy."""

@@ -1,0 +1,407 @@
+"""Collecting experience from environments that actors of Ray hold: each has a copy of the policy, and returns rollouts.
+
+A step goes over no network, a rollout once: every actor has a `Runner` over its part of the environments, which are
+known by their global index everywhere, so that they do what they would here.
+"""
+
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from ppo2.agent.model import ROLLOUT, Acting, Model, Shell
+from ppo2.algorithm.rollout import Rollout
+from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.checkpoints.tensors import RUNNER
+from ppo2.envs.host.failures import WINDOW, EnvironmentFailureError, Failures, Tolerance
+from ppo2.envs.host.remote import RemoteEnvs
+from ppo2.numerics.sharding import BY_ENV, BY_STEP, WHOLE
+from ppo2.runners.device import DeviceRunner
+from ppo2.runners.episodes import Ended
+from ppo2.runners.host import Runner, Seconds, other_actors
+from ppo2.runners.snapshot import Snapshot, facts_of, joined, part_of
+from ppo2.system.processors import usable_processors
+from ppo2.system.text import printable
+
+START_SECONDS = 30.0
+"""After which a line says that actors have not begun yet."""
+CLOSE_SECONDS = 2.0
+"""That environments have to close themselves."""
+AXES = {BY_STEP: 1, BY_ENV: 0}
+LEAST_KEPT = ("compile_time_secs", "entry_size_bytes")
+
+
+class Order(NamedTuple):
+    """What an actor is told with every rollout.
+
+    Attributes:
+        steps: see `Runner.run`.
+        rollouts: how many there were before.
+        settled: whether the last one was learned from.
+        elapsed: seconds of training by now, as clocks of two machines have nothing in common.
+    """
+
+    steps: int | None
+    rollouts: int
+    settled: bool
+    elapsed: float
+
+
+class Part(NamedTuple):
+    """What an actor returns: its environments' part of a rollout, in arrays of the host."""
+
+    rollout: Rollout
+    ended: list[Ended]
+    seconds: Seconds
+
+
+class Place(NamedTuple):
+    """Where an actor is."""
+
+    node: str
+    host: str
+    pid: int
+
+
+class Lost(NamedTuple):
+    """The answer of an actor that is no more."""
+
+    why: str
+
+
+class Collector:
+    """An actor. All that may fail is in its methods, as an error in a constructor would reach nobody as what it is."""
+
+    def begin(self, envs: RemoteEnvs, shell: Shell, number: int, settings: Mapping[str, Any]) -> Place:
+        """Makes the environments, and takes the policy up; `settings` are for `Runner`.
+
+        Raises:
+            ValueError: the environments are others here.
+        """
+        env, first = envs.part(), number * envs.each
+        for name in ("single_observation_space", "single_action_space"):
+            here, there = getattr(env, name), getattr(envs, name)
+            if here != there:
+                raise ValueError(
+                    f"`env` has the {name} {here} on {socket.gethostname()}, but {there} where `learn` was called: "
+                    "install the same versions on all hosts."
+                )
+        env.failures = Failures(first)
+        self._env, self._runner = env, Runner(env=env, model=shell.opened(), first=first, **settings)
+        ray: Any = importlib.import_module("ray")
+        return Place(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
+
+    def run(self, acting: Acting, order: Order) -> Part:
+        """The next rollout."""
+        runner = self._runner
+        runner.model.act_by(acting)
+        if order.settled:
+            runner.settle()
+        runner.rollouts = order.rollouts
+        runner.began(time.perf_counter() - order.elapsed)
+        rollout = jax.tree.map(np.asarray, runner.run(order.steps))
+        return Part(rollout, runner.ended(), runner.seconds)
+
+    def snapshot(self, settled: bool) -> Snapshot:
+        """See `Runner.snapshot`; `settled` as in `Order`."""
+        if settled:
+            self._runner.settle()
+        return self._runner.snapshot()
+
+    def resume(self, acting: Acting, rollouts: int, saved: Checkpoint) -> list[str]:
+        """See `Runner.resume`; `saved` of this actor's environments."""
+        self._runner.model.act_by(acting)
+        self._runner.rollouts = rollouts
+        return self._runner.resume(saved)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self._env.close()
+
+
+class RemoteRunner:
+    """What `Runner` is for environments of this machine. Actors begin with the first rollout.
+
+    An actor that is lost (its process was killed, its machine is gone) is replaced: what it should have returned is not
+    valid, its running episodes end there and are not counted, and its environments begin new ones.
+
+    Args:
+        envs: what the actors hold.
+        model: learns; the actors' copies act.
+        nsteps, gamma, lam: see `Runner`.
+
+    Raises (`run`):
+        EnvironmentFailureError: actors were lost more than three times within 60 seconds, where those that one machine
+            loses in one rollout count as one; or what an environment raised.
+        ValueError: the policy can't travel; or see `Runner`.
+    """
+
+    def __init__(self, *, envs: RemoteEnvs, model: Model, nsteps: int, gamma: float, lam: float) -> None:
+        self.envs, self.model, self.nsteps, self.nenvs = envs, model, nsteps, envs.num_envs
+        self.split = WHOLE
+        self._settings = {"nsteps": nsteps, "gamma": gamma, "lam": lam}
+        self.rollouts = 0
+        self.seconds = Seconds(0.0, 0.0)
+        self._ray: Any = None
+        self._owns_ray = False
+        self._actors: list[Any] = []
+        self._begin: dict[int, Any] = {}  # what those will answer that haven't begun yet
+        self._places: dict[int, Place] = {}
+        self._losses = Tolerance()
+        self._ended: list[Ended] = []
+        self._steps = 0  # of each environment, since these were last told of
+        self._epoch = time.perf_counter()
+        self._is_settled = False
+        self._settled_rollouts: int | None = None
+
+    @property
+    def engine(self) -> dict[str, int]:
+        """See `Runner.engine`."""
+        return {"groups": 1, "actors": self.envs.actors}
+
+    def run(self, steps: int | None = None) -> Rollout:
+        """See `Runner.run`; arrays of the host."""
+        self._wait_for_all()
+        began = time.perf_counter()
+        acting = self._ray.put(self.model.acting())
+        parts: list[Part] = []
+        while not parts:  # with nothing to learn from there is no going on
+            order = Order(steps, self.rollouts, self._is_settled, time.perf_counter() - self._epoch)
+            answers = self._ask("run", *[(acting, order)] * self.envs.actors)
+            self._is_settled = False
+            self.rollouts += 1
+            parts = [answer for answer in answers if isinstance(answer, Part)]
+            self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, Lost)})
+            if not parts:
+                self._wait_for_all()
+        self._ended += [one._replace(step=one.step + self._steps) for part in parts for one in part.ended]
+        self._steps += self.nsteps
+        acted = sum(part.seconds.act for part in parts) / len(parts)
+        self.seconds = Seconds(act=acted, step=time.perf_counter() - began - acted)
+        nothing = _nothing_like(parts[0].rollout)
+        return _side_by_side([answer.rollout if isinstance(answer, Part) else nothing for answer in answers])
+
+    def settle(self) -> None:
+        """See `Runner.settle`."""
+        self._is_settled, self._settled_rollouts = True, self.rollouts
+
+    def began(self, clock: float) -> None:
+        """See `Runner.began`."""
+        self._epoch = clock
+
+    def ended(self) -> list[Ended]:
+        """See `Runner.ended`; actor by actor."""
+        done, self._ended, self._steps = self._ended, [], 0
+        return done
+
+    def snapshot(self) -> Snapshot:
+        """See `Runner.snapshot`."""
+        rollouts = self.rollouts if self._settled_rollouts is None else self._settled_rollouts
+        answers = self._ask("snapshot", *[(self._is_settled,)] * self.envs.actors) if self._actors else []
+        if not answers or any(isinstance(answer, Lost) for answer in answers):
+            return Snapshot({}, {"kind": "none"}, rollouts)
+        whole = joined(answers)
+        return Snapshot(whole.tensors, {**whole.facts, **self.engine}, rollouts)
+
+    def resume(self, saved: Checkpoint) -> list[str]:
+        """See `Runner.resume`."""
+        if not self.rollouts:
+            return []  # nothing had begun
+        self._wait_for_all()
+        facts, each = facts_of(saved), self.envs.each
+        alone = {**facts, "actors": 1}
+        mine = saved._replace(
+            path=Path(saved.path),
+            tensors={name: tensor for name, tensor in saved.tensors.items() if name.startswith(RUNNER)},
+            metadata={"run": {**saved.section("run"), "runner": alone}},
+        )
+        parts = [part_of(mine, slice(i * each, (i + 1) * each), self.nenvs) for i in range(self.envs.actors)]
+        answers = self._ask("resume", *[(self.model.acting(), self.rollouts, part) for part in parts])
+        self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, Lost)})
+        self._settled_rollouts = self.rollouts
+        words = [line for answer in answers if not isinstance(answer, Lost) for line in answer]
+        return [*other_actors(facts, self.engine), *dict.fromkeys(words)]
+
+    def close(self) -> None:
+        """Ends the actors, and Ray where it was started here."""
+        if self._ray is None:
+            return
+        if self._ray.is_initialized():
+            closing = [actor.close.remote() for number, actor in enumerate(self._actors) if number in self._places]
+            if closing:
+                self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
+            for actor in self._actors:
+                self._ray.kill(actor)
+            if self._owns_ray:
+                self._ray.shutdown()
+        self._actors, self._begin, self._ray = [], {}, None
+        self._places.clear()
+
+    # --- the actors -----------------------------------------------------------------------------------------------
+
+    def _wait_for_all(self) -> None:
+        """Until every actor has begun."""
+        if not self._actors:
+            self._connect()
+            self._actors = [self._hire(number) for number in range(self.envs.actors)]
+        waiting, late = [*self._begin.values()], False
+        while waiting:
+            _, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=START_SECONDS)
+            if waiting and not late:
+                late = True
+                free, there = (
+                    of().get("CPU", 0.0) for of in (self._ray.available_resources, self._ray.cluster_resources)
+                )
+                print(
+                    f"ppo2: {len(waiting)} of {self.envs.actors} actors have not begun after {START_SECONDS:.0f} s, "
+                    f"and are waited for: each needs {self._processors} of the cluster's {there:g} processors, of "
+                    f"which {free:g} are free.",
+                    file=sys.stderr,
+                )
+        begin, self._begin = self._begin, {}
+        lost: dict[int, Lost] = {}
+        for number, ref in begin.items():
+            answer = self._answer(ref, number)
+            if isinstance(answer, Lost):
+                lost[number] = answer
+            else:
+                self._places[number] = answer
+        if lost:
+            self._replace(lost)
+            self._wait_for_all()
+
+    def _connect(self) -> None:
+        """To the cluster that this process is connected to, or that RAY_ADDRESS names; else to one of its own."""
+        self._ray = ray = importlib.import_module("ray")
+        if ray.is_initialized():
+            return
+        how: dict[str, Any] = {}
+        if "RAY_ADDRESS" not in os.environ:
+            self._owns_ray = True
+            count = max(usable_processors(), self.envs.actors * self._processors)
+            how = {"address": "local", "num_cpus": count, "include_dashboard": False}
+        before = signal.getsignal(signal.SIGTERM)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called")  # to start other programs, which is harmless
+            ray.init(logging_level=logging.WARNING, **how)
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # which Ray takes for itself
+
+    @property
+    def _processors(self) -> int:
+        """That an actor needs."""
+        return 1 + self.envs.workers
+
+    def _hire(self, number: int) -> Any:
+        """A new actor, which begins meanwhile.
+
+        Raises:
+            ValueError: the policy can't travel.
+        """
+        how = {"num_cpus": self._processors, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        how["runtime_env"] = {"env_vars": _runtime()}
+        actor = self._ray.remote(**how)(Collector).remote()
+        try:
+            self._begin[number] = actor.begin.remote(self.envs, self.model.shell(), number, self._settings)
+        except TypeError as error:
+            raise ValueError(f"the policy can't travel to the actors: {error}") from error
+        return actor
+
+    def _ask(self, method: str, *arguments: Iterable[Any]) -> list[Any]:
+        """The answers of all actors, each to arguments of its own; `Lost` from those that are no more."""
+        refs = [getattr(actor, method).remote(*of) for actor, of in zip(self._actors, arguments, strict=True)]
+        waiting = refs
+        while waiting:  # for a signal to be heard in between
+            _, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+        return [self._answer(ref, number) for number, ref in enumerate(refs)]
+
+    def _answer(self, ref: Any, number: int) -> Any:
+        """What an actor answered, or raised."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(ref)
+        except errors.RayTaskError as error:
+            cause = error.cause
+            if not isinstance(cause, Exception) or isinstance(cause, errors.RayError):
+                raise
+            first = number * self.envs.each
+            if first:
+                cause.add_note(
+                    f"Of actor {number}, whose environments are {first} to {first + self.envs.each - 1} of all."
+                )
+            raise cause from error
+        except (errors.RayActorError, errors.ObjectLostError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
+            return Lost(str(error))
+
+    def _replace(self, lost: Mapping[int, Lost]) -> None:
+        """Other actors for those that are no more.
+
+        Raises:
+            EnvironmentFailureError: it happens too often.
+        """
+        nodes = {self._places[number].node if number in self._places else "" for number in lost}
+        exhausted = False
+        for _ in nodes:
+            exhausted = self._losses.is_exhausted()
+        for number in lost:
+            place, first = self._places.pop(number, None), number * self.envs.each
+            where = "before it began" if place is None else f"on {place.host}"
+            fate = "" if exhausted else " and is replaced: its episodes end there"
+            print(
+                f"ppo2: actor {number} (environments {first} to {first + self.envs.each - 1}) was lost {where}{fate}.",
+                file=sys.stderr,
+            )
+        if exhausted:
+            words = printable(next(iter(lost.values())).why)
+            raise EnvironmentFailureError(
+                f"actors were lost {self._losses.total} times, {self._losses.recent} of them in the last {WINDOW:.0f} "
+                f"seconds: look for what ends their processes (memory? machines?). Ray's words of the last:\n{words}"
+            )
+        for number in lost:
+            self._ray.kill(self._actors[number])  # where only what it returned was lost
+            self._actors[number] = self._hire(number)
+
+
+AnyRunner: TypeAlias = Runner | DeviceRunner | RemoteRunner
+
+
+def _nothing_like(rollout: Rollout) -> Rollout:
+    """A rollout of no experience, in which every episode is over."""
+    nothing: Rollout = jax.tree.map(np.zeros_like, rollout)
+    over: Any = np.ones_like(rollout.truncated)
+    return nothing._replace(truncated=over, gamma=rollout.gamma, lam=rollout.lam)
+
+
+def _side_by_side(parts: list[Rollout]) -> Rollout:
+    """The rollout of all environments."""
+
+    def whole(name: str) -> Any:
+        axis, values = AXES.get(getattr(ROLLOUT, name)), [getattr(part, name) for part in parts]
+        return values[0] if axis is None else jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *values)
+
+    return Rollout(**{name: whole(name) for name in Rollout._fields})
+
+
+def _runtime() -> dict[str, str]:
+    """JAX's settings for an actor, which leaves accelerators alone: see `ppo2.configure_runtime`. As variables, since
+    what an actor is sent may start JAX.
+    """
+    values = jax.config.values
+    kept = {f"jax_persistent_cache_min_{what}": values[f"jax_persistent_cache_min_{what}"] for what in LEAST_KEPT}
+    folder = values["jax_compilation_cache_dir"]
+    settings = {"jax_platforms": "cpu", "jax_cpu_enable_async_dispatch": False, "jax_num_cpu_devices": 1}
+    settings |= {"jax_compilation_cache_dir": folder, **kept} if folder else {}
+    return {
+        name.upper(): str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()
+    }

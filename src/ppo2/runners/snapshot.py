@@ -1,0 +1,216 @@
+"""What a runner leaves in a checkpoint, beside the model's own state, for a resumed run to go on from exactly."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
+from ppo2.checkpoints.tensors import RUNNER
+
+NDArray = np.ndarray[Any, Any]
+
+
+class Snapshot(NamedTuple):
+    """Arrays, named from `RUNNER` on, and what JSON can hold of where they belong; after so many rollouts."""
+
+    tensors: Tensors
+    facts: dict[str, Any]
+    rollouts: int
+
+
+def joined(parts: Sequence[Snapshot]) -> Snapshot:
+    """The snapshot of all environments, from those that processes have of their own, by rank."""
+    if len(parts) == 1 or any(part.facts.get("kind") == "none" for part in parts):
+        return min(parts, key=lambda part: part.facts.get("kind") != "none")
+    states = f"{RUNNER}states/"
+    tensors = {
+        name: np.concatenate([part.tensors[name] for part in parts])
+        for name in parts[0].tensors
+        if not name.startswith(states)
+    }
+    facts, first = dict(parts[0].facts), 0
+    if "states" in facts:
+        facts["states"] = [names for part in parts for names in part.facts["states"]]
+        for part in parts:
+            for name, tensor in part.tensors.items():
+                if name.startswith(states):
+                    env, _, rest = name.removeprefix(states).partition("/")
+                    tensors[f"{states}{int(env) + first}/{rest}"] = tensor
+            first += len(part.facts["states"])
+    return Snapshot(tensors, facts, parts[0].rollouts)
+
+
+def part_of(saved: Checkpoint, rows: slice, nenvs: int) -> Checkpoint:
+    """A checkpoint of `nenvs` environments with the snapshot of some of them. What isn't of so many stays as it is."""
+    if rows == slice(0, nenvs):
+        return saved
+    facts, tensors = dict(facts_of(saved)), dict(saved.tensors)
+    steps, limit = tensors.get(f"{RUNNER}steps/0"), facts.get("limit")
+    before: NDArray | None = None
+    if isinstance(limit, int) and steps is not None and steps.shape == (nenvs,) and steps.dtype == np.int64:
+        before = np.concatenate([[0], np.cumsum(np.where((steps >= 0) & (steps <= limit), steps, 0))])
+    for name, tensor in saved.tensors.items():
+        what, _, rest = name.removeprefix(RUNNER).partition("/")
+        if not name.startswith(RUNNER):
+            continue
+        if what == "states":
+            env, _, rest = rest.partition("/")
+            del tensors[name]
+            if env.isdecimal() and rows.start <= int(env) < rows.stop:
+                tensors[f"{RUNNER}states/{int(env) - rows.start}/{rest}"] = tensor
+        elif what == "actions" and before is not None:
+            tensors[name] = tensor[before[rows.start] : before[rows.stop]]
+        elif tensor.shape[:1] == (nenvs,):
+            tensors[name] = tensor[rows]
+    if isinstance(facts.get("states"), list):
+        facts["states"] = facts["states"][rows]
+    run = {**saved.section("run"), "runner": facts}
+    return saved._replace(tensors=tensors, metadata={**saved.metadata, "run": run})
+
+
+def facts_of(saved: Checkpoint) -> Mapping[str, Any]:
+    """The facts of the snapshot in a checkpoint; none where it holds none."""
+    facts = saved.section("run").get("runner")
+    return facts if isinstance(facts, dict) else {}
+
+
+def named(name: str, tree: Any) -> Tensors:
+    """The arrays of a tree, numbered, as names that users' own containers give may be anything."""
+    return {f"{RUNNER}{name}/{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def taken(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """The tree of such a name, of the structure, shapes and dtypes of `like`.
+
+    Args:
+        shape: instead of each leaf's first axis: any for -1.
+
+    Raises:
+        ValueError: it isn't there, or is other than that.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    found = [_checked(saved, f"{RUNNER}{name}/{i}", leaf, shape) for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, found)
+
+
+def states_of(saved: Checkpoint, facts: Mapping[str, Any], nenvs: int) -> list[dict[str, NDArray] | None]:
+    """What environments saved of themselves, for each; None where one didn't."""
+    fields = facts.get("states")
+    if not isinstance(fields, list) or len(fields) != nenvs:
+        return [None] * nenvs
+    states: list[dict[str, NDArray] | None] = []
+    for env, names in enumerate(fields):
+        arrays = [saved.tensors.get(f"{RUNNER}states/{env}/{i}") for i in range(len(names or ()))]
+        whole = isinstance(names, list) and not any(array is None for array in arrays)
+        states.append(dict(zip(names, arrays, strict=True)) if whole else None)  # type: ignore[arg-type]
+    return states
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> NDArray:
+    """A leaf as a file can hold it: a dtype that isn't NumPy's own, such as bfloat16, as the numbers of its bytes."""
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+
+
+def _checked(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None) -> Any:
+    own = _plain(like)
+    expected = own.shape if shape is None else (*shape, *own.shape[1:])
+    tensor = saved.tensors.get(name)
+    if tensor is None or tensor.dtype != own.dtype or not _fits(tensor.shape, expected):
+        found = "nothing" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
+        raise ValueError(
+            f"the checkpoint {saved.path}, {name!r}: expected {own.dtype} of shape {expected}, found {found}. It is of "
+            "another environment, or of another version of it: train on from its weights in another `run_dir`."
+        )
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(tensor), impl=jax.random.key_impl(like))
+    foreign = not _is_key(like) and np.asarray(like).dtype.kind == "V"
+    return tensor.view(np.asarray(like).dtype).copy() if foreign else tensor.copy()
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        mine in (one, -1) or one == -1 for one, mine in zip(expected, shape, strict=True)
+    )
+
+
+class ActionLog(NamedTuple):
+    """What every environment did in its running episode; never changed, so that an earlier one can be gone back to.
+
+    It holds on to the arrays of whole rollouts, so that logging costs nothing in a step.
+
+    Attributes:
+        steps: (N,), of the running episodes so far.
+        kept: actions (T, N, ...) of the last rollouts, as many as hold the running episodes.
+        lengths: of these, T each.
+        limit: steps of an episode beyond which its actions are no longer kept.
+    """
+
+    steps: NDArray
+    kept: tuple[Any, ...]
+    lengths: tuple[int, ...]
+    limit: int
+
+    @classmethod
+    def start(cls, nenvs: int, limit: int) -> "ActionLog":
+        return cls(np.zeros(nenvs, np.int64), (), (), limit)
+
+    def with_rollout(self, actions: Any, ended: NDArray) -> "ActionLog":
+        """With further steps: actions (T, N, ...), and where episodes ended, (T, N)."""
+        count = len(ended)
+        steps = np.where(ended.any(axis=0), np.argmax(ended[::-1], axis=0), self.steps + count)
+        kept, lengths = (*self.kept, jax.tree.map(lambda x: x[:count], actions)), (*self.lengths, count)
+        spare = sum(lengths) - int(steps[steps <= self.limit].max(initial=0))
+        gone = sum(passed <= spare for passed in itertools.accumulate(lengths))
+        return ActionLog(steps, kept[gone:], lengths[gone:], self.limit)
+
+    def running(self, like: Any) -> Any:
+        """The actions of all running episodes that are kept, one environment after another, (sum of steps, ...).
+
+        Args:
+            like: a tree of arrays (1, ...) of their dtypes.
+        """
+        lengths = [steps if steps <= self.limit else 0 for steps in self.steps.tolist()]
+
+        def joined(empty: NDArray, *parts: NDArray) -> NDArray:
+            found = [empty[:0]]
+            for env, wanted in enumerate(lengths):
+                have = sum(self.lengths)
+                for part, length in zip(parts, self.lengths, strict=True):
+                    skipped = min(max(have - wanted, 0), length)  # before this episode
+                    if skipped < length:
+                        found.append(part[skipped:, env])
+                    have -= length
+            return np.concatenate(found)
+
+        return jax.tree.map(joined, like, *self.kept)
+
+    def going_on(self, steps: NDArray, actions: list[Any]) -> "ActionLog":
+        """Of episodes so many steps old, (N,), with the actions of each, (steps, ...) (None: not kept)."""
+        given = [one for one in actions if one is not None]
+        longest = max(map(_length, given), default=0)
+
+        def aligned(*parts: NDArray) -> NDArray:
+            rows = iter(parts)
+            whole = np.zeros((longest, len(actions), *parts[0].shape[1:]), parts[0].dtype)
+            for env, one in enumerate(actions):
+                if one is not None:
+                    part = next(rows)
+                    whole[longest - len(part) :, env] = part
+            return whole
+
+        kept = (jax.tree.map(aligned, *given),) if longest else ()
+        return ActionLog(steps.astype(np.int64), kept, (longest,) if longest else (), self.limit)
+
+
+def _length(actions: Any) -> int:
+    length: int = len(jax.tree.leaves(actions)[0])
+    return length

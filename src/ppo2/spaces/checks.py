@@ -1,0 +1,179 @@
+"""Observations as checked input; without JAX, for the workers that step environments."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, AnySpace, describe, mapped
+
+MASKED = {"observation", "action_mask"}
+"""The keys of an observation that brings along which actions are legal."""
+
+
+def is_masked(space: AnySpace) -> bool:
+    """Whether observations say which actions are legal."""
+    return isinstance(space, gym.spaces.Dict) and set(space.spaces) == MASKED
+
+
+def unmasked(space: AnySpace) -> AnySpace:
+    """`space` without the mask: what networks see."""
+    return space["observation"] if isinstance(space, gym.spaces.Dict) and is_masked(space) else space
+
+
+def check_observation_space(space: AnySpace) -> None:
+    """Raises TypeError if a policy can't see `space`."""
+    if isinstance(space, gym.spaces.Dict) and "action_mask" in space.spaces and not is_masked(space):
+        raise TypeError(
+            f"`env` has an observation space with the keys {', '.join(map(str, space.spaces))}: beside action_mask, "
+            "which says what is legal, there must be observation and nothing else. Put the rest into observation."
+        )
+    try:
+        describe(space)
+        known = _holds_something(space)
+    except TypeError:
+        known = False
+    if not known:
+        raise TypeError(
+            f"`env` has the observation space {space}; known are {KNOWN_OBSERVATIONS}, and Dict (with keys of text) "
+            "and Tuple of these. Wrap the environment to give one of these (gymnasium.wrappers.TransformObservation, "
+            "FlattenObservation)."
+        )
+
+
+def _holds_something(space: AnySpace) -> bool:
+    match space:
+        case gym.spaces.Dict():
+            return bool(space.spaces) and all(map(_holds_something, space.spaces.values()))
+        case gym.spaces.Tuple():
+            return bool(space.spaces) and all(map(_holds_something, space.spaces))
+    return True
+
+
+def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bool]:
+    """`obs` as arrays (B, *shape) of the space's dtypes, and whether it was one observation alone.
+
+    Integers are cast where they are in range, floats to the declared precision.
+
+    Raises:
+        ValueError: another structure or shape, a kind of number that can't be cast without loss, or a value out of
+            range (of Discrete, MultiDiscrete and MultiBinary, and of a Box's integer dtype: float bounds are not
+            enforced, as many environments overstep their own).
+    """
+    match space:
+        case gym.spaces.Dict():
+            if not isinstance(obs, Mapping) or set(obs) != set(space.spaces):
+                found = f"the keys {', '.join(map(str, obs))}" if isinstance(obs, Mapping) else type(obs).__name__
+                raise ValueError(
+                    f"{name}: the observation space is a Dict of {', '.join(space.spaces)}; it has {found}."
+                )
+            parts = {key: observation(own, obs[key], f"{name}[{key!r}]") for key, own in space.spaces.items()}
+            single = _all_single(parts.values(), name)
+            return {key: batch for key, (batch, _) in parts.items()}, single
+        case gym.spaces.Tuple():
+            if not isinstance(obs, tuple | list) or len(obs) != len(space.spaces):
+                found = f"{len(obs)} parts" if isinstance(obs, tuple | list) else type(obs).__name__
+                raise ValueError(f"{name}: the observation space is a Tuple of {len(space.spaces)}; it has {found}.")
+            several = [
+                observation(own, x, f"{name}[{i}]") for i, (own, x) in enumerate(zip(space.spaces, obs, strict=True))
+            ]
+            single = _all_single(several, name)
+            return tuple(batch for batch, _ in several), single
+    return _array(space, obs, name)
+
+
+def _all_single(parts: Iterable[tuple[Any, bool]], name: str) -> bool:
+    parts = list(parts)
+    sizes = {size for batch, _ in parts for size in _sizes(batch)}
+    if len({single for _, single in parts}) > 1 or len(sizes) > 1:
+        raise ValueError(f"{name}: its parts are not of one batch: they hold {sorted(sizes)} observations.")
+    return parts[0][1]
+
+
+def _sizes(batch: Any) -> set[int]:
+    if isinstance(batch, dict | tuple):
+        parts = batch.values() if isinstance(batch, dict) else batch
+        return {size for part in parts for size in _sizes(part)}
+    return {len(batch)}
+
+
+def _array(space: AnySpace, obs: Any, name: str) -> tuple[np.ndarray[Any, Any], bool]:
+    """`observation` of what is one array."""
+    array = np.asarray(obs)
+    shape = space.shape or ()
+    if array.shape == shape:
+        array, single = array[None], True
+    elif array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+        single = False
+    else:
+        raise ValueError(
+            f"{name} has the shape {array.shape}; the observation space {space} wants {shape} for one observation "
+            f"or (n,{','.join(f' {size}' for size in shape)}) for a batch of n."
+        )
+    _check_kind(space, array, name)
+    low, high = integer_range(space)
+    if low is not None and array.size and (np.any(array < low) or np.any(array > high)):
+        bad = array[np.logical_or(array < low, array > high)].flat[0]
+        raise ValueError(f"{name} holds {bad}, which is out of range for the observation space {space}.")
+    with np.errstate(over="ignore"):
+        cast = array.astype(space.dtype, copy=False)
+    if cast is not array and cast.dtype.kind == "f" and np.any(np.isinf(cast) & np.isfinite(array)):
+        raise ValueError(f"{name} holds numbers too large for {cast.dtype}, which the observation space {space} has.")
+    return cast, single
+
+
+def _check_kind(space: AnySpace, array: np.ndarray[Any, Any], name: str) -> None:
+    wanted = np.dtype(space.dtype)
+    integers = np.issubdtype(wanted, np.integer) or wanted == np.bool_
+    allowed = "iub" if integers else "iubf"
+    if array.dtype.kind not in allowed:
+        kinds = "integers" if integers else "real numbers"
+        raise ValueError(f"{name} has the dtype {array.dtype}; the observation space {space} wants {kinds}.")
+
+
+def integer_range(space: AnySpace) -> tuple[Any, Any]:
+    """Lowest and highest value of spaces that hold integers, else (None, None)."""
+    match space:
+        case gym.spaces.Discrete():
+            return space.start, space.start + space.n - 1
+        case gym.spaces.MultiDiscrete():
+            return space.start, space.start + space.nvec - 1
+        case gym.spaces.MultiBinary():
+            return 0, 1
+        case gym.spaces.Box() if np.issubdtype(space.dtype, np.integer):
+            info = np.iinfo(space.dtype)
+            return info.min, info.max
+    return None, None
+
+
+def device_dtype(space: AnySpace) -> np.dtype[Any]:
+    """The dtype that observations of `space` have on the device: 8- and 16-bit kinds as they are, others in 32 bits.
+
+    Integers that 32 bits don't hold become floats.
+    """
+    dtype = np.dtype(space.dtype)
+    if dtype.itemsize <= 2:
+        return dtype
+    info = np.iinfo(np.int32)
+    fits = not isinstance(space, gym.spaces.Box) or (np.all(space.low >= info.min) and np.all(space.high <= info.max))
+    return np.dtype(np.int32 if dtype.kind != "f" and fits else np.float32)
+
+
+def room(space: AnySpace, batch: tuple[int, ...]) -> Any:
+    """Zeros for so many observations, on the host, in the dtypes that they have on the device."""
+    return mapped(lambda leaf: np.zeros((*batch, *(leaf.shape or ())), device_dtype(leaf)), space)
+
+
+def is_float_box(space: AnySpace) -> bool:
+    """Whether the normaliser keeps statistics of `space`'s observations."""
+    return isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
+
+
+def check_legal(stuck: np.ndarray[Any, Any], what: str, when: str = "") -> None:
+    """Raises ValueError where a mask, (N,), leaves no legal action; `what` has the states, `when` tells since when."""
+    if stuck.any():
+        raise ValueError(
+            f"{what} has a state with no legal action (its action_mask is all 0): number {int(np.argmax(stuck))} of "
+            f"{len(stuck)}{when}. Mend the environment, or end the episode there."
+        )

@@ -1,0 +1,1 @@
+"""The operating system: signals, launchers, processors, files, JAX's settings."""

@@ -1,0 +1,1 @@
+"""Training: `learn` and `sweep`, and the run directory."""

@@ -1,0 +1,58 @@
+"""What the arguments imply, for a person to read before training starts."""
+
+import math
+
+import jax
+import numpy as np
+
+from ppo2 import spaces
+from ppo2.agent.model import Model
+from ppo2.config import Config
+
+FLOAT32 = 4
+
+
+def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, engine: str | None = None) -> str:
+    """Environments, batch, minibatches, updates, steps that will really be taken, memory of the rollout.
+
+    Args:
+        engine: who steps the environments, if that is ours to say.
+    """
+    if first > config.nupdates:
+        return f"nothing to train: {config.nupdates:,} updates were asked for" + (
+            ", all done before" if first > 1 else ""
+        )
+    taken = config.nupdates * config.nbatch
+    going_on = f", going on at update {first:,}" if first > 1 else ""
+    asked = f" of {config.total_timesteps:,} asked for" if taken != config.total_timesteps else ""
+    warm_up = f", after {warm_up_steps * config.num_envs:,} that only fill the normaliser" if warm_up_steps else ""
+    gradient_steps = config.noptepochs * config.nminibatches
+    return "\n".join(
+        [
+            f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
+            f"{f', stepped by {engine}' if engine is not None else ''}",
+            f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
+            f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update",
+            f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}",
+            f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, "
+            f"{model.state.params.size:,} parameters; seed {config.seed}",
+        ]
+    )
+
+
+def rollout_bytes(config: Config, model: Model) -> int:
+    """Size of one rollout on the device. A shuffled copy of it is made while learning."""
+    space = model.observation_space
+    obs = sum(x.nbytes for x in jax.tree.leaves(spaces.room(space, ())))
+    actions = sum(math.prod(x.shape) * FLOAT32 for x in jax.tree.leaves(model.distribution.action))
+    noise = model.distribution.noise_size * FLOAT32
+    numbers, flags = 4 * FLOAT32, 3 * np.dtype(bool).itemsize
+    return int(config.nbatch * (obs + actions + noise + numbers + flags))
+
+
+def human_bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

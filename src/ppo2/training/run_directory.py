@@ -1,0 +1,176 @@
+"""The directory of a run: its settings and its checkpoints."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ppo2.checkpoints import checkpoint
+from ppo2.checkpoints.progress import Position
+from ppo2.config import Config
+from ppo2.reporting.tables import formats_from_environment
+from ppo2.system import files
+from ppo2.system.text import parse_json, printable
+
+CONFIG = "config.json"
+CURVE = "curve.png"
+SUPERSEDED = ".superseded"
+"""What is added to the names of checkpoints that training, taken up at an earlier one, will make again."""
+
+
+class Beginning(NamedTuple):
+    """What training begins from: `saved`, or fresh where that is None. `goes_on`: it is the run in `run_dir`, which
+    goes on from there; without `saved` it was stopped before its first checkpoint, and begins again.
+    """
+
+    saved: checkpoint.Checkpoint | None
+    goes_on: bool
+
+
+def beginning(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Beginning:
+    """What these arguments of `learn` mean.
+
+    Raises:
+        ValueError: there is no checkpoint, or it can't be read (`ppo2.checkpoints.checkpoint.load`).
+    """
+    if load_path is None:
+        return Beginning(None, goes_on=False)
+    goes_on = run_dir is not None and _holds(Path(run_dir).expanduser().resolve(), Path(load_path))
+    if goes_on and run_dir is not None and _is_before_its_first_checkpoint(Path(run_dir).expanduser()):
+        return Beginning(None, goes_on=True)
+    return Beginning(checkpoint.load(load_path), goes_on)
+
+
+def of(path: Path) -> Path:
+    """The run directory that a path means: itself, or the one that holds this checkpoint, or this folder of them."""
+    folder = path.parent if path.is_file() else path
+    if folder.resolve().name == checkpoint.FOLDER:
+        run_dir = folder.parent if folder.name == checkpoint.FOLDER else folder.resolve().parent
+        if (run_dir / CONFIG).is_file():
+            return run_dir
+    return path
+
+
+def _holds(run_dir: Path, load_path: Path) -> bool:
+    """Whether that is the run itself, the folder of its checkpoints, or one of them."""
+    path, folder = load_path.expanduser().resolve(), run_dir / checkpoint.FOLDER
+    return path in (run_dir, folder) or path.parent == folder
+
+
+def _is_before_its_first_checkpoint(run_dir: Path) -> bool:
+    return (run_dir / CONFIG).is_file() and not checkpoint.numbered(run_dir / checkpoint.FOLDER)
+
+
+def claim(path: Path) -> None:
+    """Makes sure that a new run may write to `path`.
+
+    Raises:
+        ValueError: it holds a run already, or can't be a directory.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"`run_dir` (={str(path)!r}) is a file; it must be a directory, or not exist yet.")
+    checkpoints = sorted((path / checkpoint.FOLDER).glob("[!.]*"))
+    logs = [path / name for name in ("progress.csv", "progress.jsonl", "monitor.csv")]
+    found = next((file.name for file in [*checkpoints, *logs] if file.exists() and _holds_something(file)), None)
+    if not found:  # of a run that never got as far as its first update
+        for log in logs:
+            log.unlink(missing_ok=True)
+    if found:
+        raise ValueError(
+            f"`run_dir` (={str(path)!r}) already holds a run (it has {printable(found)}), and a run is never "
+            f"overwritten. Choose another directory, remove this one, or go on with it: ppo2 resume {path}, or "
+            f"learn(load_path={str(path)!r}, run_dir={str(path)!r}) with the same arguments."
+        )
+
+
+def _holds_something(file: Path) -> bool:
+    """A checkpoint, or a log with a row under its header that tells of an update."""
+    if file.is_dir():
+        return True
+    with file.open("rb") as opened:
+        lines = sum(1 for _ in opened)
+    return file.suffix not in (".csv", ".jsonl") or (file.stem == "progress" and lines > (file.suffix == ".csv"))
+
+
+def set_aside(path: Path, update: int) -> str:
+    """Renames the checkpoints of later updates, which training is about to make again; says what it did, if it did."""
+    later = {number: file for number, file in checkpoint.numbered(path / checkpoint.FOLDER).items() if number > update}
+    for file in later.values():
+        aside = file.with_name(file.name + SUPERSEDED)
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = file.with_name(f"{file.name}{SUPERSEDED}-{number}")
+        file.rename(aside)
+    if not later:
+        return ""
+    files.sync_folder(path / checkpoint.FOLDER)
+    names = ", ".join(file.name for file in reversed(later.values()))
+    return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
+
+
+def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
+    """Writes what a run was told and made with, as JSON that a person can read."""
+    versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
+    versions["python"] = platform.python_version()
+    settings = {**config.to_json(), "engine": dict(engine), "versions": versions}
+    files.replace(path / CONFIG, (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings that a run was started with, and the versions of what it was made with.
+
+    Raises:
+        ValueError: `path` is no run directory.
+    """
+    try:
+        return parse_json((Path(path).expanduser() / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{printable(path)} is no run directory: its {CONFIG} can't be read ({error}).") from error
+
+
+def settings_of(saved: checkpoint.Checkpoint | None, run_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The settings of a run that goes on from a checkpoint or, without one, begins again.
+
+    Raises:
+        ValueError: they can't be read.
+    """
+    assert saved is not None or run_dir is not None
+    return saved.section("config") if saved is not None else read_config(Path(str(run_dir)))
+
+
+def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
+    """Raises ValueError where a run can't go on under these settings, naming those that differ."""
+    mine, defaults = config.to_json(), Config().to_json()
+    # what an earlier version had no setting for was done by default
+    saved = {**defaults, **saved}
+    different = [name for name in mine if saved[name] != mine[name]]
+    if different:
+        listed = "; ".join(f"`{name}` was {saved[name]!r}, is {mine[name]!r}" for name in different)
+        raise ValueError(
+            f"`run_dir` (={str(path)!r}) holds a run with other settings: {listed}. Resume it with the same ones, or "
+            "leave `run_dir` out or choose another to begin a new run from its weights."
+        )
+
+
+def prepare(
+    path: Path, config: Config, before: checkpoint.Checkpoint | None, again: bool, engine: Mapping[str, int]
+) -> str:
+    """Makes the directory ready for the run; says what it put aside, if it did."""
+    aside = ""
+    if before is not None:
+        check_same(before.section("config"), config, path)
+    elif again:
+        check_same(read_config(path), config, path)
+    else:
+        claim(path)
+    formats_from_environment()  # complains before anything is written
+    if before is not None:
+        aside = set_aside(path, Position.of(before).update)
+    for folder in (path, path / checkpoint.FOLDER):
+        files.remove_temporaries(folder)
+    write_settings(path, config, engine)
+    return aside

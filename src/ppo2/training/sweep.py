@@ -1,0 +1,269 @@
+"""`sweep`: many trainings at once, over seeds and hyperparameters."""
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ppo2 import distributed, envs, networks
+from ppo2.agent.model import Model
+from ppo2.config import jsonable
+from ppo2.envs import DeviceVector
+from ppo2.numerics.randomness import fresh_seed
+from ppo2.reporting import plot
+from ppo2.reporting.display import Pace, open_display
+from ppo2.system import files, launch
+from ppo2.system.signals import StopSignals, raise_for
+from ppo2.training.sweep_runs import SCALARS, Curve, Plan, Trained, planned, train_in_turn, train_together
+
+Row = dict[str, Any]
+
+ROW_KEYS = ("final", "best", "auc")
+NOT_TAKEN = ("load_path", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval", "keep")
+NOT_SWEPT = ("env", "run_dir", "progress")
+TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
+
+
+class Sweep:
+    """What came of a sweep. Runs are numbered from 0, in the order of `table`.
+
+    Attributes:
+        table: one dict a run: `run`, `seed`, every setting that was swept and the scalar hyperparameters; then
+            `final`, the mean return of the last 100 episodes, `best`, the highest that it was at any row of the log,
+            `auc`, the area under that curve over its timesteps (so in units of return), `timesteps`, and
+            `skipped_updates`, those that were not finite. NaN where no episode ended.
+        models: the trained models.
+        curves: of each run, the timesteps and mean returns of its log.
+        swept: the names of the settings that were swept, seed aside.
+        run_dir: where it was saved, or None.
+    """
+
+    def __init__(
+        self, table: Sequence[Row], trained: Sequence[Trained], swept: Sequence[str], seeds: int, run_dir: Path | None
+    ) -> None:
+        self.table = list(table)
+        self._seeds = seeds
+        self.models: list[Model] = [one.model for one in trained]
+        self.curves: list[Curve] = [one.curve for one in trained]
+        self.swept = tuple(swept)
+        self.run_dir = run_dir
+
+    def best(self, by: str = "final") -> Row:
+        """The row of the run with the highest `by`; its model is `models[row["run"]]`.
+
+        Raises:
+            ValueError: `by` is none of final, best, auc; or no episode ended in any run.
+        """
+        if by not in ROW_KEYS:
+            raise ValueError(f"`by` (={by!r}) must be 'final', 'best' or 'auc'.")
+        finished = [row for row in self.table if not math.isnan(row[by])]
+        if not finished:
+            raise ValueError("no episode ended in any run of this sweep, so that none is the best: train longer.")
+        return max(finished, key=lambda row: row[by])
+
+    def configurations(self) -> list[Row]:
+        """One row for each configuration: what was swept, `runs`, and the interquartile means over seeds of the
+        figures in `table`. Best first.
+        """
+        rows = []
+        for members in self._by_configuration():
+            setting = {name: self.table[members[0]][name] for name in self.swept}
+            figures = {name: plot.iqm([self.table[i][name] for i in members]) for name in ROW_KEYS}
+            rows.append({**setting, "runs": len(members), **figures})
+        return sorted(rows, key=lambda row: -math.inf if math.isnan(row["final"]) else row["final"], reverse=True)
+
+    def _by_configuration(self) -> list[range]:
+        """The runs of each configuration, which differ in the seed alone: neighbours, as the seed varies fastest."""
+        return [range(first, first + self._seeds) for first in range(0, len(self.table), self._seeds)]
+
+    def save(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Writes table, curves, picture, settings and models into a directory."""
+        (path / MODELS).mkdir(parents=True, exist_ok=True)
+        files.replace(path / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+        _write_csv(path / TABLE, [{key: _shown(value) for key, value in row.items()} for row in self.table])
+        points = [
+            {"run": i, "timesteps": int(t), "return": float(r)}
+            for i, curve in enumerate(self.curves)
+            for t, r in zip(curve.timesteps, curve.returns, strict=True)
+        ]
+        _write_csv(path / CURVES, points, ("run", "timesteps", "return"))
+        for i, model in enumerate(self.models):
+            model.save(path / MODELS / f"{i:04}.safetensors")
+        self.plot(path / PICTURE)
+
+    def plot(self, out: str | os.PathLike[str]) -> Path | None:
+        """Draws the learning curves, a line for each configuration: the interquartile mean over its seeds, and a band
+        that holds it with 95 % confidence (bootstrap over seeds). None where no episode ended.
+        """
+        groups: list[tuple[str, list[tuple[Any, Any]]]] = []
+        for members in self._by_configuration():
+            label = "  ".join(f"{name} {_shown(self.table[members[0]][name])}" for name in self.swept)
+            groups.append((label, [(self.curves[i].timesteps, self.curves[i].returns) for i in members]))
+        return plot.confidence(groups, Path(out), title=str(_shown(self.models[0].config.env)))
+
+
+def sweep(
+    *, env: Any, run_dir: str | os.PathLike[str] | None = None, progress: bool = False, **arguments: Any
+) -> Sweep:
+    """Trains every combination of the settings that are given as lists, and compares them.
+
+    On a device environment, runs that differ only in seed, lr, cliprange, gamma, lam, ent_coef, vf_coef or
+    max_grad_norm train together, in one compiled program, spread over the devices that there are; other settings
+    (nsteps, network, ...) make one program each. On host environments runs train one after another. Each run is the
+    one that `learn` would make of its seed and settings, to float tolerance.
+
+    Args:
+        env: what to train on, in any form that `learn` takes.
+        run_dir: directory for the table, the curves (CSV and PNG) and the models; None writes nothing. On host
+            environments it also gets a run directory for each run.
+        progress: say how it goes.
+        **arguments: those of `learn` and of the network's builder, each a value, or a list, range or array of values
+            to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run that
+            diverges harms no other, and the table tells of its skipped updates.
+
+    Returns:
+        See `Sweep`.
+
+    Raises:
+        ValueError, TypeError: an argument that can't be, before any training; it says which, and why.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`.
+    """
+    if launch.processes() > 1 or distributed.world().size > 1:
+        raise ValueError(
+            "a sweep trains in one process, on all its devices, and this is one of several: start one, or set "
+            "PPO2_ALONE=1 for each to make a sweep of its own (with another `run_dir`, and without "
+            "ppo2.distributed.init)."
+        )
+    for name in NOT_TAKEN:
+        if name in arguments and arguments.pop(name):
+            raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")
+    arguments.setdefault("on_nonfinite", "skip")
+    axes = _axes({"env": env, "run_dir": run_dir, "progress": progress, **arguments})
+    fixed = {name: value for name, value in arguments.items() if name not in axes}
+    seeds = axes.pop("seed", [fixed.pop("seed", None)])
+    axes["seed"] = [fresh_seed() if seed is None else seed for seed in seeds]  # last: neighbours differ in the seed
+    settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
+    seeds_each = len(axes["seed"])
+    path = None if run_dir is None else _claimed(Path(run_dir))
+    made = envs.resolve(env, settings[0].get("num_envs"))
+    try:
+        plans = [planned(made.env, env, one) for one in settings]
+        display = open_display(Pace(sum(plan.config.nupdates for plan in plans), 1), progress)
+        try:
+            say = display.say if progress else _unsaid
+            display.say(_announcement(axes, plans))
+            with StopSignals() as stop:
+                if isinstance(made.env, DeviceVector):
+                    trained = train_together(made.env.env, plans, say, stop)
+                else:
+                    trained = train_in_turn(env, settings, plans, path, say, stop)
+        finally:
+            display.close()
+    finally:
+        if made.owned:
+            made.env.close()
+    swept = [name for name, values in axes.items() if name != "seed" and len(values) > 1]
+    table = [_row(i, one, swept, settings[i]) for i, one in enumerate(trained)]
+    result = Sweep(table, trained, swept, seeds_each, path)
+    if path is not None:
+        result.save(path, {"env": jsonable(env), "swept": jsonable(axes), "fixed": jsonable(fixed)})
+    if stop.received is not None:
+        raise_for(stop.received)
+    return result
+
+
+def _unsaid(_: str) -> None:
+    """For those who don't watch."""
+
+
+def _is_one_value(name: str, values: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether a list is one value of an argument of the network that is a list itself, such as `convs`."""
+    network = arguments.get("network", "mlp")
+    builder = networks.known().get(network) if isinstance(network, str) else network
+    option = networks.options(builder).get(name) if callable(builder) else None
+    return option is not None and isinstance(option.default, tuple) and _depth(values) <= _depth(option.default)
+
+
+def _depth(value: Any) -> int:
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list | tuple) else 0
+
+
+def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What is to be swept over: the arguments given as several values."""
+    axes: dict[str, list[Any]] = {}
+    for name, values in arguments.items():
+        if not isinstance(values, list | range | np.ndarray | jax.Array) or _is_one_value(name, values, arguments):
+            continue
+        if name in NOT_SWEPT:
+            raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")
+        listed = list(values) if isinstance(values, list | range) else np.asarray(values).tolist()
+        if not listed:
+            raise ValueError(f"`{name}` (={values!r}) is empty: expected at least one value to sweep over.")
+        for value in listed if isinstance(listed, list) else [listed]:
+            if isinstance(value, list | range | dict | np.ndarray) or (name in SCALARS and isinstance(value, tuple)):
+                raise ValueError(
+                    f"`{name}` is swept over {values!r}: expected single values, found {value!r}, a "
+                    f"{type(value).__name__}."
+                )
+        if len(set(map(repr, listed))) < len(listed):
+            raise ValueError(f"`{name}` (={values!r}) holds a value twice: the same run would be trained twice.")
+        axes[name] = listed
+    return axes
+
+
+def _claimed(path: Path) -> Path:
+    """The directory, made, if nothing is in it."""
+    path = path.expanduser()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _announcement(axes: Mapping[str, Sequence[Any]], plans: Sequence[Plan]) -> str:
+    """What will be trained, for a person."""
+    words = [f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1]
+    steps = sum(plan.config.nupdates * plan.config.nbatch for plan in plans)
+    return f"sweep     {' x '.join(words) or 'one run'} = {len(plans)} runs of {steps // len(plans):,} timesteps"
+
+
+def _row(index: int, trained: Trained, swept: Sequence[str], settings: Mapping[str, Any]) -> Row:
+    config, (timesteps, returns) = trained.model.config, trained.curve
+    there = np.isfinite(returns)
+    known, at = returns[there], timesteps[there]
+    area = (
+        float(np.trapezoid(known, at) / (at[-1] - at[0])) if len(at) > 1 else float(known[0]) if len(at) else math.nan
+    )
+    return {
+        "run": index,
+        "seed": config.seed,
+        **{name: settings[name] for name in swept},
+        **{name: getattr(config, name) for name in SCALARS if name not in swept},
+        "final": float(returns[-1]) if len(returns) else math.nan,
+        "best": float(known.max()) if len(known) else math.nan,
+        "auc": area,
+        "timesteps": int(timesteps[-1]) if len(timesteps) else 0,
+        "skipped_updates": int(trained.model.state.counters.skipped_updates),
+    }
+
+
+def _shown(value: Any) -> Any:
+    """A setting in a table: what no file can hold by its name."""
+    plain = jsonable(value)
+    return plain["object"] if isinstance(plain, dict) else plain
+
+
+def _write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    files.replace(path, text.getvalue().encode())
