@@ -1,14 +1,20 @@
 """Compiled programs are kept between tests, processes and runs: compiling is most of what the tests do."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from children import HALF_WRITTEN_PROGRAM
+from support.children import HALF_WRITTEN_PROGRAM
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    folder = config.cache.mkdir("jax") if config.cache is not None else None
+    here = Path(__file__).parent
+    # processes that tests start import test modules and their helpers by the same names
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, str(here.parent), str(here)]))
+    cache = getattr(config, "cache", None)  # absent with `-p no:cacheprovider`
+    folder = None if cache is None else cache.mkdir("jax")
     if folder is not None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -1,4 +1,4 @@
-"""A file imports only from lower floors, or from files above it on its own floor (DESIGN: the house)."""
+"""The house: which folder may import which, and in what order the files inside each stand (CONTRIBUTING, the map)."""
 
 import ast
 import importlib
@@ -11,96 +11,163 @@ import ppo2
 
 PACKAGE = Path(ppo2.__file__).parent
 
-# Top to bottom within a floor: what stands further down may import what stands above it.
-FLOORS: list[list[str]] = [
-    [
-        "launch",
-        "processors",
-        "untrusted",
-        "stops",
-        "ending",
-        "messages",
-        "hub",
-        "guard",
-        "distributions",
-        "gae",
-        "sharding",
-        "distributed",
-        "statistics",
-        "losses",
-        "schedules",
-        "randomness",
-        "rollout",
-        "spaces",
-        "normaliser",
-        "config",
-        "runtime",
-        "files",
-    ],
-    ["networks", "policy", "envs"],
-    ["checkpoint", "train_state", "tensors", "programs", "snapshot", "model"],
-    ["episodes", "experience", "runner", "device_runner", "remote_runner"],
-    [
-        *(
-            "run_files",
-            "display",
-            "health",
-            "logger",
-            "plot",
-            "evaluate",
-            "plan",
-            "position",
-            "run_directory",
-            "saving",
-            "faults",
-            "run",
-        ),
-        "preparing",
-        "learn",
-    ],
-    ["play", "sweep_runs", "sweep", "public", "__init__", "cli", "__main__"],
+FLOORS = [
+    ["numerics", "system"],
+    ["spaces"],
+    ["distributions"],
+    ["algorithm", "config", "distributed", "networks"],
+    ["envs/device", "envs/host"],
+    ["envs/adapters"],
+    ["envs/families"],
+    ["checkpoints", "envs"],
+    ["agent"],
+    ["runners"],
+    ["evaluation", "reporting"],
+    ["training"],
+    ["__init__"],
+    ["cli"],
+    ["__main__"],
 ]
-RANK = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
+"""Folders and single files, from the ground up: each imports only from lower floors."""
+
+FILES: dict[str, list[str]] = {
+    "agent": ["__init__", "compiled", "policy", "model"],
+    "algorithm": ["__init__", "gae", "losses", "rollout", "normaliser", "train_state", "fault_words"],
+    "checkpoints": ["__init__", "checkpoint", "progress", "tensors", "writer"],
+    "cli": ["options", "output", "listings", "model_commands", "sweep", "train", "__init__"],
+    "distributed": ["exits", "messages", "monitor", "heartbeat", "processes", "__init__"],
+    "distributions": ["base", "choices", "gaussians", "joint", "action_distribution", "__init__"],
+    "envs": ["__init__", "construct"],
+    "envs/adapters": ["common", "brax", "craftax", "gymnax", "navix", "pgx", "playground", "xminigrid", "__init__"],
+    "envs/device": ["__init__", "env", "check"],
+    "envs/families": ["__init__", "masks", "factories", "atari", "own_vectors", "registry", "ids"],
+    "envs/host": [
+        "__init__",
+        "failures",
+        "replay",
+        "group",
+        "memory",
+        "semaphore",
+        "serve",
+        "watchdog",
+        "worker",
+        "workers",
+        "vector",
+        "engines",
+        "remote",
+        "stepper",
+    ],
+    "evaluation": ["__init__", "evaluate", "play"],
+    "networks": ["adapters", "layers", "convolution", "cnn", "mlp", "registry", "recurrent", "encoders", "__init__"],
+    "numerics": ["__init__", "pieces", "randomness", "schedules", "sharding", "statistics"],
+    "reporting": ["__init__", "display", "health", "tables", "logger", "plot"],
+    "runners": ["__init__", "episodes", "experience", "snapshot", "device", "host", "remote"],
+    "spaces": ["space_json", "actions", "checks", "__init__", "device"],
+    "system": ["__init__", "files", "launch", "processors", "runtime", "signals", "text"],
+    "training": ["__init__", "plan", "run_directory", "run", "setup", "learn", "sweep_runs", "sweep"],
+}
+"""Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it
+passes on what the folder offers, or first, where it is a page of text.
+"""
+
+ALGORITHM_REACHES = {"algorithm", "numerics", "spaces", "distributions"}
 
 
-def room_of(module: str) -> str:
-    """ppo2.envs.making -> envs; ppo2 -> __init__."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
+def module_of(file: Path) -> str:
+    """A module's name below the package: "" for the package itself, "envs.host" for that folder's `__init__`."""
+    return ".".join(part for part in file.relative_to(PACKAGE).with_suffix("").parts if part != "__init__")
+
+
+MODULES = {module_of(file): file for file in PACKAGE.rglob("*.py")}
 
 
 def imports_of(file: Path) -> set[str]:
+    return imports_in(ast.parse(file.read_text())) - {module_of(file)}
+
+
+def imports_in(tree: ast.AST) -> set[str]:
+    """The modules of ours that are imported, wherever in a file; not those imported for type checking alone."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for_types = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    unseen = {id(child) for node in for_types for child in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "ppo2"}
+            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.split(".")[0] == "ppo2"}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ppo2":
-            rooms = {f"ppo2.{alias.name}" for alias in node.names} if node.module == "ppo2" else {node.module}
-            found |= rooms
+            folder = node.module.partition(".")[2]
+            names = [f"{folder}.{alias.name}".strip(".") for alias in node.names]
+            found |= {name if name in MODULES else folder for name in names}
     return found
 
 
-def room_of_file(file: Path) -> str:
-    relative = file.relative_to(PACKAGE)
-    return relative.parts[0] if len(relative.parts) > 1 else file.stem
+def folder_of(module: str) -> str:
+    """The name in FLOORS of where a module is."""
+    file = MODULES[module]
+    folder = file.parent.relative_to(PACKAGE).as_posix()
+    return file.stem if folder == "." else folder
+
+
+RANK = {name: rank for rank, names in enumerate(FLOORS) for name in names}
+GRAPH = {module: imports_of(file) for module, file in MODULES.items()}
 
 
 def test_every_file_has_a_floor() -> None:
-    rooms = {room_of_file(file) for file in PACKAGE.rglob("*.py")}
-    assert rooms == set(RANK)
+    assert {folder_of(module) for module in MODULES} == set(RANK)
+    inside: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        if file.parent != PACKAGE:
+            inside.setdefault(folder_of(module), set()).add(file.stem)
+    assert {folder: set(files) for folder, files in FILES.items()} == inside
 
 
-def test_imports_go_down() -> None:
-    wrong = []
-    for file in PACKAGE.rglob("*.py"):
-        mine = room_of_file(file)
-        for module in imports_of(file):
-            theirs = room_of(module)
-            if theirs == "__version__" or theirs == mine:
-                continue
-            if theirs not in RANK or RANK[theirs] >= RANK[mine]:
-                wrong.append(f"{file.relative_to(PACKAGE)} imports {module}")
+def test_folders_import_from_lower_floors() -> None:
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in GRAPH.items()
+        for other in others
+        if folder_of(other) != folder_of(module) and RANK[folder_of(other)] >= RANK[folder_of(module)]
+    ]
     assert not wrong
+
+
+def test_files_import_from_those_before_them_in_their_folder() -> None:
+    wrong = []
+    for module, others in GRAPH.items():
+        order = FILES.get(folder_of(module), [])
+        for other in others:
+            if other and folder_of(other) == folder_of(module):
+                mine, theirs = MODULES[module].stem, MODULES[other].stem
+                if order.index(theirs) >= order.index(mine):
+                    wrong.append(f"{module} imports {other}")
+    assert not wrong
+
+
+def test_the_algorithm_reaches_no_environment_file_process_or_model() -> None:
+    seen: set[str] = set()
+    waiting = [module for module in MODULES if folder_of(module) == "algorithm"]
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += GRAPH[module]
+    assert {folder_of(module) for module in seen} <= ALGORITHM_REACHES
+
+
+def test_the_scan_sees_imports_of_every_form() -> None:
+    lines = {
+        "import ppo2.envs.construct": "envs.construct",
+        "from ppo2 import envs": "envs",
+        "from ppo2.envs import construct": "envs.construct",
+        "from ppo2.envs.construct import make": "envs.construct",
+        "def late():\n    from ppo2 import training": "training",
+    }
+    for line, module in lines.items():
+        assert imports_in(ast.parse(line)) == {module}
+    assert not imports_in(ast.parse("if TYPE_CHECKING:\n    from ppo2 import envs"))
 
 
 def test_public_verbs_are_functions_after_importing_every_submodule() -> None:
@@ -143,9 +210,9 @@ RUNNING_METHODS = {
 
 ON_THE_WORKERS_PIPE = {
     # the pipe between a process and the workers that it started: nobody else can write to it
-    "envs/engines.py": {"import cloudpickle", "cloudpickle.dumps"},
-    "envs/shares.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
-    "envs/serving.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "envs/host/engines.py": {"import cloudpickle", "cloudpickle.dumps"},
+    "envs/host/workers.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "envs/host/serve.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }
 HARMLESS = {
     "checkpoint.load",  # ours

@@ -8,8 +8,8 @@ import types
 import numpy as np
 import pytest
 
+from ppo2.agent.model import Model
 from ppo2.config import PLACEHOLDER, Config, is_placeholder, jsonable
-from ppo2.model import Model
 
 NAN, INF = float("nan"), float("inf")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from children import STRICT_PYTHON
+from support.children import STRICT_PYTHON
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 

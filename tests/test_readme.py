@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from children import STRICT_PYTHON
+from support.children import STRICT_PYTHON
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

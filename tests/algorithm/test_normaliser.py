@@ -1,0 +1,175 @@
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from ppo2.algorithm.normaliser import Normaliser, discounted_returns
+from ppo2.algorithm.rollout import Rollout
+from ppo2.numerics.statistics import Moments
+
+returns_of = jax.jit(discounted_returns)
+BOX = spaces.Box(-np.inf, np.inf, (2,))
+
+
+def moments(mean, var, count):
+    return Moments(jnp.array(mean, jnp.float32), jnp.array(var, jnp.float32), jnp.float32(count))
+
+
+def rollout(rewards, *, obs=None, terminated=(), truncated=(), invalid=(), running=None, gamma=0.5):
+    """Steps of which those listed as (t, n) ended or were no experience."""
+    rewards = np.array(rewards, np.float32)
+    flags = []
+    for where in (terminated, truncated, invalid):
+        flag = np.zeros(rewards.shape, bool)
+        for t, n in where:
+            flag[t, n] = True
+        flags.append(jnp.array(flag))
+    zeros = jnp.zeros(rewards.shape)
+    return Rollout(
+        obs=jnp.zeros((*rewards.shape, 2)) if obs is None else jnp.array(obs),
+        actions=zeros,
+        logp=zeros,
+        values=zeros,
+        rewards=jnp.array(rewards),
+        next_values=zeros,
+        terminated=flags[0],
+        truncated=flags[1],
+        valid=~flags[2],
+        running_returns=jnp.zeros(rewards.shape[1]) if running is None else jnp.array(running),
+        gamma=jnp.float32(gamma),
+        lam=jnp.float32(0.95),
+    )
+
+
+def test_start_by_space_and_choice():
+    both = {"normalize_obs": True, "normalize_rewards": True}
+    start = Normaliser.start(BOX, **both)
+    assert start.obs.mean.shape == (2,)
+    assert start.returns.mean.shape == ()
+    assert start.is_empty
+    nothing = Normaliser.start(BOX, normalize_obs=False, normalize_rewards=False)
+    assert (nothing.obs, nothing.returns, nothing.is_empty) == (None, None, False)
+    assert Normaliser.start(BOX, normalize_obs=False, normalize_rewards=True).obs is None
+    assert Normaliser.start(BOX, normalize_obs=True, normalize_rewards=False).returns is None
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2), spaces.Box(0, 255, (2,), np.uint8)],
+)
+def test_integers_have_no_statistics(space):
+    start = Normaliser.start(space, normalize_obs=True, normalize_rewards=False)
+    assert start.obs is None
+    obs = np.ones((4, *space.shape), space.dtype)
+    assert start.observe(obs) is obs
+
+
+def test_observations_by_hand():
+    normaliser = Normaliser(obs=moments([1, 0], [4, 100], 8), returns=None)
+    # (5 - 1) / 2 = 2, -30 / 10 = -3; (101 - 1) / 2 = 50 and -1000 / 10 = -100 are clipped
+    found = normaliser.observe(jnp.array([[5.0, -30], [101, -1000]]))
+    np.testing.assert_allclose(found, [[2, -3], [10, -10]], rtol=1e-5)
+
+
+def test_an_observation_that_never_changes_is_finite():
+    normaliser = Normaliser(obs=moments([1, 1], [0, 0], 8), returns=None)
+    # over sqrt(0 + 1e-8) = 1e-4
+    np.testing.assert_allclose(normaliser.observe(jnp.array([[1, 1.0002]])), [[0, 2]], rtol=1e-2)
+
+
+def test_rewards_by_hand():
+    normaliser = Normaliser(obs=None, returns=moments(7, 4, 8))
+    # r / 2, whatever the mean; 100 / 2 and -100 / 2 are clipped
+    found = normaliser.scale_rewards(jnp.array([[1.0, -3], [100, -100]]))
+    np.testing.assert_allclose(found, [[0.5, -1.5], [10, -10]], rtol=1e-5)
+    same = jnp.array([[100.0]])
+    assert Normaliser(obs=None, returns=None).scale_rewards(same) is same
+
+
+def test_discounted_returns_begin_anew_after_an_episode():
+    found = returns_of(
+        rollout([[1, 1], [2, 2], [3, 3], [4, 4]], running=[4.0, 8], terminated=[(1, 0)], truncated=[(2, 1)])
+    )
+    # 0.5 * 4 + 1 = 3, 0.5 * 3 + 2 = 3.5, then 3, 0.5 * 3 + 4 = 5.5
+    # 0.5 * 8 + 1 = 5, 0.5 * 5 + 2 = 4.5, 0.5 * 4.5 + 3 = 5.25, then 4
+    np.testing.assert_allclose(found, [[3, 5], [3.5, 4.5], [3, 5.25], [5.5, 4]])
+
+
+@pytest.mark.parametrize("steps", [1, 8, 21])
+def test_discounted_returns_equal_a_plain_loop(steps):
+    rng = np.random.default_rng(0)
+    rewards, ended = rng.normal(size=(steps, 3)), rng.random((steps, 3)) < 0.2
+    running, expected = rng.normal(size=3), []
+    played = rollout(rewards, running=np.float32(running), terminated=np.argwhere(ended), gamma=0.9)
+    for reward, end in zip(rewards, ended, strict=True):
+        running = 0.9 * running + reward
+        expected.append(running)
+        running = np.where(end, 0, running)
+    np.testing.assert_allclose(returns_of(played), expected, rtol=1e-4, atol=1e-5)
+
+
+def both_kinds():
+    return Normaliser(obs=moments([0, 0], [1, 1], 1e-4), returns=moments(0, 1, 1e-4))
+
+
+def test_with_observations_counts_valid_steps_only():
+    before = both_kinds()
+    obs = np.array([[[1.0, 10], [3, 30]], [[999, -999], [5, 50]]])
+    after = before.with_observations(rollout([[9, 9], [9, 9]], obs=obs, invalid=[(1, 0)]))
+    # of 1, 3, 5 the mean is 3 and the variance 8/3; the count of 1e-4 before shifts both by a few 1e-4
+    np.testing.assert_allclose(after.obs.mean, [3, 30], rtol=1e-3)
+    np.testing.assert_allclose(after.obs.var, [8 / 3, 800 / 3], rtol=1e-3)
+    assert float(after.obs.count) == pytest.approx(3.0001)
+    assert after.returns is before.returns
+    assert not Normaliser(obs=after.obs, returns=None).is_empty
+
+
+def test_with_returns_counts_valid_steps_only():
+    before = both_kinds()
+    # gamma 0.5: 2, 0.5 * 2 + 4 = 5 | 8 | the last of both, whose returns would be 2.5 and 4, were no experience
+    played = rollout([[2, 8], [4, 0], [0, 0]], terminated=[(0, 1)], invalid=[(1, 1), (2, 0), (2, 1)])
+    after = before.with_returns(played)
+    # of 2, 5, 8 the mean is 5 and the variance 6
+    np.testing.assert_allclose((after.returns.mean, after.returns.var), (5, 6), rtol=1e-3)
+    assert float(after.returns.count) == pytest.approx(3.0001)
+    assert after.obs is before.obs
+
+
+def test_nothing_asked_for_nothing_counted():
+    nothing = Normaliser(obs=None, returns=None)
+    played = rollout([[1, 2]])
+    assert nothing.with_returns(played) is nothing
+    assert nothing.with_observations(played) is nothing
+
+
+def test_statistics_go_on_over_rollouts():
+    data = np.random.default_rng(0).normal(3, 2, (6, 5, 4, 2))
+    normaliser = Normaliser.start(BOX, normalize_obs=True, normalize_rewards=False)
+    update = jax.jit(lambda n, r: n.with_observations(r))
+    for obs in data:
+        normaliser = update(normaliser, rollout(np.zeros((5, 4)), obs=obs))
+    whole = data.reshape(-1, 2)
+    np.testing.assert_allclose(normaliser.obs.mean, whole.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(normaliser.obs.var, whole.var(0), rtol=1e-3)
+    scaled = normaliser.observe(jnp.array(whole))
+    np.testing.assert_allclose(np.mean(scaled, axis=0), [0, 0], atol=1e-3)
+    np.testing.assert_allclose(np.std(scaled, axis=0), [1, 1], atol=1e-3)
+
+
+def test_an_invalid_observation_counts_nothing_even_if_not_finite():
+    obs = np.array([[[1.0, 1]], [[np.nan, np.nan]]])
+    after = both_kinds().with_observations(rollout([[0], [0]], obs=obs, invalid=[(1, 0)]))
+    assert np.all(np.isfinite(after.obs.mean))
+
+
+def test_the_original_has_the_same_scale():
+    # gymnasium's NormalizeReward keeps the same statistics, in float64 and step by step
+    rewards = np.random.default_rng(0).normal(1, 3, (200, 1))
+    after = Normaliser.start(BOX, normalize_obs=False, normalize_rewards=True).with_returns(rollout(rewards, gamma=0.9))
+    running, seen = 0.0, gym.wrappers.utils.RunningMeanStd(shape=())
+    for reward in rewards[:, 0]:
+        running = 0.9 * running + reward
+        seen.update(np.array([running]))
+    np.testing.assert_allclose(after.returns.var, seen.var, rtol=1e-3)

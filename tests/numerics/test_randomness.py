@@ -1,0 +1,136 @@
+import itertools
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from ppo2.numerics.randomness import (
+    Purpose,
+    environment_seeds,
+    fresh_seed,
+    host_generator,
+    host_split,
+    root_key,
+    stream,
+)
+
+
+def words(key):
+    return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+
+SEEDS = [0, 1, 2, 1234, 2**31 - 1]
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [*SEEDS, 30, 37],
+)
+def test_no_two_environments_share_a_seed(seed):
+    seeds = environment_seeds(seed, Purpose.ENV, 10_000)
+    assert len(set(seeds)) == 10_000
+
+
+def test_seeds_fit_any_environment():
+    seeds = environment_seeds(0, Purpose.ENV, 1000)
+    assert {type(seed) for seed in seeds} == {int}
+    assert min(seeds) >= 0
+    # spread over all of the 31 bits
+    assert 2**30 < max(seeds) < 2**31
+
+
+def test_seeds_go_by_global_index():
+    # two processes with 3 environments each, or one with 6
+    whole = environment_seeds(5, Purpose.ENV, 6)
+    assert environment_seeds(5, Purpose.ENV, 3) + environment_seeds(5, Purpose.ENV, 3, first=3) == whole
+
+
+def test_seeds_differ_by_seed_and_purpose():
+    purposes = (Purpose.ENV, Purpose.EVALUATE)
+    found = [environment_seeds(seed, purpose, 100) for seed in SEEDS for purpose in purposes]
+    assert len(set(itertools.chain(*found))) == 100 * len(SEEDS) * len(purposes)
+
+
+def test_seeds_are_the_same_in_every_version():
+    # runs are resumed by them
+    assert environment_seeds(0, Purpose.ENV, 3) == [1538509758, 2045461871, 404930336]
+    assert words(root_key(0)) == (2968811710, 3677149159)
+
+
+def test_keys_are_threefry_and_differ_by_seed_and_purpose():
+    # 0 and 2**32 would be the same in 32 bits
+    keys = [root_key(seed) for seed in (*SEEDS, 2**32, 2**32 + 1)]
+    assert {str(jax.random.key_impl(key)) for key in keys} == {"threefry2x32"}
+    branches = [stream(key, purpose, count) for key in keys for purpose in Purpose for count in range(3)]
+    on_the_host = [root_key(seed, purpose) for seed in SEEDS for purpose in Purpose]
+    assert len({words(key) for key in keys + branches + on_the_host}) == len(keys + branches + on_the_host)
+
+
+def test_streams_by_hand():
+    # one fold by 16 * counter + purpose, on the host or traced: room for purposes to come
+    key = root_key(0)
+    expected = words(jax.random.fold_in(key, 16 * 7 + 2))
+    assert words(stream(key, Purpose.SHUFFLE, 7)) == expected
+    assert words(jax.jit(lambda key, count: stream(key, Purpose.SHUFFLE, count))(key, np.int32(7))) == expected
+
+
+def test_keys_split_on_the_host_differ():
+    parents = [root_key(0), root_key(1), *host_split(root_key(2), 2)]
+    keys = [child for parent in parents for child in host_split(parent, 5)]
+    assert len({words(key) for key in parents + keys}) == 4 + 20
+    assert [words(key) for key in host_split(root_key(0), 5)] == [words(key) for key in keys[:5]]
+    assert {str(jax.random.key_impl(key)) for key in keys} == {"threefry2x32"}
+
+
+def test_generators_on_the_host_follow_the_key():
+    one, again, other = (host_generator(key).random(5) for key in (root_key(0), root_key(0), root_key(1)))
+    np.testing.assert_array_equal(one, again)
+    assert not np.any(one == other)
+    # by both of its words
+    keys = [jax.random.wrap_key_data(np.uint32(pair), impl="threefry2x32") for pair in ([5, 1], [5, 2], [4, 1])]
+    assert len({host_generator(key).random() for key in keys}) == 3
+
+
+def test_keys_are_threefry_whatever_the_default():
+    with jax.default_prng_impl("rbg"):
+        assert words(root_key(3)) == words(root_key(3))
+        assert str(jax.random.key_impl(root_key(3))) == "threefry2x32"
+
+
+def test_the_numbers_of_purposes_stay():
+    # they are part of saved runs
+    assert {purpose.name: purpose.value for purpose in Purpose} == {
+        "INIT": 0,
+        "ACT": 1,
+        "SHUFFLE": 2,
+        "ENV": 3,
+        "STEP": 4,
+        "EVALUATE": 5,
+    }
+
+
+def test_fresh_seeds_are_fresh():
+    seeds = {fresh_seed() for _ in range(20)}
+    assert len(seeds) == 20
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_nothing_global_is_touched():
+    # in a process of its own: by the import, and by drawing every kind of seed
+    program = """
+import random, numpy as np, jax
+random.seed(1), np.random.seed(1)
+def state():
+    kind, words, *rest = np.random.get_state()
+    return random.getstate(), kind, words.tolist(), rest, dict(jax.config.values)
+before = state()
+import ppo2, ppo2.numerics.randomness as r
+r.stream(r.root_key(3), r.Purpose.ACT, 0), r.host_split(r.root_key(3), 2)
+r.environment_seeds(3, r.Purpose.ENV, 4), r.fresh_seed()
+changed = [(a, b) for a, b in zip(before, state()) if a != b]
+assert not changed, changed
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

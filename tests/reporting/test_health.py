@@ -1,0 +1,110 @@
+"""Signs of a collapse: told of once each, and not where there is none."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+import ppo2
+from ppo2.reporting.health import ENTROPY, EXPLAINED, KL, VALUE_LOSS, Health
+from support.environments import Bandit
+
+USUAL = {KL: 0.01, VALUE_LOSS: 1.0, ENTROPY: 1.4, EXPLAINED: 0.5}
+
+
+def told(rows: Iterable[dict[str, float]]) -> list[tuple[int, str]]:
+    """What is said of rows, with their numbers from 0; those that lack a figure have it as usual."""
+    health = Health()
+    return [(i, words) for i, row in enumerate(rows) for words in health.warnings({**USUAL, **row})]
+
+
+def of(key: str, *figures: float) -> list[dict[str, float]]:
+    return [{key: figure} for figure in figures]
+
+
+def test_what_training_usually_does_is_not_told_of() -> None:
+    """The policy settles, the value loss falls to nothing, and with it goes what there is to explain."""
+    rows = [
+        {KL: 0.02 * 0.98**i, VALUE_LOSS: 0.5 * 0.9**i, ENTROPY: 1.4 - 0.03 * i, EXPLAINED: math.sin(i) - i / 20}
+        for i in range(200)
+    ]
+    assert told(rows) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "row", "words"),
+    [
+        # 0.01 is usual: three rows of which two are beyond 10 times that, and beyond 0.1
+        ([0.01] * 12 + [0.3, 0.02, 0.3], 14, "approximate KL 0.3, usually 0.01"),
+        # far beyond what the clip leaves room for, though nothing is usual yet
+        ([3.0, 0.01, 2.0], 2, "approximate KL 3)"),
+        ([500.0], 0, "approximate KL 5e+02)"),
+    ],
+)
+def test_a_policy_that_leaps(figures: list[float], row: int, words: str) -> None:
+    [(number, said)] = told(of(KL, *figures, 1000.0))
+    assert number == row
+    assert words in said
+    assert "try a lower `lr`" in said
+
+
+@pytest.mark.parametrize("figures", [[0.001] * 12 + [0.09] * 5, [0.01] * 12 + [0.7] + [0.01] * 5, [0.01] * 3 + [0.5]])
+def test_a_policy_that_hurries(figures: list[float]) -> None:
+    """As schedules and ordinary runs make it: still small, a single row, or too early to say."""
+    assert told(of(KL, *figures)) == []
+
+
+def test_a_value_loss_that_explodes() -> None:
+    blind = {EXPLAINED: -30.0}
+    rows = [*of(VALUE_LOSS, *([1.0] * 12)), {VALUE_LOSS: 99.0, **blind}, {VALUE_LOSS: 20000.0, **blind}]
+    [(number, said)] = told(rows)
+    assert number == 13
+    assert "the value loss explodes (2e+04, usually 1)" in said
+    # a reward that is found at last: V = 0 explains nothing of it, but is no worse than a constant
+    assert told([*of(VALUE_LOSS, *([1e-07] * 12)), {VALUE_LOSS: 10.0, EXPLAINED: -0.01}]) == []
+    # it was as high before anything was learned
+    assert told([*of(VALUE_LOSS, 5.0, *([1e-07] * 12)), {VALUE_LOSS: 4.0, **blind}]) == []
+
+
+def test_a_value_loss_that_explodes_step_by_step() -> None:
+    """Twice as much in each row: 2^10 = 1024 times what it was ten rows ago."""
+    rows = of(VALUE_LOSS, *[1.0] * 12) + [{VALUE_LOSS: 2.0**i, EXPLAINED: -5.0} for i in range(15)]
+    assert [number for number, said in told(rows) if "value loss" in said] == [12 + 7]  # 2^7 > 100 * 1
+
+
+def test_an_entropy_that_explodes() -> None:
+    [(number, said)] = told(of(ENTROPY, 1.4, 1.5, 1.4, 2.8, 2.95, 3.0, 9.0))
+    assert number == 4  # above 1.4 + 1.5
+    assert "entropy explodes (3, 1.4 at first)" in said
+    assert told(of(ENTROPY, 8.5, 8.5, 8.5, 12.0, 16.9)) == []  # six dimensions
+    assert told(of(ENTROPY, -3.0, -3.0, -1.0)) == []
+
+
+def test_a_value_function_that_stays_worse_than_a_constant() -> None:
+    rows = of(EXPLAINED, *[-2.0] * 10, 0.1, *[-1.5] * 25)
+    [(number, said)] = told(rows)
+    assert number == 10 + 20
+    assert "explained variance -1.5" in said
+    assert told([{**row, VALUE_LOSS: 0.5 if i == 0 else 1e-6} for i, row in enumerate(rows)]) == []  # solved
+
+
+def test_rows_without_figures_are_passed_over() -> None:
+    assert told([{KL: math.nan}, {VALUE_LOSS: math.inf}] * 30) == []
+    assert Health().warnings({"fps": 3.0}) == []
+
+
+@pytest.mark.parametrize(("lr", "expected"), [(1e-3, 0), (0.3, 1)])
+def test_a_real_collapse_is_told_of_and_a_real_success_is_not(lr: float, expected: int, capsys: Any) -> None:
+    ppo2.learn(
+        env=lambda: Bandit("match"),
+        total_timesteps=40 * 64,
+        num_envs=4,
+        nsteps=16,
+        num_hidden=8,
+        lr=lr,
+        log_interval=1,
+        seed=0,
+    )
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning: the policy changes far more" in line]
+    assert len(said) == expected

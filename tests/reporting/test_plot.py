@@ -1,0 +1,210 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppo2.reporting.logger import Episode, Logger
+from ppo2.reporting.plot import COLORS, _configuration, _figure, _line, _lines, curve, read_run, rolling_mean
+
+
+def write_run(run_dir, *, seed=0, episodes=30, nenvs=2, offset=0.0, evaluated=False, **config):
+    """Episodes of 10 timesteps in turn over the environments; the i-th returns i + offset."""
+    with Logger(run_dir, total_updates=1, progress=False) as log:
+        config = {"env": "CartPole-v1", "network": "mlp", "lr": 3e-4, "seed": seed, "run_dir": str(run_dir), **config}
+        (run_dir / "config.json").write_text(json.dumps(config))
+        log.episodes([Episode(i + offset, 10, float(i), i % nenvs) for i in range(episodes)])
+        row = {"misc/nupdates": 1, "misc/serial_timesteps": 160, "misc/total_timesteps": 160 * nenvs}
+        log.log({**row, "eval_eprewmean": 5.0} if evaluated else row)
+    return run_dir
+
+
+def write_monitor(run_dir, text, progress=None):
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / "monitor.csv").write_text(text)
+    if progress is not None:
+        (run_dir / "progress.csv").write_text(progress)
+    return run_dir
+
+
+def figure(runs, smooth=3):
+    return _figure(runs, _lines(runs, smooth), "a title", smooth)
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_rolling_mean_by_hand():
+    # 1, (1+3)/2, (1+3+8)/3, (3+8+1)/3, (8+1+0)/3
+    np.testing.assert_allclose(rolling_mean(np.array([1.0, 3, 8, 1, 0]), 3), [1, 2, 4, 4, 3])
+    np.testing.assert_allclose(rolling_mean(np.array([1.0, 3]), 100), [1, 2])
+
+
+def test_timesteps_are_those_of_all_environments(tmp_path):
+    # Environment 0 ends episodes at its steps 3 and 8, environment 1 at its steps 4 and 10: times 2 environments.
+    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,3,0,0\n2,4,0,1\n3,5,0,0\n4,6,0,1\n"))
+    np.testing.assert_array_equal(run.timesteps, [6, 8, 16, 20])
+    np.testing.assert_array_equal(run.returns, [1, 2, 3, 4])
+    np.testing.assert_array_equal(run.lengths, [3, 4, 5, 6])
+
+
+def test_environments_without_a_finished_episode_count(tmp_path):
+    # 400 timesteps in 100 steps of each: 4 environments, though only number 1 has finished an episode.
+    progress = "misc/serial_timesteps,misc/total_timesteps\n50,200\n100,400\n"
+    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,30,0,1\n1,50,0,1\n", progress))
+    np.testing.assert_array_equal(run.timesteps, [120, 320])
+
+
+def test_episodes_come_in_the_order_of_timesteps(tmp_path):
+    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,9,0,1\n2,4,0,0\n"))
+    np.testing.assert_array_equal(run.timesteps, [8, 18])
+    np.testing.assert_array_equal(run.returns, [2, 1])
+
+
+def test_a_run_that_is_being_written_can_be_read(tmp_path):
+    progress = "misc/nupdates,eval_eprewmean\n1,\n2,nan\n3,7.5\n4,"
+    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,3,0,0\n2,4", progress))
+    np.testing.assert_array_equal(run.returns, [1])
+    np.testing.assert_array_equal(run.progress["eval_eprewmean"], [np.nan, np.nan, 7.5])
+    assert run.config == {}
+
+
+def test_errors_name_the_directory(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere does not exist. A run directory is what `run_dir`"):
+        read_run(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"has no monitor.csv: .*monitor.csv. A run directory is"):
+        read_run(tmp_path)
+    write_monitor(tmp_path / "empty", "r,l,t,env\n")
+    with pytest.raises(ValueError, match="empty has no finished episode yet"):
+        curve(tmp_path / "empty", tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"monitor.csv is damaged: .*'x'"):
+        read_run(write_monitor(tmp_path / "damaged", "r,l,t,env\n1,x,0,0\n"))
+    with pytest.raises(ValueError, match=r"monitor.csv is damaged"):
+        read_run(write_monitor(tmp_path / "ragged", "r,l,t,env\n1,2,0\n1,2,0,0\n"))
+    with pytest.raises(ValueError, match=r"monitor.csv lacks the columns env$"):
+        read_run(write_monitor(tmp_path / "baselines", "r,l,t\n1,2,0\n"))
+
+
+def test_errors_name_the_argument(tmp_path):
+    with pytest.raises(ValueError, match=r"`out` \(='x.jpeg'\) must end in one of .png, .svg"):
+        curve(tmp_path, "x.jpeg")
+    with pytest.raises(ValueError, match=r"`smooth` \(=0\)"):
+        curve(tmp_path, "x.png", smooth=0)
+    with pytest.raises(ValueError, match="`runs` is empty"):
+        curve([], "x.png")
+
+
+def test_runs_are_grouped_by_everything_but_the_seed(tmp_path):
+    runs = [read_run(write_run(tmp_path / f"{lr}-{seed}", seed=seed, lr=lr)) for lr in (1e-3, 3e-4) for seed in (0, 1)]
+    assert [line.label for line in _lines(runs, 3)] == ["lr 0.001  (2 runs)", "lr 0.0003  (2 runs)"]
+    assert [line.label for line in _lines(runs[:3], 3)] == ["lr 0.001  (2 runs)", "lr 0.0003"]
+    assert [line.label for line in _lines(runs[:2], 3)] == ["mean of 2 runs"]
+
+
+def test_labels_say_what_differs(tmp_path):
+    a = read_run(write_run(tmp_path / "a"))
+    b = read_run(write_run(tmp_path / "b", env="Acrobot-v1", lr=1e-3))
+    c = read_run(write_run(tmp_path / "c", env="Acrobot-v1", w=1, x=1, y=1, z=1))
+    assert [line.label for line in _lines([a, b], 3)] == ["CartPole-v1  lr 0.0003", "Acrobot-v1  lr 0.001"]
+    assert [line.label for line in _lines([a, c], 3)] == ["a", "c"]  # too much to say
+
+
+def test_runs_without_a_config_stand_alone(tmp_path):
+    text = "r,l,t,env\n1,3,0,0\n2,4,0,0\n"
+    runs = [read_run(write_monitor(tmp_path / name, text)) for name in ("a", "b")]
+    assert _configuration(runs[0]) != _configuration(runs[1])
+    assert [line.label for line in _lines(runs, 3)] == ["a", "b"]
+
+
+def test_a_directory_that_starts_with_an_underscore_is_in_the_legend(tmp_path):
+    text = "r,l,t,env\n1,3,0,0\n2,4,0,0\n"
+    runs = [read_run(write_monitor(tmp_path / name, text)) for name in ("_a", "_b")]
+    assert legend(figure(runs)) == [" _a", " _b"]
+
+
+def test_the_band_goes_from_the_lowest_to_the_highest(tmp_path):
+    runs = [
+        read_run(write_run(tmp_path / str(seed), seed=seed, offset=offset)) for seed, offset in enumerate((0, 1, 5))
+    ]
+    line = _line("x", runs, smooth=1)
+    assert line.low is not None
+    assert line.high is not None
+    np.testing.assert_allclose(line.mean - line.low, 2)  # the mean of 0, 1, 5 is 2
+    np.testing.assert_allclose(line.high - line.mean, 3)
+
+
+def test_the_mean_covers_what_all_runs_have_reached(tmp_path):
+    # Two environments, 10 timesteps an episode: the first ends at 20, the last of 30 at 300, the last of 10 at 100.
+    runs = [read_run(write_run(tmp_path / str(episodes), episodes=episodes)) for episodes in (30, 10)]
+    line = _line("x", runs, smooth=1)
+    assert (line.timesteps[0], line.timesteps[-1]) == (20, 100)
+
+
+def test_one_run_shows_episodes_mean_and_evaluation(tmp_path):
+    drawn = figure([read_run(write_run(tmp_path / "a", evaluated=True))])
+    axes = drawn.axes[0]
+    episodes, mean, evaluation = axes.get_lines()
+    np.testing.assert_array_equal(episodes.get_ydata(), np.arange(30))
+    np.testing.assert_allclose(mean.get_ydata()[:4], [0, 0.5, 1, 2])
+    np.testing.assert_array_equal(evaluation.get_xdata(), [320])
+    assert legend(drawn) == ["one episode", "mean of the last 3 episodes", "evaluation"]
+    assert axes.get_xlabel() == "environment timesteps"
+    assert axes.get_title(loc="left") == "a title"
+
+
+def test_several_runs_show_a_legend_and_bands(tmp_path):
+    runs = [read_run(write_run(tmp_path / f"{lr}-{seed}", seed=seed, lr=lr)) for lr in (1e-3, 3e-4) for seed in (0, 1)]
+    drawn = figure(runs)
+    assert legend(drawn) == ["lr 0.001  (2 runs)", "lr 0.0003  (2 runs)"]
+    assert drawn.legends[0].get_title().get_text() == "line: mean over runs, band: lowest to highest"
+    assert len(drawn.axes[0].collections) == 2
+    assert [line.get_color() for line in drawn.axes[0].get_lines()] == list(COLORS[:2])
+    assert legend(figure(runs[:2])) == ["mean of 2 runs", "lowest to highest run"]
+
+
+def test_long_runs_are_thinned(tmp_path):
+    run = read_run(write_run(tmp_path / "a", episodes=5000))
+    mean = figure([run], smooth=1).axes[0].get_lines()[1]
+    assert len(mean.get_xdata()) == 2000
+    assert mean.get_ydata()[0] == 0
+    assert mean.get_ydata()[-1] == 4999
+
+
+def test_curve_writes_the_format_of_the_suffix(tmp_path):
+    run = write_run(tmp_path / "a", env="weird $_{env}$ <&>")
+    png = curve(run, tmp_path / "new" / "folder" / "x.PNG")
+    assert png == tmp_path / "new" / "folder" / "x.PNG"
+    assert is_png(png)
+    svg = curve([str(run), write_run(tmp_path / "b", lr=1)], str(tmp_path / "x.svg"), title="two")
+    assert "<svg" in svg.read_text()
+
+
+def test_one_episode_is_enough(tmp_path):
+    assert is_png(curve(write_run(tmp_path / "a", episodes=1), tmp_path / "x.png"))
+
+
+def test_importing_does_not_import_matplotlib():
+    program = "import sys, ppo2.reporting.plot; print('matplotlib' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
+
+
+def test_drawing_touches_nothing_global(tmp_path):
+    program = """
+import sys
+from ppo2.reporting.plot import curve
+curve(sys.argv[1], sys.argv[2])
+import matplotlib
+print("matplotlib.pyplot" in sys.modules, matplotlib.rcParams == matplotlib.rcParamsOrig)
+"""
+    command = [sys.executable, "-c", program, str(write_run(tmp_path / "a")), str(tmp_path / "x.png")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False True\n"
+    assert is_png(Path(tmp_path / "x.png"))

@@ -1,0 +1,225 @@
+import csv
+import errno
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import types
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ppo2.reporting import tables
+from ppo2.reporting.tables import FORMATS, RunFiles, formats_from_environment
+from ppo2.runners.episodes import Episode
+
+
+@pytest.fixture(autouse=True)
+def _no_formats(monkeypatch):
+    monkeypatch.delenv("PPO2_LOG_FORMAT", raising=False)
+
+
+def row(update, **more):
+    return {"misc/nupdates": update, "misc/total_timesteps": update * 1024, "eprewmean": 10.0 * update, **more}
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def opened(run_dir, **settings):
+    return closing(RunFiles(run_dir, warn=print, **settings))
+
+
+def write_run(run_dir, updates=4):
+    """`updates` updates, each with two episodes and a row."""
+    with opened(run_dir) as files:
+        for update in range(1, updates + 1):
+            files.episodes([Episode(float(update), 5, update + 0.5, 0), Episode(-float(update), 7, update + 0.75, 1)])
+            files.log(row(update))
+
+
+def test_files_hold_what_was_logged(tmp_path):
+    write_run(tmp_path / "run", updates=2)
+    assert (
+        tmp_path / "run/monitor.csv"
+    ).read_text() == "r,l,t,env\n1.0,5,1.5,0\n-1.0,7,1.75,1\n2.0,5,2.5,0\n-2.0,7,2.75,1\n"
+    assert (tmp_path / "run/progress.csv").read_text() == (
+        "misc/nupdates,misc/total_timesteps,eprewmean\n1,1024,10.0\n2,2048,20.0\n"
+    )
+    lines = (tmp_path / "run/progress.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [row(1), row(2)]
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_json_lines_have_null_for_nan_and_infinity(tmp_path):
+    with opened(tmp_path) as files:
+        files.log(row(1, eplenmean=math.nan, up=math.inf, down=-math.inf))
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    read = json.loads((tmp_path / "progress.jsonl").read_text(), parse_constant=refuse)
+    assert read["eplenmean"] is read["up"] is read["down"] is None
+    assert table(tmp_path / "progress.csv")[0]["eplenmean"] == "nan"
+
+
+def test_keys_that_appear_later_get_a_column(tmp_path):
+    with opened(tmp_path) as files:
+        files.log(row(1))
+        files.log(row(2, eval_eprewmean=7.0, **{"odd,key": 1.0}))
+        files.log(row(3))
+    rows = table(tmp_path / "progress.csv")
+    assert [r["eval_eprewmean"] for r in rows] == ["", "7.0", ""]
+    assert [r["odd,key"] for r in rows] == ["", "1.0", ""]
+    assert [r["misc/nupdates"] for r in rows] == ["1", "2", "3"]
+
+
+def test_resume_drops_later_rows_and_goes_on(tmp_path):
+    write_run(tmp_path, updates=4)
+    with opened(tmp_path, resume_from=2, monitor_rows=4) as files:
+        assert files.monitor_rows == 4
+        assert [episode.r for episode in files.last_episodes] == [1, -1, 2, -2]
+        assert [episode.l for episode in files.last_episodes] == [5, 7, 5, 7]
+        files.episodes([Episode(9.0, 1, 9.0, 1)])
+        files.log(row(3, lr=0.5))
+    assert [r["misc/nupdates"] for r in table(tmp_path / "progress.csv")] == ["1", "2", "3"]
+    assert [r["lr"] for r in table(tmp_path / "progress.csv")] == ["", "", "0.5"]
+    updates = [json.loads(line)["misc/nupdates"] for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert updates == [1, 2, 3]
+    assert [r["r"] for r in table(tmp_path / "monitor.csv")] == ["1.0", "-1.0", "2.0", "-2.0", "9.0"]
+
+
+def test_resume_without_a_count_keeps_all_episodes(tmp_path):
+    write_run(tmp_path, updates=4)
+    with opened(tmp_path, resume_from=4) as files:
+        assert files.monitor_rows == 8
+    assert len(table(tmp_path / "monitor.csv")) == 8
+    assert len(table(tmp_path / "progress.csv")) == 4
+
+
+@pytest.mark.parametrize("rubbish", ["3,30", "30\n", "garbage\n", "\0\0\0\n"])
+def test_resume_drops_what_a_crash_damaged(tmp_path, rubbish):
+    write_run(tmp_path, updates=2)
+    for name in ("progress.csv", "progress.jsonl"):
+        with (tmp_path / name).open("a") as file:
+            file.write(rubbish)
+    with (tmp_path / "monitor.csv").open("a") as file:
+        file.write("3.0,5")
+    with opened(tmp_path, resume_from=2, monitor_rows=4) as files:
+        files.episodes([Episode(9.0, 1, 9.0, 1)])
+        files.log(row(3))
+    assert [r["misc/nupdates"] for r in table(tmp_path / "progress.csv")] == ["1", "2", "3"]
+    assert len((tmp_path / "progress.jsonl").read_text().splitlines()) == 3
+    assert [r["r"] for r in table(tmp_path / "monitor.csv")] == ["1.0", "-1.0", "2.0", "-2.0", "9.0"]
+
+
+def test_resume_where_the_files_are_gone(tmp_path):
+    with opened(tmp_path, resume_from=2, monitor_rows=4) as files:
+        assert files.monitor_rows == 0
+        files.log(row(3))
+    assert len(table(tmp_path / "progress.csv")) == 1
+    assert (tmp_path / "monitor.csv").read_text() == "r,l,t,env\n"
+
+
+def test_a_new_run_never_overwrites_an_old_one(tmp_path):
+    write_run(tmp_path, updates=1)
+    before = (tmp_path / "progress.csv").read_bytes()
+    with pytest.raises(ValueError, match=re.escape(f"`run_dir` (={str(tmp_path)!r}) holds a run already")):
+        RunFiles(tmp_path, warn=print)
+    assert (tmp_path / "progress.csv").read_bytes() == before
+
+
+def test_a_killed_run_keeps_its_rows(tmp_path):
+    program = """
+import sys, time
+from pathlib import Path
+from ppo2.runners.episodes import Episode
+from ppo2.reporting.tables import RunFiles
+files = RunFiles(Path(sys.argv[1]), warn=print)
+files.episodes([Episode(1.0, 2, 3.0, 0)])
+files.log({"misc/nupdates": 1, "misc/total_timesteps": 8})
+print("ready", flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+    assert table(tmp_path / "run/progress.csv") == [{"misc/nupdates": "1", "misc/total_timesteps": "8"}]
+    assert json.loads((tmp_path / "run/progress.jsonl").read_text())["misc/nupdates"] == 1
+    assert table(tmp_path / "run/monitor.csv") == [{"r": "1.0", "l": "2", "t": "3.0", "env": "0"}]
+
+
+def test_a_full_disk_is_said_once_and_rows_wait(tmp_path, monkeypatch, capsys):
+    files = RunFiles(tmp_path, warn=print)
+    files.log(row(1))
+    append = tables._append_text
+
+    def full(path, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tables, "_append_text", full)
+    files.log(row(2))
+    files.episodes([Episode(1.0, 2, 3.0, 0)])
+    monkeypatch.setattr(tables, "_append_text", append)
+    files.log(row(3))
+    files.close()
+    assert [r["misc/nupdates"] for r in table(tmp_path / "progress.csv")] == ["1", "2", "3"]
+    assert len((tmp_path / "progress.jsonl").read_text().splitlines()) == 3
+    assert len(table(tmp_path / "monitor.csv")) == 1
+    out = capsys.readouterr().out
+    assert out.count("No space left on device") == 1
+    assert "progress.csv" in out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_append_text_raises_on_a_full_device():
+    with pytest.raises(OSError, match="No space left"):
+        tables._append_text(Path("/dev/full"), "x\n")
+
+
+def test_formats_from_environment(monkeypatch):
+    assert formats_from_environment() == {"csv", "json"}
+    monkeypatch.setenv("PPO2_LOG_FORMAT", " csv, ")
+    assert formats_from_environment() == {"csv", "json"}
+    monkeypatch.setenv("PPO2_LOG_FORMAT", "tensorbord,csv")
+    with pytest.raises(ValueError, match=r"PPO2_LOG_FORMAT names 'tensorbord'; known: csv, json, tensorboard, wandb"):
+        formats_from_environment()
+    assert set(FORMATS) == {"csv", "json", "tensorboard", "wandb"}
+
+
+def test_tensorboard_gets_the_finite_numbers(tmp_path):
+    pytest.importorskip("tensorboardX")
+    with opened(tmp_path, formats={"tensorboard"}) as files:
+        files.log(row(1, eplenmean=math.nan))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"eprewmean" in events.read_bytes()
+    assert b"eplenmean" not in events.read_bytes()
+
+
+def test_wandb_continues_the_same_run(tmp_path, monkeypatch):
+    calls, logged = [], []
+    run = types.SimpleNamespace(id="abc", log=lambda row, step: logged.append((step, row)), finish=lambda: None)
+
+    def init(**kwargs):
+        calls.append(kwargs)
+        return run
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, __spec__=types.SimpleNamespace()))
+    (tmp_path / "config.json").write_text('{"env": "CartPole-v1"}')
+    with opened(tmp_path, formats={"wandb"}) as files:
+        files.log(row(1))
+    with opened(tmp_path, formats={"wandb"}, resume_from=1) as files:
+        files.log(row(2))
+    assert [call["id"] for call in calls] == [None, "abc"]
+    assert calls[0]["config"] == {"env": "CartPole-v1"}
+    assert logged == [(1024, row(1)), (2048, row(2))]

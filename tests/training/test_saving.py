@@ -1,0 +1,502 @@
+"""Checkpoints of a run: written while training goes on, kept or deleted, and what happens when the disk refuses."""
+
+import csv
+import errno
+import functools
+import operator
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ppo2
+from ppo2.checkpoints import checkpoint
+from ppo2.checkpoints.writer import Outcome, Saving
+from ppo2.evaluation.evaluate import Evaluation
+from ppo2.system import files
+
+SMALL: dict[str, Any] = {
+    "env": "CartPole-v1",
+    "total_timesteps": 6 * 32,
+    "num_envs": 2,
+    "nsteps": 16,
+    "num_hidden": 8,
+    "seed": 7,
+    "log_interval": 1,
+    "save_interval": 1,
+}
+
+
+def learn(**more: Any) -> Any:
+    return ppo2.learn(**{**SMALL, **more})
+
+
+def there(run_dir: Path) -> list[int]:
+    return sorted(checkpoint.numbered(run_dir / "checkpoints"))
+
+
+def wait_for(run_dir: Path, update: int) -> None:
+    """Until its checkpoint is written."""
+    deadline = time.monotonic() + 60
+    while not checkpoint.file_of(run_dir, update).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def write(path: Path) -> None:
+    checkpoint.save(path, {"x": np.zeros(2)}, {})
+
+
+# --- the thread
+
+
+def test_checkpoints_are_written_in_order_and_all(tmp_path: Path) -> None:
+    saving = Saving(tmp_path, keep=None, best=None)
+    for update in range(1, 6):
+        saving.save(update, write, is_best=False)
+    saving.wait()
+    assert saving.outcomes() == [Outcome(update, None) for update in range(1, 6)]
+    assert saving.outcomes() == []
+    assert there(tmp_path) == [1, 2, 3, 4, 5]
+    saving.close()
+
+
+def test_at_most_one_waits(tmp_path: Path) -> None:
+    gate, begun = threading.Event(), []
+
+    def slow(path: Path) -> None:
+        begun.append(path.name)
+        assert gate.wait(60)
+        write(path)
+
+    saving = Saving(tmp_path, keep=None, best=None)
+    for update in (1, 2):
+        saving.save(update, slow, is_best=False)  # returns at once
+    assert saving.outcomes() == []
+    third = threading.Thread(target=lambda: saving.save(3, slow, is_best=False))
+    third.start()
+    third.join(0.2)
+    assert third.is_alive()
+    assert begun == ["00001.safetensors"]
+    gate.set()
+    third.join(60)
+    saving.wait()
+    assert [outcome.update for outcome in saving.outcomes()] == [1, 2, 3]
+    saving.close()
+
+
+def test_failures_are_told_and_other_errors_raised(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def wrong(path: Path) -> None:
+        raise TypeError("not JSON")
+
+    saving = Saving(tmp_path, keep=None, best=None)
+    saving.save(1, full, is_best=False)
+    saving.save(2, write, is_best=False)
+    saving.wait()
+    (first, second) = saving.outcomes()
+    assert first.update == 1
+    assert isinstance(first.error, OSError)
+    assert first.error.errno == errno.ENOSPC
+    assert second == Outcome(2, None)
+    saving.save(3, wrong, is_best=False)
+    with pytest.raises(TypeError, match="not JSON"):
+        saving.wait()
+    saving.close()
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, save = threading.Event(), checkpoint.save
+
+    def slow(*arguments: Any) -> Any:
+        assert gate.wait(60)
+        return save(*arguments)
+
+    def look(update: int) -> None:
+        seen.append((update, there(tmp_path)))
+        if update == 2:
+            gate.set()
+
+    seen: list[tuple[int, list[int]]] = []
+    monkeypatch.setattr(checkpoint, "save", slow)
+    quick = learn(run_dir=tmp_path, update_fn=look)
+    assert seen[:2] == [(1, []), (2, [])]
+    monkeypatch.undo()
+    np.testing.assert_array_equal(quick.state.params, learn().state.params)  # the copies were training's own
+    for update in range(1, 7):
+        np.testing.assert_array_equal(
+            ppo2.load(checkpoint.file_of(tmp_path, update)).state.params,
+            learn(update_fn=functools.partial(operator.gt, update)).state.params,
+        )
+
+
+def test_the_logs_up_to_a_checkpoint_are_on_the_disk_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, replace = os.fsync, os.replace
+    done: list[tuple[str, int]] = []
+
+    def rows(name: str) -> int:
+        return len((tmp_path / name).read_text().splitlines()) if (tmp_path / name).exists() else 0
+
+    def synced(descriptor: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            done.append((name, rows(name)))
+        sync(descriptor)
+
+    def replaced(source: Any, target: Any) -> None:
+        if Path(target).suffix == ".safetensors":
+            update = int(Path(target).stem)
+            synced_rows = {name: max(count for n, count in done if n == name) for name in LOGS}
+            assert synced_rows["progress.csv"] >= 1 + update
+            assert synced_rows["progress.jsonl"] >= update
+            assert synced_rows["monitor.csv"] >= 1 + checkpoint.load(source).metadata["run"]["episodes"]
+            told.append(update)
+        replace(source, target)
+
+    told: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    learn(run_dir=tmp_path)
+    assert told == [1, 2, 3, 4, 5, 6]
+
+
+LOGS = ("progress.csv", "progress.jsonl", "monitor.csv")
+
+
+# --- which stay
+
+
+def test_keep_none_keeps_all(tmp_path: Path) -> None:
+    learn(run_dir=tmp_path)
+    assert there(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
+def test_keep_the_last(tmp_path: Path) -> None:
+    learn(run_dir=tmp_path, keep=2)
+    assert there(tmp_path) == [5, 6]
+
+
+def test_none_goes_before_a_newer_one_is_there(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    saving = Saving(tmp_path, keep=1, best=None)
+    for update, writes in ((1, write), (2, full), (3, full)):
+        saving.save(update, writes, is_best=False)
+    saving.wait()
+    assert there(tmp_path) == [1]
+    saving.save(4, write, is_best=False)
+    saving.wait()
+    assert there(tmp_path) == [4]
+    saving.close()
+
+
+def test_others_files_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for name in ("99999.safetensors", "mine.safetensors", "00001.safetensors.superseded", "notes.txt"):
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+    saving = Saving(tmp_path, keep=1, best=None)
+    for update in (1, 2, 3):
+        saving.save(update, write, is_best=False)
+    saving.wait()
+    saving.close()
+    assert sorted(os.listdir(folder)) == [
+        "00001.safetensors.superseded", "00003.safetensors", "99999.safetensors", "mine.safetensors", "notes.txt",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What evaluations come out at, one after another."""
+    given: list[float] = []
+
+    def run_episodes(*_: Any, **__: Any) -> Evaluation:
+        return Evaluation(np.array([given.pop(0)]), np.array([10]))
+
+    monkeypatch.setattr("ppo2.training.run.run_episodes", run_episodes)
+    return given
+
+
+def best_of(run_dir: Path) -> Any:
+    return checkpoint.load(run_dir).metadata["run"]["best"]
+
+
+@pytest.mark.parametrize("save_interval", [1, 0])
+def test_the_best_by_evaluation_stays(tmp_path: Path, scores: list[float], save_interval: int) -> None:
+    """Evaluated at updates 1, 2, 4 and 6; an equal score is no better."""
+    scores += [1.0, 9.0, 9.0, 3.0]
+    evaluated = {"eval_env": "CartPole-v1", "eval_interval": 2}
+    learn(run_dir=tmp_path, keep=1, save_interval=save_interval, **evaluated)
+    assert there(tmp_path) == [2, 6]
+    assert best_of(tmp_path) == {"update": 2, "eval_eprewmean": 9.0}
+
+
+def test_a_score_that_is_no_number_is_not_the_best(tmp_path: Path, scores: list[float]) -> None:
+    scores += [np.nan, -5.0, np.nan, -7.0]
+    learn(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
+    assert there(tmp_path) == [2, 6]
+    assert best_of(tmp_path) == {"update": 2, "eval_eprewmean": -5.0}
+
+
+def test_the_best_is_known_after_a_resume(tmp_path: Path, scores: list[float]) -> None:
+    scores += [9.0, 1.0, 3.0, 10.0]
+    settings = {"run_dir": tmp_path, "keep": 1, "eval_env": "CartPole-v1", "eval_interval": 2}
+    learn(**settings, update_fn=lambda update: update < 3)
+    assert there(tmp_path) == [1, 3]
+    learn(**settings, load_path=tmp_path, update_fn=lambda update: update < 5)
+    assert there(tmp_path) == [1, 5]
+    learn(**settings, load_path=tmp_path)
+    assert there(tmp_path) == [6]
+    assert best_of(tmp_path) == {"update": 6, "eval_eprewmean": 10.0}
+
+
+def test_a_best_one_that_could_not_be_written_takes_no_better_ones_place(
+    tmp_path: Path, scores: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores += [5.0, 9.0, 7.0, 1.0]
+    save = checkpoint.save
+
+    def fails_at_2(path: Path, *more: Any) -> Any:
+        if Path(path).stem == "00002":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return save(path, *more)
+
+    monkeypatch.setattr(checkpoint, "save", fails_at_2)
+    learn(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
+    assert there(tmp_path) == [4, 6]
+    assert best_of(tmp_path) == {"update": 4, "eval_eprewmean": 7.0}
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.5, "2", True])
+def test_keep_counts(keep: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="`keep`"):
+        learn(keep=keep)
+
+
+# --- the disk
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if "training goes on" in line]
+
+
+def test_a_file_in_the_way_of_the_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said once; written once it is out of the way; said again when it is back."""
+    way = tmp_path / "checkpoints"
+
+    def hinder(update: int) -> None:
+        if update == 3:
+            time.sleep(0.5)
+            way.unlink()
+        elif update == 5:
+            wait_for(tmp_path, 5)
+            time.sleep(0.2)
+            shutil.rmtree(way)
+            way.touch()
+
+    way.touch()
+    learn(run_dir=tmp_path, total_timesteps=8 * 32, update_fn=hinder)
+    lines = said(capsys)
+    assert len(lines) == 2
+    assert "the checkpoint of update 1 could not be written" in lines[0]
+    assert "move away what is in its place" in lines[0]
+    assert "the checkpoint of update 6 could not be written" in lines[1]
+    way.unlink()
+    learn(run_dir=tmp_path, total_timesteps=8 * 32, load_path=tmp_path)  # it begins again
+    assert there(tmp_path)[-1] == 8
+
+
+def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+
+    def vanish(update: int) -> None:
+        if update == 3:
+            wait_for(run, 1)
+            time.sleep(0.2)
+            run.rename(tmp_path / "gone")
+
+    learn(run_dir=run, save_interval=5, update_fn=vanish)
+    lines = said(capsys)
+    assert len(lines) == 1
+    assert "progress.csv: No such file or directory" in lines[0] or "monitor.csv: No such file" in lines[0]
+    assert there(tmp_path / "gone") == [1]
+    assert there(run) == [5, 6]
+    with (run / "progress.csv").open() as file:
+        assert [row["misc/nupdates"] for row in csv.DictReader(file)] == ["4", "5", "6"]
+    assert (run / "monitor.csv").read_text().startswith("r,l,t,env\n")
+    learn(run_dir=run, load_path=run, save_interval=5)
+    assert "all done before" in capsys.readouterr().out
+
+
+def outcome(program: str, *arguments: object, wrapper: tuple[str, ...] = ()) -> str:
+    """What a training process says, that lives through `program`."""
+    source = f"import sys\nfrom tests.training.test_saving import *\n{program}"
+    command = [*wrapper, sys.executable, "-c", source, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+LIMITED = """
+import resource
+run = Path(sys.argv[1])
+
+def limit(update):
+    if update == 2:  # nothing can be written, as if the disk were full
+        wait_for(run, 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    if update in (3, 4):
+        time.sleep(0.5)
+    if update == 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+learn(run_dir=run, update_fn=limit)
+print("there", there(run))
+for file in checkpoint.numbered(run / "checkpoints").values():
+    ppo2.load(file)
+print("rows", [len((run / name).read_text().splitlines()) for name in ("progress.csv", "progress.jsonl")])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the sizes of files")
+def test_files_that_may_not_grow(tmp_path: Path) -> None:
+    out = outcome(LIMITED, tmp_path / "run")
+    assert out.count("training goes on") == 2, out  # once of the logs, once of the checkpoints
+    assert out.count("File too large") >= 2
+    assert "make room" in out
+    assert "there [1, 2, 5, 6]" in out
+    assert "rows [7, 6]" in out
+
+
+FULL = """
+import subprocess
+place = Path(sys.argv[1])
+place.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
+run = place / "run"
+
+def fill(update):
+    if update == 2:
+        wait_for(run, 2)
+        try:
+            with (place / "filler").open("wb") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+        except OSError:
+            pass
+    if update in (3, 4, 5):
+        time.sleep(0.5)
+    if update == 5:
+        print("meanwhile", there(run), checkpoint.load(run).metadata["run"]["update"])
+        (place / "filler").unlink()
+
+learn(run_dir=run, total_timesteps=8 * 32, update_fn=fill)
+print("there", there(run), os.listdir(run / "checkpoints"))
+print("rows", [len((run / name).read_text().splitlines()) for name in ("progress.csv", "progress.jsonl")])
+again = learn(run_dir=run, load_path=run, total_timesteps=8 * 32)
+
+os.mkdir(place / "fixed")
+def freeze(update):
+    if update == 2:
+        wait_for(place / "fixed", 2)
+        time.sleep(0.2)
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    if update in (3, 4):
+        time.sleep(0.5)
+    if update == 4:
+        subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+
+learn(run_dir=place / "fixed", update_fn=freeze)
+print("fixed", there(place / "fixed"))
+print("rows", [len((place / "fixed" / name).read_text().splitlines()) for name in ("progress.csv", "progress.jsonl")])
+"""
+
+
+def test_a_full_disk_and_one_that_is_read_only(tmp_path: Path) -> None:
+    """Real ones, in a mount namespace of their own, where that is permitted."""
+    unshare = ("unshare", "--mount", "--propagation", "private")
+    mount = "mount -t tmpfs -o size=1m tmpfs "
+    tried = shutil.which("unshare") and subprocess.run(
+        [*unshare, "sh", "-c", mount + str(tmp_path)], capture_output=True, check=False
+    )
+    if not tried or tried.returncode:
+        pytest.skip("needs the right to mount")
+    out = outcome(FULL, tmp_path / "disk", wrapper=unshare)
+    full, _, fixed = out.partition("there [")
+    assert full.count("could not be written ([Errno 28] No space left on device)") == 1, out
+    assert full.count("training goes on") <= 2  # the logs too, if their last blocks had no room
+    assert "make room" in full
+    assert "meanwhile [1, 2] 2" in full
+    assert ".tmp" not in fixed.splitlines()[0]
+    assert fixed.startswith("1, 2, 6, 7, 8]")
+    assert "rows [9, 8]" in fixed
+    assert fixed.count("Read-only file system") == 2, out
+    assert "make the directory writable" in fixed
+    assert "fixed [1, 2, 5, 6]" in fixed
+    assert "rows [7, 6]" in fixed
+
+
+# --- killed
+
+
+KILLED = """
+import signal
+run = Path(sys.argv[1])
+replace = os.replace
+
+def killed(source, target):
+    if Path(target).name == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = killed
+learn(run_dir=run)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills itself")
+def test_a_process_killed_while_it_writes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(AssertionError):
+        outcome(KILLED, run, "00003.safetensors")
+    (left,) = (run / "checkpoints").glob(f".*{files.TEMPORARY}")
+    assert checkpoint.load(run).metadata["run"]["update"] == 2  # it is never taken for one
+    (run / ".config.json.1234.tmp").touch()
+    again = learn(run_dir=run, load_path=run)
+    assert not left.exists()
+    assert not list(run.glob(".*"))
+    assert there(run) == [1, 2, 3, 4, 5, 6]
+    assert int(again.state.counters.updates) == 6
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    first = learn(run_dir=run)
+    for file in (run / "checkpoints").iterdir():
+        file.rename(file.with_name(f".{file.name}.1234.tmp"))
+    updates: list[int] = []
+    again = learn(run_dir=run, load_path=run, seed=None, update_fn=updates.append)
+    assert updates == [1, 2, 3, 4, 5, 6]
+    assert f"the run in {run} was stopped before its first checkpoint: it begins again" in capsys.readouterr().out
+    np.testing.assert_array_equal(again.state.params, first.state.params)  # under the seed that it had
+    with (run / "progress.csv").open() as file:
+        assert [row["misc/nupdates"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5", "6"]
+    assert len((run / "progress.jsonl").read_text().splitlines()) == 6
+    assert not list((run / "checkpoints").glob(".*"))
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ValueError, match=r"other settings: `gamma` was 0\.99, is 0\.9"):
+        learn(run_dir=run, load_path=run, gamma=0.9)
