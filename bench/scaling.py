@@ -147,7 +147,7 @@ def all_reduce(count: int, repeats: int) -> list[float]:
         return jax.lax.fori_loop(0, SUMS, lambda _, y: jax.lax.psum(y, sharding.AXIS) * 0.5, x)
 
     program = jax.jit(sharding.over_blocks(summed, split, sharding.BY_ENV, sharding.BY_ENV))
-    numbers = sharding.placed(np.ones((1, count), np.float32), split, sharding.BY_ENV)
+    numbers = sharding.to_global(np.ones((1, count), np.float32), split, sharding.BY_ENV)
     jax.block_until_ready(program(numbers))
     return [timed(lambda: program(numbers)) / SUMS for _ in range(repeats)]
 

@@ -57,12 +57,12 @@ def act(job: Job) -> Result:
 
     mine, count = model(job), job["batch"]
     obs, memory = observations(job, count), mine.initial_state(count)
-    begins = np.zeros(count, bool) if mine.is_recurrent else None
+    episode_starts = np.zeros(count, bool) if mine.is_recurrent else None
     noise = np.asarray(mine.distribution.noise(mine.state.key, (count,)))
     program, state = mine.program(act_program), mine.state
 
     def acting() -> None:
-        actions, _ = program(state.params, state.normaliser, obs, noise, memory, begins)
+        actions, _ = program(state.params, state.normaliser, obs, noise, memory, episode_starts)
         np.asarray(actions)
 
     return seconds_of(acting, job["seconds"])

@@ -21,7 +21,7 @@ from ppo2.algorithm.train_state import FaultKind
 from ppo2.config import Config
 from ppo2.networks import registry
 from ppo2.numerics.randomness import root_key
-from ppo2.numerics.sharding import WHOLE
+from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.host import Runner
 from support.environments import Spaced, vector
 
@@ -410,8 +410,8 @@ def test_same_shapes_share_compiled_programs() -> None:
     first, second = make(ent_coef=0.0), make(ent_coef=0.5)
     from ppo2.agent.model import _train_program
 
-    assert first.program(_train_program, WHOLE) is second.program(_train_program, WHOLE)
-    assert make(noptepochs=3).program(_train_program, WHOLE) is not first.program(_train_program, WHOLE)
+    assert first.program(_train_program, ONE_DEVICE) is second.program(_train_program, ONE_DEVICE)
+    assert make(noptepochs=3).program(_train_program, ONE_DEVICE) is not first.program(_train_program, ONE_DEVICE)
 
 
 # --- files

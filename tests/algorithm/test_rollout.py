@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ppo2.algorithm.rollout import Batch, accumulate, flatten, minibatches, permutation, shuffling
+from ppo2.algorithm.rollout import Batch, accumulate, flatten, minibatches, permutation, shuffle_bits
 from ppo2.numerics.statistics import weighted_mean
 
-bits = jax.jit(shuffling, static_argnames=("epochs", "total", "shards"))
+bits = jax.jit(shuffle_bits, static_argnames=("epochs", "total", "shards"))
 cut = jax.jit(minibatches, static_argnames="nminibatches")
 
 

@@ -16,7 +16,7 @@ import ppo2
 from ppo2 import networks
 from ppo2.agent.model import MicrobatchedModel, Model
 from ppo2.algorithm import rollout
-from ppo2.algorithm.rollout import Batch, cut, joined, sequences, slices
+from ppo2.algorithm.rollout import Batch, join_sequences, sequences, slices, split_sequences
 from ppo2.envs import TimeLimit
 from ppo2.networks.recurrent import GRU, LSTM, LayerNormLSTM, advance, unroll
 from ppo2.numerics.randomness import root_key
@@ -127,11 +127,11 @@ def test_a_sequence_is_its_steps(cell: str) -> None:
     """Also where an episode begins within it."""
     network, features = networks.build(networks.recurrent("mlp", cell), (3,), {"num_hidden": 6}, key=root_key(1))
     assert features == 128
-    xs, begins = some((7, 3)), np.array([0, 0, 1, 0, 1, 1, 0], bool)
+    xs, episode_starts = some((7, 3)), np.array([0, 0, 1, 0, 1, 1, 0], bool)
     state = jax.tree.map(lambda x: jnp.asarray(some(x.shape, 3)), network.initial_state())
     state = jax.tree.map(lambda x: x[None], state)
-    got, expected = unroll(network, xs, state, begins[None]), []
-    for x, new in zip(xs, begins, strict=True):
+    got, expected = unroll(network, xs, state, episode_starts[None]), []
+    for x, new in zip(xs, episode_starts, strict=True):
         out, state = advance(network, x[None], state, new[None])
         expected.append(out[0])
     np.testing.assert_allclose(got, expected, atol=1e-6)
@@ -206,26 +206,26 @@ def test_slices_are_as_few_as_fill_every_minibatch(nenvs: int, nsteps: int, nmin
 
 def test_cutting_and_joining() -> None:
     x = np.arange(6 * 2 * 3).reshape(6, 2, 3)
-    pieces = cut(x, 3)
+    pieces = split_sequences(x, 3)
     assert pieces.shape == (3, 2, 2, 3)
     np.testing.assert_array_equal(pieces[1, 0], x[2:4, 0])
-    np.testing.assert_array_equal(joined(pieces), x)
+    np.testing.assert_array_equal(join_sequences(pieces), x)
 
 
 def test_minibatches_hold_whole_sequences() -> None:
     """Each step's number is t + 100 n, each state that of the sequence's first step."""
     numbers = jnp.arange(8)[:, None] + 100.0 * jnp.arange(4)
     fields = dict.fromkeys(("obs", "actions", "logp", "values", "advantages", "returns", "weights"), numbers)
-    batch = Batch(**fields, begins=numbers > 3, state={"c": numbers[::4]})
+    batch = Batch(**fields, episode_starts=numbers > 3, recurrent_state={"c": numbers[::4]})
     flat = rollout.flatten(sequences(batch), shards=2)
-    random = rollout.shuffling(jax.random.key(0), epochs=1, total=8, shards=2)[0]
+    random = rollout.shuffle_bits(jax.random.key(0), epochs=1, total=8, shards=2)[0]
     shuffled = rollout.minibatches(flat, random, nminibatches=2)
     assert shuffled.obs.shape == (2, 4, 4)
     np.testing.assert_array_equal(
-        shuffled.obs - shuffled.state["c"][..., None], np.broadcast_to(np.arange(4), (2, 4, 4))
+        shuffled.obs - shuffled.recurrent_state["c"][..., None], np.broadcast_to(np.arange(4), (2, 4, 4))
     )
     np.testing.assert_array_equal(np.sort(shuffled.obs.ravel()), np.sort(np.asarray(numbers).ravel()))
-    for minibatch in np.asarray(shuffled.state["c"]):
+    for minibatch in np.asarray(shuffled.recurrent_state["c"]):
         assert (minibatch < 200).sum() == 2  # an equal share of each block
 
 
@@ -236,8 +236,8 @@ def acted(model: Model, of: Any, first: Any) -> tuple[Any, Any, Any]:
     """Log-probabilities and values as acting gives them step by step, and the state that is left."""
     policy, normaliser = model.policy, model.state.normaliser
     state, logp, values = first, [], []
-    for obs, actions, begins in zip(of.obs, of.actions, of.begins, strict=True):
-        distribution, value, state = policy(normaliser, obs, state, begins)
+    for obs, actions, episode_starts in zip(of.obs, of.actions, of.episode_starts, strict=True):
+        distribution, value, state = policy(normaliser, obs, state, episode_starts)
         logp.append(distribution.logp(actions))
         values.append(value)
     return np.stack(logp), np.stack(values), state
@@ -255,13 +255,13 @@ def test_training_sees_what_acting_saw(mode: AutoresetMode, value_network: Any) 
     state = model.initial_state(3)
     for _ in range(3):
         got = jax.tree.map(np.asarray, runner.run())
-        assert jax.tree.leaves(got.state)[0].shape[:2] == (4, 3)
+        assert jax.tree.leaves(got.recurrent_state)[0].shape[:2] == (4, 3)
         logp, values, state = acted(model, got, state)
         np.testing.assert_allclose(np.where(got.valid, got.logp - logp, 0), 0, atol=1e-5)
         np.testing.assert_allclose(np.where(got.valid, got.values - values, 0), 0, atol=1e-5)
     batch = model._batch(model.state.normaliser, got)
     flat = rollout.flatten(sequences(batch), 1)
-    now = model.policy.evaluate(model.state.normaliser, flat.obs, flat.actions, flat.state, flat.begins)
+    now = model.policy.evaluate(model.state.normaliser, flat.obs, flat.actions, flat.state, flat.episode_starts)
     np.testing.assert_allclose(np.where(flat.weights > 0, now.logp - flat.logp, 0), 0, atol=1e-6)
 
 
@@ -279,7 +279,7 @@ def test_truncated_episodes_go_on_from_the_state_before_the_reset() -> None:
     got = jax.tree.map(np.asarray, runner.run())
     state = model.initial_state(3)
     for t in range(5):
-        _, _, state = model.policy(model.state.normaliser, got.obs[t], state, got.begins[t])
+        _, _, state = model.policy(model.state.normaliser, got.obs[t], state, got.episode_starts[t])
     final = got.obs[4] + 1
     expected = model.policy(model.state.normaliser, final, state).values
     assert got.truncated[4].all()
@@ -545,12 +545,12 @@ def test_a_truncated_episode_is_worth_what_its_memory_says(mode: AutoresetMode) 
     env.step = lambda actions: seen.append(step(actions)) or seen[-1]  # type: ignore[func-returns-value,method-assign]
     model = fresh(env=env, num_envs=None, nminibatches=1)
     found = Runner(env=env, model=model, nsteps=8, gamma=0.9, lam=0.9).run()
-    memory, begins = model.initial_state(1), np.ones(1, bool)
+    memory, episode_starts = model.initial_state(1), np.ones(1, bool)
     for t in range(3):
-        memory = model.policy(model.state.normaliser, found.obs[t], memory, begins).state
-        begins = np.zeros(1, bool)
+        memory = model.policy(model.state.normaliser, found.obs[t], memory, episode_starts).recurrent_state
+        episode_starts = np.zeros(1, bool)
     last = np.stack(seen[2][4]["final_obs"]) if mode is AutoresetMode.SAME_STEP else seen[2][0]
-    right = model.policy(model.state.normaliser, jnp.asarray(last, jnp.float32), memory, begins).values
+    right = model.policy(model.state.normaliser, jnp.asarray(last, jnp.float32), memory, episode_starts).values
     assert bool(found.truncated[2, 0])
     np.testing.assert_allclose(found.next_values[2], right, atol=1e-6)
 

@@ -29,7 +29,7 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
 from ppo2.envs import DeviceVector, TimeLimit
 from ppo2.numerics import sharding
-from ppo2.numerics.sharding import WHOLE, Split, default_shards, split_for
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_for
 from ppo2.reporting import plot
 from ppo2.runners import device
 from ppo2.runners.device import DeviceRunner, final_values
@@ -188,16 +188,17 @@ def test_host_and_device_give_the_same_rollouts(continuous: bool, memory: bool) 
     """The host's environments begin their episodes where the device's did, and the runners draw the same noise."""
     made, rollouts, episodes = on_device(continuous, memory)
     obs, ended = seen(rollouts, "obs"), seen(rollouts, "terminated") | seen(rollouts, "truncated")
-    begins = np.concatenate([np.ones((1, 8), bool), ended[:-1]])
+    episode_starts = np.concatenate([np.ones((1, 8), bool), ended[:-1]])
     factories = [
-        functools.partial(HostCartPole, CartPole(continuous), LIMIT, iter(obs[begins[:, i], i])) for i in range(8)
+        functools.partial(HostCartPole, CartPole(continuous), LIMIT, iter(obs[episode_starts[:, i], i]))
+        for i in range(8)
     ]
     host = Runner(env=vector(*factories, mode=AutoresetMode.SAME_STEP), model=made, nsteps=16, gamma=0.9, lam=0.8)
     for mine in rollouts[:2]:
         assert mine.terminated.any()
         assert mine.truncated.any()
         theirs = on_host(host.run())
-        for field in set(Rollout._fields) - {"state"}:
+        for field in set(Rollout._fields) - {"recurrent_state"}:
             a, b = getattr(mine, field), getattr(theirs, field)
             if a is None:
                 assert b is None
@@ -206,7 +207,7 @@ def test_host_and_device_give_the_same_rollouts(continuous: bool, memory: bool) 
             if field == "next_values":  # where terminated nobody looks at it
                 a, b = np.where(mine.terminated, 0, a), np.where(mine.terminated, 0, b)
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=field)
-        states = jax.tree.leaves(mine.state), jax.tree.leaves(theirs.state)
+        states = jax.tree.leaves(mine.recurrent_state), jax.tree.leaves(theirs.recurrent_state)
         assert len(states[0]) == memory
         for a, b in zip(*states, strict=True):
             assert a.shape == (2, 8, 8)
@@ -246,7 +247,9 @@ def test_values_of_final_observations_in_as_many_batches_as_it_takes(monkeypatch
     for batch, share in ((3, 0.5), (3, 1.0), (3, 0.0), (256, 0.5)):
         monkeypatch.setattr(device, "FINAL_BATCH", batch)
         truncated = np.random.default_rng(1).random((5, 4)) < share
-        step: Any = SimpleNamespace(truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs), memory=None)
+        step: Any = SimpleNamespace(
+            truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs), recurrent_state=None
+        )
         found, wanted = final_values(made, made.state, step)
         truncated[-1] = True  # what follows the last step is not in the rollout either
         np.testing.assert_array_equal(wanted, truncated)
@@ -645,23 +648,23 @@ def test_devices_take_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {1: {1: 1, 6: 1}, 4: {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 6: 3, 8: 4, 10: 2}}
     for devices, by_shards in expected.items():
         has_devices(monkeypatch, devices)
-        assert {shards: split_for(shards) for shards in by_shards} == {s: Split(n) for s, n in by_shards.items()}
+        assert {shards: split_for(shards) for shards in by_shards} == {s: DataAxis(n) for s, n in by_shards.items()}
 
 
 def test_of_several_processes_the_one_with_the_fewest_devices_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     has_devices(monkeypatch, 4, 2)
     assert default_shards(256, 16, 4) == 4
-    assert split_for(8) == Split(4, processes=2)
+    assert split_for(8) == DataAxis(4, processes=2)
     with pytest.raises(ValueError, match=r"`devices` \(=3\) must be from 1 to 2"):
         split_for(8, devices=3)
 
 
 def test_one_block_has_nobody_to_talk_to() -> None:
     tree = {"a": jnp.arange(3.0), "b": jnp.int32(2)}
-    assert WHOLE.index == 0
-    assert WHOLE.sum(tree) is tree
-    assert {name: x.shape for name, x in WHOLE.gather(tree).items()} == {"a": (1, 3), "b": (1,)}
+    assert ONE_DEVICE.index == 0
+    assert ONE_DEVICE.sum(tree) is tree
+    assert {name: x.shape for name, x in ONE_DEVICE.gather(tree).items()} == {"a": (1, 3), "b": (1,)}
 
 
 ON_TWO_DEVICES: dict[str, dict[str, Any]] = {
@@ -681,12 +684,12 @@ def learn_on_both(folder: Path) -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     plot.curve = lambda *_: None  # type: ignore[assignment]
     usual = sharding.split_for
-    assert usual(2) == Split(2)
+    assert usual(2) == DataAxis(2)
     assert default_shards(64, 16, 4) == 2
     assert default_shards(64, 16, 4, devices=1) == 1
-    assert split_for(2, devices=1) == WHOLE
+    assert split_for(2, devices=1) == ONE_DEVICE
     for name, more in ON_TWO_DEVICES.items():
-        for devices, split in ((1, lambda shards, devices: WHOLE), (2, usual)):
+        for devices, split in ((1, lambda shards, devices: ONE_DEVICE), (2, usual)):
             sharding.split_for = split
             run_dir = folder / name / str(devices)
             trained = learn(num_envs=64, total_timesteps=3 * 1024, log_interval=1, run_dir=run_dir, **more)

@@ -146,14 +146,15 @@ def test_parts_are_joined_by_environment_and_lost_ones_are_no_experience() -> No
     part = Rollout(
         obs=zeros + 1, actions=zeros + 2, logp=zeros, values=zeros, rewards=zeros + 3, next_values=zeros,
         terminated=flags, truncated=flags, valid=~flags, running_returns=np.array([4.0, 5.0], np.float32),
-        gamma=np.float32(0.9), lam=np.float32(0.8), begins=flags, state={"h": np.ones((1, 2, 7), np.float32)},
+        gamma=np.float32(0.9), lam=np.float32(0.8), episode_starts=flags,
+        recurrent_state={"h": np.ones((1, 2, 7), np.float32)},
     )  # fmt: skip
     whole = _side_by_side([_nothing_like(part), part])
     np.testing.assert_array_equal(whole.valid, [[False, False, True, True]] * 3)
     np.testing.assert_array_equal(whole.truncated, [[True, True, False, False]] * 3)
     np.testing.assert_array_equal(whole.rewards, [[0, 0, 3, 3]] * 3)
     np.testing.assert_array_equal(whole.running_returns, [0, 0, 4, 5])
-    assert whole.state["h"].shape == (1, 4, 7)
+    assert whole.recurrent_state["h"].shape == (1, 4, 7)
     assert (whole.gamma, whole.lam) == (np.float32(0.9), np.float32(0.8))
     assert [leaf.dtype for leaf in jax.tree.leaves(whole)] == [leaf.dtype for leaf in jax.tree.leaves(part)]
 

@@ -249,16 +249,16 @@ def test_ratio_and_entropy_know_the_mask() -> None:
 
 @pytest.mark.slow
 def test_a_state_without_a_legal_action_is_told() -> None:
-    stuck = type("Stuck", (Legal,), {"stuck_at": 3})
+    no_legal_action = type("Stuck", (Legal,), {"stuck_at": 3})
     message = r"update 1: a state has no legal action .*environment 0 gave it at step 3 of the rollout"
     on_host = r"`env` has a state with no legal action .*: number 0 of 3, at step 3"
     for on_nonfinite in ("raise", "skip"):
         with pytest.raises(ValueError, match=on_host + " of rollout 0"):
-            learn(env=stuck, on_nonfinite=on_nonfinite)
+            learn(env=no_legal_action, on_nonfinite=on_nonfinite)
         with pytest.raises(ValueError, match=message):
             learn(env=DeviceLegal(3), on_nonfinite=on_nonfinite)
     model = learn(env=Legal)
-    for env in (stuck, DeviceLegal(3)):
+    for env in (no_legal_action, DeviceLegal(3)):
         with pytest.raises(ValueError, match=on_host):
             ppo2.evaluate(model, env, episodes=3, num_envs=3)
     with pytest.raises(ValueError, match=r"`obs` has a state with no legal action .* number 0 of 1\."):

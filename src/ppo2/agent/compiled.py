@@ -50,28 +50,28 @@ class _Same:
         return id(self._of)
 
 
-def held(x: Any) -> Hashable:
+def identity_key(x: Any) -> Hashable:
     """`x`, or if it has no hash a stand-in that is equal to itself alone."""
     return x if _is_hashable(x) else _Same(x)
 
 
-def typed(x: Any) -> Hashable:
+def typed_key(x: Any) -> Hashable:
     """A value with the types of all that it holds: 0, 0.0 and False are equal, but what they compile to isn't."""
     if isinstance(x, tuple):
-        return (type(x), *map(typed, x))
+        return (type(x), *map(typed_key, x))
     if dataclasses.is_dataclass(x):
-        return (type(x), *(typed(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare))
+        return (type(x), *(typed_key(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare))
     return (type(x), x)
 
 
-def is_value(x: Any) -> bool:
+def is_immutable(x: Any) -> bool:
     """Whether `x` is equal to others that are made alike, with all that it holds, and can't change."""
     if getattr(type(x), "__hash__", None) is object.__hash__ or not _is_hashable(x):
         return False
     if isinstance(x, tuple | frozenset):
-        return all(map(is_value, x))
+        return all(map(is_immutable, x))
     if dataclasses.is_dataclass(x):
-        return all(is_value(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare)
+        return all(is_immutable(getattr(x, field.name)) for field in dataclasses.fields(x) if field.compare)
     return True
 
 

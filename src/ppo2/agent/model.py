@@ -15,12 +15,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import networks, spaces
-from ppo2.agent.compiled import SHARED, Programs, held, is_value, typed
+from ppo2.agent.compiled import SHARED, Programs, identity_key, is_immutable, typed_key
 from ppo2.agent.policy import Policy, build_policy
 from ppo2.algorithm.gae import gae
 from ppo2.algorithm.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.algorithm.normaliser import Normaliser
-from ppo2.algorithm.rollout import Batch, Rollout, accumulate, flatten, minibatches, sequences, shuffling, slices
+from ppo2.algorithm.rollout import Batch, Rollout, accumulate, flatten, minibatches, sequences, shuffle_bits, slices
 from ppo2.algorithm.train_state import (
     Counters,
     Fault,
@@ -39,7 +39,7 @@ from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
 from ppo2.numerics.pieces import piece_size
 from ppo2.numerics.randomness import Purpose, abstract_key, copied_key, root_key, stream
-from ppo2.numerics.sharding import BY_ENV, BY_STEP, REPLICATED, WHOLE, Split
+from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE, REPLICATED, DataAxis
 from ppo2.numerics.statistics import explained_variance
 
 P = TypeVar("P")
@@ -63,19 +63,19 @@ class _Step(NamedTuple):
     taken: Int[Array, ""]
 
 
-class Response(NamedTuple):
+class ActResult(NamedTuple):
     """What the policy says to a batch of observations; actions as the distribution gives them.
 
-    `state` is what a recurrent policy goes on from, (N, ...); else None. `stuck`: whether a mask leaves no legal
-    action; None without masks.
+    `recurrent_state`: (N, ...), for the next step; None for feed-forward policies. `no_legal_action`: whether a mask
+    leaves no legal action; None without masks.
     """
 
     sampled: PyTree[Array]
     mode: PyTree[Array]
     values: Float[Array, " N"]
     logp: Float[Array, " N"]
-    state: networks.State
-    stuck: Bool[Array, " N"] | None
+    recurrent_state: networks.State
+    no_legal_action: Bool[Array, " N"] | None
 
 
 class Acting(NamedTuple):
@@ -120,8 +120,8 @@ class Model:
             key=copied_key(key),  # training donates it
             counters=Counters.zero(),
         )
-        self._memory = jax.eval_shape(policy.initial_state)
-        self._responses = 0
+        self._recurrent_shape = jax.eval_shape(policy.initial_state)
+        self._act_count = 0
         self._own_programs = Programs()
 
     # --- acting ---------------------------------------------------------------------------------------------------
@@ -157,10 +157,10 @@ class Model:
         Raises:
             ValueError: see `ppo2.spaces.observation`; or a state that isn't of this policy.
         """
-        response, single = self._respond(obs, S, M)
-        values, logp = np.asarray(response.values), np.asarray(response.logp)
-        actions = self._actions(response.sampled, single)
-        states = jax.tree.map(np.asarray, response.state)
+        result, single = self._act_on(obs, S, M)
+        values, logp = np.asarray(result.values), np.asarray(result.logp)
+        actions = self._actions(result.sampled, single)
+        states = jax.tree.map(np.asarray, result.recurrent_state)
         return actions, values[0] if single else values, states, -logp[0] if single else -logp
 
     def predict(
@@ -180,20 +180,20 @@ class Model:
         Raises:
             ValueError: as for `step`.
         """
-        response, single = self._respond(obs, states, M)
-        after = jax.tree.map(np.asarray, response.state)
-        return self._actions(response.mode if deterministic else response.sampled, single), after
+        result, single = self._act_on(obs, states, M)
+        after = jax.tree.map(np.asarray, result.recurrent_state)
+        return self._actions(result.mode if deterministic else result.sampled, single), after
 
     def value(self, obs: Any, S: Any = None, M: Any = None) -> np.ndarray[Any, Any]:
         """V of one observation, or of each of a batch. Arguments and errors as for `step`."""
-        response, single = self._respond(obs, S, M)
-        values = np.asarray(response.values)
+        result, single = self._act_on(obs, S, M)
+        values = np.asarray(result.values)
         return np.asarray(values[0]) if single else values
 
     @property
     def is_recurrent(self) -> bool:
         """Whether the policy remembers what it saw."""
-        return self._memory is not None
+        return self._recurrent_shape is not None
 
     def initial_state(self, nenvs: int) -> networks.State:
         """The state, (nenvs, ...), that recurrent policies begin episodes with; None for others.
@@ -217,33 +217,36 @@ class Model:
             return 1
         return slices(config.num_envs // config.shards, nsteps, config.nminibatches)
 
-    def _respond(self, obs: Any, state: Any, begins: Any) -> tuple[Response, bool]:
+    def _act_on(self, obs: Any, state: Any, episode_starts: Any) -> tuple[ActResult, bool]:
         batch, single = spaces.observation(self.observation_space, obs)
         count = len(jax.tree.leaves(batch)[0])
         if not count:
             raise ValueError("`obs` holds no observation: expected at least one.")
-        memory = self._checked_memory(state, begins, count)
-        response = self.respond(batch, self.state.key, self._responses, *memory)
-        self._responses += 1
-        if response.stuck is not None:
-            spaces.check_legal(np.asarray(response.stuck), "`obs`")
-        return response, single
+        recurrent_state = self._checked_state(state, episode_starts, count)
+        result = self.act_on(batch, self.state.key, self._act_count, *recurrent_state)
+        self._act_count += 1
+        if result.no_legal_action is not None:
+            spaces.check_legal(np.asarray(result.no_legal_action), "`obs`")
+        return result, single
 
-    def _checked_memory(self, state: Any, begins: Any, nenvs: int) -> tuple[Any, Any]:
+    def _checked_state(self, state: Any, episode_starts: Any, nenvs: int) -> tuple[Any, Any]:
         """The state and where episodes begin, for the policy."""
-        if self._memory is None:
+        if self._recurrent_shape is None:
             if state is not None:
                 raise ValueError(
                     f"this policy has no state to pass on (S, states): expected None, got {type(state).__name__}."
                 )
             return None, None
-        starts = np.full(nenvs, state is None) if begins is None else np.asarray(begins).reshape(-1)
+        starts = np.full(nenvs, state is None) if episode_starts is None else np.asarray(episode_starts).reshape(-1)
         if starts.shape != (nenvs,) or starts.dtype.kind not in "biuf" or np.isnan(starts).any():
-            raise ValueError(f"`M` (={begins!r}) must hold one flag for each of {nenvs} environments.")
+            raise ValueError(f"`M` (={episode_starts!r}) must hold one flag for each of {nenvs} environments.")
         if state is None:
             return self.initial_state(nenvs), np.ones(nenvs, bool)
         # its shapes are known: making one for each question would cost another call
-        expected = jax.tree.structure(self._memory), [(nenvs, *x.shape) for x in jax.tree.leaves(self._memory)]
+        expected = (
+            jax.tree.structure(self._recurrent_shape),
+            [(nenvs, *x.shape) for x in jax.tree.leaves(self._recurrent_shape)],
+        )
         found = _shapes(state)
         if expected != found:
             raise ValueError(
@@ -252,12 +255,12 @@ class Model:
             )
         return state, starts.astype(bool)
 
-    def respond(
-        self, obs: Any, key: PRNGKeyArray, count: int, state: networks.State = None, begins: Any = None
-    ) -> Response:
+    def act_on(
+        self, obs: Any, key: PRNGKeyArray, count: int, state: networks.State = None, episode_starts: Any = None
+    ) -> ActResult:
         """The policy's answer to a checked batch of observations; the sample is drawn from (key, count)."""
-        program, now = self.program(_respond_program), self.state
-        return program(now.params, now.normaliser, obs, key, np.uint32(count), state, begins)
+        program, now = self.program(_act_program), self.state
+        return program(now.params, now.normaliser, obs, key, np.uint32(count), state, episode_starts)
 
     def _actions(self, actions: PyTree[Array], single: bool) -> Any:
         squash = self.distribution.squashes
@@ -287,13 +290,13 @@ class Model:
             value_cliprange: for this update; None: what `config.value_cliprange` says at the start of training.
         """
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
-        split = sharding.across_processes()
-        program = self.program(_train_program, split)
+        axis = sharding.across_processes()
+        program = self.program(_train_program, axis)
         into = (REPLICATED, ROLLOUT, REPLICATED)
-        heartbeat.meet(split)
-        made = program(*sharding.placed((self.state, rollout, hyper), split, into))
+        heartbeat.meet(axis)
+        made = program(*sharding.to_global((self.state, rollout, hyper), axis, into))
         stats: UpdateStats
-        self.state, stats = sharding.own(made, split, REPLICATED)
+        self.state, stats = sharding.to_local(made, axis, REPLICATED)
         return stats
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
@@ -315,7 +318,7 @@ class Model:
         self, policy: Policy, normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
     ) -> tuple[Float[Array, ""], Stats]:
         """The loss of one minibatch, whose advantages are normalised already. Override to change the objective."""
-        now = policy.evaluate(normaliser, batch.obs, batch.actions, batch.state, batch.begins)
+        now = policy.evaluate(normaliser, batch.obs, batch.actions, batch.recurrent_state, batch.episode_starts)
         return ppo_loss(
             now.logp,
             now.entropy,
@@ -350,42 +353,42 @@ class Model:
         return piece_size(size) if length is None else size
 
     def update(
-        self, state: TrainState, rollout: Rollout, hyper: Hyperparameters, split: Split = WHOLE
+        self, state: TrainState, rollout: Rollout, hyper: Hyperparameters, axis: DataAxis = ONE_DEVICE
     ) -> tuple[TrainState, UpdateStats]:
         """`train` as a pure function: learning from a rollout, then the observations' statistics.
 
         Override to learn in another way. What isn't finite, in the data or in what comes of it, is kept from the model
         by whoever calls it: see `only_finite`.
 
-        `split` says which of the environments `rollout` is of; the state that comes back is the same in every block.
+        `axis` says which of the environments `rollout` is of; the state that comes back is the same in every block.
         """
-        shards = self.config.shards // split.devices
-        normaliser = state.normaliser.with_returns(rollout, split)
+        shards = self.config.shards // axis.devices
+        normaliser = state.normaliser.with_returns(rollout, axis)
         whole = self._batch(normaliser, rollout)
         batch = flatten(sequences(whole), shards)
-        random = shuffling(
+        random = shuffle_bits(
             stream(state.key, Purpose.SHUFFLE, state.counters.updates),
             epochs=self.config.noptepochs,
-            total=batch.weights.shape[0] * split.devices,
+            total=batch.weights.shape[0] * axis.devices,
             shards=self.config.shards,
         )
-        random = jax.lax.dynamic_slice_in_dim(random, split.index * shards, shards, axis=1)
+        random = jax.lax.dynamic_slice_in_dim(random, axis.index * shards, shards, axis=1)
 
         def step(carry: _Carry, minibatch: tuple[Batch, Float[Array, ""]]) -> tuple[_Carry, _Step]:
-            return self._minibatch_step(carry, normaliser, *minibatch, hyper, split)
+            return self._minibatch_step(carry, normaliser, *minibatch, hyper, axis)
 
         def epoch(carry: _Carry, random: Array) -> tuple[_Carry, _Step]:
             cut = minibatches(batch, random, nminibatches=self.config.nminibatches)
-            normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, split))(cut.advantages, cut.weights)
+            normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, axis))(cut.advantages, cut.weights)
             mine = jnp.sum(cut.weights.reshape(cut.weights.shape[0], -1), axis=1)
-            share = mine / jnp.maximum(split.sum(mine), 1.0)  # this block's in each minibatch
+            share = mine / jnp.maximum(axis.sum(mine), 1.0)  # this block's in each minibatch
             return jax.lax.scan(step, carry, (cut._replace(advantages=normalised), share))
 
         start = _Carry(state.params, state.opt_state, jnp.zeros((), bool))
         end, steps = jax.lax.scan(epoch, start, random)
-        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.all(steps.finite), split)
+        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.all(steps.finite), axis)
         learned = state._replace(
-            params=end.params, normaliser=normaliser.with_observations(rollout, split), opt_state=end.opt_state
+            params=end.params, normaliser=normaliser.with_observations(rollout, axis), opt_state=end.opt_state
         )
         count = state.counters
         counters = Counters(
@@ -399,7 +402,7 @@ class Model:
             **means._asdict(),
             grad_norm=jnp.sum(steps.grad_norm * share),
             explained_variance=explained_variance(
-                whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel(), split
+                whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel(), axis
             ),
             gradient_steps=jnp.sum(steps.taken),
             fault=fault.kind,
@@ -429,8 +432,8 @@ class Model:
             advantages=advantages,
             returns=advantages + rollout.values,
             weights=rollout.valid.astype(jnp.float32),
-            begins=rollout.begins,
-            state=rollout.state,
+            episode_starts=rollout.episode_starts,
+            recurrent_state=rollout.recurrent_state,
         )
 
     def _minibatch_step(
@@ -440,14 +443,14 @@ class Model:
         batch: Batch,
         share: Float[Array, ""],
         hyper: Hyperparameters,
-        split: Split,
+        axis: DataAxis,
     ) -> tuple[_Carry, _Step]:
         """One gradient step, unless `target_kl` has stopped this update."""
 
         def learn(carry: _Carry) -> tuple[_Carry, _Step]:
             gradient, stats = self.gradients(carry.params, normaliser, batch, hyper)
-            if split.devices > 1:
-                gradient, stats = split.sum(jax.tree.map(lambda x: x * share, (gradient, stats)))
+            if axis.devices > 1:
+                gradient, stats = axis.sum(jax.tree.map(lambda x: x * share, (gradient, stats)))
             norm = jnp.linalg.norm(gradient)
             if hyper.max_grad_norm is not None:
                 gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
@@ -465,24 +468,24 @@ class Model:
         carry, done = jax.lax.cond(carry.stopped, lambda carry: (carry, nothing), learn, carry)
         return carry, done
 
-    def observe(self, rollout: Rollout, split: Split | None = None) -> Fault:
+    def observe(self, rollout: Rollout, axis: DataAxis | None = None) -> Fault:
         """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault.
 
         Args:
-            split: over which devices to sum; None: one of each process.
+            axis: over which devices to sum; None: one of each process.
         """
-        split = sharding.across_processes() if split is None else split
-        heartbeat.meet(split)
-        program = self.program(_observe_program, split)
-        made = program(*sharding.placed((self.state, rollout), split, (REPLICATED, ROLLOUT)))
+        axis = sharding.across_processes() if axis is None else axis
+        heartbeat.meet(axis)
+        program = self.program(_observe_program, axis)
+        made = program(*sharding.to_global((self.state, rollout), axis, (REPLICATED, ROLLOUT)))
         fault: Fault
-        self.state, fault = sharding.own(made, split, REPLICATED)
+        self.state, fault = sharding.to_local(made, axis, REPLICATED)
         return fault
 
-    def observed(self, state: TrainState, rollout: Rollout, split: Split = WHOLE) -> tuple[TrainState, Fault]:
+    def observed(self, state: TrainState, rollout: Rollout, axis: DataAxis = ONE_DEVICE) -> tuple[TrainState, Fault]:
         """`observe` as a pure function."""
-        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.ones((), bool), split)
-        seen = state.normaliser.with_returns(rollout, split).with_observations(rollout, split)
+        fault = find_fault(self.observation_space, self.distribution, rollout, jnp.ones((), bool), axis)
+        seen = state.normaliser.with_returns(rollout, axis).with_observations(rollout, axis)
         good = fault.kind == FaultKind.NONE
         unseen = jnp.where(good & ~is_finite(seen), FaultKind.STATISTICS_NOT_FINITE, fault.kind).astype(jnp.int32)
         kept = jax.tree.map(lambda new, old: jnp.where(unseen == FaultKind.NONE, new, old), seen, state.normaliser)
@@ -491,7 +494,7 @@ class Model:
     def start_anew(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
         self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
-        self._responses = 0
+        self._act_count = 0
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -503,9 +506,9 @@ class Model:
         trainings, so its programs stay this model's own.
         """
         identity = self._identity()
-        shared = identity is not None and all(map(is_value, of))
+        shared = identity is not None and all(map(is_immutable, of))
         programs = SHARED if shared else self._own_programs
-        key = (make, identity, *map(typed if shared else held, of))
+        key = (make, identity, *map(typed_key if shared else identity_key, of))
         return programs.get(key, lambda: make(self._blank(), *of))
 
     def _blank(self) -> "Model":
@@ -585,7 +588,7 @@ class Model:
             "observation_space": spaces.describe(self.observation_space),
             "action_space": spaces.describe(self.action_space),
             "key_impl": str(jax.random.key_impl(self.state.key)),
-            "responses": self._responses,
+            "responses": self._act_count,
             "run": dict(run or {}),
         }
         unravel = self._unravel
@@ -613,7 +616,7 @@ class Model:
             raise ValueError(f"the checkpoint {saved.path} has random keys of the kind {found!r}; expected {kind!r}.")
         self.state = tensors.from_tensors(saved, self.state, self._unravel)
         count = saved.metadata.get("responses", 0)
-        self._responses = count if type(count) is int and 0 <= count < 2**32 else 0
+        self._act_count = count if type(count) is int and 0 <= count < 2**32 else 0
 
 
 class Shell(NamedTuple):
@@ -777,22 +780,22 @@ ROLLOUT = Rollout(
 """How the environments of a rollout lie over devices."""
 
 
-def _train_program(model: Model, split: Split) -> Callable[..., tuple[TrainState, UpdateStats]]:
+def _train_program(model: Model, axis: DataAxis) -> Callable[..., tuple[TrainState, UpdateStats]]:
     def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
         after, stats = (
-            model.update(state, rollout, hyper) if split == WHOLE else model.update(state, rollout, hyper, split)
+            model.update(state, rollout, hyper) if axis == ONE_DEVICE else model.update(state, rollout, hyper, axis)
         )
         return only_finite(state, after, stats)
 
     into = (REPLICATED, ROLLOUT, REPLICATED)
-    return jax.jit(sharding.over_blocks(train, split, into, REPLICATED), donate_argnums=0)
+    return jax.jit(sharding.over_blocks(train, axis, into, REPLICATED), donate_argnums=0)
 
 
-def _observe_program(model: Model, split: Split) -> Callable[..., tuple[TrainState, Fault]]:
+def _observe_program(model: Model, axis: DataAxis) -> Callable[..., tuple[TrainState, Fault]]:
     def observe(state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
-        return model.observed(state, rollout, split)
+        return model.observed(state, rollout, axis)
 
-    return jax.jit(sharding.over_blocks(observe, split, (REPLICATED, ROLLOUT), REPLICATED), donate_argnums=0)
+    return jax.jit(sharding.over_blocks(observe, axis, (REPLICATED, ROLLOUT), REPLICATED), donate_argnums=0)
 
 
 def _initial_program(model: Model) -> Callable[..., networks.State]:
@@ -802,21 +805,21 @@ def _initial_program(model: Model) -> Callable[..., networks.State]:
     return jax.jit(initial_state)
 
 
-def _respond_program(model: Model) -> Callable[..., Response]:
-    def respond(
+def _act_program(model: Model) -> Callable[..., ActResult]:
+    def act_on(
         params: Float[Array, " P"],
         normaliser: Normaliser,
         obs: Array,
         key: PRNGKeyArray,
         count: Int[Array, ""],
         state: networks.State,
-        begins: Bool[Array, " N"] | None,
-    ) -> Response:
-        distribution, values, after = model.policy_of(params)(normaliser, obs, state, begins)
+        episode_starts: Bool[Array, " N"] | None,
+    ) -> ActResult:
+        distribution, values, after = model.policy_of(params)(normaliser, obs, state, episode_starts)
         noise = model.distribution.noise(stream(key, Purpose.STEP, count), (jax.tree.leaves(obs)[0].shape[0],))
         sampled = distribution.sample(noise)
         masked = spaces.is_masked(model.observation_space)
-        stuck = model.distribution.none_legal(obs["action_mask"]) if masked else None
-        return Response(sampled, distribution.mode(), values, distribution.logp(sampled), after, stuck)
+        no_legal_action = model.distribution.none_legal(obs["action_mask"]) if masked else None
+        return ActResult(sampled, distribution.mode(), values, distribution.logp(sampled), after, no_legal_action)
 
-    return jax.jit(respond)
+    return jax.jit(act_on)

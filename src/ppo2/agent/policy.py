@@ -13,14 +13,14 @@ from ppo2 import networks, spaces
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.distributions import ActionDistribution, Distribution
 from ppo2.networks.layers import dense, linear
-from ppo2.numerics.pieces import merged
+from ppo2.numerics.pieces import merge_leading_axes
 from ppo2.numerics.randomness import host_split
 
 ACTION_GAIN = 0.01  # Baselines: near-uniform actions at the start
 VALUE_GAIN = 1.0
 
 
-class Evaluated(NamedTuple):
+class EvaluatedActions(NamedTuple):
     """What the policy thinks of actions taken before; (B, L) for sequences."""
 
     logp: Float[Array, " B"]
@@ -28,12 +28,12 @@ class Evaluated(NamedTuple):
     values: Float[Array, " B"]
 
 
-class Opinion(NamedTuple):
-    """What the policy makes of a batch of observations; `state` is what it remembers of them, None without memory."""
+class PolicyOutput(NamedTuple):
+    """The policy's answer to a batch of observations; `recurrent_state` is None for feed-forward policies."""
 
     distribution: Distribution
     values: Float[Array, " B"]
-    state: networks.State
+    recurrent_state: networks.State
 
 
 class Policy(eqx.Module):
@@ -67,26 +67,26 @@ class Policy(eqx.Module):
         self,
         normaliser: Normaliser,
         obs: PyTree[Shaped[Array, "B ..."]],
-        state: networks.State = None,
-        begins: Bool[Array, " B"] | None = None,
-    ) -> Opinion:
+        recurrent_state: networks.State = None,
+        episode_starts: Bool[Array, " B"] | None = None,
+    ) -> PolicyOutput:
         """The distribution over actions and V, for a batch of observations.
 
         Args:
-            state: (B, ...), from the step before or, where an episode `begins`, anything; None without memory.
-            begins: None: nowhere.
+            recurrent_state: (B, ...), from the step before or, where `episode_starts`, anything; None without memory.
+            episode_starts: None: nowhere.
         """
         inputs, mask = self._inputs(normaliser, obs)
-        if state is None:
+        if recurrent_state is None:
             features, value_features = self._features(lambda trunk, _: networks.apply(trunk, inputs))
             return self._headed(features, value_features, mask, None)
-        begins = jnp.zeros(jax.tree.leaves(obs)[0].shape[0], bool) if begins is None else begins
+        episode_starts = jnp.zeros(jax.tree.leaves(obs)[0].shape[0], bool) if episode_starts is None else episode_starts
         after: list[networks.State] = [None, None]
 
         def step(trunk: networks.Network, i: int) -> Float[Array, "B features"]:
             if not networks.is_recurrent(trunk):
                 return networks.apply(trunk, inputs)
-            found, after[i] = networks.advance(trunk, inputs, state[i], begins)
+            found, after[i] = networks.advance(trunk, inputs, recurrent_state[i], episode_starts)
             return found
 
         features, value_features = self._features(step)
@@ -97,42 +97,42 @@ class Policy(eqx.Module):
         normaliser: Normaliser,
         obs: PyTree[Shaped[Array, "N ..."]],
         noise: Float[Array, "N p"],
-        state: networks.State = None,
-        begins: Bool[Array, " N"] | None = None,
+        recurrent_state: networks.State = None,
+        episode_starts: Bool[Array, " N"] | None = None,
     ) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
         """Samples an action for each observation, and the next state; `noise` is the distribution's own. The value
         costs nothing here: whatever isn't asked for is never computed.
         """
-        opinion = self(normaliser, obs, state, begins)
-        return opinion.distribution.sample(noise), opinion.state
+        output = self(normaliser, obs, recurrent_state, episode_starts)
+        return output.distribution.sample(noise), output.recurrent_state
 
     def evaluate(
         self,
         normaliser: Normaliser,
         obs: PyTree[Shaped[Array, "B ..."]],
         actions: PyTree[Shaped[Array, "B ..."]],
-        state: networks.State = None,
-        begins: Bool[Array, "B L"] | None = None,
-    ) -> Evaluated:
+        recurrent_state: networks.State = None,
+        episode_starts: Bool[Array, "B L"] | None = None,
+    ) -> EvaluatedActions:
         """What the policy thinks of actions taken before; with a memory, of sequences (B, L, ...), whose state before
-        the first step was `state`, (B, ...).
+        the first step was `recurrent_state`, (B, ...).
         """
-        if begins is None:
+        if episode_starts is None:
             distribution, values, _ = self(normaliser, obs)
-            return Evaluated(distribution.logp(actions), distribution.entropy(), values)
+            return EvaluatedActions(distribution.logp(actions), distribution.entropy(), values)
         # as a batch of steps, but where the order matters
-        obs, actions = jax.tree.map(merged, (obs, actions))
+        obs, actions = jax.tree.map(merge_leading_axes, (obs, actions))
         inputs, mask = self._inputs(normaliser, obs)
 
         def run(trunk: networks.Network, i: int) -> Float[Array, "BL features"]:
             if networks.is_recurrent(trunk):
-                return networks.unroll(trunk, inputs, state[i], begins)
+                return networks.unroll(trunk, inputs, recurrent_state[i], episode_starts)
             return networks.apply(trunk, inputs)
 
         features, value_features = self._features(run)
         distribution, values, _ = self._headed(features, value_features, mask, None)
         found = (distribution.logp(actions), distribution.entropy(), values)
-        return Evaluated(*(x.reshape(begins.shape) for x in found))
+        return EvaluatedActions(*(x.reshape(episode_starts.shape) for x in found))
 
     def _inputs(
         self, normaliser: Normaliser, obs: PyTree[Shaped[Array, "B ..."]]
@@ -149,11 +149,15 @@ class Policy(eqx.Module):
         return features, features if self.value_trunk is None else of(self.value_trunk, 1)
 
     def _headed(
-        self, features: Float[Array, "B f"], value_features: Float[Array, "B g"], mask: Any, state: networks.State
-    ) -> Opinion:
+        self,
+        features: Float[Array, "B f"],
+        value_features: Float[Array, "B g"],
+        mask: Any,
+        recurrent_state: networks.State,
+    ) -> PolicyOutput:
         params = jax.vmap(lambda one: linear(self.action_head, one))(features)
         values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
-        return Opinion(self.distribution.build(params, self.log_std, mask), values, state)
+        return PolicyOutput(self.distribution.build(params, self.log_std, mask), values, recurrent_state)
 
 
 def build_policy(

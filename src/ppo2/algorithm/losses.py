@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ppo2.numerics.sharding import WHOLE, Split
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import weighted_mean, weighted_moments
 
 
@@ -24,10 +24,10 @@ class Stats(NamedTuple):
 
 
 def normalise_advantages(
-    advantages: Float[Array, " B"], weights: Float[Array, " B"], split: Split = WHOLE
+    advantages: Float[Array, " B"], weights: Float[Array, " B"], axis: DataAxis = ONE_DEVICE
 ) -> Float[Array, " B"]:
     """(A - mean) / (std + 1e-8), over the minibatch's valid steps, those of all blocks."""
-    moments = weighted_moments(advantages, weights, split)
+    moments = weighted_moments(advantages, weights, axis)
     return (advantages - moments.mean) / (jnp.sqrt(moments.var) + 1e-8)
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ppo2 import spaces
 from ppo2.algorithm.rollout import Rollout
-from ppo2.numerics.pieces import merged
-from ppo2.numerics.sharding import WHOLE, Split
+from ppo2.numerics.pieces import merge_leading_axes
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import Moments
 
 CLIP = 10.0  # Baselines' VecNormalize: observations and rewards are clipped to +-10
@@ -61,15 +61,15 @@ class Normaliser:
             return rewards
         return jnp.clip(rewards * jax.lax.rsqrt(self.returns.var + EPSILON), -CLIP, CLIP)
 
-    def with_returns(self, rollout: Rollout, split: Split = WHOLE) -> "Normaliser":
+    def with_returns(self, rollout: Rollout, axis: DataAxis = ONE_DEVICE) -> "Normaliser":
         """With the discounted returns of a rollout counted in. Only scales rewards, so it may precede learning."""
         if self.returns is None:
             return self
         returns = discounted_returns(rollout)
-        moments = self.returns.update(returns.ravel(), rollout.valid.ravel().astype(jnp.float32), split)
+        moments = self.returns.update(returns.ravel(), rollout.valid.ravel().astype(jnp.float32), axis)
         return Normaliser(obs=self.obs, returns=moments, masked=self.masked)
 
-    def with_observations(self, rollout: Rollout, split: Split = WHOLE) -> "Normaliser":
+    def with_observations(self, rollout: Rollout, axis: DataAxis = ONE_DEVICE) -> "Normaliser":
         """With the observations of a rollout counted in: after learning from it, or its first ratio wouldn't be 1."""
         if self.obs is None:
             return self
@@ -78,7 +78,7 @@ class Normaliser:
         def counted(moments: Moments | None, obs: Shaped[Array, "T N ..."]) -> Moments | None:
             if moments is None:
                 return None
-            return moments.update(merged(obs.astype(jnp.float32)), weights, split)
+            return moments.update(merge_leading_axes(obs.astype(jnp.float32)), weights, axis)
 
         seen = rollout.obs["observation"] if self.masked else rollout.obs
         moments = jax.tree.map(counted, self.obs, seen, is_leaf=_is_moments)

@@ -25,8 +25,8 @@ class Rollout(NamedTuple):
     | valid | (T, N) | False for a step that was no experience: it weighs nothing anywhere |
     | running_returns | (N,) | discounted sum of the running episodes' rewards before the first step |
     | gamma, lam | () | how these rewards are discounted, and the lambda of their advantages |
-    | begins | (T, N) | recurrent policies: whether the state starts anew, before that step; else None |
-    | state | (S, N, ...) | recurrent policies: their state before the first of every T / S steps; else None |
+    | episode_starts | (T, N) | recurrent policies: whether the state starts anew, before that step; else None |
+    | recurrent_state | (S, N, ...) | recurrent policies: their state before the first of every T / S steps; else None |
     """
 
     obs: PyTree[Shaped[Array, "T N ..."]]
@@ -41,8 +41,8 @@ class Rollout(NamedTuple):
     running_returns: Float[Array, " N"]
     gamma: Float[Array, ""]
     lam: Float[Array, ""]
-    begins: Bool[Array, "T N"] | None = None
-    state: PyTree[Float[Array, "S N ..."]] = None
+    episode_starts: Bool[Array, "T N"] | None = None
+    recurrent_state: PyTree[Float[Array, "S N ..."]] = None
 
 
 class Batch(NamedTuple):
@@ -58,8 +58,8 @@ class Batch(NamedTuple):
     advantages: Float[Array, " B"]
     returns: Float[Array, " B"]
     weights: Float[Array, " B"]
-    begins: Bool[Array, " B"] | None = None
-    state: PyTree[Float[Array, "B ..."]] = None
+    episode_starts: Bool[Array, " B"] | None = None
+    recurrent_state: PyTree[Float[Array, "B ..."]] = None
 
 
 def slices(nenvs: int, nsteps: int, nminibatches: int) -> int:
@@ -67,12 +67,12 @@ def slices(nenvs: int, nsteps: int, nminibatches: int) -> int:
     return next((n for n in range(1, nsteps) if nsteps % n == 0 and nenvs * n % nminibatches == 0), nsteps)
 
 
-def cut(x: Shaped[Array, "T N ..."], into: int) -> Shaped[Array, "S N L ..."]:
+def split_sequences(x: Shaped[Array, "T N ..."], into: int) -> Shaped[Array, "S N L ..."]:
     """Steps as `into` sequences after one another, of each environment."""
     return jnp.moveaxis(x.reshape(into, -1, *x.shape[1:]), 1, 2)
 
 
-def joined(x: Shaped[Array, "S N L ..."]) -> Shaped[Array, "T N ..."]:
+def join_sequences(x: Shaped[Array, "S N L ..."]) -> Shaped[Array, "T N ..."]:
     """The inverse of `cut`."""
     together = jnp.moveaxis(x, 2, 1)
     return together.reshape(-1, *together.shape[2:])
@@ -80,11 +80,11 @@ def joined(x: Shaped[Array, "S N L ..."]) -> Shaped[Array, "T N ..."]:
 
 def sequences(batch: Batch) -> Batch:
     """(T, N, ...) to (S, N, L, ...), as many as there are states of; without any, nothing is changed."""
-    if batch.begins is None:
+    if batch.episode_starts is None:
         return batch
-    into = jax.tree.leaves(batch.state)[0].shape[0]
-    steps: Batch = jax.tree.map(lambda x: cut(x, into), batch._replace(state=None))
-    return steps._replace(state=batch.state)
+    into = jax.tree.leaves(batch.recurrent_state)[0].shape[0]
+    steps: Batch = jax.tree.map(lambda x: split_sequences(x, into), batch._replace(recurrent_state=None))
+    return steps._replace(recurrent_state=batch.recurrent_state)
 
 
 def flatten(batch: Batch, shards: int) -> Batch:
@@ -102,7 +102,7 @@ def flatten(batch: Batch, shards: int) -> Batch:
     return major
 
 
-def shuffling(
+def shuffle_bits(
     key: PRNGKeyArray, *, epochs: int, total: int, shards: int
 ) -> UInt32[Array, "epochs shards rounds block"]:
     """The random numbers that shuffle a batch of `total` steps, or sequences, in each epoch, all drawn at once.

@@ -16,7 +16,7 @@ from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
 from ppo2.distributions import ActionDistribution
 from ppo2.numerics.randomness import copied_key
-from ppo2.numerics.sharding import WHOLE, Split
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 
 
 class FaultKind(IntEnum):
@@ -125,7 +125,7 @@ def find_fault(
     distribution: ActionDistribution,
     rollout: Rollout,
     finite: Bool[Array, ""],
-    split: Split = WHOLE,
+    axis: DataAxis = ONE_DEVICE,
 ) -> Fault:
     """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it, N counting
     the environments of all blocks.
@@ -133,9 +133,9 @@ def find_fault(
     not_finite = ~spaces.all_finite(rollout.obs, 2)
     # V of what came next is only NaN by its observation, where V itself is finite
     unseen = jnp.isfinite(rollout.values) & ~jnp.isfinite(rollout.next_values) & ~rollout.terminated
-    stuck = jnp.zeros(rollout.valid.shape, bool)
+    no_legal_action = jnp.zeros(rollout.valid.shape, bool)
     if spaces.is_masked(space):
-        stuck |= distribution.none_legal(rollout.obs["action_mask"])
+        no_legal_action |= distribution.none_legal(rollout.obs["action_mask"])
     # What the policy makes of observations that are not finite, or remembers of them, is not its own fault.
     steps = len(not_finite)
     seen_well = jnp.where(jnp.any(not_finite, axis=0), jnp.argmax(not_finite, axis=0), steps)
@@ -145,7 +145,7 @@ def find_fault(
         (FaultKind.OBS_NOT_FINITE, not_finite | unseen),
         (FaultKind.OBS_OUT_OF_RANGE, spaces.out_of_range(space, rollout.obs)),
         (FaultKind.REWARD_NOT_FINITE, ~jnp.isfinite(rollout.rewards)),
-        (FaultKind.NO_LEGAL_ACTION, stuck),
+        (FaultKind.NO_LEGAL_ACTION, no_legal_action),
     ]
     fault = jnp.where(finite, FaultKind.NONE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
     index = jnp.zeros((), jnp.int32)
@@ -154,7 +154,7 @@ def find_fault(
         found = jnp.any(where)
         fault = jnp.where(found, kind, fault)
         index = jnp.where(found, jnp.argmax(where).astype(jnp.int32), index)
-    return _across(split, Fault(fault, index), rollout.valid.shape[1])
+    return _across(axis, Fault(fault, index), rollout.valid.shape[1])
 
 
 def is_finite(of: Any) -> Bool[Array, ""]:
@@ -186,12 +186,12 @@ def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tu
     return kept._replace(counters=counters), stats._replace(fault=fault)
 
 
-def _across(split: Split, mine: Fault, nenvs: int) -> Fault:
+def _across(axis: DataAxis, mine: Fault, nenvs: int) -> Fault:
     """The fault of all blocks: the lowest kind, where the first block has it."""
-    if split.devices == 1:
+    if axis.devices == 1:
         return mine
     t, env = jnp.divmod(mine.step, nenvs)
-    step = t * nenvs * split.devices + split.index * nenvs + env
-    kinds, steps = split.gather((mine.kind, step))
+    step = t * nenvs * axis.devices + axis.index * nenvs + env
+    kinds, steps = axis.gather((mine.kind, step))
     block = jnp.argmin(jnp.where(kinds == FaultKind.NONE, len(FaultKind), kinds))
     return Fault(kinds[block], steps[block].astype(jnp.int32))

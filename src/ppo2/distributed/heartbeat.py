@@ -19,7 +19,7 @@ from typing import NoReturn, TypeVar
 from ppo2.distributed.exits import DIED, LAST_WORDS, advised, end
 from ppo2.distributed.messages import Address, Failure, Place, Progress, lines, received, send
 from ppo2.distributed.monitor import ALIKE_SECONDS, JOIN_SECONDS, Hub
-from ppo2.numerics.sharding import Split
+from ppo2.numerics.sharding import DataAxis
 from ppo2.system.signals import TOLD
 
 LOOKS = 20
@@ -225,9 +225,9 @@ def current() -> Guard:
     return _CURRENT[0]
 
 
-def meet(split: Split) -> None:
+def meet(axis: DataAxis) -> None:
     """Before a program that all processes run together."""
-    if split.processes > 1:
+    if axis.processes > 1:
         current().meet()
 
 

@@ -28,7 +28,7 @@ from ppo2.distributed.exits import FAILED
 from ppo2.distributed.heartbeat import Guard, begin, current
 from ppo2.distributed.messages import Address, Place
 from ppo2.numerics import sharding
-from ppo2.numerics.sharding import REPLICATED, Split
+from ppo2.numerics.sharding import REPLICATED, DataAxis
 from ppo2.system import launch
 from ppo2.system.launch import Launch
 from ppo2.system.signals import Interrupted
@@ -383,30 +383,30 @@ def _gathered(message: bytes, room: int) -> list[bytes]:
     return [row.tobytes() for row in _over_processes(_gather_program, message, room)]
 
 
-def _over_processes(make: Callable[[Split], Callable[[Any], Any]], message: bytes, room: int) -> NDArray:
+def _over_processes(make: Callable[[DataAxis], Callable[[Any], Any]], message: bytes, room: int) -> NDArray:
     """What a program makes of so many bytes of every process, (P or 1, room)."""
-    split = sharding.across_processes()
+    axis = sharding.across_processes()
     padded = np.zeros((1, room), np.uint8)
     padded[0, : len(message)] = np.frombuffer(message, np.uint8)
     current().meet()
-    everywhere = make(split)(sharding.placed(padded, split, sharding.BY_ENV))
-    return np.asarray(sharding.own(everywhere, split, REPLICATED))
+    everywhere = make(axis)(sharding.to_global(padded, axis, sharding.BY_ENV))
+    return np.asarray(sharding.to_local(everywhere, axis, REPLICATED))
 
 
 @functools.cache
-def _gather_program(split: Split) -> Callable[[Any], Any]:
+def _gather_program(axis: DataAxis) -> Callable[[Any], Any]:
     def gathered(x: Any) -> Any:
         return jax.lax.all_gather(x[0], sharding.AXIS)
 
-    return jax.jit(sharding.over_blocks(gathered, split, sharding.BY_ENV, PartitionSpec()))
+    return jax.jit(sharding.over_blocks(gathered, axis, sharding.BY_ENV, PartitionSpec()))
 
 
 @functools.cache
-def _of_first_program(split: Split) -> Callable[[Any], Any]:
+def _of_first_program(axis: DataAxis) -> Callable[[Any], Any]:
     def of_first(x: Any) -> Any:
-        return jax.lax.psum(jnp.where(split.index == 0, x, 0), sharding.AXIS)
+        return jax.lax.psum(jnp.where(axis.index == 0, x, 0), sharding.AXIS)
 
-    return jax.jit(sharding.over_blocks(of_first, split, sharding.BY_ENV, PartitionSpec()))
+    return jax.jit(sharding.over_blocks(of_first, axis, sharding.BY_ENV, PartitionSpec()))
 
 
 def warn_if_alone() -> None:

@@ -123,17 +123,20 @@ def _run_on_host(
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
     done: list[tuple[float, int]] = []
     obs = stepper.reset(seed, Purpose.EVALUATE, first=first)
-    memory, begins = model.initial_state(nenvs), None if not model.is_recurrent else np.ones(nenvs, bool)
+    recurrent_state, episode_starts = (
+        model.initial_state(nenvs),
+        None if not model.is_recurrent else np.ones(nenvs, bool),
+    )
     for count in heartbeat.current().stepping(itertools.count()):
         if not quota.any() or until():
             break
-        response = model.respond(obs, key, count, memory, begins)
-        if response.stuck is not None:
-            spaces.check_legal(np.asarray(response.stuck) & ~stepper.resetting, "`env`", f", at step {count}")
-        step = stepper.step(jax.device_get(response.mode if deterministic else response.sampled))
-        obs, memory = step.obs, response.state
-        if begins is not None:
-            begins = step.begins
+        result = model.act_on(obs, key, count, recurrent_state, episode_starts)
+        if result.no_legal_action is not None:
+            spaces.check_legal(np.asarray(result.no_legal_action) & ~stepper.resetting, "`env`", f", at step {count}")
+        step = stepper.step(jax.device_get(result.mode if deterministic else result.sampled))
+        obs, recurrent_state = step.obs, result.recurrent_state
+        if episode_starts is not None:
+            episode_starts = step.episode_starts
         returns += np.where(step.valid, step.rewards, 0.0)
         lengths += step.valid
         # an episode in which its environment failed doesn't count
@@ -167,12 +170,12 @@ def _run_on_device(
     for count in heartbeat.current().stepping(itertools.count()):
         if not left.any() or until():
             break
-        running, *ends, stuck = steps(
+        running, *ends, no_legal_action = steps(
             model.state.params, model.state.normaliser, running, key, np.uint32(count), indices
         )
-        if stuck is not None:
-            when = np.argmax(np.asarray(stuck), axis=0)
-            here = np.asarray(stuck).any(axis=0) & (left > 0)
+        if no_legal_action is not None:
+            when = np.argmax(np.asarray(no_legal_action), axis=0)
+            here = np.asarray(no_legal_action).any(axis=0) & (left > 0)
             spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + when[np.argmax(here)]}")
         returns, lengths = map(np.asarray, ends)
         for t, i in zip(*np.nonzero(lengths), strict=True):
@@ -199,15 +202,15 @@ def _steps_program(
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
 
-        def act(obs: Array, noise: Array, memory: Any, begins: Array) -> tuple[PyTree[Array], Any]:
+        def act(obs: Array, noise: Array, recurrent_state: Any, episode_starts: Array) -> tuple[PyTree[Array], Any]:
             if not deterministic:
-                return policy.act(normaliser, obs, noise, memory, begins)
-            opinion = policy(normaliser, obs, memory, begins)
-            return opinion.distribution.mode(), opinion.state
+                return policy.act(normaliser, obs, noise, recurrent_state, episode_starts)
+            output = policy(normaliser, obs, recurrent_state, episode_starts)
+            return output.distribution.mode(), output.recurrent_state
 
         running, step = unroll(env, act, running, noise, env_keys, squash=model.distribution.squashes)
-        stuck = model.distribution.none_legal(step.obs["action_mask"]) if masked else None
-        return running, step.returns, step.lengths, stuck
+        no_legal_action = model.distribution.none_legal(step.obs["action_mask"]) if masked else None
+        return running, step.returns, step.lengths, no_legal_action
 
     return jax.jit(steps, donate_argnums=2)
 

@@ -56,31 +56,33 @@ def is_recurrent(network: object) -> bool:
 
 
 def advance(
-    network: Any, xs: PyTree[Shaped[Array, "B ..."]], state: State, begins: Bool[Array, " B"]
+    network: Any, xs: PyTree[Shaped[Array, "B ..."]], state: State, episode_starts: Bool[Array, " B"]
 ) -> tuple[Float[Array, "B features"], State]:
     """A step of a recurrent network in B environments; the state starts anew where an episode begins."""
     inputs, step = _prepared(network, xs)
-    found: tuple[Array, State] = jax.vmap(step)(inputs, state, begins)
+    found: tuple[Array, State] = jax.vmap(step)(inputs, state, episode_starts)
     return found
 
 
 def unroll(
-    network: Any, xs: PyTree[Shaped[Array, "BL ..."]], state: State, begins: Bool[Array, "B L"]
+    network: Any, xs: PyTree[Shaped[Array, "BL ..."]], state: State, episode_starts: Bool[Array, "B L"]
 ) -> Float[Array, "BL features"]:
     """What a recurrent network gives at L steps of B environments, whose first states are `state`, (B, ...)."""
     inputs, step = _prepared(network, xs)  # all steps at once, where nothing depends on the state
 
-    def one(inputs: PyTree[Shaped[Array, "L ..."]], state: State, begins: Bool[Array, " L"]) -> Float[Array, "L f"]:
+    def one(
+        inputs: PyTree[Shaped[Array, "L ..."]], state: State, episode_starts: Bool[Array, " L"]
+    ) -> Float[Array, "L f"]:
         def next_step(state: State, now: tuple[Any, Array]) -> tuple[State, Array]:
             inputs, new = now
             out, state = step(inputs, state, new)
             return state, out
 
-        outs: Array = jax.lax.scan(next_step, state, (inputs, begins))[1]
+        outs: Array = jax.lax.scan(next_step, state, (inputs, episode_starts))[1]
         return outs
 
-    inputs = jax.tree.map(lambda x: x.reshape(*begins.shape, *x.shape[1:]), inputs)
-    outs = jax.vmap(one)(inputs, state, begins)
+    inputs = jax.tree.map(lambda x: x.reshape(*episode_starts.shape, *x.shape[1:]), inputs)
+    outs = jax.vmap(one)(inputs, state, episode_starts)
     return outs.reshape(-1, outs.shape[-1])
 
 
@@ -88,8 +90,8 @@ def _prepared(network: Any, xs: PyTree[Shaped[Array, "B ..."]]) -> tuple[Any, Ca
     """What the steps of a recurrent network need of observations, and one such step of one environment."""
     inputs, step = (network.inputs(xs), network.step) if isinstance(network, Recurrent) else (xs, network)
 
-    def restarted(inputs: Any, state: State, begins: Bool[Array, ""]) -> tuple[Array, State]:
-        state = jax.tree.map(lambda new, old: jnp.where(begins, new, old), network.initial_state(), state)
+    def restarted(inputs: Any, state: State, episode_starts: Bool[Array, ""]) -> tuple[Array, State]:
+        state = jax.tree.map(lambda new, old: jnp.where(episode_starts, new, old), network.initial_state(), state)
         out, after = step(inputs, state)
         return out, after
 

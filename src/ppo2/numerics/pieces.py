@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree, Shaped
 T = TypeVar("T")
 
 
-def merged(x: Shaped[Array, "A B ..."]) -> Shaped[Array, "AB ..."]:
+def merge_leading_axes(x: Shaped[Array, "A B ..."]) -> Shaped[Array, "AB ..."]:
     """The first two axes as one, also of what has no size."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 

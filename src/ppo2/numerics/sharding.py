@@ -33,7 +33,7 @@ Compiled = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Split:
+class DataAxis:
     """How a program's environments lie: `devices` equal blocks on the axis `data`, as many in each of `processes`. With
     one device there is no axis.
     """
@@ -70,7 +70,7 @@ class Split:
         return gathered
 
 
-WHOLE = Split()
+ONE_DEVICE = DataAxis()
 
 
 def default_shards(num_envs: int, nsteps: int, nminibatches: int, *, devices: int | None = None) -> int:
@@ -91,7 +91,7 @@ def default_shards(num_envs: int, nsteps: int, nminibatches: int, *, devices: in
     return processes * next((blocks for blocks in range(most, 1, -1) if fits(blocks)), 1)
 
 
-def split_for(shards: int, *, devices: int | None = None) -> Split:
+def split_for(shards: int, *, devices: int | None = None) -> DataAxis:
     """Whole blocks for each of as many devices as can have them.
 
     Raises:
@@ -105,12 +105,12 @@ def split_for(shards: int, *, devices: int | None = None) -> Split:
         )
     mine = shards // processes
     each = next(n for n in range(min(_usable(devices), mine), 0, -1) if mine % n == 0)
-    return Split(each * processes, processes)
+    return DataAxis(each * processes, processes)
 
 
-def across_processes() -> Split:
+def across_processes() -> DataAxis:
     """One device of each process, which learns from what its own environments did."""
-    return Split(jax.process_count(), jax.process_count())
+    return DataAxis(jax.process_count(), jax.process_count())
 
 
 def first_environment(mine: int) -> int:
@@ -133,50 +133,50 @@ def _usable(devices: int | None) -> int:
     return there if devices is None else devices
 
 
-def mesh(split: Split) -> jax.sharding.Mesh:
+def mesh(axis: DataAxis) -> jax.sharding.Mesh:
     """The first devices of each process, along the axis."""
-    if split.processes == 1:
-        return jax.sharding.Mesh(np.array(jax.local_devices()[: split.devices]), (AXIS,))
+    if axis.processes == 1:
+        return jax.sharding.Mesh(np.array(jax.local_devices()[: axis.devices]), (AXIS,))
     chosen: list[jax.Device] = []
-    for process in range(split.processes):
+    for process in range(axis.processes):
         of_it = [device for device in jax.devices() if device.process_index == process]
-        chosen += of_it[: split.local_devices]
+        chosen += of_it[: axis.local_devices]
     return jax.sharding.Mesh(np.array(chosen), (AXIS,))
 
 
-def over_blocks(function: Compiled, split: Split, into: Any, out: Any) -> Compiled:
+def over_blocks(function: Compiled, axis: DataAxis, into: Any, out: Any) -> Compiled:
     """`function` on every block of environments at once."""
-    if split.devices == 1:
+    if axis.devices == 1:
         return function
     # Unchecked: that what leaves as replicated is so follows from the sums in `Model.update`; a test compares.
-    return jax.shard_map(function, mesh=mesh(split), in_specs=into, out_specs=out, check_vma=False)
+    return jax.shard_map(function, mesh=mesh(axis), in_specs=into, out_specs=out, check_vma=False)
 
 
-def placed(tree: T, split: Split, specs: Any) -> T:
+def to_global(tree: T, axis: DataAxis, specs: Any) -> T:
     """The part of some arrays that this process has, where programs over the blocks expect it.
 
     Args:
         specs: REPLICATED, BY_ENV and so on, for all of the tree or for its parts.
     """
-    if split.devices == 1:
+    if axis.devices == 1:
         return tree
-    where = mesh(split)
+    where = mesh(axis)
 
     def part(spec: PartitionSpec, tree: Any) -> Any:
         sharding = NamedSharding(where, spec)
-        if split.processes == 1:
+        if axis.processes == 1:
             return jax.device_put(tree, sharding)
-        return jax.tree.map(lambda x: _joined(x, split, sharding), tree)
+        return jax.tree.map(lambda x: _joined(x, axis, sharding), tree)
 
     everywhere: T = jax.tree.map(part, specs, tree, is_leaf=_is_spec)
     return everywhere
 
 
-def own(tree: T, split: Split, specs: Any) -> T:
+def to_local(tree: T, axis: DataAxis, specs: Any) -> T:
     """The inverse of `placed`: this process's part, on its first device."""
-    if split.devices == 1:
+    if axis.devices == 1:
         return tree
-    if split.processes == 1:
+    if axis.processes == 1:
         single: T = jax.device_put(tree, jax.local_devices()[0])
         return single
 
@@ -195,22 +195,22 @@ def _axis(spec: PartitionSpec) -> int | None:
     return spec.index(AXIS) if AXIS in spec else None
 
 
-def _joined(x: Any, split: Split, sharding: NamedSharding) -> Any:
+def _joined(x: Any, axis: DataAxis, sharding: NamedSharding) -> Any:
     """An array of all processes, of which this one has `x`."""
     devices = [device for device in sharding.mesh.devices.flat if device.process_index == jax.process_index()]
-    axis, shape = _axis(sharding.spec), list(np.shape(x))
+    dim, shape = _axis(sharding.spec), list(np.shape(x))
     parts = [x] * len(devices)
-    if axis is not None:
-        parts = parts if len(devices) == 1 else jnp.split(x, len(devices), axis)
-        shape[axis] *= split.processes
+    if dim is not None:
+        parts = parts if len(devices) == 1 else jnp.split(x, len(devices), dim)
+        shape[dim] *= axis.processes
     arrays = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=True)]
     return jax.make_array_from_single_device_arrays(tuple(shape), sharding, arrays)
 
 
 def _mine(x: Any, spec: PartitionSpec) -> Any:
-    axis, shards = _axis(spec), x.addressable_shards
-    if axis is None or len(shards) == 1:
+    dim, shards = _axis(spec), x.addressable_shards
+    if dim is None or len(shards) == 1:
         return shards[0].data
-    parts = sorted(shards, key=lambda shard: shard.index[axis].start or 0)
+    parts = sorted(shards, key=lambda shard: shard.index[dim].start or 0)
     first = jax.local_devices()[0]
-    return jnp.concatenate([jax.device_put(part.data, first) for part in parts], axis)
+    return jnp.concatenate([jax.device_put(part.data, first) for part in parts], dim)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ppo2.numerics.sharding import WHOLE, Split
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 
 
 @jax.tree_util.register_dataclass
@@ -42,9 +42,11 @@ class Moments:
         var = self.var * mine + other.var * share + delta**2 * share * mine
         return Moments(mean, var, count)
 
-    def update(self, data: Float[Array, "B ..."], weights: Float[Array, " B"], split: Split = WHOLE) -> "Moments":
+    def update(
+        self, data: Float[Array, "B ..."], weights: Float[Array, " B"], axis: DataAxis = ONE_DEVICE
+    ) -> "Moments":
         """With the rows of `data`, those of all blocks, added, each counting `weights` (0 or 1) times."""
-        return self.merge(weighted_moments(data, weights, split))
+        return self.merge(weighted_moments(data, weights, axis))
 
 
 def weighted_mean(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "..."]:
@@ -52,23 +54,26 @@ def weighted_mean(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> F
     return _total(_only(data, weights), weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
-def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"], split: Split = WHOLE) -> Moments:
+def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"], axis: DataAxis = ONE_DEVICE) -> Moments:
     """Moments of the rows of weight 1, whatever stands in the others; mean, variance and count 0 if there are none.
 
-    Over the rows of all blocks, where `split` has several.
+    Over the rows of all blocks, where `axis` has several.
     """
-    count, total = split.sum((jnp.sum(weights), _total(_only(data, weights), weights)))
+    count, total = axis.sum((jnp.sum(weights), _total(_only(data, weights), weights)))
     mean = total / jnp.maximum(count, 1.0)
-    squares = split.sum(_total(_only((data - mean) ** 2, weights), weights))
+    squares = axis.sum(_total(_only((data - mean) ** 2, weights), weights))
     return Moments(mean, squares / jnp.maximum(count, 1.0), count)
 
 
 def explained_variance(
-    predictions: Float[Array, " B"], targets: Float[Array, " B"], weights: Float[Array, " B"], split: Split = WHOLE
+    predictions: Float[Array, " B"],
+    targets: Float[Array, " B"],
+    weights: Float[Array, " B"],
+    axis: DataAxis = ONE_DEVICE,
 ) -> Float[Array, ""]:
     """1 - Var[targets - predictions] / Var[targets]: 1 is perfect, 0 as good as a constant; NaN if all are equal."""
-    spread = weighted_moments(targets, weights, split)
-    left = weighted_moments(targets - predictions, weights, split).var
+    spread = weighted_moments(targets, weights, axis)
+    left = weighted_moments(targets - predictions, weights, axis).var
     varies = spread.var > 1e-12 * spread.mean**2  # less is what rounding makes of equal targets
     return jnp.where(varies, 1 - left / jnp.where(varies, spread.var, 1.0), jnp.nan)
 

@@ -19,7 +19,7 @@ from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceEnv, Running, Step, is_device_env, unbegun, unroll
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, environment_keys
-from ppo2.numerics.sharding import BY_ENV, BY_STEP, BY_UPDATE, REPLICATED, WHOLE, Compiled, Split
+from ppo2.numerics.sharding import BY_ENV, BY_STEP, BY_UPDATE, ONE_DEVICE, REPLICATED, Compiled, DataAxis
 from ppo2.runners.episodes import Ended, Episode
 from ppo2.runners.experience import Discounting, Experience, complete
 from ppo2.runners.snapshot import Snapshot, facts_of, named, taken
@@ -83,9 +83,11 @@ def collect(
         env_keys,
         squash=model.distribution.squashes,
     )
-    before, length = envs.running.memory, steps // slices
+    before, length = envs.running.recurrent_state, steps // slices
     cuts = jax.tree.map(
-        lambda first, after: jnp.concatenate([first[None], after[length - 1 : -1 : length]]), before, step.memory
+        lambda first, after: jnp.concatenate([first[None], after[length - 1 : -1 : length]]),
+        before,
+        step.recurrent_state,
     )
     rollout = complete(
         model,
@@ -98,8 +100,8 @@ def collect(
             terminated=step.terminated,
             truncated=step.truncated,
             valid=jnp.ones(step.rewards.shape, bool),
-            begins=None if before is None else step.begins,
-            state=cuts,
+            episode_starts=None if before is None else step.episode_starts,
+            recurrent_state=cuts,
         ),
         *final_values(model, state, step),
         Discounting(envs.running_returns, gamma, lam),
@@ -135,7 +137,7 @@ def final_values(model: Model, state: TrainState, step: Step) -> tuple[Float[Arr
     # where that is, in order; beyond the last of them an index that no array has
     where = jnp.nonzero(wanted.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
     # those that follow, and what is remembered at them
-    shown = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (step.next_obs, step.memory))
+    shown = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (step.next_obs, step.recurrent_state))
     policy, count = model.policy_of(state.params), jnp.sum(wanted)
 
     def one_batch(carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -191,7 +193,7 @@ def iterate(
     slices: int,
     halt_on: frozenset[FaultKind],
     stops: bool = True,
-    split: Split = WHOLE,
+    axis: DataAxis = ONE_DEVICE,
 ) -> tuple[TrainState, EnvState, Chunk]:
     """`count` times a rollout and `Model.update`; pure.
 
@@ -206,13 +208,13 @@ def iterate(
     gamma, lam = discount
     capacity = hypers.lr.shape[0]
     nenvs = envs.running_returns.shape[0]
-    indices = split.index * nenvs + jnp.arange(nenvs)
+    indices = axis.index * nenvs + jnp.arange(nenvs)
 
     def update(state: TrainState, envs: EnvState, hyper: Hyperparameters) -> tuple[Any, Ends]:
         envs, rollout, ends = collect(
             model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam
         )
-        state, stats = only_finite(state, *model.update(state, rollout, hyper, split))
+        state, stats = only_finite(state, *model.update(state, rollout, hyper, axis))
         # whatever a subclass makes of them, they keep their types from update to update
         stats = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), stats, UpdateStats.blank())
         return (state, envs, stats), ends
@@ -323,12 +325,12 @@ class DeviceRunner:
         self.nenvs = num_envs
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
-        self.split = sharding.split_for(model.config.shards, devices=model.config.devices)
-        if num_envs % self.split.processes:
+        self.axis = sharding.split_for(model.config.shards, devices=model.config.devices)
+        if num_envs % self.axis.processes:
             raise ValueError(
-                f"`num_envs` (={num_envs}) must be a multiple of the number of processes ({self.split.processes})."
+                f"`num_envs` (={num_envs}) must be a multiple of the number of processes ({self.axis.processes})."
             )
-        self._mine = num_envs // self.split.processes
+        self._mine = num_envs // self.axis.processes
         # No chunk goes beyond a row of the log.
         self._capacity = chunk_capacity(nsteps * num_envs, model.config.log_interval)
         self._envs: EnvState | None = None
@@ -344,12 +346,12 @@ class DeviceRunner:
             steps: another number of steps; compiles a program for it.
         """
         steps = self.nsteps if steps is None else steps
-        program = self.model.program(_rollout_program, self.env, self.split, steps, self.model.slices(steps))
+        program = self.model.program(_rollout_program, self.env, self.axis, steps, self.model.slices(steps))
         began = time.perf_counter()
         rollout: Rollout
-        discount = sharding.placed((self.gamma, self.lam), self.split, REPLICATED)
+        discount = sharding.to_global((self.gamma, self.lam), self.axis, REPLICATED)
         self._envs, rollout, ends = program(*self._placed(), *discount)
-        rollout, ends = sharding.own((rollout, ends), self.split, (ROLLOUT, BY_STEP))
+        rollout, ends = sharding.to_local((rollout, ends), self.axis, (ROLLOUT, BY_STEP))
         self._count(jax.tree.map(lambda x: np.asarray(x)[None], ends), began)
         self.rollouts += 1
         return rollout
@@ -372,14 +374,14 @@ class DeviceRunner:
         stacked = stack_hyperparameters(hypers, self._capacity)
         sizes = (self.nsteps, self.model.slices(self.nsteps))
         program = self.model.program(
-            _iterate_program, self.env, self.split, *sizes, HALTING[self.model.config.on_nonfinite]
+            _iterate_program, self.env, self.axis, *sizes, HALTING[self.model.config.on_nonfinite]
         )
-        told = sharding.placed((stacked, np.int32(count), (self.gamma, self.lam)), self.split, REPLICATED)
+        told = sharding.to_global((stacked, np.int32(count), (self.gamma, self.lam)), self.axis, REPLICATED)
         began = time.perf_counter()
-        heartbeat.meet(self.split)
+        heartbeat.meet(self.axis)
         chunk: Chunk
         state, self._envs, chunk = program(*self._placed(), *told)
-        self.model.state, chunk = sharding.own((state, chunk), self.split, (REPLICATED, CHUNK))
+        self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK))
         done = int(chunk.done)
         self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
         self._seconds_per_update = (time.perf_counter() - began) / done
@@ -392,11 +394,11 @@ class DeviceRunner:
     @property
     def engine(self) -> dict[str, int]:
         """What the last bits of its figures depend on, beside the settings."""
-        return {"devices": self.split.devices}  # of all processes, which compute as those of one do
+        return {"devices": self.axis.devices}  # of all processes, which compute as those of one do
 
     def snapshot(self) -> Snapshot:
         """The environments, for `resume`."""
-        envs = None if self._envs is None else sharding.own(self._envs, self.split, BY_ENV)
+        envs = None if self._envs is None else sharding.to_local(self._envs, self.axis, BY_ENV)
         tensors = {} if envs is None else named("envs", (envs.running, envs.running_returns))
         return Snapshot(tensors, {"kind": "device", **self.engine}, self.rollouts)
 
@@ -411,14 +413,14 @@ class DeviceRunner:
             return []  # nothing had begun
         if facts.get("kind") != "device":
             return [f"{saved.path} doesn't hold the environments: they begin new episodes"]
-        first = start(self.env, self.model, self._mine, self.rollouts, self.split.local_devices)
+        first = start(self.env, self.model, self._mine, self.rollouts, self.axis.local_devices)
         if any(name.startswith(RUNNER) for name in saved.tensors):
             running, returns = taken(saved, "envs", (first.running, first.running_returns))
             self._place(EnvState(running, returns, first.rollouts))
         devices = facts.get("devices")
-        if devices != self.split.devices:
+        if devices != self.axis.devices:
             return [
-                f"this run shared its work among {devices} devices, and now among {self.split.devices}: it goes on to "
+                f"this run shared its work among {devices} devices, and now among {self.axis.devices}: it goes on to "
                 "float tolerance, not bit for bit"
             ]
         return []
@@ -437,12 +439,12 @@ class DeviceRunner:
     def _placed(self) -> tuple[TrainState, EnvState]:
         """The states of model and environments, where the programs expect them."""
         if self._envs is None:
-            self._place(start(self.env, self.model, self._mine, self.rollouts, self.split.local_devices))
+            self._place(start(self.env, self.model, self._mine, self.rollouts, self.axis.local_devices))
         assert self._envs is not None
-        return sharding.placed(self.model.state, self.split, REPLICATED), self._envs
+        return sharding.to_global(self.model.state, self.axis, REPLICATED), self._envs
 
     def _place(self, envs: EnvState) -> None:
-        self._envs = jax.device_put(envs) if self.split.devices == 1 else sharding.placed(envs, self.split, BY_ENV)
+        self._envs = jax.device_put(envs) if self.axis.devices == 1 else sharding.to_global(envs, self.axis, BY_ENV)
 
     def _count(self, ends: Ends, began: float) -> None:
         """Takes note of the episodes of some updates, (K, T, N), that ran from `began` until now."""
@@ -459,23 +461,23 @@ class DeviceRunner:
         self._steps += updates * steps
 
 
-def _rollout_program(model: Model, env: DeviceEnv, split: Split, steps: int, slices: int) -> Compiled:
+def _rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int, slices: int) -> Compiled:
     def rollout(
         state: TrainState, envs: EnvState, gamma: Float[Array, ""], lam: Float[Array, ""]
     ) -> tuple[EnvState, Rollout, Ends]:
         nenvs = envs.running_returns.shape[0]
-        indices = split.index * nenvs + jnp.arange(nenvs)
+        indices = axis.index * nenvs + jnp.arange(nenvs)
         return collect(model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam)
 
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, ROLLOUT, BY_STEP)
-    return jax.jit(sharding.over_blocks(rollout, split, into, out), donate_argnums=1)
+    return jax.jit(sharding.over_blocks(rollout, axis, into, out), donate_argnums=1)
 
 
 def _iterate_program(
-    model: Model, env: DeviceEnv, split: Split, steps: int, slices: int, halt_on: frozenset[FaultKind]
+    model: Model, env: DeviceEnv, axis: DataAxis, steps: int, slices: int, halt_on: frozenset[FaultKind]
 ) -> Compiled:
     def iterated(*arguments: Any) -> tuple[TrainState, EnvState, Chunk]:
-        return iterate(model, env, *arguments, steps=steps, slices=slices, halt_on=halt_on, split=split)
+        return iterate(model, env, *arguments, steps=steps, slices=slices, halt_on=halt_on, axis=axis)
 
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED), (REPLICATED, BY_ENV, CHUNK)
-    return jax.jit(sharding.over_blocks(iterated, split, into, out), donate_argnums=(0, 1))
+    return jax.jit(sharding.over_blocks(iterated, axis, into, out), donate_argnums=(0, 1))

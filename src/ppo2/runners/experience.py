@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Shaped
 from ppo2.agent.model import Model
 from ppo2.agent.policy import Policy
 from ppo2.algorithm.normaliser import Normaliser
-from ppo2.algorithm.rollout import Rollout, cut, joined
-from ppo2.numerics.pieces import in_pieces, merged
+from ppo2.algorithm.rollout import Rollout, join_sequences, split_sequences
+from ppo2.numerics.pieces import in_pieces, merge_leading_axes
 
 
 class Experience(NamedTuple):
@@ -22,8 +22,8 @@ class Experience(NamedTuple):
     terminated: Any
     truncated: Any
     valid: Any
-    begins: Any = None
-    state: Any = None
+    episode_starts: Any = None
+    recurrent_state: Any = None
 
 
 class Discounting(NamedTuple):
@@ -73,8 +73,8 @@ def complete(
         terminated=experience.terminated,
         truncated=experience.truncated,
         valid=valid,
-        begins=experience.begins,
-        state=experience.state,
+        episode_starts=experience.episode_starts,
+        recurrent_state=experience.recurrent_state,
         **discounting._asdict(),
     )
 
@@ -84,12 +84,16 @@ def _judged(
 ) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
     """Log-probabilities and values of T steps; of a recurrent policy, from the sequences that it will learn from."""
     seen, shape = (experience.obs, experience.actions), experience.valid.shape
-    if experience.begins is None:
-        flat = jax.tree.map(merged, seen)
+    if experience.episode_starts is None:
+        flat = jax.tree.map(merge_leading_axes, seen)
         acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
         return acted.logp.reshape(shape), acted.values.reshape(shape)
-    into = jax.tree.leaves(experience.state)[0].shape[0]
-    cuts = (*jax.tree.map(lambda x: cut(x, into), seen), experience.state, cut(experience.begins, into))
-    acted = policy.evaluate(normaliser, *jax.tree.map(merged, cuts))
-    logp, values = (joined(x.reshape(into, shape[1], -1)) for x in (acted.logp, acted.values))
+    into = jax.tree.leaves(experience.recurrent_state)[0].shape[0]
+    cuts = (
+        *jax.tree.map(lambda x: split_sequences(x, into), seen),
+        experience.recurrent_state,
+        split_sequences(experience.episode_starts, into),
+    )
+    acted = policy.evaluate(normaliser, *jax.tree.map(merge_leading_axes, cuts))
+    logp, values = (join_sequences(x.reshape(into, shape[1], -1)) for x in (acted.logp, acted.values))
     return logp, values

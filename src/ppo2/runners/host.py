@@ -39,7 +39,7 @@ class Between(NamedTuple):
     """Where everything stood after a rollout, whatever the next one runs into.
 
     Attributes:
-        obs, begins, memory: of all environments; see `Turn`.
+        obs, episode_starts, recurrent_state: of all environments; see `Turn`.
         position: of environments that can be brought back to where they were, else None.
         episodes: discounted returns of the running episodes, and what `Tally` has of them.
         log: their actions.
@@ -47,8 +47,8 @@ class Between(NamedTuple):
     """
 
     obs: Any
-    begins: Any
-    memory: Any
+    episode_starts: Any
+    recurrent_state: Any
     position: Position | None
     episodes: tuple[NDArray, NDArray, NDArray]
     log: ActionLog
@@ -59,14 +59,14 @@ class Final(NamedTuple):
     """The observation that an episode was cut short at, and what a recurrent policy remembers by then.
 
     Attributes:
-        first, env: of the environment's group, the first one; and which it is in the group, as in `memory`.
+        first, env: of the environment's group, the first one; and which it is in the group, as in `recurrent_state`.
     """
 
     t: int
     first: int
     env: int
     obs: Any
-    memory: Any
+    recurrent_state: Any
 
 
 @dataclass
@@ -75,14 +75,14 @@ class Turn:
 
     Attributes:
         rows: which they are.
-        obs, begins: what to act on next, and whether an episode begins with it (recurrent policies only).
-        memory: what the policy remembers of them.
+        obs, episode_starts: what to act on next, and whether an episode begins with it (recurrent policies only).
+        recurrent_state: what the policy remembers of them.
     """
 
     rows: slice
     obs: Any
-    begins: Any
-    memory: Any
+    episode_starts: Any
+    recurrent_state: Any
 
 
 class Runner:
@@ -107,7 +107,7 @@ class Runner:
         self.nsteps = nsteps
         self.nenvs = env.num_envs
         self._first = sharding.first_environment(self.nenvs) if first is None else first
-        self.split = sharding.across_processes()
+        self.axis = sharding.across_processes()
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
         self.seconds = Seconds(0.0, 0.0)
@@ -143,7 +143,7 @@ class Runner:
         is_recurrent = self.model.is_recurrent
         all_begins = np.zeros((self.nsteps, self.nenvs), bool) if is_recurrent else None
         length = self.nsteps // self.model.slices(self.nsteps) if is_recurrent else 0
-        all_memory: list[list[Any]] = []
+        all_recurrent_states: list[list[Any]] = []
         masked = spaces.is_masked(self.env.single_observation_space)
         clock, epoch, stepper = self._clock, self._epoch, self._stepper
         acting, began = 0.0, clock()
@@ -157,36 +157,43 @@ class Runner:
                     record.write(t - 1, turn.rows, step, before - epoch)
                     if step.final_obs is not None:
                         final += [
-                            Final(t - 1, turn.rows.start, i, obs, turn.memory) for i, obs in step.final_obs.items()
+                            Final(t - 1, turn.rows.start, i, obs, turn.recurrent_state)
+                            for i, obs in step.final_obs.items()
                         ]
                     turn.obs = step.obs
                     if all_begins is not None:
-                        turn.begins = step.begins
+                        turn.episode_starts = step.episode_starts
                 if t == steps:
                     continue
                 seen = _filled(all_obs, (t, turn.rows), turn.obs)
                 if masked:
-                    stuck = np.zeros(self.nenvs, bool)
-                    stuck[turn.rows] = self.model.distribution.none_legal(seen["action_mask"])
-                    spaces.check_legal(stuck & ~stepper.resetting, "`env`", f", at step {t} of rollout {self.rollouts}")
+                    no_legal_action = np.zeros(self.nenvs, bool)
+                    no_legal_action[turn.rows] = self.model.distribution.none_legal(seen["action_mask"])
+                    spaces.check_legal(
+                        no_legal_action & ~stepper.resetting, "`env`", f", at step {t} of rollout {self.rollouts}"
+                    )
                 if all_begins is not None:
-                    all_begins[t, turn.rows] = turn.begins
+                    all_begins[t, turn.rows] = turn.episode_starts
                     if t % length == 0:
-                        all_memory += [[]] if number == 0 else []
-                        all_memory[-1].append(turn.memory)
+                        all_recurrent_states += [[]] if number == 0 else []
+                        all_recurrent_states[-1].append(turn.recurrent_state)
                 # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
-                sampled, turn.memory = act(params, normaliser, seen, noise[t, turn.rows], turn.memory, turn.begins)
+                sampled, turn.recurrent_state = act(
+                    params, normaliser, seen, noise[t, turn.rows], turn.recurrent_state, turn.episode_starts
+                )
                 actions = _keep(all_actions, (t, turn.rows), sampled)
                 acting += clock() - before
                 stepper.start(actions, number)
         for turn in self._turns:
-            turn.obs, turn.begins = jax.tree.map(np.array, (turn.obs, turn.begins))  # the environment's own memory
+            turn.obs, turn.episode_starts = jax.tree.map(
+                np.array, (turn.obs, turn.episode_starts)
+            )  # the environment's own memory
             rest = (slice(steps, None), turn.rows)
             jax.tree.map(lambda all_, last, rest=rest: all_.__setitem__(rest, last), all_obs, turn.obs)
-        memories = [_joined(parts) for parts in all_memory]
+        recurrent_states = [_joined(parts) for parts in all_recurrent_states]
         if is_recurrent:
-            memories += [self._memory()] * (self.nsteps // length - len(memories))
-        rollout = self._complete(all_obs, all_actions, record, final, all_begins, memories)
+            recurrent_states += [self._recurrent_state()] * (self.nsteps // length - len(recurrent_states))
+        rollout = self._complete(all_obs, all_actions, record, final, all_begins, recurrent_states)
         self.rollouts += 1
         self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
         self._tally.add(record)
@@ -198,17 +205,21 @@ class Runner:
     def _begun(self) -> list["Turn"]:
         """Every group of environments at the start of its episodes."""
         obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts, first=self._first)
-        begins = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
+        episode_starts = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
         turns = []
         for rows in self._stepper.groups:
-            own_obs, own_begins = jax.tree.map(lambda x, rows=rows: x[rows], (obs, begins))
+            own_obs, own_begins = jax.tree.map(lambda x, rows=rows: x[rows], (obs, episode_starts))
             turns.append(Turn(rows, own_obs, own_begins, self.model.initial_state(rows.stop - rows.start)))
         return turns
 
     def _between(self) -> Between:
-        obs, begins = (_joined([getattr(turn, name) for turn in self._turns]) for name in ("obs", "begins"))
+        obs, episode_starts = (
+            _joined([getattr(turn, name) for turn in self._turns]) for name in ("obs", "episode_starts")
+        )
         episodes = (self._running_returns, *self._tally.running)
-        return Between(obs, begins, self._memory(), self._stepper.position, episodes, self._log, self.rollouts)
+        return Between(
+            obs, episode_starts, self._recurrent_state(), self._stepper.position, episodes, self._log, self.rollouts
+        )
 
     def settle(self) -> None:
         """The last rollout was learned from: it is after this one that a snapshot is."""
@@ -228,7 +239,7 @@ class Runner:
         states = self._stepper.save() if at is self._now else [None] * self.nenvs
         arrays: dict[str, Any] = {
             "obs": at.obs,
-            "memory": (at.memory, at.begins),
+            "memory": (at.recurrent_state, at.episode_starts),
             "position": at.position,
             "episodes": at.episodes,
             "steps": at.log.steps,
@@ -259,8 +270,8 @@ class Runner:
         if facts.get("kind") != "host":
             return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
         obs = taken(saved, "obs", self._stepper.obs)
-        begins = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
-        memory, begins = taken(saved, "memory", (self.model.initial_state(self.nenvs), begins))
+        episode_starts = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
+        recurrent_state, episode_starts = taken(saved, "memory", (self.model.initial_state(self.nenvs), episode_starts))
         running_returns, *tally = taken(saved, "episodes", (self._running_returns, *self._tally.running))
         steps = taken(saved, "steps", self._log.steps)
         actions = self._saved_actions(saved, steps, facts)
@@ -273,14 +284,17 @@ class Runner:
         obs, gone = jax.tree.map(np.array, obs), sorted(lost)
         for array in (steps, running_returns, *tally):
             array[gone] = 0
-        if begins is not None:
-            begins[gone] = True
+        if episode_starts is not None:
+            episode_starts[gone] = True
         self._running_returns = running_returns
         self._tally.resume(*tally)
         mine = [None if env in lost else one for env, one in enumerate(actions)]
         self._log = self._log.going_on(steps, mine)
         self._turns = [
-            Turn(rows, *(jax.tree.map(lambda x, rows=rows: x[rows], part) for part in (obs, begins, memory)))
+            Turn(
+                rows,
+                *(jax.tree.map(lambda x, rows=rows: x[rows], part) for part in (obs, episode_starts, recurrent_state)),
+            )
             for rows in self._stepper.groups
         ]
         self._settled = self._now = self._between()
@@ -308,9 +322,9 @@ class Runner:
             at += n or 0
         return actions
 
-    def _memory(self) -> Any:
+    def _recurrent_state(self) -> Any:
         """What the policy remembers of all environments."""
-        return _joined([turn.memory for turn in self._turns])
+        return _joined([turn.recurrent_state for turn in self._turns])
 
     def began(self, clock: float) -> None:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
@@ -333,8 +347,8 @@ class Runner:
         actions: Any,
         record: Record,
         final: list[Final],
-        begins: NDArray | None,
-        memories: list[Any],
+        episode_starts: NDArray | None,
+        recurrent_states: list[Any],
     ) -> Rollout:
         """Adds what the policy makes of it all."""
         state, nenvs = self.model.state, self.nenvs
@@ -347,9 +361,9 @@ class Runner:
             batch = spaces.room(self.model.observation_space, (nenvs,))
             for i, one in enumerate(some):
                 jax.tree.map(lambda all_, x, i=i: all_.__setitem__(i, x), batch, one.obs)
-            memory = self._remembered(some)
+            recurrent_state = self._remembered(some)
             for one, value in zip(
-                some, np.asarray(values(state.params, state.normaliser, batch, memory)), strict=False
+                some, np.asarray(values(state.params, state.normaliser, batch, recurrent_state)), strict=False
             ):
                 final_values[one.t, one.first + one.env], bootstrapped[one.t, one.first + one.env] = value, True
         rollout: Rollout = self.model.program(complete_program)(
@@ -362,10 +376,10 @@ class Runner:
                 record.terminated,
                 record.truncated,
                 record.valid,
-                begins,
-                jax.tree.map(lambda *cuts: jnp.stack(cuts), *memories) if memories else None,
+                episode_starts,
+                jax.tree.map(lambda *cuts: jnp.stack(cuts), *recurrent_states) if recurrent_states else None,
             ),
-            self._memory(),
+            self._recurrent_state(),
             final_values,
             bootstrapped,
             Discounting(self._running_returns, self.gamma, self.lam),
@@ -374,7 +388,7 @@ class Runner:
 
     def _remembered(self, some: list[Final]) -> Any:
         """What a recurrent policy remembers at each of some observations, (N, ...); else None."""
-        rows = [jax.tree.map(lambda x, env=one.env: np.asarray(x)[env], one.memory) for one in some]
+        rows = [jax.tree.map(lambda x, env=one.env: np.asarray(x)[env], one.recurrent_state) for one in some]
         rows += [rows[0]] * (self.nenvs - len(rows))
         stacked: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
         return stacked
@@ -469,7 +483,7 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
         params: Float[Array, " P"],
         normaliser: Normaliser,
         experience: Experience,
-        memory: networks.State,
+        recurrent_state: networks.State,
         final_values: Float[Array, "T N"],
         bootstrapped: Bool[Array, "T N"],
         discounting: Discounting,
@@ -477,7 +491,7 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
         obs = experience.obs
         # after the last step comes what the last observation is worth, unless an episode was cut short there
         coming = jax.tree.map(lambda x: x[-1], obs)
-        last = model.policy_of(params)(normaliser, coming, memory).values
+        last = model.policy_of(params)(normaliser, coming, recurrent_state).values
         final_values = final_values.at[-1].set(jnp.where(bootstrapped[-1], final_values[-1], last))
         bootstrapped = bootstrapped.at[-1].set(True)
         whole = experience._replace(obs=jax.tree.map(lambda x: x[:-1], obs))

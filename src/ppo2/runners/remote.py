@@ -26,7 +26,7 @@ from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.tensors import RUNNER
 from ppo2.envs.host.failures import WINDOW, EnvironmentFailureError, Failures, Tolerance
 from ppo2.envs.host.remote import RemoteEnvs
-from ppo2.numerics.sharding import BY_ENV, BY_STEP, WHOLE
+from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.episodes import Ended
 from ppo2.runners.host import Runner, Seconds, other_actors
@@ -149,7 +149,7 @@ class RemoteRunner:
 
     def __init__(self, *, envs: RemoteEnvs, model: Model, nsteps: int, gamma: float, lam: float) -> None:
         self.envs, self.model, self.nsteps, self.nenvs = envs, model, nsteps, envs.num_envs
-        self.split = WHOLE
+        self.axis = ONE_DEVICE
         self._settings = {"nsteps": nsteps, "gamma": gamma, "lam": lam}
         self.rollouts = 0
         self.seconds = Seconds(0.0, 0.0)

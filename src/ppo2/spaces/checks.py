@@ -170,10 +170,11 @@ def is_float_box(space: AnySpace) -> bool:
     return isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
 
 
-def check_legal(stuck: np.ndarray[Any, Any], what: str, when: str = "") -> None:
+def check_legal(no_legal_action: np.ndarray[Any, Any], what: str, when: str = "") -> None:
     """Raises ValueError where a mask, (N,), leaves no legal action; `what` has the states, `when` tells since when."""
-    if stuck.any():
+    if no_legal_action.any():
+        first = int(np.argmax(no_legal_action))
         raise ValueError(
-            f"{what} has a state with no legal action (its action_mask is all 0): number {int(np.argmax(stuck))} of "
-            f"{len(stuck)}{when}. Mend the environment, or end the episode there."
+            f"{what} has a state with no legal action (its action_mask is all 0): number {first} of "
+            f"{len(no_legal_action)}{when}. Mend the environment, or end the episode there."
         )

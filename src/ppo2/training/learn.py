@@ -173,7 +173,7 @@ def learn(
             init_fn()
         run.agree("when training began")
         if warm_up:
-            run.check_fault(0, it.model.observe(it.runner.run(warm_up), it.runner.split))
+            run.check_fault(0, it.model.observe(it.runner.run(warm_up), it.runner.axis))
             it.runner.settle()
         update = _train(it, run, stop, update_fn)
         run.finish(update, stop)

@@ -180,14 +180,14 @@ class Running(NamedTuple):
     | state | (N, ...) | of the environments |
     | obs | (N, ...) | to act on next, but where an episode ended: what that led to |
     | ended | (N,) | whether the next step begins a new episode, at its reset |
-    | memory | (N, ...) | what a recurrent policy remembers of the running episodes; else None |
+    | recurrent_state | (N, ...) | what a recurrent policy remembers of the running episodes; else None |
     | returns, lengths | (N,) | of the running episodes so far, undiscounted and in steps |
     """
 
     state: State
     obs: PyTree[Shaped[Array, "N ..."]]
     ended: Bool[Array, " N"]
-    memory: PyTree[Float[Array, "N ..."]]
+    recurrent_state: PyTree[Float[Array, "N ..."]]
     returns: Float[Array, " N"]
     lengths: Int[Array, " N"]
 
@@ -195,7 +195,8 @@ class Running(NamedTuple):
 class Step(NamedTuple):
     """One step of N environments, as the rollout keeps it: see `Rollout`; `next_obs` is before any reset.
 
-    `begins`: whether an episode began here. `memory`: what a recurrent policy remembers after it acted; else None.
+    `episode_starts`: whether an episode began here. `recurrent_state`: that of the policy after it acted; None for
+    feed-forward policies.
     `returns`, `lengths`: of the episodes that ended here, else 0.
     """
 
@@ -205,18 +206,18 @@ class Step(NamedTuple):
     terminated: Bool[Array, " N"]
     truncated: Bool[Array, " N"]
     next_obs: Shaped[Array, "N ..."]
-    begins: Bool[Array, " N"]
-    memory: PyTree[Float[Array, "N ..."]]
+    episode_starts: Bool[Array, " N"]
+    recurrent_state: PyTree[Float[Array, "N ..."]]
     returns: Float[Array, " N"]
     lengths: Int[Array, " N"]
 
 
-def unbegun(env: DeviceEnv, nenvs: int, memory: Any = None) -> Running:
+def unbegun(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> Running:
     """N environments whose first step begins their first episodes, so that no program is needed for these alone.
     Arrays of the host.
 
     Args:
-        memory: the state of a recurrent policy, (N, ...).
+        recurrent_state: the state of a recurrent policy, (N, ...).
     """
 
     def blank(one: jax.ShapeDtypeStruct) -> Any:
@@ -226,7 +227,7 @@ def unbegun(env: DeviceEnv, nenvs: int, memory: Any = None) -> Running:
 
     state, obs = jax.tree.map(blank, jax.eval_shape(lambda key: start(env, key), abstract_key()))
     numbers: Any = (np.ones(nenvs, bool), np.zeros(nenvs, np.float32), np.zeros(nenvs, np.int32))
-    return Running(state, obs, numbers[0], memory, *numbers[1:])
+    return Running(state, obs, numbers[0], recurrent_state, *numbers[1:])
 
 
 Act: TypeAlias = Callable[[Array, Array, Any, Array], tuple[Array, Any]]
@@ -255,7 +256,7 @@ def unroll(
     def step(running: Running, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[Running, Step]:
         t, noise = now
         state, obs = _reset_ended(env, running.ended, keys, t, running.state, running.obs)
-        actions, memory = act(obs, noise, running.memory, running.ended)
+        actions, recurrent_state = act(obs, noise, running.recurrent_state, running.ended)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
         outcome = jax.vmap(lambda *one: advance(env, *one, squash=squash))(state, actions, step_keys)
         # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
@@ -269,7 +270,7 @@ def unroll(
             state=outcome.state,
             obs=outcome.obs,
             ended=ended,
-            memory=memory,
+            recurrent_state=recurrent_state,
             returns=jnp.where(ended, 0.0, returns),
             lengths=jnp.where(ended, 0, lengths),
         )
@@ -280,8 +281,8 @@ def unroll(
             terminated=outcome.terminated,
             truncated=truncated,
             next_obs=outcome.obs,
-            begins=running.ended,
-            memory=memory,
+            episode_starts=running.ended,
+            recurrent_state=recurrent_state,
             returns=jnp.where(counted, returns, 0.0),
             lengths=jnp.where(counted, lengths, 0),
         )

@@ -23,7 +23,7 @@ class Transition(NamedTuple):
     | obs | (N, ...) | what to act on next: after a reset, the new episode's first |
     | rewards, terminated, truncated | (N,) | as the environments gave them |
     | valid | (N,) | False for a step that only reset its environment (NEXT_STEP), or in which it failed |
-    | begins | (N,) | which environments begin an episode with the next step, which a step that only resets doesn't |
+    | episode_starts | (N,) | whether an episode starts with the next step; False where that only resets |
     | final_obs | by environment, or None | where an episode was truncated and reset, its last observation |
     | episodes | three of (N,), or None | of environments that count: which episodes ended, their returns and lengths |
     """
@@ -33,7 +33,7 @@ class Transition(NamedTuple):
     terminated: NDArray
     truncated: NDArray
     valid: NDArray
-    begins: NDArray
+    episode_starts: NDArray
     final_obs: dict[int, Any] | None
     episodes: tuple[NDArray, NDArray, NDArray] | None = None
 
@@ -147,11 +147,11 @@ class Stepper:
         # What a user's environment calls a flag may be 0 and 1, or a list.
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         valid, final_obs = self._valid[0], None
-        begins = ended = terminated | truncated
+        episode_starts = ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
-            begins = self._resetting
-            if begins.any():
-                valid = ~begins
+            episode_starts = self._resetting
+            if episode_starts.any():
+                valid = ~episode_starts
             self._resetting = ended
         elif ended.any():
             cut = np.flatnonzero(truncated & ~terminated)
@@ -163,7 +163,9 @@ class Stepper:
                 rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
                 obs, _ = self.env.reset(options={"reset_mask": ended})
         obs = self._checked(obs, "an observation of `env`")
-        return Transition(obs, rewards, terminated, truncated, valid, begins, final_obs or None, self._episodes(infos))
+        return Transition(
+            obs, rewards, terminated, truncated, valid, episode_starts, final_obs or None, self._episodes(infos)
+        )
 
     def _episodes(self, infos: dict[str, Any]) -> tuple[NDArray, NDArray, NDArray] | None:
         """What environments that count episodes themselves say of those that ended."""
@@ -228,7 +230,7 @@ def _joined(parts: list[Transition], groups: list[slice]) -> Transition:
     """The transitions of all groups as one."""
     arrays = {
         name: jax.tree.map(lambda *x: np.concatenate(x), *(getattr(part, name) for part in parts))
-        for name in ("obs", "rewards", "terminated", "truncated", "valid", "begins")
+        for name in ("obs", "rewards", "terminated", "truncated", "valid", "episode_starts")
     }
     final = {
         rows.start + i: one
