@@ -261,7 +261,7 @@ def test_training_sees_what_acting_saw(mode: AutoresetMode, value_network: Any) 
         np.testing.assert_allclose(np.where(got.valid, got.values - values, 0), 0, atol=1e-5)
     batch = model._batch(model.state.normaliser, got)
     flat = rollout.flatten(sequences(batch), 1)
-    now = model.policy.evaluate(model.state.normaliser, flat.obs, flat.actions, flat.state, flat.episode_starts)
+    now = model.policy.evaluate(model.state.normaliser, flat.obs, flat.actions, flat.recurrent_state, flat.episode_starts)
     np.testing.assert_allclose(np.where(flat.weights > 0, now.logp - flat.logp, 0), 0, atol=1e-6)
 
 
