@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import ppo2
 from ppo2.agent.compiled import Programs
 from ppo2.agent.model import Model
-from ppo2.algorithm.train_state import Fault, FaultKind
+from ppo2.algorithm.faults import Fault, FaultKind
 from ppo2.envs import DeviceVector
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
@@ -47,13 +47,14 @@ def made(settings: dict[str, Any], checked: bool) -> tuple[Callable[[], None], f
     shape = {name: settings.pop(name) for name in ("env", "num_envs", "nsteps")}
     normalised = str(shape["env"]).startswith("Half")
     held: list[Model] = []
-    programs, replaced = Programs(), () if checked else ("find_fault", "only_finite")
-    patches: list[Any] = [mock.patch("ppo2.agent.model.SHARED", programs)]
-    for name in replaced:
-        stand_in: Any = none_found if name == "find_fault" else as_it_is
-        patches.append(mock.patch(f"ppo2.agent.model.{name}", stand_in))
-        if name == "only_finite":
-            patches.append(mock.patch(f"ppo2.runners.device.{name}", stand_in))
+    programs = Programs()
+    replaced: list[tuple[str, Any, list[str]]] = [
+        ("find_fault", none_found, ["algorithm.update"]),
+        ("only_finite", as_it_is, ["agent.model", "runners.device"]),
+    ]
+    patches: list[Any] = [mock.patch("ppo2.agent.compiled.SHARED", programs)]
+    for name, stand_in, modules in [] if checked else replaced:
+        patches += [mock.patch(f"ppo2.{module}.{name}", stand_in) for module in modules]
 
     def model_fn(**given: Any) -> Model:
         held.append(Model(**given))

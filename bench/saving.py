@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 import ppo2
+from ppo2.agent.files import writer
 from ppo2.checkpoints.writer import Saving
 
 CASES: dict[str, tuple[str, gym.spaces.Box]] = {
@@ -68,7 +69,7 @@ def measure(title: str, network: str, space: gym.spaces.Box, folder: Path, repea
         jax.block_until_ready(model.train(rollout, lr=1e-4, cliprange=0.2))
 
     def save_aside() -> None:
-        saving.save(next(numbers), model.saver(), is_best=False)
+        saving.save(next(numbers), writer(model), is_best=False)
 
     numbers = iter(range(1, 10**6))
     whole = timed(lambda: model.save(folder / "whole.safetensors"), update, saving.wait, repeats=repeats)

@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ppo2
-from ppo2.algorithm.train_state import Hyperparameters
+from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.distributed import World
 from ppo2.numerics import sharding
 from report import TABLE_WIDTH, Spread

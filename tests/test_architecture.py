@@ -30,42 +30,30 @@ FLOORS = [
 ]
 """Folders and single files, from the ground up: each imports only from lower floors."""
 
-FILES: dict[str, list[str]] = {
-    "agent": ["__init__", "compiled", "policy", "model"],
-    "algorithm": ["__init__", "gae", "losses", "rollout", "normaliser", "train_state", "fault_words"],
-    "checkpoints": ["__init__", "checkpoint", "progress", "tensors", "writer"],
-    "cli": ["options", "output", "listings", "model_commands", "sweep", "train", "__init__"],
-    "distributed": ["exits", "messages", "monitor", "heartbeat", "processes", "__init__"],
-    "distributions": ["base", "choices", "gaussians", "joint", "action_distribution", "__init__"],
-    "envs": ["__init__", "construct"],
-    "envs/adapters": ["common", "brax", "craftax", "gymnax", "navix", "pgx", "playground", "xminigrid", "__init__"],
-    "envs/device": ["__init__", "env", "check"],
-    "envs/families": ["__init__", "masks", "factories", "atari", "own_vectors", "registry", "ids"],
-    "envs/host": [
-        "__init__",
-        "failures",
-        "replay",
-        "group",
-        "memory",
-        "semaphore",
-        "serve",
-        "watchdog",
-        "worker",
-        "workers",
-        "vector",
-        "engines",
-        "remote",
-        "stepper",
-    ],
-    "evaluation": ["__init__", "evaluate", "play"],
-    "networks": ["adapters", "layers", "convolution", "cnn", "mlp", "registry", "recurrent", "encoders", "__init__"],
-    "numerics": ["__init__", "pieces", "randomness", "schedules", "sharding", "statistics"],
-    "reporting": ["__init__", "display", "health", "tables", "logger", "plot"],
-    "runners": ["__init__", "episodes", "experience", "snapshot", "device", "host", "remote"],
-    "spaces": ["space_json", "actions", "checks", "__init__", "device"],
-    "system": ["__init__", "files", "launch", "processors", "runtime", "signals", "text"],
-    "training": ["__init__", "plan", "run_directory", "run", "setup", "learn", "sweep_runs", "sweep"],
-}
+ORDER = """\
+agent: __init__ compiled files policy model copies loading microbatched
+algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser train_state faults update
+checkpoints: __init__ checkpoint progress tensors writer
+cli: options output listings model_commands sweep train __init__
+config: placeholders rules config __init__
+distributed: exits messages monitor heartbeat processes __init__
+distributions: base choices gaussians joint action_distribution __init__
+envs: __init__ construct
+envs/adapters: common brax craftax gymnax navix pgx playground xminigrid __init__
+envs/device: __init__ env check
+envs/families: __init__ masks factories atari own_vectors registry ids
+envs/host: __init__ failures replay group memory semaphore serve watchdog worker workers vector engines remote \
+    stepper
+evaluation: __init__ evaluate play
+networks: adapters layers convolution cnn mlp registry recurrent encoders __init__
+numerics: __init__ pieces randomness schedules sharding statistics
+reporting: __init__ display health tables logger plot
+runners: __init__ episodes experience snapshot device host remote
+spaces: space_json actions checks __init__ device
+system: __init__ files launch processors runtime signals text
+training: __init__ plan run_directory run setup learn sweep_runs sweep
+"""
+FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it
 passes on what the folder offers, or first, where it is a page of text.
 """

@@ -22,7 +22,7 @@ def message(kind, **settings):
 
 # --- errors ---------------------------------------------------------------------------------------------------------
 
-ONE_DEVICE = {
+WHOLE = {
     "total_timesteps": 0,
     "num_envs": 1,
     "seed": 0,
@@ -37,24 +37,24 @@ ONE_DEVICE = {
 }
 
 
-@pytest.mark.parametrize("name", ONE_DEVICE)
+@pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize("value", ["8", True, NAN, INF, [1], 1j])
 def test_whole_numbers_by_type(name, value):
     assert message(TypeError, **{name: value}) == f"`{name}` (={value!r}) must be a whole number."
 
 
-@pytest.mark.parametrize("name", [name for name in ONE_DEVICE if name != "eval_interval"])
+@pytest.mark.parametrize("name", [name for name in WHOLE if name != "eval_interval"])
 def test_whole_numbers_cannot_be_left_out(name):
     assert message(TypeError, **{name: None}) == f"`{name}` (=None) must be a whole number."
     assert Config(eval_interval=None).eval_interval is None
 
 
-@pytest.mark.parametrize("name", [name for name in ONE_DEVICE if name != "total_timesteps"])
+@pytest.mark.parametrize("name", [name for name in WHOLE if name != "total_timesteps"])
 def test_fractions_are_no_whole_numbers(name):
     assert message(TypeError, **{name: 2.5}) == f"`{name}` (=2.5) must be a whole number."
 
 
-@pytest.mark.parametrize(("name", "least"), ONE_DEVICE.items())
+@pytest.mark.parametrize(("name", "least"), WHOLE.items())
 def test_whole_numbers_have_a_least(name, least):
     assert message(ValueError, **{name: least - 1}) == f"`{name}` (={least - 1}) must be at least {least}."
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ppo2 import distributed, envs, networks
-    from ppo2.agent.model import MicrobatchedModel, Model, load
+    from ppo2.agent.loading import load
+    from ppo2.agent.microbatched import MicrobatchedModel
+    from ppo2.agent.model import Model
     from ppo2.config import Config
     from ppo2.envs import make, preset
     from ppo2.evaluation.evaluate import Evaluation, evaluate
@@ -48,14 +50,14 @@ _MODULES = {
     "Config": "ppo2.config",
     "DeviceRunner": "ppo2.runners.device",
     "Evaluation": "ppo2.evaluation.evaluate",
-    "MicrobatchedModel": "ppo2.agent.model",
+    "MicrobatchedModel": "ppo2.agent.microbatched",
     "Model": "ppo2.agent.model",
     "Runner": "ppo2.runners.host",
     "Sweep": "ppo2.training.sweep",
     "configure_runtime": "ppo2.system.runtime",
     "evaluate": "ppo2.evaluation.evaluate",
     "learn": "ppo2.training.learn",
-    "load": "ppo2.agent.model",
+    "load": "ppo2.agent.loading",
     "make": "ppo2.envs",
     "preset": "ppo2.envs",
     "register": "ppo2.networks",

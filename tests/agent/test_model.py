@@ -13,11 +13,14 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import ppo2
-from ppo2.agent.model import MicrobatchedModel, Model
+from ppo2.agent.files import restore
+from ppo2.agent.microbatched import MicrobatchedModel
+from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
+from ppo2.algorithm.faults import FaultKind
 from ppo2.algorithm.losses import Stats
 from ppo2.algorithm.rollout import Rollout
-from ppo2.algorithm.train_state import FaultKind
+from ppo2.algorithm.update import batch_of
 from ppo2.config import Config
 from ppo2.networks import registry
 from ppo2.numerics.randomness import root_key
@@ -153,7 +156,7 @@ def test_an_update_by_hand() -> None:
     model = make(noptepochs=1, nminibatches=1, max_grad_norm=None, value_cliprange=None)
     rollout = rollout_for(model)
     before = params(model)
-    whole = model._batch(model.state.normaliser, rollout)
+    whole = batch_of(rollout, model.advantages(model.state.normaliser, rollout))
     hyper = model.hyperparameters(lr=1e-2, cliprange=0.2)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), whole)
     advantages = np.asarray(flat.advantages)
@@ -408,10 +411,11 @@ def test_parameters_of_the_normaliser_are_not_learned() -> None:
 
 def test_same_shapes_share_compiled_programs() -> None:
     first, second = make(ent_coef=0.0), make(ent_coef=0.5)
+    from ppo2.agent.compiled import program
     from ppo2.agent.model import _train_program
 
-    assert first.program(_train_program, ONE_DEVICE) is second.program(_train_program, ONE_DEVICE)
-    assert make(noptepochs=3).program(_train_program, ONE_DEVICE) is not first.program(_train_program, ONE_DEVICE)
+    assert program(first, _train_program, ONE_DEVICE) is program(second, _train_program, ONE_DEVICE)
+    assert program(make(noptepochs=3), _train_program, ONE_DEVICE) is not program(first, _train_program, ONE_DEVICE)
 
 
 # --- files
@@ -451,14 +455,14 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         key=root_key(0),
     )
     with pytest.raises(ValueError, match=r"m\.safetensors.*expected float32 of shape \(.*9.*\), found .*8"):
-        make(policy=policy).restore(saved)
+        restore(make(policy=policy), saved)
     deeper = build_policy(
         OBS, gym.spaces.Discrete(3), network="mlp", network_kwargs={"num_hidden": 8, "num_layers": 3}, key=root_key(0)
     )
     with pytest.raises(ValueError, match="lacks 'adam/mu/trunk/layers/2"):
-        make(policy=deeper).restore(saved)
+        restore(make(policy=deeper), saved)
     with pytest.raises(ValueError, match="lacks 'normaliser"):
-        make(normalize_obs=True).restore(saved)
+        restore(make(normalize_obs=True), saved)
 
 
 @pytest.mark.parametrize(
@@ -476,7 +480,7 @@ def test_a_checkpoint_of_another_space_is_refused(tmp_path: Path, spaces: dict[s
 
     saved = checkpoint.load(make().save(tmp_path / "m.safetensors"))
     with pytest.raises(ValueError, match=message):
-        make(**spaces).restore(saved)
+        restore(make(**spaces), saved)
 
 
 def test_what_a_file_cannot_hold_must_be_passed(tmp_path: Path) -> None:

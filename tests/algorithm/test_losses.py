@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import Stats, normalise_advantages, ppo_loss
+from ppo2.algorithm.rollout import Batch, EvaluatedActions
 
 # Five samples, cliprange 0.2: the clipped ratio is held to 0.8..1.2.
 #   A   ratio   -A ratio   -A clipped   max
@@ -51,7 +53,10 @@ def loss(rows, value_cliprange=0.3):
     rows = {name: jnp.asarray(row, jnp.float32) for name, row in rows.items()}
     numbers = {"cliprange": 0.2, "value_cliprange": value_cliprange, "ent_coef": 0.01, "vf_coef": 0.5}
     with jax.numpy_rank_promotion("raise"):
-        return ppo_loss(rows.pop("logp"), rows.pop("entropy"), rows.pop("values"), **rows, **numbers)
+        new = EvaluatedActions(*(rows[name] for name in ("logp", "entropy", "values")))
+        old = {name: rows[f"old_{name}"] for name in ("logp", "values")}
+        same = {name: rows[name] for name in ("advantages", "returns", "weights")}
+        return ppo_loss(new, Batch(obs=None, actions=None, **old, **same), Hyperparameters(**numbers))
 
 
 @jax.jit

@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 
 import ppo2
+from ppo2.agent.files import writer
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.checkpoint import FORMAT, VERSION
 
@@ -394,8 +395,8 @@ def test_what_is_written_later_is_what_was_there_when_it_was_asked_for(tmp_path)
     model = ppo2.load(GOLDEN / "2026-11-mlp.safetensors")
     before = checkpoint.load(model.save(tmp_path / "before.safetensors"))
     runner = {"runner/x": np.zeros(3)}
-    write = model.saver()
-    write_more = model.saver(runner=runner)
+    write = writer(model)
+    write_more = writer(model, runner=runner)
     runner["runner/x"] += 1
     for leaf in jax.tree.leaves(model.state):
         leaf.delete()

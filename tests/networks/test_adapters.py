@@ -230,7 +230,7 @@ def test_copies_of_those_with_weights_are_refused(make):
 @pytest.mark.parametrize(("make", "shares"), [(linen, True), (nnx, True), (keras, False)], ids=KINDS)
 def test_programs_are_shared_where_a_network_cannot_change(make, shares):
     one, other = (learn(make(), updates=0) for _ in range(2))
-    assert (one._identity() is not None and one._identity() == other._identity()) == shares
+    assert (one.trace_identity() is not None and one.trace_identity() == other.trace_identity()) == shares
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

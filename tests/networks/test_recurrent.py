@@ -14,9 +14,19 @@ from gymnasium.vector import AutoresetMode
 
 import ppo2
 from ppo2 import networks
-from ppo2.agent.model import MicrobatchedModel, Model
-from ppo2.algorithm import rollout
-from ppo2.algorithm.rollout import Batch, join_sequences, sequences, slices, split_sequences
+from ppo2.agent.microbatched import MicrobatchedModel
+from ppo2.agent.model import Model
+from ppo2.algorithm.minibatches import (
+    flatten,
+    join_sequences,
+    minibatches,
+    sequences,
+    shuffle_bits,
+    slices,
+    split_sequences,
+)
+from ppo2.algorithm.rollout import Batch
+from ppo2.algorithm.update import batch_of
 from ppo2.envs import TimeLimit
 from ppo2.networks.recurrent import GRU, LSTM, LayerNormLSTM, advance, unroll
 from ppo2.numerics.randomness import root_key
@@ -217,9 +227,9 @@ def test_minibatches_hold_whole_sequences() -> None:
     numbers = jnp.arange(8)[:, None] + 100.0 * jnp.arange(4)
     fields = dict.fromkeys(("obs", "actions", "logp", "values", "advantages", "returns", "weights"), numbers)
     batch = Batch(**fields, episode_starts=numbers > 3, recurrent_state={"c": numbers[::4]})
-    flat = rollout.flatten(sequences(batch), shards=2)
-    random = rollout.shuffle_bits(jax.random.key(0), epochs=1, total=8, shards=2)[0]
-    shuffled = rollout.minibatches(flat, random, nminibatches=2)
+    flat = flatten(sequences(batch), shards=2)
+    random = shuffle_bits(jax.random.key(0), epochs=1, total=8, shards=2)[0]
+    shuffled = minibatches(flat, random, nminibatches=2)
     assert shuffled.obs.shape == (2, 4, 4)
     np.testing.assert_array_equal(
         shuffled.obs - shuffled.recurrent_state["c"][..., None], np.broadcast_to(np.arange(4), (2, 4, 4))
@@ -259,9 +269,11 @@ def test_training_sees_what_acting_saw(mode: AutoresetMode, value_network: Any) 
         logp, values, state = acted(model, got, state)
         np.testing.assert_allclose(np.where(got.valid, got.logp - logp, 0), 0, atol=1e-5)
         np.testing.assert_allclose(np.where(got.valid, got.values - values, 0), 0, atol=1e-5)
-    batch = model._batch(model.state.normaliser, got)
-    flat = rollout.flatten(sequences(batch), 1)
-    now = model.policy.evaluate(model.state.normaliser, flat.obs, flat.actions, flat.recurrent_state, flat.episode_starts)
+    batch = batch_of(got, model.advantages(model.state.normaliser, got))
+    flat = flatten(sequences(batch), 1)
+    now = model.policy.evaluate(
+        model.state.normaliser, flat.obs, flat.actions, flat.recurrent_state, flat.episode_starts
+    )
     np.testing.assert_allclose(np.where(flat.weights > 0, now.logp - flat.logp, 0), 0, atol=1e-6)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppo2.reporting.logger import Episode, Logger
+from ppo2.reporting.logger import Logger
 from ppo2.reporting.plot import COLORS, _configuration, _figure, _line, _lines, curve, read_run, rolling_mean
+from ppo2.runners.episodes import Episode
 
 
 def write_run(run_dir, *, seed=0, episodes=30, nenvs=2, offset=0.0, evaluated=False, **config):

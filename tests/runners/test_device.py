@@ -25,6 +25,7 @@ from gymnasium.vector import AutoresetMode
 
 import ppo2
 from ppo2.agent import compiled
+from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
 from ppo2.envs import DeviceVector, TimeLimit
@@ -380,11 +381,11 @@ def test_programs_of_an_environment_that_is_no_value_stay_with_the_model(of: Any
         return object()
 
     one, other = fresh(), fresh()
-    assert one.program(make, of(env)) is one.program(make, of(env))
-    assert one.program(make, of(env)) is not other.program(make, of(env))
+    assert program(one, make, of(env)) is program(one, make, of(env))
+    assert program(one, make, of(env)) is not program(other, make, of(env))
     assert set(compiled.SHARED) == before
     # while those of environments that are values are shared
-    assert one.program(make, of(CartPole())) is other.program(make, of(CartPole()))
+    assert program(one, make, of(CartPole())) is program(other, make, of(CartPole()))
 
 
 # --- learn --------------------------------------------------------------------------------------------------------
@@ -776,10 +777,10 @@ def test_a_runner_wants_an_environment(env: Any) -> None:
 def test_values_of_other_types_do_not_share_programs() -> None:
     """0 == 0.0 in Python, but what they compile to differs."""
     made = fresh()
-    assert made.program(lambda _, x: object(), (0,)) is not made.program(lambda _, x: object(), (0.0,))
+    assert program(made, lambda _, x: object(), (0,)) is not program(made, lambda _, x: object(), (0.0,))
 
     def make(_: Model, env: Any) -> object:
         return object()
 
-    assert made.program(make, Poisoned(0)) is made.program(make, Poisoned(0))
-    assert made.program(make, Poisoned(0)) is not made.program(make, Poisoned(0.0))  # type: ignore[arg-type]
+    assert program(made, make, Poisoned(0)) is program(made, make, Poisoned(0))
+    assert program(made, make, Poisoned(0)) is not program(made, make, Poisoned(0.0))  # type: ignore[arg-type]

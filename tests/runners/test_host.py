@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
+from ppo2.algorithm.update import batch_of
 from ppo2.config import Config
 from ppo2.envs.host.stepper import Stepper
 from ppo2.envs.host.vector import HostVectorEnv
@@ -127,7 +128,8 @@ def test_autoreset_modes_learn_the_same(mode: AutoresetMode) -> None:
     """Without truncation the valid steps of one episode are the same under each mode, and so are their advantages."""
     env = vector(lambda: Script(3), mode=mode)
     runner = make_runner(env, nsteps=3)
-    batch = runner.model._batch(runner.model.state.normaliser, runner.run())
+    rollout = runner.run()
+    batch = batch_of(rollout, runner.model.advantages(runner.model.state.normaliser, rollout))
     v = values_of(runner.model, 0, 1, 2)
     d = [1 + 0.9 * v[1] - v[0], 2 + 0.9 * v[2] - v[1], 3 - v[2]]
     expected = [d[0] + 0.72 * (d[1] + 0.72 * d[2]), d[1] + 0.72 * d[2], d[2]]

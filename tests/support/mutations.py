@@ -294,7 +294,7 @@ def main(run: Path, first: int, count: int) -> None:
             model = ppo2.load(file)
             saved = checkpoint.load(file)
             Position.of(saved)
-            for name, tensor in tensors.to_tensors(model.state, model._unravel).items():
+            for name, tensor in tensors.to_tensors(model.state, model.unravel).items():
                 if tensor.tobytes() != saved.tensors[name].tobytes():
                     came = f"another {name}"
             if seed % 2 == 0 and changed_data != data and not _only_the_header_differs(changed_data, data):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import networks, spaces
 from ppo2.algorithm.normaliser import Normaliser
+from ppo2.algorithm.rollout import EvaluatedActions
 from ppo2.distributions import ActionDistribution, Distribution
 from ppo2.networks.layers import dense, linear
 from ppo2.numerics.pieces import merge_leading_axes
@@ -18,14 +19,6 @@ from ppo2.numerics.randomness import host_split
 
 ACTION_GAIN = 0.01  # Baselines: near-uniform actions at the start
 VALUE_GAIN = 1.0
-
-
-class EvaluatedActions(NamedTuple):
-    """What the policy thinks of actions taken before; (B, L) for sequences."""
-
-    logp: Float[Array, " B"]
-    entropy: Float[Array, " B"]
-    values: Float[Array, " B"]
 
 
 class PolicyOutput(NamedTuple):

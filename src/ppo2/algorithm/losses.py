@@ -1,16 +1,18 @@
-"""The objective, arithmetic only."""
+"""The loss, one function for each of its terms."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ppo2.algorithm.hyperparameters import Hyperparameters
+from ppo2.algorithm.rollout import Batch, EvaluatedActions
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import weighted_mean, weighted_moments
 
 
 class Stats(NamedTuple):
-    """What one minibatch's loss is made of; the names are Baselines' `loss_names`."""
+    """The parts of a minibatch's loss, and two figures of it; the names are Baselines' `loss_names`."""
 
     policy_loss: Float[Array, ""]
     value_loss: Float[Array, ""]
@@ -31,49 +33,75 @@ def normalise_advantages(
     return (advantages - moments.mean) / (jnp.sqrt(moments.var) + 1e-8)
 
 
-def ppo_loss(
+def policy_loss(
     logp: Float[Array, " B"],
-    entropy: Float[Array, " B"],
-    values: Float[Array, " B"],
-    *,
     old_logp: Float[Array, " B"],
-    old_values: Float[Array, " B"],
     advantages: Float[Array, " B"],
-    returns: Float[Array, " B"],
     weights: Float[Array, " B"],
+    *,
     cliprange: Float[Array, ""],
-    value_cliprange: Float[Array, ""] | None,
-    ent_coef: Float[Array, ""],
-    vf_coef: Float[Array, ""],
-) -> tuple[Float[Array, ""], Stats]:
-    """PPO's clipped surrogate with value loss and entropy bonus.
+) -> Float[Array, ""]:
+    """The clipped surrogate: mean(max(-A ratio, -A clip(ratio, 1 - c, 1 + c))), ratio = exp(logp - old_logp).
 
-    ratio = exp(logp - old_logp)
-    policy = mean(max(-A ratio, -A clip(ratio, 1 - c, 1 + c)))
-    value = 1/2 mean(max((v - R)^2, (v_old + clip(v - v_old, -c_v, c_v) - R)^2))
-    loss = policy - ent_coef entropy + vf_coef value
-
-    Source: Schulman et al. 2017, arXiv:1707.06347, equations 7 and 9. The clip of the value is Baselines', not the
-    paper's; `value_cliprange=None` leaves it out.
-    Shapes: every array (B,); means are weighted by `weights` (1 for a valid step, 0 for one that was no experience).
-    Units: `advantages` as they shall weigh, i.e. already normalised.
+    Source: Schulman et al. 2017, arXiv:1707.06347, equation 7.
     """
     ratio = jnp.exp(logp - old_logp)
     clipped_ratio = jnp.clip(ratio, 1.0 - cliprange, 1.0 + cliprange)
-    policy_loss = weighted_mean(jnp.maximum(-advantages * ratio, -advantages * clipped_ratio), weights)
+    return weighted_mean(jnp.maximum(-advantages * ratio, -advantages * clipped_ratio), weights)
 
+
+def value_loss(
+    values: Float[Array, " B"],
+    old_values: Float[Array, " B"],
+    returns: Float[Array, " B"],
+    weights: Float[Array, " B"],
+    *,
+    value_cliprange: Float[Array, ""] | None,
+) -> Float[Array, ""]:
+    """Half the mean squared error of the values: 1/2 mean(max((v - R)^2, (v_old + clip(v - v_old, -c, c) - R)^2)).
+
+    The clip is Baselines', not the paper's; `value_cliprange=None` leaves it out.
+    """
     squared_error = (values - returns) ** 2
     if value_cliprange is not None:
         clipped_values = old_values + jnp.clip(values - old_values, -value_cliprange, value_cliprange)
         squared_error = jnp.maximum(squared_error, (clipped_values - returns) ** 2)
-    value_loss = 0.5 * weighted_mean(squared_error, weights)
+    return 0.5 * weighted_mean(squared_error, weights)
 
-    policy_entropy = weighted_mean(entropy, weights)
-    loss = policy_loss - ent_coef * policy_entropy + vf_coef * value_loss
-    return loss, Stats(
-        policy_loss=policy_loss,
-        value_loss=value_loss,
-        policy_entropy=policy_entropy,
-        approxkl=0.5 * weighted_mean((logp - old_logp) ** 2, weights),
-        clipfrac=weighted_mean((jnp.abs(ratio - 1.0) > cliprange).astype(jnp.float32), weights),
+
+def approximate_kl(
+    logp: Float[Array, " B"], old_logp: Float[Array, " B"], weights: Float[Array, " B"]
+) -> Float[Array, ""]:
+    """Baselines' estimate of KL(old || new): half the mean squared difference of log-probabilities."""
+    return 0.5 * weighted_mean((logp - old_logp) ** 2, weights)
+
+
+def clip_fraction(
+    logp: Float[Array, " B"], old_logp: Float[Array, " B"], weights: Float[Array, " B"], *, cliprange: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The share of samples whose ratio is further than `cliprange` from 1."""
+    outside = jnp.abs(jnp.exp(logp - old_logp) - 1.0) > cliprange
+    return weighted_mean(outside.astype(jnp.float32), weights)
+
+
+def ppo_loss(new: EvaluatedActions, batch: Batch, hyper: Hyperparameters) -> tuple[Float[Array, ""], Stats]:
+    """PPO's loss of a minibatch: policy_loss - ent_coef entropy + vf_coef value_loss; and what it is made of.
+
+    Source: Schulman et al. 2017, arXiv:1707.06347, equation 9.
+    Shapes: every array (B,); means are weighted by `batch.weights` (1 for a valid step, 0 for one that was no
+        experience). `batch.advantages` are normalised already.
+
+    Args:
+        new: the batch's actions under the policy as it is now.
+        batch: the samples.
+        hyper: `cliprange`, `value_cliprange`, `ent_coef`, `vf_coef`.
+    """
+    weights = batch.weights
+    stats = Stats(
+        policy_loss=policy_loss(new.logp, batch.logp, batch.advantages, weights, cliprange=hyper.cliprange),
+        value_loss=value_loss(new.values, batch.values, batch.returns, weights, value_cliprange=hyper.value_cliprange),
+        policy_entropy=weighted_mean(new.entropy, weights),
+        approxkl=approximate_kl(new.logp, batch.logp, weights),
+        clipfrac=clip_fraction(new.logp, batch.logp, weights, cliprange=hyper.cliprange),
     )
+    return stats.policy_loss - hyper.ent_coef * stats.policy_entropy + hyper.vf_coef * stats.value_loss, stats

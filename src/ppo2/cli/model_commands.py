@@ -8,7 +8,8 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from ppo2.agent.model import Model, load
+from ppo2.agent.loading import load
+from ppo2.agent.model import Model
 from ppo2.cli.options import Debug
 from ppo2.cli.output import say, start_jax
 from ppo2.config import is_placeholder

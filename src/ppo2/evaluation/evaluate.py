@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import envs, spaces
+from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.distributed import ALONE, World, heartbeat
@@ -163,7 +164,7 @@ def _run_on_device(
     """Return and length of so many episodes of each environment; the host looks every so many steps."""
     key = root_key(seed, Purpose.EVALUATE)
     running = jax.device_put(unbegun(env.env, env.num_envs, model.initial_state(env.num_envs)))
-    steps = model.program(_steps_program, env.env, deterministic)
+    steps = program(model, _steps_program, env.env, deterministic)
     indices = np.arange(first, first + env.num_envs, dtype=np.int32)
     done: list[tuple[float, int]] = []
     left = quota.copy()

@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ppo2.agent.model import ROLLOUT, Model
-from ppo2.algorithm.rollout import Rollout
-from ppo2.algorithm.train_state import FATAL, Fault, FaultKind, Hyperparameters, TrainState, UpdateStats, only_finite
+from ppo2.agent.compiled import program
+from ppo2.agent.model import Model
+from ppo2.algorithm.faults import FATAL, Fault, FaultKind, only_finite
+from ppo2.algorithm.hyperparameters import Hyperparameters
+from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
+from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.tensors import RUNNER
 from ppo2.distributed import heartbeat
@@ -346,12 +349,12 @@ class DeviceRunner:
             steps: another number of steps; compiles a program for it.
         """
         steps = self.nsteps if steps is None else steps
-        program = self.model.program(_rollout_program, self.env, self.axis, steps, self.model.slices(steps))
+        collected = program(self.model, _rollout_program, self.env, self.axis, steps, self.model.slices(steps))
         began = time.perf_counter()
         rollout: Rollout
         discount = sharding.to_global((self.gamma, self.lam), self.axis, REPLICATED)
-        self._envs, rollout, ends = program(*self._placed(), *discount)
-        rollout, ends = sharding.to_local((rollout, ends), self.axis, (ROLLOUT, BY_STEP))
+        self._envs, rollout, ends = collected(*self._placed(), *discount)
+        rollout, ends = sharding.to_local((rollout, ends), self.axis, (ROLLOUT_SPECS, BY_STEP))
         self._count(jax.tree.map(lambda x: np.asarray(x)[None], ends), began)
         self.rollouts += 1
         return rollout
@@ -373,14 +376,14 @@ class DeviceRunner:
         assert 0 < count <= self._capacity, (count, self._capacity)
         stacked = stack_hyperparameters(hypers, self._capacity)
         sizes = (self.nsteps, self.model.slices(self.nsteps))
-        program = self.model.program(
-            _iterate_program, self.env, self.axis, *sizes, HALTING[self.model.config.on_nonfinite]
+        iterated = program(
+            self.model, _iterate_program, self.env, self.axis, *sizes, HALTING[self.model.config.on_nonfinite]
         )
         told = sharding.to_global((stacked, np.int32(count), (self.gamma, self.lam)), self.axis, REPLICATED)
         began = time.perf_counter()
         heartbeat.meet(self.axis)
         chunk: Chunk
-        state, self._envs, chunk = program(*self._placed(), *told)
+        state, self._envs, chunk = iterated(*self._placed(), *told)
         self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK))
         done = int(chunk.done)
         self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
@@ -469,7 +472,7 @@ def _rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int, s
         indices = axis.index * nenvs + jnp.arange(nenvs)
         return collect(model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam)
 
-    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, ROLLOUT, BY_STEP)
+    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, ROLLOUT_SPECS, BY_STEP)
     return jax.jit(sharding.over_blocks(rollout, axis, into, out), donate_argnums=1)
 
 

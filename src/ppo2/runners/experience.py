@@ -8,8 +8,9 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from ppo2.agent.model import Model
 from ppo2.agent.policy import Policy
+from ppo2.algorithm.minibatches import join_sequences, split_sequences
 from ppo2.algorithm.normaliser import Normaliser
-from ppo2.algorithm.rollout import Rollout, join_sequences, split_sequences
+from ppo2.algorithm.rollout import Rollout
 from ppo2.numerics.pieces import in_pieces, merge_leading_axes
 
 

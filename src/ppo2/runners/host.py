@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import networks, spaces
+from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
@@ -134,10 +135,10 @@ class Runner:
         if not self._turns:
             self._turns = self._begun()
         self._now = None
-        state, program = self.model.state, self.model.program
-        params, normaliser, act = state.params, state.normaliser, program(act_program)
+        model, state = self.model, self.model.state
+        params, normaliser, act = state.params, state.normaliser, program(model, act_program)
         which = (np.uint32(self.rollouts), np.uint32(self._first))
-        noise = np.asarray(program(noise_program)(state.key, *which, self.nsteps, self.nenvs))
+        noise = np.asarray(program(model, noise_program)(state.key, *which, self.nsteps, self.nenvs))
         all_obs, all_actions, record = self._room()
         final: list[Final] = []
         is_recurrent = self.model.is_recurrent
@@ -354,7 +355,7 @@ class Runner:
         state, nenvs = self.model.state, self.nenvs
         final_values = np.zeros((self.nsteps, nenvs), np.float32)
         bootstrapped = np.zeros(final_values.shape, bool)
-        values = self.model.program(values_program)
+        values = program(self.model, values_program)
         # In batches of one fixed shape, so that any number of them takes one compiled program.
         for first in range(0, len(final), nenvs):
             some = final[first : first + nenvs]
@@ -366,7 +367,7 @@ class Runner:
                 some, np.asarray(values(state.params, state.normaliser, batch, recurrent_state)), strict=False
             ):
                 final_values[one.t, one.first + one.env], bootstrapped[one.t, one.first + one.env] = value, True
-        rollout: Rollout = self.model.program(complete_program)(
+        rollout: Rollout = program(self.model, complete_program)(
             state.params,
             state.normaliser,
             Experience(

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from ppo2.agent.model import ROLLOUT, Acting, Model, Shell
-from ppo2.algorithm.rollout import Rollout
+from ppo2.agent.copies import ActorWeights, ModelTemplate, set_weights, template_of, weights_of
+from ppo2.agent.model import Model
+from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.tensors import RUNNER
 from ppo2.envs.host.failures import WINDOW, EnvironmentFailureError, Failures, Tolerance
@@ -83,7 +84,7 @@ class Lost(NamedTuple):
 class Collector:
     """An actor. All that may fail is in its methods, as an error in a constructor would reach nobody as what it is."""
 
-    def begin(self, envs: RemoteEnvs, shell: Shell, number: int, settings: Mapping[str, Any]) -> Place:
+    def begin(self, envs: RemoteEnvs, template: ModelTemplate, number: int, settings: Mapping[str, Any]) -> Place:
         """Makes the environments, and takes the policy up; `settings` are for `Runner`.
 
         Raises:
@@ -98,14 +99,14 @@ class Collector:
                     "install the same versions on all hosts."
                 )
         env.failures = Failures(first)
-        self._env, self._runner = env, Runner(env=env, model=shell.opened(), first=first, **settings)
+        self._env, self._runner = env, Runner(env=env, model=template.build(), first=first, **settings)
         ray: Any = importlib.import_module("ray")
         return Place(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
 
-    def run(self, acting: Acting, order: Order) -> Part:
+    def run(self, weights: ActorWeights, order: Order) -> Part:
         """The next rollout."""
         runner = self._runner
-        runner.model.act_by(acting)
+        set_weights(runner.model, weights)
         if order.settled:
             runner.settle()
         runner.rollouts = order.rollouts
@@ -119,9 +120,9 @@ class Collector:
             self._runner.settle()
         return self._runner.snapshot()
 
-    def resume(self, acting: Acting, rollouts: int, saved: Checkpoint) -> list[str]:
+    def resume(self, weights: ActorWeights, rollouts: int, saved: Checkpoint) -> list[str]:
         """See `Runner.resume`; `saved` of this actor's environments."""
-        self._runner.model.act_by(acting)
+        set_weights(self._runner.model, weights)
         self._runner.rollouts = rollouts
         return self._runner.resume(saved)
 
@@ -174,11 +175,11 @@ class RemoteRunner:
         """See `Runner.run`; arrays of the host."""
         self._wait_for_all()
         began = time.perf_counter()
-        acting = self._ray.put(self.model.acting())
+        weights = self._ray.put(weights_of(self.model))
         parts: list[Part] = []
         while not parts:  # with nothing to learn from there is no going on
             order = Order(steps, self.rollouts, self._is_settled, time.perf_counter() - self._epoch)
-            answers = self._ask("run", *[(acting, order)] * self.envs.actors)
+            answers = self._ask("run", *[(weights, order)] * self.envs.actors)
             self._is_settled = False
             self.rollouts += 1
             parts = [answer for answer in answers if isinstance(answer, Part)]
@@ -227,7 +228,7 @@ class RemoteRunner:
             metadata={"run": {**saved.section("run"), "runner": alone}},
         )
         parts = [part_of(mine, slice(i * each, (i + 1) * each), self.nenvs) for i in range(self.envs.actors)]
-        answers = self._ask("resume", *[(self.model.acting(), self.rollouts, part) for part in parts])
+        answers = self._ask("resume", *[(weights_of(self.model), self.rollouts, part) for part in parts])
         self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, Lost)})
         self._settled_rollouts = self.rollouts
         words = [line for answer in answers if not isinstance(answer, Lost) for line in answer]
@@ -313,7 +314,7 @@ class RemoteRunner:
         how["runtime_env"] = {"env_vars": _runtime()}
         actor = self._ray.remote(**how)(Collector).remote()
         try:
-            self._begin[number] = actor.begin.remote(self.envs, self.model.shell(), number, self._settings)
+            self._begin[number] = actor.begin.remote(self.envs, template_of(self.model), number, self._settings)
         except TypeError as error:
             raise ValueError(f"the policy can't travel to the actors: {error}") from error
         return actor
@@ -387,7 +388,7 @@ def _side_by_side(parts: list[Rollout]) -> Rollout:
     """The rollout of all environments."""
 
     def whole(name: str) -> Any:
-        axis, values = AXES.get(getattr(ROLLOUT, name)), [getattr(part, name) for part in parts]
+        axis, values = AXES.get(getattr(ROLLOUT_SPECS, name)), [getattr(part, name) for part in parts]
         return values[0] if axis is None else jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *values)
 
     return Rollout(**{name: whole(name) for name in Rollout._fields})

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from ppo2 import distributed
 from ppo2.agent.model import Model
-from ppo2.algorithm.train_state import Fault, UpdateStats
+from ppo2.algorithm.faults import Fault
+from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config
 from ppo2.distributed import heartbeat
 from ppo2.numerics.schedules import ScheduleLike

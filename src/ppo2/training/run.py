@@ -11,9 +11,10 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from ppo2 import distributed
+from ppo2.agent.files import writer as model_writer
 from ppo2.agent.model import Model
-from ppo2.algorithm.fault_words import fault_words
-from ppo2.algorithm.train_state import FATAL, Fault, FaultKind, UpdateStats
+from ppo2.algorithm.faults import FATAL, Fault, FaultKind, fault_words
+from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Best, Position
 from ppo2.checkpoints.writer import Saving
@@ -296,7 +297,7 @@ class Run:
         logger, config = self.logger, self.config
         told = {**position._asdict(), "best": None if self._best is None else self._best._asdict()}
         told |= {"timesteps": update * config.nbatch, "runner": snapshot.facts}
-        write_model, engine = self.model.saver(run=told, runner=snapshot.tensors), self._engine
+        write_model, engine = model_writer(self.model, run=told, runner=snapshot.tensors), self._engine
 
         def write(path: Path) -> None:
             logger.sync()  # a run goes on from a checkpoint with the logs up to there

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 
 from ppo2 import distributed, envs, networks
+from ppo2.agent.files import restore
 from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
-from ppo2.algorithm.train_state import is_finite
+from ppo2.algorithm.faults import is_finite
 from ppo2.checkpoints import checkpoint
 from ppo2.config import Config
 from ppo2.envs import AnyEnvs, DeviceVector
@@ -100,10 +101,10 @@ def prepare(
     _check_agreed(config)
     model = build_model(config, vector, model_fn)
     if saved is not None:
-        model.restore(saved)
+        restore(model, saved)
         _check_finite(model, saved)
         if not goes_on:
-            model.start_anew(root_key(config.seed))
+            model.restart(root_key(config.seed))
     eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
     runner = _runner(config, vector, model)
     if isinstance(runner, RemoteRunner):

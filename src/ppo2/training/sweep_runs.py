@@ -16,9 +16,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from ppo2.agent.model import MicrobatchedModel, Model
-from ppo2.algorithm.fault_words import fault_words
-from ppo2.algorithm.train_state import Fault, FaultKind, Hyperparameters, TrainState
+from ppo2.agent.compiled import program
+from ppo2.agent.microbatched import MicrobatchedModel
+from ppo2.agent.model import Model
+from ppo2.algorithm.faults import Fault, FaultKind, fault_words
+from ppo2.algorithm.hyperparameters import Hyperparameters
+from ppo2.algorithm.train_state import TrainState
+from ppo2.algorithm.update import fill_normaliser
 from ppo2.config import Config
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.device.env import DeviceEnv
@@ -224,8 +228,8 @@ class _Together:
             count = max(1, min(self.capacity, look - update, int(CHUNK_SECONDS / seconds)))
             began = time.perf_counter()
             sizes = (config.nsteps, self.maker.slices(config.nsteps))
-            program = self.maker.program(_iterate_runs, self.env, self.devices, *sizes)
-            states, runs, chunk = program(
+            iterated = program(self.maker, _iterate_runs, self.env, self.devices, *sizes)
+            states, runs, chunk = iterated(
                 states, runs, self._hyperparameters(update + 1, count), self.discount, np.int32(count)
             )
             self._raise_for(update + 1 + np.asarray(chunk.faulty), chunk.fault)
@@ -246,8 +250,8 @@ class _Together:
         states, runs = jax.device_put((states, first), NamedSharding(_mesh(self.devices), PartitionSpec(RUNS)))
         steps = warm_up_steps(self.config, self.maker)
         if steps:
-            program = self.maker.program(_warm_up_runs, self.env, self.devices, steps, self.maker.slices(steps))
-            states, runs, fault, ends = program(states, runs, self.discount)
+            warmed = program(self.maker, _warm_up_runs, self.env, self.devices, steps, self.maker.slices(steps))
+            states, runs, fault, ends = warmed(states, runs, self.discount)
             self._raise_for(np.zeros(nruns, int), fault)
             self._count(ends)
         return states, runs
@@ -322,7 +326,7 @@ def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int, slices
         runs, rollout, ends = collect(
             model, env, state, runs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam
         )
-        state, fault = model.observed(state, rollout)
+        state, fault = fill_normaliser(model, state, rollout)
         return state, runs, fault, ends
 
     return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))

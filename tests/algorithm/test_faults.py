@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ppo2.algorithm.train_state import Fault, FaultKind, _across
+from ppo2.algorithm.faults import Fault, FaultKind, _across
 
 
 def across(mine: tuple[FaultKind, int], theirs: tuple[FaultKind, int], nenvs: int = 3) -> tuple[int, int]:

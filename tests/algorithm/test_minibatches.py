@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ppo2.algorithm.rollout import Batch, accumulate, flatten, minibatches, permutation, shuffle_bits
+from ppo2.algorithm.minibatches import accumulate, flatten, minibatches, permutation, shuffle_bits
+from ppo2.algorithm.rollout import Batch
 from ppo2.numerics.statistics import weighted_mean
 
 bits = jax.jit(shuffle_bits, static_argnames=("epochs", "total", "shards"))

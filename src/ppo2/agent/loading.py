@@ -1,0 +1,101 @@
+"""Loading a model from a checkpoint."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from ppo2 import networks
+from ppo2.agent.files import restore, space_in
+from ppo2.agent.model import Model
+from ppo2.agent.policy import Policy, build_policy
+from ppo2.checkpoints import checkpoint, tensors
+from ppo2.config import Config, is_placeholder, placeholder_in
+from ppo2.numerics.randomness import Purpose, abstract_key, root_key
+
+
+def load(
+    path: str | Path,
+    *,
+    network: object = None,
+    value_network: object = None,
+    encoders: Mapping[str, Any] | None = None,
+    model_fn: Callable[..., Model] | None = None,
+    **network_kwargs: Any,
+) -> Model:
+    """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
+
+    Args:
+        network, value_network, encoders, model_fn, network_kwargs: as they were given to `learn`, where that was an
+            object and not a name or a number.
+
+    Raises:
+        ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given.
+    """
+    saved = checkpoint.load(path)
+    given = {"network": network, "value_network": value_network, "encoders": encoders, "model_fn": model_fn}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = {**saved.section("config"), **given}
+    if network is not None and networks.check(network) is None:
+        settings["network_kwargs"] = {}
+    settings["network_kwargs"] = {**saved.section("config", "network_kwargs"), **network_kwargs}
+    for name, value in {**{name: settings.get(name) for name in _OBJECTS}, **settings["network_kwargs"]}.items():
+        placeholder = placeholder_in(name, value)
+        if placeholder is not None:
+            raise ValueError(
+                f"the checkpoint {saved.path} was trained with an object ({placeholder['object']}) as `{name}`, which "
+                f"no file can hold: pass it, ppo2.load(path, {name}=...)."
+            )
+    # Functions of frac, which only `learn` calls, and it has its own: the defaults stand in for them.
+    for name in ("lr", "cliprange", "value_cliprange"):
+        if is_placeholder(settings.get(name)):
+            del settings[name]
+    observation_space, action_space = (space_in(saved, f"{kind}_space") for kind in ("observation", "action"))
+
+    def build(key: PRNGKeyArray) -> Policy:
+        return build_policy(
+            observation_space,
+            action_space,
+            network=config.network,
+            value_network=config.value_network,
+            network_kwargs=config.network_kwargs,
+            encoders=config.encoders,
+            action_dist=config.action_dist,
+            key=key,
+        )
+
+    try:
+        config = Config.from_json(settings)
+        if not given and not network_kwargs:
+            _check_size(saved, build)
+        make: Any = Model if config.model_fn is None else config.model_fn
+        if not callable(make):
+            raise TypeError(f"`model_fn` (={make!r}) must be a function, or None.")
+        policy = build(root_key(config.seed, Purpose.INIT))
+    except Exception as error:
+        if given or network_kwargs:  # it may be what the caller gave
+            raise
+        raise ValueError(f"the checkpoint {saved.path} has settings that can't be: {error}") from error
+    model: Model = make(policy=policy, config=config, key=root_key(config.seed))
+    restore(model, saved)
+    return model
+
+
+_OBJECTS = ("network", "value_network", "encoders", "model_fn")
+"""Settings that may be objects, and arguments of `load`."""
+
+
+def _check_size(saved: checkpoint.Checkpoint, build: Callable[[PRNGKeyArray], Policy]) -> None:
+    """Raises ValueError where the settings in a file don't make the parameters in it, before these are made: a lie
+    about their size costs nothing.
+    """
+    try:
+        shapes = eqx.filter_eval_shape(build, abstract_key())
+    except jax.errors.JAXTypeError:  # a user's network, which computes with its key outside of JAX
+        return
+    like = eqx.filter(shapes, lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact))
+    tensors.check_parameters(saved, like)

@@ -1,0 +1,147 @@
+"""Faults: reasons why an update can't be made, where they are found, and their messages."""
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from ppo2 import spaces
+from ppo2.algorithm.rollout import Rollout
+from ppo2.algorithm.train_state import Counters, TrainState, UpdateStats
+from ppo2.distributions import ActionDistribution
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
+
+
+class FaultKind(IntEnum):
+    """What kept an update from being made. Of several the first is told, as it brings the others about.
+
+    STATE is what learning began from; STEP what it came to, though losses and gradients were finite; STATISTICS the
+    normaliser's.
+    """
+
+    NONE = 0
+    STATE_NOT_FINITE = 1
+    ACTION_NOT_FINITE = 2
+    OBS_NOT_FINITE = 3
+    OBS_OUT_OF_RANGE = 4
+    REWARD_NOT_FINITE = 5
+    NO_LEGAL_ACTION = 6
+    LOSS_OR_GRADIENT_NOT_FINITE = 7
+    STEP_NOT_FINITE = 8
+    STATISTICS_NOT_FINITE = 9
+
+
+FATAL = frozenset({FaultKind.OBS_OUT_OF_RANGE, FaultKind.NO_LEGAL_ACTION, FaultKind.STATE_NOT_FINITE})
+"""What ends training even where others are skipped: it will be so again, whatever comes."""
+
+
+class Fault(NamedTuple):
+    """A `FaultKind`, and the flat (T, N) index of the step to blame."""
+
+    kind: Int[Array, ""]
+    step: Int[Array, ""]
+
+
+def find_fault(
+    space: spaces.AnySpace,
+    distribution: ActionDistribution,
+    rollout: Rollout,
+    finite: Bool[Array, ""],
+    axis: DataAxis = ONE_DEVICE,
+) -> Fault:
+    """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it, N counting
+    the environments of all blocks.
+    """
+    not_finite = ~spaces.all_finite(rollout.obs, 2)
+    # V of what came next is only NaN by its observation, where V itself is finite
+    unseen = jnp.isfinite(rollout.values) & ~jnp.isfinite(rollout.next_values) & ~rollout.terminated
+    no_legal_action = jnp.zeros(rollout.valid.shape, bool)
+    if spaces.is_masked(space):
+        no_legal_action |= distribution.none_legal(rollout.obs["action_mask"])
+    # What the policy makes of observations that are not finite, or remembers of them, is not its own fault.
+    steps = len(not_finite)
+    seen_well = jnp.where(jnp.any(not_finite, axis=0), jnp.argmax(not_finite, axis=0), steps)
+    wild = ~spaces.all_finite(rollout.actions, 2) & (jnp.arange(steps)[:, None] < seen_well)
+    in_turn = [
+        (FaultKind.ACTION_NOT_FINITE, wild),
+        (FaultKind.OBS_NOT_FINITE, not_finite | unseen),
+        (FaultKind.OBS_OUT_OF_RANGE, spaces.out_of_range(space, rollout.obs)),
+        (FaultKind.REWARD_NOT_FINITE, ~jnp.isfinite(rollout.rewards)),
+        (FaultKind.NO_LEGAL_ACTION, no_legal_action),
+    ]
+    fault = jnp.where(finite, FaultKind.NONE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
+    index = jnp.zeros((), jnp.int32)
+    for kind, where in reversed(in_turn):
+        where = (where & rollout.valid).ravel()
+        found = jnp.any(where)
+        fault = jnp.where(found, kind, fault)
+        index = jnp.where(found, jnp.argmax(where).astype(jnp.int32), index)
+    return _across(axis, Fault(fault, index), rollout.valid.shape[1])
+
+
+def is_finite(of: Any) -> Bool[Array, ""]:
+    """Whether there is no NaN and no infinity in a state, or in a part of one; pure."""
+    finite = jnp.ones((), bool)
+    for leaf in jax.tree.leaves(of):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            finite &= jnp.all(jnp.isfinite(leaf))
+    return finite
+
+
+def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
+    """What an update made of a state, unless either isn't finite: then the state as it was, and the fault; pure.
+
+    It stands around `Model.update`, as that may be anybody's.
+    """
+    step_finite, statistics_finite = is_finite((after.params, after.opt_state)), is_finite(after.normaliser)
+    fault = jnp.asarray(stats.fault, jnp.int32)
+    late = jnp.where(step_finite, FaultKind.STATISTICS_NOT_FINITE, FaultKind.STEP_NOT_FINITE)
+    fault = jnp.where((fault == FaultKind.NONE) & ~(step_finite & statistics_finite), late, fault)
+    fault = jnp.where(is_finite(before), fault, FaultKind.STATE_NOT_FINITE).astype(jnp.int32)
+    good = fault == FaultKind.NONE
+    kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    counters = Counters(
+        updates=after.counters.updates,
+        gradient_steps=kept.counters.gradient_steps,
+        skipped_updates=before.counters.skipped_updates + ~good,
+    )
+    return kept._replace(counters=counters), stats._replace(fault=fault)
+
+
+def _across(axis: DataAxis, mine: Fault, nenvs: int) -> Fault:
+    """The fault of all blocks: the lowest kind, where the first block has it."""
+    if axis.devices == 1:
+        return mine
+    t, env = jnp.divmod(mine.step, nenvs)
+    step = t * nenvs * axis.devices + axis.index * nenvs + env
+    kinds, steps = axis.gather((mine.kind, step))
+    block = jnp.argmin(jnp.where(kinds == FaultKind.NONE, len(FaultKind), kinds))
+    return Fault(kinds[block], steps[block].astype(jnp.int32))
+
+
+def fault_words(kind: FaultKind, step: int, num_envs: int, observation_space: spaces.AnySpace) -> str:
+    """What was wrong, and how to mend it; `step` is the flat (T, N) index of the step to blame."""
+    t, env = divmod(step, num_envs)
+    where = f"environment {env} gave it at step {t} of the rollout"
+    return {
+        FaultKind.STATE_NOT_FINITE: "the parameters, the optimiser's moments or the normaliser's statistics were NaN "
+        "or infinite before it, which learning doesn't make them: look into `model_fn` and `update_fn`, or load an "
+        "earlier checkpoint",
+        FaultKind.ACTION_NOT_FINITE: "an action is NaN or infinite, though what was observed is not, so that the "
+        f"policy's network overflows; environment {env} was to take it at step {t} of the rollout: try a lower `lr`, "
+        "or `normalize_obs=True`",
+        FaultKind.OBS_NOT_FINITE: f"an observation is NaN or infinite; {where}: mend the environment",
+        FaultKind.OBS_OUT_OF_RANGE: f"an observation is out of range for {observation_space}; {where}: mend its "
+        "observation_space, or what it returns",
+        FaultKind.REWARD_NOT_FINITE: f"a reward is NaN or infinite; {where}: mend the environment",
+        FaultKind.NO_LEGAL_ACTION: f"a state has no legal action (its action_mask is all 0); {where}: mend the "
+        "environment, or end the episode there",
+        FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: "the loss or its gradient is NaN or infinite; try a lower `lr`, "
+        "`normalize_obs=True`, or a smaller `max_grad_norm`",
+        FaultKind.STEP_NOT_FINITE: "the gradient is finite, but parameters or moments are NaN or infinite after the "
+        "optimiser's step; try a lower `lr`, or a `max_grad_norm`",
+        FaultKind.STATISTICS_NOT_FINITE: "observations or rewards are finite, but too large for their statistics "
+        "to be; scale them down in the environment (`reward_scale` of ppo2.make does, for rewards)",
+    }[kind]

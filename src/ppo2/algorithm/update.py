@@ -1,0 +1,234 @@
+"""The update: advantages, then epochs of minibatches, each a step of Adam; and the normaliser's statistics."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from ppo2 import spaces
+from ppo2.algorithm.faults import Fault, FaultKind, find_fault, is_finite
+from ppo2.algorithm.hyperparameters import Hyperparameters
+from ppo2.algorithm.losses import Stats, normalise_advantages
+from ppo2.algorithm.minibatches import flatten, minibatches, sequences, shuffle_bits
+from ppo2.algorithm.normaliser import Normaliser
+from ppo2.algorithm.rollout import Batch, Rollout
+from ppo2.algorithm.train_state import TrainState, UpdateStats
+from ppo2.distributions import ActionDistribution
+from ppo2.numerics.randomness import Purpose, stream
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
+from ppo2.numerics.statistics import explained_variance
+
+ADAM_EPSILON = 1e-5  # Baselines' ppo2 (TensorFlow 1)
+
+Gradients = Callable[
+    [Float[Array, " P"], Normaliser, Batch, Hyperparameters], tuple[Float[Array, " P"], Stats]
+]  # see `Model.gradients`
+
+
+def adam() -> optax.GradientTransformation:
+    """Adam's direction of a gradient; the learning rate is applied in `minibatch_step`."""
+    return optax.scale_by_adam(eps=ADAM_EPSILON)
+
+
+class UpdateSettings(Protocol):
+    """The settings that fix an update's shape (`ppo2.Config`)."""
+
+    @property
+    def nminibatches(self) -> int: ...
+    @property
+    def noptepochs(self) -> int: ...
+    @property
+    def shards(self) -> int: ...
+
+
+class Learner(Protocol):
+    """What an update needs to know of the model that learns (`ppo2.Model`)."""
+
+    @property
+    def config(self) -> UpdateSettings: ...
+    @property
+    def observation_space(self) -> spaces.AnySpace: ...
+    @property
+    def distribution(self) -> ActionDistribution: ...
+
+    def advantages(self, normaliser: Normaliser, rollout: Rollout) -> Float[Array, "T N"]: ...
+    def gradients(
+        self, params: Float[Array, " P"], normaliser: Normaliser, batch: Batch, hyper: Hyperparameters
+    ) -> tuple[Float[Array, " P"], Stats]: ...
+
+
+class Carry(NamedTuple):
+    """What changes from minibatch to minibatch. `stopped`: True once `target_kl` has ended the update."""
+
+    params: Float[Array, " P"]
+    opt_state: optax.ScaleByAdamState
+    stopped: Bool[Array, ""]
+
+
+class Step(NamedTuple):
+    """The figures of one minibatch.
+
+    | field | meaning |
+    |---|---|
+    | stats | see `Stats` |
+    | grad_norm | norm of the gradient before it is clipped |
+    | finite | True if the gradient and the losses are finite |
+    | computed | 1.0 if a gradient was made; 0.0 if `target_kl` had ended the update before |
+    | taken | 1 if the parameters were changed, else 0 |
+    """
+
+    stats: Stats
+    grad_norm: Float[Array, ""]
+    finite: Bool[Array, ""]
+    computed: Float[Array, ""]
+    taken: Int[Array, ""]
+
+    @classmethod
+    def skipped(cls) -> "Step":
+        """A minibatch without a gradient."""
+        return cls(Stats.zero(), jnp.zeros(()), jnp.ones((), bool), jnp.zeros(()), jnp.int32(0))
+
+
+def update(
+    learner: Learner, state: TrainState, rollout: Rollout, hyper: Hyperparameters, axis: DataAxis = ONE_DEVICE
+) -> tuple[TrainState, UpdateStats]:
+    """One update, pure: learning from a rollout, then counting its observations into the normaliser's statistics.
+
+    Numbers that are not finite, in the data or in the result, are reported in `UpdateStats.fault`, and kept from the
+    model by the caller: see `only_finite`.
+
+    Args:
+        learner: makes advantages and gradients.
+        state: before the update.
+        rollout: (T, N, ...), of this device's environments.
+        hyper: the numbers of this update.
+        axis: the devices that learn together, each from environments of its own; all get the same new state.
+    """
+    config = learner.config
+    shards = config.shards // axis.devices
+    normaliser = state.normaliser.with_returns(rollout, axis)
+    whole = batch_of(rollout, learner.advantages(normaliser, rollout))
+    batch = flatten(sequences(whole), shards)
+    bits = shuffle_bits(
+        stream(state.key, Purpose.SHUFFLE, state.counters.updates),
+        epochs=config.noptepochs,
+        total=batch.weights.shape[0] * axis.devices,
+        shards=config.shards,
+    )
+    bits = jax.lax.dynamic_slice_in_dim(bits, axis.index * shards, shards, axis=1)
+    step = functools.partial(
+        minibatch_step if hyper.target_kl is None else step_unless_stopped,
+        gradients=learner.gradients,
+        normaliser=normaliser,
+        hyper=hyper,
+        axis=axis,
+    )
+
+    def epoch(carry: Carry, bits: Array) -> tuple[Carry, Step]:
+        cut = minibatches(batch, bits, nminibatches=config.nminibatches)
+        normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, axis))(cut.advantages, cut.weights)
+        mine = jnp.sum(cut.weights.reshape(cut.weights.shape[0], -1), axis=1)
+        share = mine / jnp.maximum(axis.sum(mine), 1.0)  # of each minibatch's valid steps, this device's
+        return jax.lax.scan(step, carry, (cut._replace(advantages=normalised), share))
+
+    start = Carry(state.params, state.opt_state, jnp.zeros((), bool))
+    end, steps = jax.lax.scan(epoch, start, bits)
+    fault = find_fault(learner.observation_space, learner.distribution, rollout, jnp.all(steps.finite), axis)
+    before = state.counters
+    learned = state._replace(
+        params=end.params,
+        normaliser=normaliser.with_observations(rollout, axis),
+        opt_state=end.opt_state,
+        counters=before._replace(
+            updates=before.updates + 1, gradient_steps=before.gradient_steps + jnp.sum(steps.taken)
+        ),
+    )
+    return learned, update_stats(steps, whole, fault, axis)
+
+
+def batch_of(rollout: Rollout, advantages: Float[Array, "T N"]) -> Batch:
+    """The rollout with its advantages and returns, (T, N, ...)."""
+    return Batch(
+        obs=rollout.obs,
+        actions=rollout.actions,
+        logp=rollout.logp,
+        values=rollout.values,
+        advantages=advantages,
+        returns=advantages + rollout.values,
+        weights=rollout.valid.astype(jnp.float32),
+        episode_starts=rollout.episode_starts,
+        recurrent_state=rollout.recurrent_state,
+    )
+
+
+def minibatch_step(
+    carry: Carry,
+    minibatch: tuple[Batch, Float[Array, ""]],
+    *,
+    gradients: Gradients,
+    normaliser: Normaliser,
+    hyper: Hyperparameters,
+    axis: DataAxis,
+) -> tuple[Carry, Step]:
+    """One gradient step of Adam on a minibatch; not taken where its approximate KL divergence exceeds `target_kl`.
+
+    Args:
+        minibatch: the samples, and the share that they are of the minibatch on all devices.
+    """
+    batch, share = minibatch
+    gradient, stats = gradients(carry.params, normaliser, batch, hyper)
+    if axis.devices > 1:
+        gradient, stats = axis.sum(jax.tree.map(lambda x: x * share, (gradient, stats)))
+    norm = jnp.linalg.norm(gradient)
+    if hyper.max_grad_norm is not None:
+        gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
+    direction, opt_state = adam().update(gradient, carry.opt_state)
+    after = Carry(carry.params - hyper.lr * direction, opt_state, carry.stopped)
+    if hyper.target_kl is not None:
+        stop = stats.approxkl > hyper.target_kl
+        after = jax.tree.map(lambda new, old: jnp.where(stop, old, new), after, carry)._replace(stopped=stop)
+    finite = jnp.isfinite(norm) & jnp.isfinite(stats.policy_loss) & jnp.isfinite(stats.value_loss)
+    return after, Step(stats, norm, finite, jnp.ones(()), (~after.stopped).astype(jnp.int32))
+
+
+def step_unless_stopped(carry: Carry, minibatch: tuple[Batch, Float[Array, ""]], **more: object) -> tuple[Carry, Step]:
+    """`minibatch_step`, or nothing once `target_kl` has ended the update."""
+
+    def skip(carry: Carry) -> tuple[Carry, Step]:
+        return carry, Step.skipped()
+
+    def take(carry: Carry) -> tuple[Carry, Step]:
+        return minibatch_step(carry, minibatch, **more)  # type: ignore[arg-type]
+
+    stepped: tuple[Carry, Step] = jax.lax.cond(carry.stopped, skip, take, carry)
+    return stepped
+
+
+def update_stats(steps: Step, whole: Batch, fault: Fault, axis: DataAxis) -> UpdateStats:
+    """The figures of an update, from those of its minibatches, (epochs, nminibatches), and from its whole batch."""
+    share = steps.computed / jnp.sum(steps.computed)
+    means = Stats(*(jnp.sum(x * share) for x in steps.stats))
+    return UpdateStats(
+        **means._asdict(),
+        grad_norm=jnp.sum(steps.grad_norm * share),
+        explained_variance=explained_variance(whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel(), axis),
+        gradient_steps=jnp.sum(steps.taken),
+        fault=fault.kind,
+        fault_index=fault.step,
+    )
+
+
+def fill_normaliser(
+    learner: Learner, state: TrainState, rollout: Rollout, axis: DataAxis = ONE_DEVICE
+) -> tuple[TrainState, Fault]:
+    """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault; pure."""
+    fault = find_fault(learner.observation_space, learner.distribution, rollout, jnp.ones((), bool), axis)
+    seen = state.normaliser.with_returns(rollout, axis).with_observations(rollout, axis)
+    good = fault.kind == FaultKind.NONE
+    kind = jnp.where(good & ~is_finite(seen), FaultKind.STATISTICS_NOT_FINITE, fault.kind).astype(jnp.int32)
+    kept = jax.tree.map(lambda new, old: jnp.where(kind == FaultKind.NONE, new, old), seen, state.normaliser)
+    return state._replace(normaliser=kept), fault._replace(kind=kind)

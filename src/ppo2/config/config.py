@@ -1,0 +1,231 @@
+"""The settings of a run: one line each, frozen, checked in one place."""
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ppo2.config.placeholders import jsonable
+from ppo2.config.rules import Anything, Flag, MappingTo, Number, OneOf, Schedule, Use, Whole, setting
+from ppo2.distributions import ACTION_DISTS
+from ppo2.numerics.schedules import ScheduleLike
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of a run: all arguments of `ppo2.learn` that change what is learned, logged, evaluated or saved.
+
+    Raises:
+        ValueError: a setting out of its range, or two that don't fit together.
+        TypeError: a setting of the wrong type.
+    """
+
+    # fmt: off
+    env: object = setting(
+        None, Anything(), "environment to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, "
+        "or a function without arguments that makes an environment; or an environment in JAX, which trains without "
+        'leaving the device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1". What ppo2.make gives with '
+        'backend="ray" is held by other processes, on other machines if you like.', null=True)
+    eval_env: object = setting(
+        None, Anything(), "an environment, in any form that `env` takes, to evaluate on at intervals with frozen "
+        "statistics.", null=True)
+    total_timesteps: int = setting(
+        0, Whole(0, cut=True), "steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 "
+        "returns the untrained (or loaded) model.")
+    num_envs: int = setting(
+        8, Whole(1), "number of environments, when `env` is an id, a function or a device environment; None is 8. Of "
+        "several processes (`ppo2.distributed`) each steps an equal part of them; None is then 8 or a few more.")
+    network: object = setting(
+        "mlp", Anything(), "the policy's network: a registered name (`ppo2 networks` lists them), a builder, or a "
+        "network: an equinox.Module that maps one observation to a vector of features, or a Flax module (Linen or "
+        "NNX) or a Keras 3 model on JAX that does so for a batch.")
+    network_kwargs: Mapping[str, Any] = setting(
+        dict, MappingTo("of names to values"), 'arguments of the network\'s builder; for mlp num_layers=2, '
+        'num_hidden=64, activation="tanh", layer_norm=False.')
+    value_network: object = setting(
+        None, Anything(), 'None or "shared": the value is a second head on the network; "copy": it has a network of '
+        "its own of the same kind; or another network, in any form that `network` takes.", null=True)
+    encoders: Mapping[str, Any] | None = setting(
+        None, MappingTo("from paths in the observation to networks, such as {'camera': 'cnn_small'}"),
+        "networks that encode parts of an observation (Dict, Tuple), by path, before `network` sees all parts side by "
+        'side: {"camera": "cnn_small", "arm/angles": "mlp"}, in any form that `network` takes. Other parts are '
+        "flattened, images encoded by cnn, or cnn_small where they are small.", null=True)
+    model_fn: object = setting(
+        None, Anything(), "makes the model: model_fn(policy=..., config=..., key=...), such as a subclass of "
+        "ppo2.Model.", null=True)
+    seed: int = setting(
+        0, Whole(0), "seed of everything random; the same seed gives the same bits. None draws one and reports it.")
+    nsteps: int = setting(
+        2048, Whole(1), "steps of each environment between two updates; the batch is num_envs * nsteps.")
+    nminibatches: int = setting(4, Whole(1), "number of minibatches that each epoch cuts the batch into.", static=True)
+    noptepochs: int = setting(
+        4, Whole(1), "passes over the batch in each update, shuffled anew each time.", static=True)
+    lr: ScheduleLike = setting(
+        3e-4, Schedule(), "learning rate of Adam, a schedule; usually 1e-4 to 1e-3.", traced="update")
+    cliprange: ScheduleLike = setting(
+        0.2, Schedule(), "distance from 1 up to which the probability ratio pays off, a schedule; usually 0.1 to 0.3.",
+        traced="update")
+    value_cliprange: ScheduleLike | None = setting(
+        "same", Schedule(words=("same",)), 'limit of the value\'s change in an update: "same" as cliprange, a '
+        "schedule, or None for no limit.", null=True, traced="update", apart=True)
+    gamma: float = setting(0.99, Number(most=1.0), "discount per step.", traced="rollout")
+    lam: float = setting(
+        0.95, Number(most=1.0), "lambda of generalised advantage estimation: 0 trusts the value function, 1 the "
+        "rewards seen.", traced="rollout")
+    ent_coef: float = setting(
+        0.0, Number(), "weight of the entropy bonus; usually 0 to 0.02.", traced="update")
+    vf_coef: float = setting(0.5, Number(), "weight of the value loss.", traced="update")
+    max_grad_norm: float | None = setting(
+        0.5, Number(positive=True), "the gradient's largest norm; None leaves it as it is.", null=True,
+        traced="update")
+    target_kl: float | None = setting(
+        None, Number(positive=True), "once a minibatch's mean approximate KL divergence exceeds it, the rest of the "
+        "update is skipped; usually 0.01 to 0.05. None never skips.", null=True, traced="update", apart=True)
+    bootstrap_truncated: bool = setting(
+        True, Flag(), "count the value of the last observation where an episode was cut short by a time limit; False "
+        "takes that for a true end, as the original does.", static=True)
+    normalize_obs: bool = setting(
+        False, Flag(), "bring observations to mean 0 and standard deviation 1, by running statistics.")
+    normalize_rewards: bool = setting(
+        False, Flag(), "divide rewards by the running standard deviation of discounted returns.")
+    action_dist: Literal["gaussian", "squashed_gaussian"] = setting(
+        "gaussian", OneOf(ACTION_DISTS), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
+        'standard deviations learned beside the network; or "squashed_gaussian", through tanh to between the bounds, '
+        "which must be finite, with standard deviations that the network gives.", static=True)
+    log_interval: int = setting(
+        10, Whole(1), "updates between two rows of the log; the first update is logged too.")
+    save_interval: int = setting(
+        0, Whole(0), "updates between two checkpoints, the first update's one included; 0 writes only the final one.")
+    eval_interval: int | None = setting(
+        None, Whole(1), "updates between two evaluations; None: as log_interval.", null=True)
+    eval_episodes: int = setting(10, Whole(1), "episodes in each evaluation.")
+    shards: int = setting(
+        1, Whole(1), "blocks of environments that are shuffled apart; must divide num_envs. With device environments, "
+        "as many devices as divide them share the work. None: the devices that there are, where each gets 32 "
+        "environments, for device environments; else 1. Times the number of processes, where there are several.",
+        static=True)
+    devices: int | None = setting(
+        None, Whole(1), "devices of this machine that device environments may be spread over; None: all that JAX has.",
+        null=True)
+    keep: int | None = setting(
+        None, Whole(1), "number of last checkpoints to keep; with eval_env, each evaluation that is the best so far "
+        "is saved too, and the best one stays beside them. None keeps all.", null=True)
+    on_nonfinite: Literal["raise", "skip"] = setting(
+        "raise", OneOf(("raise", "skip")), "answer to an observation, action, reward, loss, gradient or optimiser's "
+        'step that is NaN or infinite: "raise" an error, or "skip" that update.')
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for name, value in check_settings(vars(self)).items():
+            object.__setattr__(self, name, value)
+        try:
+            json.dumps(self.to_json(), allow_nan=False)
+        except ValueError:
+            raise ValueError(f"`network_kwargs` (={dict(self.network_kwargs)!r}) must be finite.") from None
+        self._check_batch()
+
+    def _check_batch(self) -> None:
+        if self.num_envs % self.shards:
+            raise ValueError(
+                f"`shards` (={self.shards}) must divide `num_envs` (={self.num_envs}): each block of environments is "
+                "shuffled apart, and all are of one size."
+            )
+        block = self.nbatch // self.shards
+        if block % self.nminibatches:
+            near = _divisors_near(self.nminibatches, block)
+            blocks = f" / shards (={self.shards})" if self.shards > 1 else ""
+            raise ValueError(
+                f"`nminibatches` (={self.nminibatches}) must divide `num_envs * nsteps`{blocks} "
+                f"(={self.num_envs} * {self.nsteps}{f' / {self.shards}' if blocks else ''} = {block}); "
+                f"{' and '.join(map(str, near))} {'do' if len(near) > 1 else 'does'}."
+            )
+        if 0 < self.total_timesteps < self.nbatch:
+            raise ValueError(
+                f"`total_timesteps` (={self.total_timesteps}) is less than one batch of `num_envs * nsteps` "
+                f"(={self.num_envs} * {self.nsteps} = {self.nbatch}), so that nothing would be learned: raise it, or "
+                "lower `nsteps` or `num_envs`."
+            )
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_json(), sort_keys=True))  # network_kwargs has no hash
+
+    @property
+    def nbatch(self) -> int:
+        """Steps in one rollout, over all environments."""
+        return self.num_envs * self.nsteps
+
+    @property
+    def nupdates(self) -> int:
+        """Updates in the whole of training."""
+        return self.total_timesteps // self.nbatch
+
+    def frac(self, update: int) -> float:
+        """The remaining fraction of training before an update (counted from 1): the argument of schedules."""
+        return 1.0 - (update - 1) / self.nupdates
+
+    @property
+    def trace(self) -> tuple[object, ...]:
+        """The facts that compiled programs depend on; all other settings reach them as numbers, or not at all."""
+        static = [getattr(self, name) for name, use in USES.items() if use.static]
+        return (*static, *(getattr(self, name) is None for name, use in USES.items() if use.traced and use.null))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON; objects that a file can't hold as placeholders."""
+        return {name: jsonable(getattr(self, name)) for name in USES}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Config":
+        """The inverse of `to_json`, for settings without placeholders (replace those first)."""
+        return cls(**data)
+
+
+USES: dict[str, Use] = {field.name: field.metadata["use"] for field in dataclasses.fields(Config)}
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in their own types, each checked by its own rule.
+
+    Raises:
+        ValueError, TypeError: see `Config`.
+    """
+    uses = {name: USES[name] for name in settings}
+    return {
+        name: None if use.null and settings[name] is None else use.rule.check(name, settings[name])
+        for name, use in uses.items()
+    }
+
+
+def names(*, traced: Literal["update", "rollout"] | None = None, together: bool = False) -> tuple[str, ...]:
+    """The settings that reach compiled programs as numbers.
+
+    Args:
+        traced: those of an update, or of a rollout; None: both.
+        together: those alone in which runs may differ that train in one program.
+    """
+    return tuple(
+        name
+        for name, use in USES.items()
+        if use.traced is not None and traced in (None, use.traced) and not (together and use.apart)
+    )
+
+
+def separate_settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings among some arguments, and the others, which are for the network's builder."""
+    settings = {name: value for name, value in arguments.items() if name in USES}
+    return settings, {name: value for name, value in arguments.items() if name not in USES}
+
+
+def settings_help(indent: str = " " * 8) -> str:
+    """The settings and their texts, as the lines of a docstring."""
+    texts = (f"{name}: {use.text}" for name, use in USES.items() if name != "network_kwargs")
+    more = indent + " " * 4
+    return "\n".join(textwrap.fill(text, 120, initial_indent=indent, subsequent_indent=more) for text in texts)
+
+
+def _divisors_near(n: int, block: int) -> list[int]:
+    """The next divisors of `block` below and above `n`, if they are near enough to look for."""
+    far = 10**5
+    below = next((d for d in range(min(n, block), max(min(n, block) - far, 0), -1) if block % d == 0), 1)
+    above = next((d for d in range(n, min(n + far, block) + 1) if block % d == 0), below if n > block else block)
+    return sorted({below, above})
