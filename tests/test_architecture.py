@@ -35,7 +35,7 @@ FILES: dict[str, list[str]] = {
     "algorithm": ["__init__", "gae", "losses", "rollout", "normaliser", "train_state", "fault_words"],
     "checkpoints": ["__init__", "checkpoint", "progress", "tensors", "writer"],
     "cli": ["options", "output", "listings", "model_commands", "sweep", "train", "__init__"],
-    "distributed": ["exits", "messages", "monitor", "heartbeat", "processes", "__init__"],
+    "distributed": ["messages", "monitor", "heartbeat", "collectives", "processes", "__init__"],
     "distributions": ["base", "choices", "gaussians", "joint", "action_distribution", "__init__"],
     "envs": ["__init__", "construct"],
     "envs/adapters": ["common", "brax", "craftax", "gymnax", "navix", "pgx", "playground", "xminigrid", "__init__"],
@@ -63,7 +63,7 @@ FILES: dict[str, list[str]] = {
     "reporting": ["__init__", "display", "health", "tables", "logger", "plot"],
     "runners": ["__init__", "episodes", "experience", "snapshot", "device", "host", "remote"],
     "spaces": ["space_json", "actions", "checks", "__init__", "device"],
-    "system": ["__init__", "files", "launch", "processors", "runtime", "signals", "text"],
+    "system": ["__init__", "exits", "files", "launch", "processors", "runtime", "signals", "text"],
     "training": ["__init__", "plan", "run_directory", "run", "setup", "learn", "sweep_runs", "sweep"],
 }
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

@@ -293,7 +293,7 @@ class Model:
         axis = sharding.across_processes()
         program = self.program(_train_program, axis)
         into = (REPLICATED, ROLLOUT, REPLICATED)
-        heartbeat.meet(axis)
+        heartbeat.at_collective(axis)
         made = program(*sharding.to_global((self.state, rollout, hyper), axis, into))
         stats: UpdateStats
         self.state, stats = sharding.to_local(made, axis, REPLICATED)
@@ -475,7 +475,7 @@ class Model:
             axis: over which devices to sum; None: one of each process.
         """
         axis = sharding.across_processes() if axis is None else axis
-        heartbeat.meet(axis)
+        heartbeat.at_collective(axis)
         program = self.program(_observe_program, axis)
         made = program(*sharding.to_global((self.state, rollout), axis, (REPLICATED, ROLLOUT)))
         fault: Fault
