@@ -36,7 +36,7 @@ algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser tr
 checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep train __init__
 config: placeholders rules config __init__
-distributed: exits messages monitor heartbeat processes __init__
+distributed: messages monitor heartbeat collectives processes __init__
 distributions: base choices gaussians joint action_distribution __init__
 envs: __init__ construct
 envs/adapters: common brax craftax gymnax navix pgx playground xminigrid __init__
@@ -50,7 +50,7 @@ numerics: __init__ pieces randomness schedules sharding statistics
 reporting: __init__ display health tables logger plot
 runners: __init__ episodes experience snapshot device host remote
 spaces: space_json actions checks __init__ device
-system: __init__ files launch processors runtime signals text
+system: __init__ exits files launch processors runtime signals text
 training: __init__ plan run_directory run setup learn sweep_runs sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}

@@ -28,14 +28,14 @@ from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.tensors import RUNNER
-from ppo2.distributed import heartbeat, monitor, processes
-from ppo2.distributed.exits import DIED, FAILED
-from ppo2.distributed.heartbeat import Guard
-from ppo2.distributed.messages import Failure, Progress
-from ppo2.distributed.monitor import Hub
+from ppo2.distributed import collectives, heartbeat, monitor, processes
+from ppo2.distributed.heartbeat import Heartbeat
+from ppo2.distributed.messages import ProcessFailure, ProcessProgress
+from ppo2.distributed.monitor import Monitor
 from ppo2.runners.snapshot import Snapshot, joined, part_of
 from ppo2.system import launch
-from ppo2.system.launch import Launch, launched
+from ppo2.system.exits import DIED, FAILED
+from ppo2.system.launch import Launch, detect
 from ppo2.system.processors import usable_processors
 from ppo2.training.learn import learn
 from ppo2.training.setup import share_of
@@ -173,7 +173,7 @@ def evaluations(run_dir: Path) -> list[float]:
     return [row["eval_eplenmean"] for row in rows]
 
 
-# --- what processes tell each other -----------------------------------------------------------------------------------
+# --- collectives -----------------------------------------------------------------------------------
 
 
 def with_own_parameters(rank: int) -> Callable[..., Model]:
@@ -192,23 +192,23 @@ def go_through_much() -> None:
     mine = ppo2.distributed.init(heartbeat=1.0)
     assert jax.local_device_count() == 3 - mine.rank
 
-    processes.MOST_GATHERED, processes.PIECE = 2**12, 2**11
+    collectives.MOST_GATHERED, collectives.PIECE = 2**12, 2**11
     messages = [bytes([rank]) * (3000 * rank + 1500) for rank in range(2)]
-    assert processes.gather(messages[mine.rank]) == messages
-    assert processes.gather(messages[mine.rank], to_first=True) == (messages if mine.is_first else [])
-    assert processes.bytes_of_first(messages[1] if mine.is_first else b"") == messages[1]
-    assert processes.bytes_of_first(b"") == b""
+    assert collectives.all_gather_bytes(messages[mine.rank]) == messages
+    assert collectives.all_gather_bytes(messages[mine.rank], to_first=True) == (messages if mine.is_first else [])
+    assert collectives.broadcast_bytes(messages[1] if mine.is_first else b"") == messages[1]
+    assert collectives.broadcast_bytes(b"") == b""
 
     key = jax.random.key(mine.rank)
     tree = {"a": jnp.full(700, mine.rank, jnp.bfloat16), "key": key}
-    same, others = processes.unified(tree)
+    same, others = collectives.synchronise(tree)
     assert others == [1]
     assert (same["a"] == 0).all()
     assert same["a"].dtype == jnp.bfloat16
     assert (jax.random.key_data(same["key"]) == jax.random.key_data(jax.random.key(0))).all()
-    assert processes.unified(same) == (same, [])
+    assert collectives.synchronise(same) == (same, [])
     with pytest.raises(ValueError, match="the process of rank 1 has another model"):
-        processes.unified(jnp.zeros(mine.rank))
+        collectives.synchronise(jnp.zeros(mine.rank))
 
     # what all do alike wrong is theirs to catch
     for _ in range(2):
@@ -222,7 +222,7 @@ def go_through_much() -> None:
     own = with_own_parameters(mine.rank)
     model = learn(env="CartPole-v1", **SMALL, seed=1, model_fn=own, update_fn=change, log_interval=1)
     params = np.asarray(model.state.params).tobytes()
-    assert processes.gather(params) == [params] * 2
+    assert collectives.all_gather_bytes(params) == [params] * 2
     of_devices = {**SMALL, "num_envs": 256, "shards": None, "total_timesteps": 2 * 256 * 32}
     model = learn(env="gymnax:CartPole-v1", **of_devices)
     assert model.config.shards == 4
@@ -549,15 +549,15 @@ KUBERNETES = {"JAX_COORDINATOR_ADDRESS": "job-0.svc:1234", "JAX_NUM_PROCESSES": 
     ],
 )
 def test_launchers_are_recognised(environment: dict[str, str], expected: Launch | None) -> None:
-    assert launched(environment) == expected
+    assert detect(environment) == expected
 
 
 def test_processes_of_one_machine_meet_at_a_port_of_their_own() -> None:
-    jobs = [launched(OPEN_MPI | {"PMIX_NAMESPACE": name}) for name in ("prterun-a-1@1", "prterun-a-2@1")]
+    jobs = [detect(OPEN_MPI | {"PMIX_NAMESPACE": name}) for name in ("prterun-a-1@1", "prterun-a-2@1")]
     ports = [int(job.coordinator.removeprefix("127.0.0.1:")) for job in jobs if job is not None and job.coordinator]
     assert len(set(ports)) == 2
     assert all(2**14 <= port < 2**15 for port in ports)
-    mpich = launched({"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"})
+    mpich = detect({"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"})
     assert mpich is not None
     assert mpich.coordinator is not None
 
@@ -574,7 +574,7 @@ def test_processes_of_one_machine_meet_at_a_port_of_their_own() -> None:
 def test_environments_that_say_too_little(environment: dict[str, str], words: str) -> None:
     given = {name: value for name, value in environment.items() if value}
     with pytest.raises(ValueError, match=words):
-        launched(given)
+        detect(given)
 
 
 @pytest.mark.parametrize(
@@ -591,11 +591,11 @@ def test_arguments_that_cannot_be(arguments: Any, words: str) -> None:
 
 
 def test_an_error_before_the_watch_begins_is_shown_by_whoever_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "_CURRENT", [Guard(1, 2)])  # of which nobody has heard yet, or a forked child's
+    monkeypatch.setattr(heartbeat, "_CURRENT", [Heartbeat(1, 2)])  # of which nobody has heard yet, or a forked child's
     error, shown = OSError("no such interface"), []
     processes._fail_all(lambda *what: shown.append(what), OSError, error, None)
     assert shown == [(OSError, error, None)]
-    assert not processes.is_agreed(error)
+    assert not processes.raised_by_all(error)
 
 
 def test_a_name_that_means_the_machine_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -619,7 +619,7 @@ def test_a_sweep_by_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_a_process_by_itself_is_first_of_one() -> None:
     assert distributed.init() == distributed.world() == (0, 1)
-    assert processes.tell_all({"a": float("inf")}) == [{"a": float("inf")}]
+    assert collectives.all_gather({"a": float("inf")}) == [{"a": float("inf")}]
 
 
 def test_who_forgot_to_join_is_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -706,13 +706,13 @@ def test_a_checkpoint_as_a_message() -> None:
 
 
 @pytest.fixture
-def watched() -> Iterator[Guard]:
-    first = Guard(0, 2, heartbeat=10.0)
+def watched() -> Iterator[Heartbeat]:
+    first = Heartbeat(0, 2, heartbeat=10.0)
     yield first
     first.close()
 
 
-def test_strangers_are_not_let_in(watched: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_are_not_let_in(watched: Heartbeat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "STRANGER_SECONDS", 0.5)
     address = watched.listen("127.0.0.1")
     for words in (
@@ -750,7 +750,7 @@ class Watch:
         self.now = 0.0
         monkeypatch.setattr(monitor, "end", end)
         monkeypatch.setattr(monitor, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.hub = Hub(size, 10.0, beat=1.0)
+        self.hub = Monitor(size, 10.0, beat=1.0)
         pairs = [socket.socketpair() for _ in range(size)]
         for rank, (theirs, _) in enumerate(pairs):
             self.hub._let_in(rank, theirs, None)
@@ -789,23 +789,23 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     made.close()
 
 
-def at_work(met: int, lived: int = 0) -> Progress:
-    return Progress(met, lived, patient=False)
+def at_work(met: int, ticks: int = 0) -> ProcessProgress:
+    return ProcessProgress(met, ticks, may_pause=False)
 
 
 def test_who_lets_the_others_wait_hangs(watch: Watch) -> None:
-    def hear_all(of_one: Progress) -> None:
+    def hear_all(of_one: ProcessProgress) -> None:
         for rank in range(3):
             watch.hear(rank, progress=of_one if rank == 1 else at_work(6))
 
     hear_all(at_work(5))
     assert watch.after(9.0) is None
-    hear_all(at_work(5, lived=1))
+    hear_all(at_work(5, ticks=1))
     assert watch.after(18.0) is None
-    hear_all(Progress(5, lived=1, patient=True))
+    hear_all(ProcessProgress(5, ticks=1, may_pause=True))
     assert watch.after(27.0) is None
     for now in (28.0, 37.0):
-        hear_all(at_work(5, lived=2))
+        hear_all(at_work(5, ticks=2))
         assert watch.after(now) is None
     assert watch.after(37.5) == ("rank 1 hangs: the others have waited for it for 10 s", FAILED)
 
@@ -818,7 +818,7 @@ def test_who_is_silent_is_given_up(watch: Watch) -> None:
 def test_who_leaves_before_the_others(watch: Watch, left: int, expected: str | None) -> None:
     for rank in range(2):
         watch.hear(rank, progress=at_work(6))
-    watch.hear(2, progress=Progress(left), left=True)
+    watch.hear(2, progress=ProcessProgress(left), left=True)
     judged = watch.after(1.0)
     assert judged == (None if expected is None else (expected, FAILED))
 
@@ -863,12 +863,12 @@ def test_who_never_comes_is_named(watch: Watch) -> None:
 
 def test_what_only_says_that_another_is_gone_is_not_theirs(watch: Watch) -> None:
     for rank in range(3):
-        watch.hear(rank, failed=failure()._replace(of_another=True))
+        watch.hear(rank, failed=failure()._replace(is_secondary=True))
     assert watch.after(0.1) == ("rank 0 failed: x", FAILED)
 
 
-def failure(words: str = "failed: x", met: int = 5, status: int = FAILED, *, patient: bool = False) -> Failure:
-    return Failure(words, status, of_another=False, met=met, patient=patient)
+def failure(words: str = "failed: x", met: int = 5, status: int = FAILED, *, may_pause: bool = False) -> ProcessFailure:
+    return ProcessFailure(words, status, is_secondary=False, collectives=met, may_pause=may_pause)
 
 
 def test_what_all_fail_of_alike_is_theirs_to_raise(watch: Watch) -> None:
@@ -881,19 +881,23 @@ def test_what_all_fail_of_alike_is_theirs_to_raise(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patient", "seconds", "ends"), [(False, 0.5, False), (False, 2.0, True), (True, 5.0, False), (True, 12.0, True)]
+    ("may_pause", "seconds", "ends"), [(False, 0.5, False), (False, 2.0, True), (True, 5.0, False), (True, 12.0, True)]
 )
-def test_others_may_still_fail_of_the_same(watch: Watch, patient: bool, seconds: float, ends: bool) -> None:
-    watch.hear(1, failed=failure(patient=patient))
+def test_others_may_still_fail_of_the_same(watch: Watch, may_pause: bool, seconds: float, ends: bool) -> None:
+    watch.hear(1, failed=failure(may_pause=may_pause))
     for rank in range(3):
-        watch.hear(rank, progress=Progress(5))
+        watch.hear(rank, progress=ProcessProgress(5))
     judged = watch.after(seconds)
     assert judged == (("rank 1 failed: x", FAILED) if ends else None)
 
 
 @pytest.mark.parametrize(
     "others",
-    [{"progress": Progress(6)}, {"progress": Progress(5), "left": True}, {"failed": failure("failed: y")}],
+    [
+        {"progress": ProcessProgress(6)},
+        {"progress": ProcessProgress(5), "left": True},
+        {"failed": failure("failed: y")},
+    ],
     ids=["wait", "left", "failed otherwise"],
 )
 def test_an_error_of_one_ends_all_once_that_is_clear(watch: Watch, others: dict[str, Any]) -> None:

@@ -119,7 +119,7 @@ def test_a_second_signal_waits_for_what_belongs_together() -> None:
 
     def held(stop: StopSignals) -> None:
         send(signal.SIGTERM)
-        with stop.held():
+        with stop.deferred():
             send(signal.SIGTERM)
             done.append("held")
         done.append("more")
@@ -525,7 +525,7 @@ def test_a_person_at_the_interpreter_loses_nothing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("ppo2.system.signals.HEAR_SECONDS", 0.0)
 
     def thrice(stop: StopSignals) -> None:
-        with stop.held():
+        with stop.deferred():
             for _ in range(3):
                 send(signal.SIGINT)
                 time.sleep(0.02)

@@ -260,7 +260,7 @@ class Model:
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
         axis = sharding.across_processes()
         train = program(self, _train_program, axis)
-        heartbeat.meet(axis)
+        heartbeat.at_collective(axis)
         specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
         after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
         stats: UpdateStats
@@ -332,7 +332,7 @@ class Model:
         """
         axis = sharding.across_processes() if axis is None else axis
         observe = program(self, _observe_program, axis)
-        heartbeat.meet(axis)
+        heartbeat.at_collective(axis)
         after = observe(*sharding.to_global((self.state, rollout), axis, (REPLICATED, ROLLOUT_SPECS)))
         fault: Fault
         self.state, fault = sharding.to_local(after, axis, REPLICATED)

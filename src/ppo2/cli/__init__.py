@@ -10,9 +10,9 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2 import distributed
 from ppo2.cli import listings, model_commands, sweep, train
 from ppo2.cli.output import say
+from ppo2.distributed import processes
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
 Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        distributed.fail(error)  # which ends all processes, where there are several and not all have failed alike
-        if not distributed.is_agreed(error) or distributed.is_first():
+        processes.fail(error)  # which ends all processes, where there are several and not all have failed alike
+        if not processes.raised_by_all(error) or processes.is_first():
             if "--debug" in arguments:
                 say(traceback.format_exc().rstrip(), to_error=True)
             say(f"ppo2: {_one_line(error)}", to_error=True)

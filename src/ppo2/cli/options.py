@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from ppo2 import distributed, envs, networks
+from ppo2 import envs, networks
+from ppo2.distributed import processes
 from ppo2.system import launch
 from ppo2.training.learn import learn
 
@@ -61,7 +62,7 @@ EXTRAS: Mapping[str, tuple[Any, Any]] = {
     "until_solved": (UntilSolved, False),
     "tensorboard": (TensorBoard, False),
     "wandb": (WandB, False),
-    "heartbeat": (Heartbeat, distributed.HEARTBEAT_SECONDS),
+    "heartbeat": (Heartbeat, processes.HEARTBEAT_SECONDS),
     "debug": (Debug, False),
 }
 """Options of the command line alone, and their defaults."""
@@ -127,7 +128,7 @@ def choose(arguments: Sequence[str]) -> Chosen:
         family = envs.FAMILIES[-1] if env is None else envs.family_of(env)
         preset = {**family.settings} if env is None else envs.preset(env)
         if "num_envs" in preset:  # as many in each process
-            preset["num_envs"] = -(-preset["num_envs"] // launch.processes()) * launch.processes()
+            preset["num_envs"] = -(-preset["num_envs"] // launch.process_count()) * launch.process_count()
         name = preset.get("network", "mlp") if network is None else network
         networks.check(name)
     except ValueError:

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ppo2 import distributed
+from ppo2.distributed import processes
 from ppo2.distributed.heartbeat import current
 from ppo2.system.runtime import configure_runtime
 from ppo2.system.text import printable
@@ -22,7 +23,7 @@ def shown(value: Any) -> str:
 
 def say(text: str, *, to_error: bool = False) -> None:
     """Prints what may hold names and texts of others; of several processes that joined only the first does."""
-    if not to_error and not distributed.is_first():
+    if not to_error and not processes.is_first():
         return
     print(printable(text), file=sys.stderr if to_error else sys.stdout, flush=True)
 
@@ -41,7 +42,7 @@ def start_jax() -> None:
         configure_runtime()
 
 
-def start_processes(*, heartbeat: float = distributed.HEARTBEAT_SECONDS, debug: bool = False) -> None:
+def start_processes(*, heartbeat: float = processes.HEARTBEAT_SECONDS, debug: bool = False) -> None:
     """`start_jax`, and joins the other processes of a job, if there are any.
 
     Args:
@@ -50,4 +51,4 @@ def start_processes(*, heartbeat: float = distributed.HEARTBEAT_SECONDS, debug: 
     """
     start_jax()
     distributed.init(heartbeat=heartbeat)
-    current().shows_traces = debug
+    current().shows_tracebacks = debug

@@ -13,12 +13,13 @@ from typing import Annotated, Any
 import gymnasium as gym
 from tyro.conf import Positional, arg
 
-from ppo2 import distributed, envs
+from ppo2 import envs
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Position
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
+from ppo2.distributed import collectives, processes
 from ppo2.reporting.tables import EPISODE_WINDOW
 from ppo2.training import run_directory
 from ppo2.training.learn import learn
@@ -65,12 +66,12 @@ class Resume:
     until_solved: options.UntilSolved = False
     tensorboard: options.TensorBoard = False
     wandb: options.WandB = False
-    heartbeat: options.Heartbeat = distributed.HEARTBEAT_SECONDS
+    heartbeat: options.Heartbeat = processes.HEARTBEAT_SECONDS
     debug: options.Debug = False
 
     def __call__(self) -> int:
         start_processes(heartbeat=self.heartbeat, debug=self.debug)
-        arguments: dict[str, Any] | None = distributed.of_first(self._arguments)  # whose files they are
+        arguments: dict[str, Any] | None = collectives.run_on_first(self._arguments)  # whose files they are
         if arguments is not None:
             arguments |= {"run_dir": Path(arguments["run_dir"]), "load_path": self.run, "progress": self.progress}
             _learn(arguments, until_solved=self.until_solved, tensorboard=self.tensorboard, wandb=self.wandb)
@@ -178,7 +179,7 @@ def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
         if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number:
             saved = run_dir is not None and any((run_dir / checkpoint.FOLDER).glob(f"*{checkpoint.SUFFIX}"))
             how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
-            if distributed.is_first():
+            if processes.is_first():
                 say(f"ppo2: stopped by {number.name}{how}", to_error=True)
         raise
 

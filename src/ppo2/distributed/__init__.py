@@ -1,3 +1,5 @@
 """Several processes that train one model."""
 
-from ppo2.distributed.processes import *  # noqa: F403
+from ppo2.distributed.processes import World, init, world
+
+__all__ = ["World", "init", "world"]

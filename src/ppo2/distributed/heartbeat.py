@@ -16,11 +16,19 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeVar
 
-from ppo2.distributed.exits import DIED, LAST_WORDS, advised, end
-from ppo2.distributed.messages import Address, Failure, Place, Progress, lines, received, send
-from ppo2.distributed.monitor import ALIKE_SECONDS, JOIN_SECONDS, Hub
+from ppo2.distributed.messages import (
+    MonitorAddress,
+    ProcessFailure,
+    ProcessLocation,
+    ProcessProgress,
+    lines,
+    received,
+    send,
+)
+from ppo2.distributed.monitor import ALIKE_SECONDS, JOIN_SECONDS, Monitor
 from ppo2.numerics.sharding import DataAxis
-from ppo2.system.signals import TOLD
+from ppo2.system.exits import DIED, TRACEBACK, advised, end
+from ppo2.system.signals import SIGNAL_HOOKS
 
 LOOKS = 20
 """Beats in the time without one after which a process is given up."""
@@ -31,7 +39,7 @@ COMPILING = 2
 T = TypeVar("T")
 
 
-class Guard:
+class Heartbeat:
     """The part of one process in the watch.
 
     Args:
@@ -39,82 +47,40 @@ class Guard:
         heartbeat: seconds without a sign after which a process is given up, and all end.
 
     Attributes:
-        shows_traces: whether the traceback of an error that ends all is shown.
+        shows_tracebacks: whether the traceback of an error that ends all is shown.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, heartbeat: float = 30.0) -> None:
         self.rank, self.size, self.heartbeat = rank, size, heartbeat
-        self.shows_traces = True
-        self._met = self._lived = 0
-        self._patience = 1
+        self.shows_tracebacks = True
+        self.collectives = self.ticks = 0
+        self.pauses = 1
         self._lock = threading.Lock()
         self._complete, self._agreed = threading.Event(), threading.Event()
         self._pid = os.getpid()
-        self._hub: Hub | None = None
-        self._first: Place | None = None
-        self._to_hub: socket.socket | None = None
+        self._monitor: Monitor | None = None
+        self._first: ProcessLocation | None = None
+        self._to_monitor: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
-    # --- what the process tells -----------------------------------------------------------------------------------
-
-    def meet(self) -> None:
-        """Before anything that all processes do together."""
-        self._met += 1
-
-    def live(self) -> None:
-        """Now and then while this process works by itself."""
-        self._lived += 1
-
-    def work(self) -> None:
-        """From now on, until `rest`, this process is at what it does again and again: to stop there is to hang."""
-        self._patience = 0
-
-    def rest(self) -> None:
-        """From now on what this process does may take any time, as compiling does."""
-        self._patience = 1
-
-    @contextlib.contextmanager
-    def patient(self) -> Iterator[None]:
-        """What is done in it may take any time."""
-        self._patience += 1
-        try:
-            yield
-        finally:
-            self._patience -= 1
-
-    def stepping(self, steps: Iterable[T]) -> Iterable[T]:
-        """Steps of environments, each a sign of life; after the first ones, to stop in one is to hang."""
-        return steps if self.size == 1 else self._stepping(steps)
-
-    def _stepping(self, steps: Iterable[T]) -> Iterator[T]:
-        before = self._patience
-        try:
-            for count, step in enumerate(steps):
-                self.live()
-                if count == COMPILING:
-                    self.work()
-                yield step
-        finally:
-            self._patience = before
-
     @property
-    def progress(self) -> Progress:
-        return Progress(self._met, self._lived, self._patience > 0)
+    def progress(self) -> ProcessProgress:
+        return ProcessProgress(self.collectives, self.ticks, self.pauses > 0)
 
     # --- the connection -------------------------------------------------------------------------------------------
 
-    def listen(self, host: str) -> Address:
+    def listen(self, host: str) -> MonitorAddress:
         """In rank 0: waits for the other processes, at any port of an interface. Give it to their `join`.
 
         Raises:
             OSError: there is no such interface here.
         """
-        self._hub = Hub(self.size, self.heartbeat, beat=self.heartbeat / LOOKS)
-        address = self._hub.listen(host)
-        self._start(self._hub.own_end())
+        self._monitor = Monitor(self.size, self.heartbeat, beat=self.heartbeat / LOOKS)
+        address = self._monitor.listen(host)
+        self._start(self._monitor.own_end())
         return address
 
-    def join(self, address: Address) -> None:
+    def join(self, address: MonitorAddress) -> None:
         """In the others: takes up the connection to rank 0."""
         self._first = address.place
         try:
@@ -122,19 +88,19 @@ class Guard:
         except OSError as error:
             where = f"{address.host}, port {address.port}"
             end(advised(f"rank {self.rank} can't reach rank 0 at {where}: {error}. Ports must be open between them"))
-        send(sock, {"rank": self.rank, "word": address.word, "place": Place.here()})
+        send(sock, {"rank": self.rank, "word": address.word, "place": ProcessLocation.here()})
         _on_abort()
         self._start(sock)
 
     def wait_for_all(self) -> None:
         """Until the hub has heard of all; it ends them where it doesn't."""
-        if self._hub is not None:
-            self._hub.expect_all()
+        if self._monitor is not None:
+            self._monitor.expect_all()
         self._complete.wait()
 
     def _start(self, sock: socket.socket) -> None:
-        self._to_hub = sock
-        self._thread = threading.Thread(target=self._report, args=(sock,), name="ppo2-guard", daemon=True)
+        self._to_monitor = sock
+        self._thread = threading.Thread(target=self._report, args=(sock,), name="ppo2-heartbeat", daemon=True)
         self._thread.start()
 
     def _report(self, sock: socket.socket) -> None:
@@ -151,12 +117,12 @@ class Guard:
                 heard = now
             looked = now
             if given == b"":
-                self._end_without_hub(DIED)
+                self._end_without_monitor(DIED)
             if given is None:
                 if now - heard > self.heartbeat:
                     if self._first is not None:
                         self._first.kill()
-                    self._end_without_hub(f"hasn't been heard of for {self.heartbeat:g} s")
+                    self._end_without_monitor(f"hasn't been heard of for {self.heartbeat:g} s")
                 continue
             heard = now
             said, unread = lines(unread + given)
@@ -171,41 +137,42 @@ class Guard:
                     sock.close()
                     return
 
-    def _end_without_hub(self, why: str) -> NoReturn:
+    def _end_without_monitor(self, why: str) -> NoReturn:
         end(advised(f"rank 0 {why}") if self.rank == 1 else None)  # of all others, one speaks
 
     def _tell(self, **more: object) -> None:
         with self._lock:
-            send(self._to_hub, {"progress": self.progress, **more})
+            send(self._to_monitor, {"progress": self.progress, **more})
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    def fail(self, words: str, status: int, *, of_another: bool, trace: str) -> bool:
+    def fail(self, words: str, status: int, *, is_secondary: bool, trace: str) -> bool:
         """To be called where this process can't go on, and so none can: ends all, with a status. It only returns where
         all failed of the very same, which is true then; and at once where nobody watches (yet).
 
         Args:
-            words, of_another: see `Failure`.
+            words, is_secondary: see `ProcessFailure`.
             trace: what this process says before it is ended.
         """
         if self._thread is None or self._pid != os.getpid():
             return False
         self._agreed.clear()
-        LAST_WORDS[:] = [trace]
-        met, _, patient = self.progress
-        self._tell(failed=Failure(words, status, of_another, met, patient))
+        TRACEBACK[:] = [trace]
+        collectives, _, may_pause = self.progress
+        self._tell(failed=ProcessFailure(words, status, is_secondary, collectives, may_pause))
         if not self._agreed.wait(self.heartbeat + 2 * ALIKE_SECONDS):
             end(advised(f"rank {self.rank} {words}"), status)
-        LAST_WORDS.clear()
+        TRACEBACK.clear()
         return True
 
     def stopped(self, number: int) -> None:
         """To be called where a signal ends this process at once; and so all."""
-        if self._hub is not None:
-            self._hub.leave(128 + number)
+        if self._monitor is not None:
+            self._monitor.leave(128 + number)
         elif self._thread is not None:
             words = f"was stopped by {signal.Signals(number).name}"
-            self._tell(failed=Failure(words, 128 + number, of_another=False, met=self._met, patient=False))
+            count = self.collectives
+            self._tell(failed=ProcessFailure(words, 128 + number, False, count, False))
 
     def close(self) -> None:
         """To be called where this process needs no other any more; waits until that is so of all."""
@@ -213,29 +180,67 @@ class Guard:
             return
         self._tell(left=True)
         self._thread.join()
-        if self._hub is not None:
-            self._hub.join()
+        if self._monitor is not None:
+            self._monitor.join()
 
 
-_CURRENT = [Guard()]
+_CURRENT = [Heartbeat()]
 
 
-def current() -> Guard:
+def current() -> Heartbeat:
     """The guard of this process."""
     return _CURRENT[0]
 
 
-def meet(axis: DataAxis) -> None:
-    """Before a program that all processes run together."""
+def at_collective(axis: DataAxis) -> None:
+    """To be called before a program that all processes run together."""
     if axis.processes > 1:
-        current().meet()
+        current().collectives += 1
 
 
-def begin(guard: Guard) -> None:
+def expect_progress() -> None:
+    """From now on, until `expect_pauses`, this process does the same again and again: to stop is to hang."""
+    current().pauses = 0
+
+
+def expect_pauses() -> None:
+    """From now on what this process does may take any time, as compiling does."""
+    current().pauses = 1
+
+
+@contextlib.contextmanager
+def allow_pause() -> Iterator[None]:
+    """Context in which slowness is not a hang."""
+    watch = current()
+    watch.pauses += 1
+    try:
+        yield
+    finally:
+        watch.pauses -= 1
+
+
+def track_steps(steps: Iterable[T]) -> Iterable[T]:
+    """Steps of environments, each a sign of life; after the first ones, to stop in one is to hang."""
+    return steps if current().size == 1 else _tracked(steps, current())
+
+
+def _tracked(steps: Iterable[T], watch: Heartbeat) -> Iterator[T]:
+    before = watch.pauses
+    try:
+        for count, step in enumerate(steps):
+            watch.ticks += 1
+            if count == COMPILING:
+                watch.pauses = 0
+            yield step
+    finally:
+        watch.pauses = before
+
+
+def begin(guard: Heartbeat) -> None:
     """From now on, that is it."""
     _CURRENT[0] = guard
     atexit.register(guard.close)  # before JAX's own end, which has less patience
-    TOLD.add(guard.stopped)
+    SIGNAL_HOOKS.add(guard.stopped)
 
 
 _HANDLERS: list[object] = []

@@ -12,7 +12,7 @@ MOST_BYTES = 2**16
 """Of a message."""
 
 
-class Place(NamedTuple):
+class ProcessLocation(NamedTuple):
     """A process, and among which others its number is its own."""
 
     pid: int
@@ -20,7 +20,7 @@ class Place(NamedTuple):
     namespace: int
 
     @classmethod
-    def here(cls) -> "Place | None":
+    def here(cls) -> "ProcessLocation | None":
         """Of this process; None where that can't be told."""
         try:
             return cls(os.getpid(), socket.gethostname(), os.stat("/proc/self/ns/pid").st_ino)
@@ -29,54 +29,54 @@ class Place(NamedTuple):
 
     def kill(self) -> None:
         """Ends it, if it is near: one that is stopped, or holds its interpreter's lock, can't end itself."""
-        mine = Place.here()
+        mine = ProcessLocation.here()
         if mine is not None and mine[1:] == self[1:]:
             with contextlib.suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)
 
 
-class Address(NamedTuple):
+class MonitorAddress(NamedTuple):
     """Where the hub listens and is, the word that lets a process in, and the heartbeat of all."""
 
     host: str
     port: int
     word: str
     heartbeat: float
-    place: Place | None
+    place: ProcessLocation | None
 
 
-class Progress(NamedTuple):
+class ProcessProgress(NamedTuple):
     """How far a process has come.
 
     Attributes:
-        met: how often it came to where all meet.
-        lived: a number that grows while it works.
-        patient: whether what it does now may take any time.
+        collectives: how often it came to where all meet.
+        ticks: a number that grows while it works.
+        may_pause: whether what it does now may take any time.
     """
 
-    met: int = 0
-    lived: int = 0
-    patient: bool = True
+    collectives: int = 0
+    ticks: int = 0
+    may_pause: bool = True
 
 
-class Failure(NamedTuple):
+class ProcessFailure(NamedTuple):
     """Why a process can't go on.
 
     Attributes:
         words: what comes after "rank 1".
         status: that all end with.
-        of_another: it only says that another one is gone, or the network.
-        met, patient: of its progress.
+        is_secondary: it only says that another one is gone, or the network.
+        collectives, may_pause: of its progress.
     """
 
     words: str
     status: int
-    of_another: bool
-    met: int
-    patient: bool
+    is_secondary: bool
+    collectives: int
+    may_pause: bool
 
     @property
-    def what(self) -> str:
+    def cause(self) -> str:
         """The same for all to whom the same has happened: objects have other addresses in each."""
         return re.sub(r"0x[0-9a-fA-F]+", "0x", self.words)
 

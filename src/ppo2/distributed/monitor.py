@@ -12,8 +12,17 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from ppo2.distributed.exits import DIED, FAILED, advised, end
-from ppo2.distributed.messages import MOST_BYTES, Address, Failure, Place, Progress, lines, received, send
+from ppo2.distributed.messages import (
+    MOST_BYTES,
+    MonitorAddress,
+    ProcessFailure,
+    ProcessLocation,
+    ProcessProgress,
+    lines,
+    received,
+    send,
+)
+from ppo2.system.exits import DIED, FAILED, advised, end
 from ppo2.system.text import printable
 
 LOOK_SECONDS = 0.1
@@ -40,13 +49,13 @@ class Member:
         heard: when it last said anything.
     """
 
-    def __init__(self, sock: socket.socket, place: Place | None) -> None:
+    def __init__(self, sock: socket.socket, place: ProcessLocation | None) -> None:
         self.sock: socket.socket | None = sock
         self.place = place
         self.unread = b""
-        self.progress = Progress()
+        self.progress = ProcessProgress()
         self.since = self.heard = time.monotonic()
-        self.failure: Failure | None = None
+        self.failure: ProcessFailure | None = None
         self.failed_at = 0.0
         self.left = self.died = False
 
@@ -56,12 +65,12 @@ class Member:
         for one in said:
             with contextlib.suppress(ValueError, TypeError):
                 if "progress" in one:
-                    progress = Progress(*one["progress"])
+                    progress = ProcessProgress(*one["progress"])
                     if progress != self.progress:
                         self.progress, self.since = progress, self.heard
                 if "failed" in one:
                     words, *rest = one["failed"]
-                    self.failure, self.failed_at = Failure(printable(words), *rest), self.heard
+                    self.failure, self.failed_at = ProcessFailure(printable(words), *rest), self.heard
                 self.left |= "left" in one
 
     def hang_up(self) -> None:
@@ -70,7 +79,7 @@ class Member:
         self.sock = None
 
 
-class Hub:
+class Monitor:
     """Watches the processes of one job, from a thread.
 
     Args:
@@ -88,19 +97,19 @@ class Hub:
         self._strangers: dict[socket.socket, tuple[bytes, float]] = {}
         self._selector = selectors.DefaultSelector()
 
-    def listen(self, host: str) -> Address:
+    def listen(self, host: str) -> MonitorAddress:
         """Waits for the other processes, at any port of an interface."""
         family, _, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         self._server = socket.create_server(where, family=family, backlog=self._size)
         self._server.setblocking(False)
         self._selector.register(self._server, selectors.EVENT_READ)
-        return Address(host, self._server.getsockname()[1], self._word, self._heartbeat, Place.here())
+        return MonitorAddress(host, self._server.getsockname()[1], self._word, self._heartbeat, ProcessLocation.here())
 
     def own_end(self) -> socket.socket:
         """Starts; and gives the connection for this process itself."""
         mine, its = socket.socketpair()
         self._let_in(0, its, None)
-        self._thread = threading.Thread(target=self._run, name="ppo2-hub", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="ppo2-monitor", daemon=True)
         self._thread.start()
         return mine
 
@@ -192,17 +201,17 @@ class Hub:
         else:
             self._strangers[sock] = line, since
 
-    def _who(self, line: bytes) -> tuple[int, Place | None] | None:
+    def _who(self, line: bytes) -> tuple[int, ProcessLocation | None] | None:
         """The rank and place of a process that says the word, and is still to come."""
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             said = json.loads(line)
             if hmac.compare_digest(str(said["word"]).encode(), self._word.encode()):
                 rank, place = int(said["rank"]), said.get("place")
                 if 0 < rank < self._size and rank not in self._members:
-                    return rank, None if place is None else Place(*place)
+                    return rank, None if place is None else ProcessLocation(*place)
         return None
 
-    def _let_in(self, rank: int, sock: socket.socket, place: Place | None) -> None:
+    def _let_in(self, rank: int, sock: socket.socket, place: ProcessLocation | None) -> None:
         self._members[rank] = Member(sock, place)
         self._selector.register(sock, selectors.EVENT_READ, self._members[rank])
 
@@ -230,30 +239,33 @@ class Hub:
                 missing = ", ".join(str(rank) for rank in range(self._size) if rank not in members)
                 self._end_all(advised(f"rank {missing} can't be heard of: nothing came to its port from there"))
             return
-        ahead, some_left = max(one.progress.met for one in members.values()), any(one.left for one in members.values())
+        ahead, some_left = (
+            max(one.progress.collectives for one in members.values()),
+            any(one.left for one in members.values()),
+        )
         for rank, member in members.items():
-            is_behind = member.progress.met < ahead
+            is_behind = member.progress.collectives < ahead
             if member.left and is_behind:
                 self._end_all(advised(f"rank {rank} has ended, though the others go on"))
-            if member.left or member.progress.patient or not (is_behind or some_left):
+            if member.left or member.progress.may_pause or not (is_behind or some_left):
                 member.since = now  # nobody waits for it
             elif now - member.since > self._heartbeat:
                 waited = f"the others have waited for it for {self._heartbeat:g} s"
                 self._end_all(advised(f"rank {rank} hangs: {waited}"))
 
-    def _judge_failures(self, failed: dict[int, Failure], now: float) -> None:
+    def _judge_failures(self, failed: dict[int, ProcessFailure], now: float) -> None:
         members = self._members
-        alike = len({failure.what for failure in failed.values()}) == 1
-        if len(failed) == self._size and alike and not any(failure.of_another for failure in failed.values()):
+        alike = len({failure.cause for failure in failed.values()}) == 1
+        if len(failed) == self._size and alike and not any(failure.is_secondary for failure in failed.values()):
             for member in members.values():
                 member.failure = None
             self._tell_all({"alike": True})
             return
         rank = min(failed, key=lambda rank: members[rank].failed_at)
         first, others = failed[rank], [member for other, member in members.items() if other not in failed]
-        patience = self._heartbeat if first.patient else ALIKE_SECONDS
+        patience = self._heartbeat if first.may_pause else ALIKE_SECONDS
         clear = members[rank].died or len(failed) == self._size
-        clear |= any(member.progress.met > first.met or member.left or member.died for member in others)
+        clear |= any(member.progress.collectives > first.collectives or member.left or member.died for member in others)
         if clear or now - members[rank].failed_at > patience:
             self._end_all(advised(f"rank {rank} {first.words}"), first.status)
         self._beat_after(LOOK_SECONDS, now)  # which all answer by how far they have come

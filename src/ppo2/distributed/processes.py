@@ -6,35 +6,25 @@ its part of the environments, all learn the same, and the first alone writes and
 
 import contextlib
 import functools
-import json
 import os
 import signal
 import socket
 import sys
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import safetensors.numpy
-from jax.sharding import PartitionSpec
 
-from ppo2.distributed.exits import FAILED
-from ppo2.distributed.heartbeat import Guard, begin, current
-from ppo2.distributed.messages import Address, Place
-from ppo2.numerics import sharding
-from ppo2.numerics.sharding import REPLICATED, DataAxis
+from ppo2.distributed import collectives
+from ppo2.distributed.heartbeat import Heartbeat, begin, current
+from ppo2.distributed.messages import MonitorAddress, ProcessLocation
 from ppo2.system import launch
+from ppo2.system.exits import FAILED
 from ppo2.system.launch import Launch
 from ppo2.system.signals import Interrupted
-
-NDArray = np.ndarray[Any, Any]
-T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 30.0
 LATER, LATER_SECONDS = 4, 60
@@ -115,7 +105,7 @@ def init(
         heartbeat_timeout_seconds=max(LATER_SECONDS, int(LATER * heartbeat)),
         shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
-    _start_guard(mine, heartbeat)
+    _start_heartbeat(mine, heartbeat)
     return world()
 
 
@@ -132,7 +122,7 @@ def is_first() -> bool:
 def _launch(coordinator: str | None, num_processes: int | None, process_id: int | None) -> Launch | None:
     given = (coordinator, num_processes, process_id)
     if all(one is None for one in given):
-        return launch.launched()
+        return launch.detect()
     if coordinator is None or num_processes is None or process_id is None:
         raise ValueError(
             f"`coordinator` (={coordinator!r}), `num_processes` (={num_processes!r}) and `process_id` (={process_id!r})"
@@ -155,19 +145,19 @@ def own_accelerator(mine: Launch, environment: Mapping[str, str]) -> list[int] |
     return [mine.local_rank]
 
 
-def _start_guard(mine: Launch, heartbeat: float) -> None:
-    watch = Guard(mine.rank, mine.size, heartbeat)
+def _start_heartbeat(mine: Launch, heartbeat: float) -> None:
+    watch = Heartbeat(mine.rank, mine.size, heartbeat)
     begin(watch)
     sys.excepthook = functools.partial(_fail_all, sys.excepthook)
     told = _listening(watch, mine) if mine.rank == 0 else None
-    address = Address(*from_first(told))
+    address = MonitorAddress(*collectives.broadcast(told))
     if mine.rank:
         watch.heartbeat = address.heartbeat
-        watch.join(address._replace(place=None if address.place is None else Place(*address.place)))
+        watch.join(address._replace(place=None if address.place is None else ProcessLocation(*address.place)))
     watch.wait_for_all()
 
 
-def _listening(watch: Guard, mine: Launch) -> Address:
+def _listening(watch: Heartbeat, mine: Launch) -> MonitorAddress:
     """Has rank 0 wait for the others, where they reach it for JAX too."""
     if not mine.spans_machines:
         return watch.listen("127.0.0.1")
@@ -184,7 +174,7 @@ def _fail_all(
     """An error that nobody catches ends the process, and so all. What all have done alike the first one tells of."""
     if not issubclass(kind, KeyboardInterrupt):
         fail(error)
-    if not is_agreed(error) or is_first():
+    if not raised_by_all(error) or is_first():
         before(kind, error, trace)
 
 
@@ -193,23 +183,23 @@ def fail(error: BaseException) -> None:
     nothing on a second call. In a process by itself it does nothing.
     """
     watch = current()
-    if watch.size == 1 or is_agreed(error):
+    if watch.size == 1 or raised_by_all(error):
         return
-    of_another = any(sign in str(error) for sign in ECHOES)
-    if of_another:
+    is_secondary = any(sign in str(error) for sign in ECHOES)
+    if is_secondary:
         time.sleep(ECHO_SECONDS)
-    trace = "".join(traceback.format_exception(error)) if watch.shows_traces else ""
-    if watch.fail(*_told_of(error), of_another=of_another, trace=trace):
-        vars(error)[_AGREED] = True
+    trace = "".join(traceback.format_exception(error)) if watch.shows_tracebacks else ""
+    if watch.fail(*_told_of(error), is_secondary=is_secondary, trace=trace):
+        vars(error)[_RAISED_BY_ALL] = True
 
 
-def is_agreed(error: BaseException) -> bool:
+def raised_by_all(error: BaseException) -> bool:
     """Whether all processes have failed alike, by this error."""
-    return _AGREED in vars(error)
+    return _RAISED_BY_ALL in vars(error)
 
 
 @contextlib.contextmanager
-def as_one() -> Iterator[None]:
+def errors_end_all() -> Iterator[None]:
     """Whatever ends it early in one of several processes ends all of them, however their scripts would go on; what
     does so in all of them alike is raised.
     """
@@ -220,7 +210,7 @@ def as_one() -> Iterator[None]:
         raise
 
 
-_AGREED = "_ppo2_agreed"
+_RAISED_BY_ALL = "_ppo2_agreed"
 
 ECHOES = ("Gloo", "NCCL", "nccl", "coordination service", "UNAVAILABLE:")
 """Words of errors that only say that a collective failed, as another process died."""
@@ -245,173 +235,9 @@ def _told_of(error: BaseException) -> tuple[str, int]:
 MOST_WORDS = 4000
 
 
-# --- telling each other -----------------------------------------------------------------------------------------------
-
-ROOM = 1024
-"""Bytes that every process sends at first; of a longer message the rest follows in pieces."""
-MOST_GATHERED = 2**26
-"""Bytes of all processes' pieces together."""
-PIECE = 2**24
-"""Bytes of a piece that the first process sends to all."""
-_LENGTH = 8
-
-
-def gather(message: bytes, *, to_first: bool = False) -> list[bytes]:
-    """What every process says, by rank; all must call it, at the same point.
-
-    One collective of a kilobyte for each process, 0.1 to 0.5 ms over the loopback, if that is enough.
-
-    Args:
-        to_first: only the first process wants it; the others get nothing.
-    """
-    size = jax.process_count()
-    if size == 1:
-        return [message]
-    framed = len(message).to_bytes(_LENGTH, "big") + message
-    said = [bytearray(one) for one in _gathered(framed[:ROOM], ROOM)]
-    lengths = [int.from_bytes(one[:_LENGTH], "big") for one in said]
-    wanted, most = not to_first or jax.process_index() == 0, max(ROOM, MOST_GATHERED // size)
-    for start, room in _pieces(ROOM, max(lengths) + _LENGTH, most):
-        piece = _gathered(framed[start : start + room], room)
-        for one, more in zip(said if wanted else [], piece, strict=False):
-            one += more
-    return [bytes(one[_LENGTH : _LENGTH + length]) for one, length in zip(said, lengths, strict=True)] if wanted else []
-
-
-def bytes_of_first(message: bytes) -> bytes:
-    """What the first process says, of any length; the others' is not looked at."""
-    if jax.process_count() == 1:
-        return message
-    is_first, length = jax.process_index() == 0, int(from_first(len(message)))
-    said = bytearray()
-    for start, room in _pieces(0, length, PIECE):
-        piece = message[start : start + room] if is_first else b""
-        said += _over_processes(_of_first_program, piece, room)[0].tobytes()
-    return bytes(said[:length])
-
-
-def _pieces(start: int, end: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where pieces begin, and how long they are: powers of 2, so that few programs are compiled."""
-    while start < end:
-        room = min(most, 1 << (end - start - 1).bit_length())
-        yield start, room
-        start += room
-
-
-def tell_all(fact: Any) -> list[Any]:
-    """`gather` for what JSON can hold; NaN and infinities too."""
-    if jax.process_count() == 1:
-        return [fact]
-    return [json.loads(one) for one in gather(json.dumps(fact).encode())]
-
-
-def from_first(fact: Any) -> Any:
-    """What the first process says; the others' is not looked at."""
-    return tell_all(fact if jax.process_index() == 0 else None)[0]
-
-
-def of_first(make: Callable[[], Any]) -> Any:
-    """What the first process makes, which JSON can hold, in all of them. What it raises is raised in all.
-
-    Raises:
-        ValueError: it couldn't be made.
-    """
-    if jax.process_count() == 1:
-        return make()
-    made: Any = None
-    failure: str | None = None
-    if jax.process_index() == 0:
-        try:
-            made = make()
-        except (ValueError, OSError) as error:
-            failure = str(error)
-    made, failure = from_first([made, failure])
-    if failure is not None:
-        raise ValueError(failure)
-    return made
-
-
-def tensors_to_first(tensors: dict[str, NDArray]) -> list[dict[str, NDArray]]:
-    """`gather` for arrays, which only the first process gets."""
-    if jax.process_count() == 1:
-        return [tensors]
-    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    return [safetensors.numpy.load(one) for one in gather(safetensors.numpy.save(whole), to_first=True)]
-
-
-def unified(tree: T) -> tuple[T, list[int]]:
-    """Arrays as the first process has them, and the ranks of those that had others.
-
-    Raises:
-        ValueError: theirs are of other shapes or dtypes.
-    """
-    if jax.process_count() == 1:
-        return tree, []
-    leaves, structure = jax.tree.flatten(tree)
-    arrays = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in leaves]
-    digest = 0
-    for array in arrays:
-        digest = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, digest)
-    told = tell_all([[[str(array.dtype), *array.shape] for array in arrays], digest])
-    for rank, (kinds, _) in enumerate(told):
-        if kinds != told[0][0]:
-            raise ValueError(
-                f"the process of rank {rank} has another model than that of rank 0 (arrays of other shapes or dtypes): "
-                "`network`, `encoders` and `model_fn` must make the same in all."
-            )
-    others = [rank for rank, (_, theirs) in enumerate(told) if theirs != told[0][1]]
-    if not others:
-        return tree, []
-    content, start = bytes_of_first(b"".join(array.tobytes() for array in arrays)), 0
-    for i, (leaf, array) in enumerate(zip(leaves, arrays, strict=True)):
-        own = np.frombuffer(content[start : start + array.nbytes], array.dtype).reshape(array.shape)
-        start += array.nbytes
-        leaves[i] = (
-            jax.random.wrap_key_data(jnp.array(own), impl=jax.random.key_impl(leaf))
-            if _is_key(leaf)
-            else jnp.array(own)
-        )
-    same: T = jax.tree.unflatten(structure, leaves)
-    return same, others
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _gathered(message: bytes, room: int) -> list[bytes]:
-    return [row.tobytes() for row in _over_processes(_gather_program, message, room)]
-
-
-def _over_processes(make: Callable[[DataAxis], Callable[[Any], Any]], message: bytes, room: int) -> NDArray:
-    """What a program makes of so many bytes of every process, (P or 1, room)."""
-    axis = sharding.across_processes()
-    padded = np.zeros((1, room), np.uint8)
-    padded[0, : len(message)] = np.frombuffer(message, np.uint8)
-    current().meet()
-    everywhere = make(axis)(sharding.to_global(padded, axis, sharding.BY_ENV))
-    return np.asarray(sharding.to_local(everywhere, axis, REPLICATED))
-
-
-@functools.cache
-def _gather_program(axis: DataAxis) -> Callable[[Any], Any]:
-    def gathered(x: Any) -> Any:
-        return jax.lax.all_gather(x[0], sharding.AXIS)
-
-    return jax.jit(sharding.over_blocks(gathered, axis, sharding.BY_ENV, PartitionSpec()))
-
-
-@functools.cache
-def _of_first_program(axis: DataAxis) -> Callable[[Any], Any]:
-    def of_first(x: Any) -> Any:
-        return jax.lax.psum(jnp.where(axis.index == 0, x, 0), sharding.AXIS)
-
-    return jax.jit(sharding.over_blocks(of_first, axis, sharding.BY_ENV, PartitionSpec()))
-
-
 def warn_if_alone() -> None:
     """Says on standard error where a launcher started several processes, but each trains by itself."""
-    found = launch.told()
+    found = launch.detected()
     if found is not None and found.rank == 0 and not jax.distributed.is_initialized() and not _WARNED:
         _WARNED.append(True)
         print(

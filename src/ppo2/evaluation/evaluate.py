@@ -12,7 +12,7 @@ from ppo2 import envs, spaces
 from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
-from ppo2.distributed import ALONE, World, heartbeat
+from ppo2.distributed import World, heartbeat, processes
 from ppo2.envs.device.env import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
 from ppo2.envs.host.group import AnyVectorEnv
 from ppo2.envs.host.stepper import Stepper
@@ -92,7 +92,7 @@ def run_episodes(
     deterministic: bool,
     seed: int,
     until: Callable[[], bool] = _never,
-    share: World = ALONE,
+    share: World = processes.ALONE,
 ) -> Evaluation:
     """`evaluate`, on environments that are known to fit; of fewer episodes where `until`, asked again and again, says
     that it is enough.
@@ -128,7 +128,7 @@ def _run_on_host(
         model.initial_state(nenvs),
         None if not model.is_recurrent else np.ones(nenvs, bool),
     )
-    for count in heartbeat.current().stepping(itertools.count()):
+    for count in heartbeat.track_steps(itertools.count()):
         if not quota.any() or until():
             break
         result = model.act_on(obs, key, count, recurrent_state, episode_starts)
@@ -168,7 +168,7 @@ def _run_on_device(
     indices = np.arange(first, first + env.num_envs, dtype=np.int32)
     done: list[tuple[float, int]] = []
     left = quota.copy()
-    for count in heartbeat.current().stepping(itertools.count()):
+    for count in heartbeat.track_steps(itertools.count()):
         if not left.any() or until():
             break
         running, *ends, no_legal_action = steps(

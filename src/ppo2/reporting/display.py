@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ppo2.system.signals import LAST_ACTS
+from ppo2.system.exits import EXIT_HOOKS
 from ppo2.system.text import printable
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class _Live:
         self._closed = False
         self._console = Console()
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
-        LAST_ACTS.add(_show_cursor)
+        EXIT_HOOKS.add(_show_cursor)
         self._live.start()
 
     def show(self, row: Mapping[str, float]) -> None:
@@ -152,7 +152,7 @@ class _Live:
     def close(self) -> None:
         self._closed = True
         self._live.stop()
-        LAST_ACTS.discard(_show_cursor)
+        EXIT_HOOKS.discard(_show_cursor)
 
     def _render(self) -> "RenderableType":
         from rich.console import Group

@@ -381,7 +381,7 @@ class DeviceRunner:
         )
         told = sharding.to_global((stacked, np.int32(count), (self.gamma, self.lam)), self.axis, REPLICATED)
         began = time.perf_counter()
-        heartbeat.meet(self.axis)
+        heartbeat.at_collective(self.axis)
         chunk: Chunk
         state, self._envs, chunk = iterated(*self._placed(), *told)
         self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK))

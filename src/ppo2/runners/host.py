@@ -150,7 +150,7 @@ class Runner:
         acting, began = 0.0, clock()
         before = began
         # With two groups of environments the policy acts for one while workers step the other.
-        for t in heartbeat.current().stepping(range(steps + 1)):
+        for t in heartbeat.track_steps(range(steps + 1)):
             for number, turn in enumerate(self._turns):
                 if t:
                     step = stepper.finish(number)

@@ -35,7 +35,7 @@ class Launch(NamedTuple):
         return self.size > self.local_size
 
 
-def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
+def detect(environment: Mapping[str, str] | None = None) -> Launch | None:
     """How this process was started as one of several; None if it wasn't.
 
     Looked for in this order: variables of JAX's own (`JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
@@ -59,22 +59,22 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
     return None
 
 
-def processes() -> int:
+def process_count() -> int:
     """How many processes this job has; 1 for one that was started by itself."""
-    found = told()
+    found = detected()
     return 1 if found is None else found.size
 
 
-def local_processes() -> int:
+def local_process_count() -> int:
     """How many of them share this machine."""
-    found = told()
+    found = detected()
     return 1 if found is None else found.local_size
 
 
-def told() -> Launch | None:
-    """`launched`; None too where the environment contradicts itself, which `ppo2.distributed.init` tells of."""
+def detected() -> Launch | None:
+    """`detect`; None too where the environment contradicts itself, which `ppo2.distributed.init` tells of."""
     try:
-        return launched()
+        return detect()
     except ValueError:
         return None
 

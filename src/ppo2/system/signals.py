@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Self
 
+from ppo2.system.exits import EXIT_HOOKS
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 SAME_SECONDS = 0.1
@@ -26,11 +28,7 @@ LEAVE_SECONDS = 5.0
 LAST_SECONDS = 0.5
 """That the last acts may take."""
 
-LAST_ACTS: set[Callable[[], object]] = set()
-"""What is done when this process is ended without Python's ways: the terminal put back, other processes killed."""
-
-
-TOLD: set[Callable[[int], object]] = set()
+SIGNAL_HOOKS: set[Callable[[int], object]] = set()
 """Who is told of a signal that ends this process so."""
 
 
@@ -68,7 +66,7 @@ class StopSignals:
         self.raised_at = math.inf
         self._received_at = math.inf
         self._before: dict[int, Any] = {}
-        self._held = False
+        self._deferring = False
         self._due: int | None = None
         self._listener: _Listener | None = None
 
@@ -97,13 +95,13 @@ class StopSignals:
             self._listener.put_back()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """What is done in it belongs together: a second signal is only obeyed at its end."""
-        self._held = True
+        self._deferring = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferring = False
         if self._due is not None:
             self._raise(self._due)
 
@@ -117,7 +115,7 @@ class StopSignals:
             is_second |= not is_same(self.received, self._received_at, number)
         if self.raised_at < math.inf or (self.patient and not is_second):  # what was raised shall not be broken off
             return
-        if self._held and self.patient:
+        if self._deferring and self.patient:
             self._due = number
         else:
             self._raise(number)
@@ -231,8 +229,8 @@ def _end(number: int) -> NoReturn:
 
 def _act(number: int) -> None:
     words = f"ppo2: ended at once by {signal.Signals(number).name}; checkpoints that were written are intact\n"
-    acts: list[Callable[[], object]] = [functools.partial(tell, number) for tell in TOLD]
-    acts += [*LAST_ACTS, lambda: sys.stdout.flush(), lambda: os.write(2, words.encode())]
+    acts: list[Callable[[], object]] = [functools.partial(tell, number) for tell in SIGNAL_HOOKS]
+    acts += [*EXIT_HOOKS, lambda: sys.stdout.flush(), lambda: os.write(2, words.encode())]
     for act in acts:
         with contextlib.suppress(Exception):
             act()

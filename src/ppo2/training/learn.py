@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.algorithm.faults import Fault
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config
-from ppo2.distributed import heartbeat
+from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.runners.device import DeviceRunner
 from ppo2.system.signals import StopSignals, raise_for
@@ -147,11 +146,11 @@ def learn(
     """
     # locals() before anything else is bound: exactly the arguments
     given = {name: value for name, value in locals().items() if name in SETTINGS}
-    with contextlib.ExitStack() as stack, distributed.as_one():
+    with contextlib.ExitStack() as stack, processes.errors_end_all():
         stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
-        distributed.warn_if_alone()
+        processes.warn_if_alone()
         check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
-        stack.callback(heartbeat.current().rest)
+        stack.callback(heartbeat.expect_pauses)
         it = prepare(stack, given, eval_env=eval_env, load_path=load_path, run_dir=run_dir)
         run = stack.enter_context(
             open_run(
@@ -188,16 +187,16 @@ def _train(it: Prepared, run: Run, stop: StopSignals, update_fn: Callable[..., A
     """All updates that are to come: a rollout, learning from it, and what is due after it. Gives the last one."""
     config, model, runner = it.config, it.model, it.runner
     schedule = Schedules(config)
-    calls = any(distributed.tell_all(update_fn is not None))  # some may only be called in one process
+    calls = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
     if calls and isinstance(runner, DeviceRunner):
         runner.one_by_one()
     update = run.first - 1
     while update < config.nupdates:
         if isinstance(runner, DeviceRunner):
-            most = distributed.from_first(runner.most_updates())
+            most = collectives.broadcast(runner.most_updates())
             count = min(_next_look(update, config, it.eval_env is not None) - update, most)
             hypers = [model.hyperparameters(**schedule.at(update + 1 + i)) for i in range(count)]
-            with stop.held():  # the model and what is told of it go on together
+            with stop.deferred():  # the model and what is told of it go on together
                 chunk = runner.iterate(hypers)
                 first, update, stats = update + 1, update + int(chunk.done), chunk.stats
                 if chunk.halted:
@@ -207,16 +206,16 @@ def _train(it: Prepared, run: Run, stop: StopSignals, update_fn: Callable[..., A
         else:
             update += 1
             rollout = runner.run()
-            with stop.held():
+            with stop.deferred():
                 stats = model.train(rollout, **schedule.at(update))
                 run.check_fault(update, Fault(stats.fault, stats.fault_index))
                 run.count(update, runner, stop)
         stop.patient = True
-        heartbeat.current().work()  # all is compiled
+        heartbeat.expect_progress()  # all is compiled
         if it.eval_env is not None and _due(update, config.eval_interval or config.log_interval):
-            with heartbeat.current().patient():
+            with heartbeat.allow_pause():
                 run.evaluate(it.eval_env, stop)
-        with stop.held():
+        with stop.deferred():
             if run.has_evaluation or _due(update, config.log_interval):
                 run.log(update, stats, schedule.at(update))
             if _due(update, config.save_interval) or run.is_best:
@@ -236,9 +235,9 @@ def _due(update: int, interval: int) -> bool:
 
 def _is_enough(update_fn: Callable[..., Any] | None, update: int, model: Model, stats: UpdateStats) -> bool:
     """Whether the user's function, in any of the processes, wants no more."""
-    with heartbeat.current().patient():
+    with heartbeat.allow_pause():
         enough = update_fn is not None and _call(update_fn, update, model, stats) is False
-    return any(distributed.tell_all(enough))
+    return any(collectives.all_gather(enough))
 
 
 def _next_look(update: int, config: Config, evaluates: bool) -> int:

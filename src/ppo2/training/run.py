@@ -19,7 +19,7 @@ from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Best, Position
 from ppo2.checkpoints.writer import Saving
 from ppo2.config import Config
-from ppo2.distributed import World, heartbeat
+from ppo2.distributed import World, collectives, heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.evaluation.evaluate import Evaluation, run_episodes
 from ppo2.reporting import plot
@@ -85,13 +85,13 @@ class Run:
             speaks=self.world.is_first,
         )
         if self.world.size > 1:
-            last, rows = distributed.from_first([self.logger.last, self.logger.monitor_rows])
+            last, rows = collectives.broadcast([self.logger.last, self.logger.monitor_rows])
             if not self.world.is_first:
                 self.logger.take_up([Episode(*one) for one in last], rows)
         for row in [] if run_dir is None or before is None else rows_of(run_dir):
             self._health.warnings(row)  # told before
         self._progress = progress and self.world.is_first
-        self._kept_in = distributed.from_first(None if run_dir is None else str(run_dir))
+        self._kept_in = collectives.broadcast(None if run_dir is None else str(run_dir))
         self._signal: int | None = None
         self._started = time.perf_counter()
         self._mark = _Mark(self.first - 1, self._elapsed_before)
@@ -106,11 +106,11 @@ class Run:
         try:
             for_nothing = kind is Interrupted and self._done < self.first  # perhaps in the middle of the first update
             begun = self._runner is not None and self._runner.rollouts > self.rollouts
-            together = self.world.size == 1 or (error is not None and distributed.is_agreed(error))
+            together = self.world.size == 1 or (error is not None and processes.raised_by_all(error))
             if kind is not None and begun and together and not for_nothing:
                 with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
                     self._save_for_good(self._done)
-                    distributed.tell_all(None)  # nobody goes before it is written
+                    collectives.all_gather(None)  # nobody goes before it is written
         finally:
             if self._saving is not None:
                 self._saving.close()
@@ -138,7 +138,7 @@ class Run:
         Raises:
             ValueError: other shapes than the first one's.
         """
-        self.model.state, others = distributed.unified(self.model.state)
+        self.model.state, others = collectives.synchronise(self.model.state)
         if others:
             whose = ", ".join(map(str, others))
             self.logger.say(
@@ -172,10 +172,10 @@ class Run:
         self._tell_failures()
         ended = runner.ended()
         if self.world.size > 1:
-            told = distributed.tell_all([stop.received, ended])
+            told = collectives.all_gather([stop.received, ended])
             ended = [Ended(step, Episode(*episode)) for _, theirs in told for step, episode in theirs]
             self._hear(signal for signal, _ in told)
-        with heartbeat.current().patient():  # the disk may be slow
+        with heartbeat.allow_pause():  # the disk may be slow
             self.logger.episodes(in_order(ended))
         self.logger.tick(update)
         if not isinstance(runner, DeviceRunner):
@@ -195,7 +195,7 @@ class Run:
         if self.config.keep is not None:  # is the best one so far really there?
             self._settle_saving()
             if self.world.size > 1:
-                best = distributed.from_first(self._best)
+                best = collectives.broadcast(self._best)
                 self._best = None if best is None else Best(*best)
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         result = run_episodes(
@@ -208,7 +208,7 @@ class Run:
             share=self.world,
         )
         if self.world.size > 1:
-            told = distributed.tell_all([stop.received, result.returns.tolist(), result.lengths.tolist()])
+            told = collectives.all_gather([stop.received, result.returns.tolist(), result.lengths.tolist()])
             self._hear(signal for signal, *_ in told)
             returns, lengths = ([x for one in told for x in one[i]] for i in (1, 2))
             result = Evaluation(np.array(returns), np.array(lengths))
@@ -262,7 +262,7 @@ class Run:
                 "time/act": self._act / spent,
                 "time/train": max(0.0, 1.0 - (self._step + self._act) / spent),
             }
-        with heartbeat.current().patient():
+        with heartbeat.allow_pause():
             self.logger.log(row)
             for warning in self._health.warnings(row):
                 self.logger.say(f"update {update}: {warning}")
@@ -275,14 +275,14 @@ class Run:
         """
         wanted = self._saving is not None and update != self._saved_update
         if self.world.size > 1:
-            wanted = distributed.from_first(wanted)
+            wanted = collectives.broadcast(wanted)
         if not wanted:
             return
         self._tell_failures()
         snapshot = Snapshot({}, {}, 0) if self._runner is None else _of_all(self._runner.snapshot(), self.world)
         if self._saving is None or self.run_dir is None:  # the first process writes
             return
-        with heartbeat.current().patient():  # the disk may be slow
+        with heartbeat.allow_pause():  # the disk may be slow
             self._write(update, snapshot, self._saving, self.run_dir)
 
     def _write(self, update: int, snapshot: Snapshot, saving: Saving, run_dir: Path) -> None:
@@ -316,7 +316,7 @@ class Run:
 
     def _settle_saving(self) -> None:
         if self._saving is not None:
-            with heartbeat.current().patient():
+            with heartbeat.allow_pause():
                 self._saving.wait()
             self._tell_failures()
 
@@ -341,10 +341,10 @@ class Run:
 
     def finish(self, update: int, stop: StopSignals) -> None:
         """The last checkpoint, the curve, and a line that says how it went; and a signal that came last."""
-        with heartbeat.current().patient():
+        with heartbeat.allow_pause():
             self._finish(update)
         if self.world.size > 1:  # and nobody goes before all is written
-            self._hear(distributed.tell_all(stop.received))
+            self._hear(collectives.all_gather(stop.received))
 
     def _finish(self, update: int) -> None:
         self._save_for_good(update)
@@ -380,8 +380,8 @@ def _of_all(mine: Snapshot, world: World) -> Snapshot:
     """The snapshot of all processes; only the first one's is of use."""
     if world.size == 1:
         return mine
-    facts = distributed.tell_all(mine.facts)
-    tensors = distributed.tensors_to_first(mine.tensors)
+    facts = collectives.all_gather(mine.facts)
+    tensors = collectives.gather_tensors(mine.tensors)
     return joined([Snapshot(*one, mine.rollouts) for one in zip(tensors, facts, strict=False)]) if tensors else mine
 
 
@@ -408,8 +408,8 @@ def open_run(
     path = None if run_dir is None else Path(run_dir).expanduser()
     position = None if before is None else Position.of(before)
     aside = None
-    if distributed.from_first(path is not None):  # whatever the others were told
-        aside = distributed.of_first(lambda: run_directory.prepare(Path(str(path)), config, before, again, engine))
+    if collectives.broadcast(path is not None):  # whatever the others were told
+        aside = collectives.run_on_first(lambda: run_directory.prepare(Path(str(path)), config, before, again, engine))
     mine = path if distributed.world().is_first else None
     again &= mine is not None
     run = Run(config, model, run_dir=mine, before=position, again=again, progress=progress, engine=engine)

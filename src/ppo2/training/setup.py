@@ -16,6 +16,7 @@ from ppo2.agent.policy import build_policy
 from ppo2.algorithm.faults import is_finite
 from ppo2.checkpoints import checkpoint
 from ppo2.config import Config
+from ppo2.distributed import collectives
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host.failures import Failures
 from ppo2.envs.host.remote import RemoteEnvs
@@ -80,9 +81,9 @@ def prepare(
     networks.check(given["network"])
     saved, goes_on, told = _beginning(load_path, run_dir)
     before = saved if goes_on else None
-    if any(distributed.tell_all(given["seed"] is None)):
+    if any(collectives.all_gather(given["seed"] is None)):
         mine = fresh_seed() if given["seed"] is None else given["seed"]
-        given["seed"] = told.get("seed") if goes_on else distributed.from_first(mine)
+        given["seed"] = told.get("seed") if goes_on else collectives.broadcast(mine)
     share = share_of(env, given["num_envs"], world)
     vector = (
         _held_elsewhere(env, share, world)
@@ -159,9 +160,9 @@ def _beginning(
         read.extend([] if saved is None else [saved])
         return goes_on, run_directory.settings_of(saved, run_dir) if goes_on else {}
 
-    goes_on, settings = distributed.of_first(begin)
+    goes_on, settings = collectives.run_on_first(begin)
     if distributed.world().size > 1:
-        sent = distributed.bytes_of_first(checkpoint.to_message(read[0]) if read else b"")
+        sent = collectives.broadcast_bytes(checkpoint.to_message(read[0]) if read else b"")
         read = [checkpoint.from_message(sent)] if sent else []
     return read[0] if read else None, goes_on, settings
 
@@ -186,7 +187,7 @@ def share_of(env: Any, num_envs: Any, world: distributed.World) -> Any:
 
 def _check_agreed(config: Config) -> None:
     """Raises ValueError where processes were told different things."""
-    told = distributed.tell_all(config.to_json())
+    told = collectives.all_gather(config.to_json())
     for rank, theirs in enumerate(told):
         different = [name for name, value in theirs.items() if value != told[0][name]]
         if different:

@@ -17,7 +17,7 @@ from ppo2.envs.host.group import UNSEEDED, Board, Factory, Field, Group, episode
 from ppo2.envs.host.semaphore import LOOK_SECONDS, Signal
 from ppo2.envs.host.serve import ASKED, CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, SAVE, STEP, Task
 from ppo2.envs.host.watchdog import WATCHDOG, Watched
-from ppo2.system.signals import LAST_ACTS
+from ppo2.system.exits import EXIT_HOOKS
 
 START_SECONDS = 120.0
 """That making a worker's environments may take."""
@@ -177,7 +177,7 @@ class WorkerShare:
                 env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
                 process_group=0,  # what interrupts this one is not for it
             )
-            LAST_ACTS.add(self._process.kill)  # an environment that hangs may keep it from ending by itself
+            EXIT_HOOKS.add(self._process.kill)  # an environment that hangs may keep it from ending by itself
             self._connection.send_bytes(message)
         except OSError as error:
             self._unname()
@@ -376,7 +376,7 @@ class WorkerShare:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            LAST_ACTS.discard(self._process.kill)
+            EXIT_HOOKS.discard(self._process.kill)
         self._disconnect()
 
     def _disconnect(self) -> None:

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from ppo2.system.signals import LAST_ACTS
-
 FAILED = 75
 """The exit status of a process whose job failed: sysexits' EX_TEMPFAIL, "try again"."""
 
@@ -22,7 +20,10 @@ def advised(words: str) -> str:
     return f"{words}{stop} All processes of this job end; started again, it can go on from its last checkpoint."
 
 
-LAST_WORDS: list[str] = []
+EXIT_HOOKS: set[Callable[[], object]] = set()
+"""What is done when this process is ended without Python's ways: the terminal put back, other processes killed."""
+
+TRACEBACK: list[str] = []
 """What this process says before it is ended: the traceback of its own error."""
 
 _ENDING = threading.Lock()
@@ -32,8 +33,8 @@ def end(words: str | None, status: int = FAILED) -> NoReturn:
     """Ends this process, whatever its main thread does."""
     if not _ENDING.acquire(blocking=False):  # another thread is at it
         time.sleep(60.0)
-    said = "".join(LAST_WORDS) + ("" if words is None else f"ppo2: {words}\n")
-    for acts in ([lambda: os.write(2, said.encode())], [*LAST_ACTS, sys.stdout.flush]):
+    said = "".join(TRACEBACK) + ("" if words is None else f"ppo2: {words}\n")
+    for acts in ([lambda: os.write(2, said.encode())], [*EXIT_HOOKS, sys.stdout.flush]):
         acting = threading.Thread(target=_act, args=(acts,), daemon=True)  # whoever reads them may have stopped
         acting.start()
         acting.join(1.0)
