@@ -38,12 +38,12 @@ cli: options output listings model_commands sweep train __init__
 config: placeholders rules config __init__
 distributed: messages monitor heartbeat collectives processes __init__
 distributions: base choices gaussians joint action_distribution __init__
-envs: __init__ construct
+envs: __init__ construction
 envs/adapters: common brax craftax gymnax navix pgx playground xminigrid __init__
 envs/device: __init__ env check
 envs/families: __init__ masks factories atari own_vectors registry ids
-envs/host: __init__ failures replay group memory semaphore serve watchdog worker workers vector engines remote \
-    stepper
+envs/host: __init__ buffers env_types failures replay semaphore serial_envs serve watchdog worker workers \
+    vector parallelism remote stepper
 evaluation: __init__ evaluate play
 networks: adapters layers convolution cnn mlp registry recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding statistics
@@ -147,10 +147,10 @@ def test_the_algorithm_reaches_no_environment_file_process_or_model() -> None:
 
 def test_the_scan_sees_imports_of_every_form() -> None:
     lines = {
-        "import ppo2.envs.construct": "envs.construct",
+        "import ppo2.envs.construction": "envs.construction",
         "from ppo2 import envs": "envs",
-        "from ppo2.envs import construct": "envs.construct",
-        "from ppo2.envs.construct import make": "envs.construct",
+        "from ppo2.envs import construction": "envs.construction",
+        "from ppo2.envs.construction import make": "envs.construction",
         "def late():\n    from ppo2 import training": "training",
     }
     for line, module in lines.items():
@@ -198,7 +198,7 @@ RUNNING_METHODS = {
 
 ON_THE_WORKERS_PIPE = {
     # the pipe between a process and the workers that it started: nobody else can write to it
-    "envs/host/engines.py": {"import cloudpickle", "cloudpickle.dumps"},
+    "envs/host/parallelism.py": {"import cloudpickle", "cloudpickle.dumps"},
     "envs/host/workers.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     "envs/host/serve.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ppo2
-from ppo2.envs.host import engines
+from ppo2.envs.host import parallelism
 from ppo2.envs.host.vector import HostVectorEnv
 from support.environments import Legal, Recall
 
@@ -51,24 +51,24 @@ def test_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
     image, vector = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8), gym.spaces.Box(-1, 1, (4,))
     for processors, groups in ((2, 1), (3, 1), (4, 2), (64, 2)):
-        monkeypatch.setattr(engines, "usable_processors", lambda processors=processors: processors)
-        assert engines.groups_of(image, 8) == groups
-        assert engines.groups_of(gym.spaces.Dict({"camera": image, "arm": vector}), 2) == groups
-        assert engines.groups_of(image, 1) == 1
-        assert engines.groups_of(vector, 8) == 1
+        monkeypatch.setattr(parallelism, "usable_processors", lambda processors=processors: processors)
+        assert parallelism.choose_groups(image, 8) == groups
+        assert parallelism.choose_groups(gym.spaces.Dict({"camera": image, "arm": vector}), 2) == groups
+        assert parallelism.choose_groups(image, 1) == 1
+        assert parallelism.choose_groups(vector, 8) == 1
 
 
 def test_one_group_goes_on_while_the_other_is_looked_at() -> None:
     """Both are begun; then, without anybody asking for the first, its observations change."""
     env = HostVectorEnv([Recall] * 4, workers=2, groups=2)
     env.reset(seed=0)
-    env.board.rewards[:] = np.nan
+    env.buffers.rewards[:] = np.nan
     env.start([0, 0], 0)
     env.start([0, 0], 1)
     second = env.finish(1)
     deadline = time.monotonic() + 10
-    while np.isnan(env.board.rewards[:2]).any() and time.monotonic() < deadline:
+    while np.isnan(env.buffers.rewards[:2]).any() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert np.isfinite(env.board.rewards[:2]).all()
+    assert np.isfinite(env.buffers.rewards[:2]).all()
     assert len(env.finish(0)[1]) == len(second[1]) == 2
     env.close()

@@ -26,7 +26,7 @@ from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints import checkpoint
-from ppo2.envs.host.failures import MOST, EnvironmentFailureError
+from ppo2.envs.host.failures import MAX_FAILURES, EnvironmentFailureError
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.runners.remote import RemoteRunner, _nothing_like, _side_by_side
 from support.children import STRICT_PYTHON
@@ -265,11 +265,13 @@ def test_too_many_losses_end_training(ray: Any, tmp_path: Path) -> None:
         updates.append(update)
         kill_one(update, tuple(range(20)))
 
-    with pytest.raises(EnvironmentFailureError, match=rf"lost {MOST + 1} times, {MOST + 1} of them in the last 60 s"):
+    with pytest.raises(
+        EnvironmentFailureError, match=rf"lost {MAX_FAILURES + 1} times, {MAX_FAILURES + 1} of them in the last 60 s"
+    ):
         ppo2.learn(env=remote(), update_fn=kill, run_dir=tmp_path / "run", **settings)
-    assert updates[-1] == MOST + 1
+    assert updates[-1] == MAX_FAILURES + 1
     saved = checkpoint.load(tmp_path / "run")
-    assert saved.section("run")["update"] == MOST + 1  # what was learned is kept
+    assert saved.section("run")["update"] == MAX_FAILURES + 1  # what was learned is kept
     assert wait_until(lambda: not actors_alive())
 
 

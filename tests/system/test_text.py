@@ -6,7 +6,7 @@ import pytest
 
 from ppo2.cli import main
 from ppo2.cli.output import shown
-from ppo2.envs.host.failures import Failure, Failures
+from ppo2.envs.host.failures import EnvFailure, FailureLog
 from ppo2.reporting import display, plot
 from ppo2.system.text import parse_json, printable
 
@@ -81,9 +81,9 @@ def test_settings():
 
 
 def test_what_a_failing_environment_says(capsys):
-    failures = Failures()
+    failures = FailureLog()
     for _ in range(2):
-        failures.note([Failure(0, f"Traceback\n{HOSTILE}.")])
+        failures.note([EnvFailure(0, f"Traceback\n{HOSTILE}.")])
     err = capsys.readouterr().err
     assert err.count(HARMLESS) == 2
     assert "\x1b" not in err

@@ -7,9 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppo2.envs.adapters import ADAPTERS
-    from ppo2.envs.adapters import split as adapter_of
-    from ppo2.envs.construct import DEFAULT_NUM_ENVS, AnyEnvs, Made, make, preset, resolve
+    from ppo2.envs.adapters import ADAPTERS, adapter_of
+    from ppo2.envs.construction import DEFAULT_NUM_ENVS, AnyEnvs, Made, make, preset, resolve
     from ppo2.envs.device.env import DeviceEnv, DeviceVector, TimeLimit, is_device_env
     from ppo2.envs.families.ids import check_id
     from ppo2.envs.families.registry import DEVICE_FAMILIES, FAMILIES, Family, family_of
@@ -40,24 +39,24 @@ __all__ = [
 
 _MODULES = {
     "ADAPTERS": "adapters",
-    "DEFAULT_NUM_ENVS": "construct",
+    "DEFAULT_NUM_ENVS": "construction",
     "DEVICE_FAMILIES": "families.registry",
     "FAMILIES": "families.registry",
-    "AnyEnvs": "construct",
+    "AnyEnvs": "construction",
     "DeviceEnv": "device.env",
     "DeviceVector": "device.env",
     "EnvironmentFailureError": "host.failures",
     "Family": "families.registry",
-    "Made": "construct",
+    "Made": "construction",
     "RemoteEnvs": "host.remote",
     "TimeLimit": "device.env",
     "adapter_of": "adapters",
     "check_id": "families.ids",
     "family_of": "families.registry",
     "is_device_env": "device.env",
-    "make": "construct",
-    "preset": "construct",
-    "resolve": "construct",
+    "make": "construction",
+    "preset": "construction",
+    "resolve": "construction",
 }
 """The module that defines each name."""
 
@@ -65,5 +64,4 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = importlib.import_module(f"ppo2.envs.{_MODULES[name]}")
-    return getattr(found, "split" if name == "adapter_of" else name)
+    return getattr(importlib.import_module(f"ppo2.envs.{_MODULES[name]}"), name)

@@ -13,8 +13,8 @@ from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.distributed import World, heartbeat, processes
-from ppo2.envs.device.env import DeviceEnv, DeviceVector, Running, is_device_env, unbegun, unroll
-from ppo2.envs.host.group import AnyVectorEnv
+from ppo2.envs.device.env import DeviceEnv, DeviceVector, EnvCarry, initial_carry, is_device_env, unroll
+from ppo2.envs.host.env_types import AnyVectorEnv
 from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics.randomness import Purpose, environment_keys, root_key
 
@@ -163,7 +163,7 @@ def _run_on_device(
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment; the host looks every so many steps."""
     key = root_key(seed, Purpose.EVALUATE)
-    running = jax.device_put(unbegun(env.env, env.num_envs, model.initial_state(env.num_envs)))
+    running = jax.device_put(initial_carry(env.env, env.num_envs, model.initial_state(env.num_envs)))
     steps = program(model, _steps_program, env.env, deterministic)
     indices = np.arange(first, first + env.num_envs, dtype=np.int32)
     done: list[tuple[float, int]] = []
@@ -188,17 +188,17 @@ def _run_on_device(
 
 def _steps_program(
     model: Model, env: DeviceEnv, deterministic: bool
-) -> Callable[..., tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]]:
+) -> Callable[..., tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]]:
     masked = spaces.is_masked(model.observation_space)
 
     def steps(
         params: Float[Array, " P"],
         normaliser: Normaliser,
-        running: Running,
+        running: EnvCarry,
         key: PRNGKeyArray,
         count: Int[Array, ""],
         indices: Int[Array, " N"],
-    ) -> tuple[Running, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]:
+    ) -> tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]:
         policy = model.policy_of(params)
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)

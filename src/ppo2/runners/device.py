@@ -19,7 +19,7 @@ from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.tensors import RUNNER
 from ppo2.distributed import heartbeat
 from ppo2.envs.device.check import check_device_env
-from ppo2.envs.device.env import DeviceEnv, Running, Step, is_device_env, unbegun, unroll
+from ppo2.envs.device.env import DeviceEnv, DeviceTransition, EnvCarry, initial_carry, is_device_env, unroll
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, environment_keys
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, BY_UPDATE, ONE_DEVICE, REPLICATED, Compiled, DataAxis
@@ -38,7 +38,7 @@ class EnvState(NamedTuple):
     | rollouts | (1,) | how many were collected; one number for each block of environments |
     """
 
-    running: Running
+    running: EnvCarry
     running_returns: Float[Array, " N"]
     rollouts: Int[Array, "1"]
 
@@ -53,7 +53,7 @@ class Ends(NamedTuple):
 def start(env: DeviceEnv, model: Model, nenvs: int, rollouts: int, blocks: int = 1) -> EnvState:
     """Environments about to begin their first episodes, other ones after each number of rollouts; on the host."""
     numbers: Any = (np.zeros(nenvs, np.float32), np.full(blocks, rollouts, np.uint32))
-    return EnvState(unbegun(env, nenvs, model.initial_state(nenvs)), *numbers)
+    return EnvState(initial_carry(env, nenvs, model.initial_state(nenvs)), *numbers)
 
 
 def collect(
@@ -113,7 +113,7 @@ def collect(
     return after, rollout, Ends(step.returns, step.lengths)
 
 
-def _carried(returns: Float[Array, " N"], step: Step, gamma: Float[Array, ""]) -> Float[Array, " N"]:
+def _carried(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[Array, ""]) -> Float[Array, " N"]:
     """The discounted sum of the running episodes' rewards after the steps, given it before."""
 
     def forwards(running: Float[Array, " N"], now: tuple[Array, Array]) -> tuple[Array, None]:
@@ -130,7 +130,9 @@ FINAL_BATCH = 256
 """Observations that are looked at together: the policy's cost for a batch hardly falls below."""
 
 
-def final_values(model: Model, state: TrainState, step: Step) -> tuple[Float[Array, "T N"], Bool[Array, "T N"]]:
+def final_values(
+    model: Model, state: TrainState, step: DeviceTransition
+) -> tuple[Float[Array, "T N"], Bool[Array, "T N"]]:
     """V of what came next where no later step shows it: where episodes were cut short, and after the last step; and
     where that is. In batches, as many as it takes.
     """

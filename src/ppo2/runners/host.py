@@ -17,8 +17,8 @@ from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.distributed import heartbeat
-from ppo2.envs.host.group import AnyVectorEnv
-from ppo2.envs.host.replay import Midway, Position
+from ppo2.envs.host.env_types import AnyVectorEnv
+from ppo2.envs.host.replay import EpisodePosition, EpisodeReplay
 from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, environment_keys
@@ -50,7 +50,7 @@ class Between(NamedTuple):
     obs: Any
     episode_starts: Any
     recurrent_state: Any
-    position: Position | None
+    position: EpisodePosition | None
     episodes: tuple[NDArray, NDArray, NDArray]
     log: ActionLog
     rollouts: int
@@ -237,7 +237,7 @@ class Runner:
         if at is None or at.position is None:
             return Snapshot({}, {"kind": "none"}, self.rollouts if at is None else at.rollouts)
         # what they save themselves is of now, which may be later
-        states = self._stepper.save() if at is self._now else [None] * self.nenvs
+        states = self._stepper.save_states() if at is self._now else [None] * self.nenvs
         arrays: dict[str, Any] = {
             "obs": at.obs,
             "memory": (at.recurrent_state, at.episode_starts),
@@ -277,11 +277,11 @@ class Runner:
         steps = taken(saved, "steps", self._log.steps)
         actions = self._saved_actions(saved, steps, facts)
         states = states_of(saved, facts, self.nenvs)
-        midways = [
-            Midway(int(n), float(returns), None if one is None else self._stepper.leaves_of(one), state)
+        replays = [
+            EpisodeReplay(int(n), float(returns), None if one is None else self._stepper.leaves_of(one), state)
             for n, returns, one, state in zip(steps, tally[0], actions, states, strict=True)
         ]
-        obs, lost = self._stepper.resume(Position(*taken(saved, "position", tuple(position))), midways, obs)
+        obs, lost = self._stepper.restore(EpisodePosition(*taken(saved, "position", tuple(position))), replays, obs)
         obs, gone = jax.tree.map(np.array, obs), sorted(lost)
         for array in (steps, running_returns, *tally):
             array[gone] = 0

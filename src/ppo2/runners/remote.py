@@ -25,7 +25,7 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.tensors import RUNNER
-from ppo2.envs.host.failures import WINDOW, EnvironmentFailureError, Failures, Tolerance
+from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureLog, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
 from ppo2.runners.device import DeviceRunner
@@ -98,7 +98,7 @@ class Collector:
                     f"`env` has the {name} {here} on {socket.gethostname()}, but {there} where `learn` was called: "
                     "install the same versions on all hosts."
                 )
-        env.failures = Failures(first)
+        env.failures = FailureLog(first)
         self._env, self._runner = env, Runner(env=env, model=template.build(), first=first, **settings)
         ray: Any = importlib.import_module("ray")
         return Place(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
@@ -159,7 +159,7 @@ class RemoteRunner:
         self._actors: list[Any] = []
         self._begin: dict[int, Any] = {}  # what those will answer that haven't begun yet
         self._places: dict[int, Place] = {}
-        self._losses = Tolerance()
+        self._losses = FailureWindow()
         self._ended: list[Ended] = []
         self._steps = 0  # of each environment, since these were last told of
         self._epoch = time.perf_counter()
@@ -354,7 +354,7 @@ class RemoteRunner:
         nodes = {self._places[number].node if number in self._places else "" for number in lost}
         exhausted = False
         for _ in nodes:
-            exhausted = self._losses.is_exhausted()
+            exhausted = self._losses.add()
         for number in lost:
             place, first = self._places.pop(number, None), number * self.envs.each
             where = "before it began" if place is None else f"on {place.host}"
@@ -366,8 +366,9 @@ class RemoteRunner:
         if exhausted:
             words = printable(next(iter(lost.values())).why)
             raise EnvironmentFailureError(
-                f"actors were lost {self._losses.total} times, {self._losses.recent} of them in the last {WINDOW:.0f} "
-                f"seconds: look for what ends their processes (memory? machines?). Ray's words of the last:\n{words}"
+                f"actors were lost {self._losses.total} times, {self._losses.recent} of them in the last "
+                f"{WINDOW_SECONDS:.0f} seconds: look for what ends their processes (memory? machines?). Ray's words "
+                f"of the last:\n{words}"
             )
         for number in lost:
             self._ray.kill(self._actors[number])  # where only what it returned was lost

@@ -18,7 +18,7 @@ from ppo2.checkpoints import checkpoint
 from ppo2.config import Config
 from ppo2.distributed import collectives
 from ppo2.envs import AnyEnvs, DeviceVector
-from ppo2.envs.host.failures import Failures
+from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import check_spaces, side_by_side
@@ -91,7 +91,7 @@ def prepare(
         else _environment(stack, env, share, groups=None if before is None else _groups(before))
     )
     if isinstance(vector, HostVectorEnv) and world.rank:
-        vector.failures = Failures(vector.num_envs * world.rank)  # speaks of them by their indices among all
+        vector.failures = FailureLog(vector.num_envs * world.rank)  # speaks of them by their indices among all
     given["num_envs"] = vector.num_envs * world.size
     if given["shards"] is None and goes_on:
         given["shards"] = told.get("shards")
@@ -118,7 +118,7 @@ def prepare(
         before=before,
         again=goes_on and before is None,
         eval_env=eval_vector,
-        stepped_by=vector.engine if isinstance(vector, HostVectorEnv | RemoteEnvs) else None,
+        stepped_by=vector.stepped_by if isinstance(vector, HostVectorEnv | RemoteEnvs) else None,
     )
 
 

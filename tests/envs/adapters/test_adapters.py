@@ -49,7 +49,7 @@ def types(tree: Any) -> Any:
     return [(jax.tree_util.keystr(path), leaf.shape, leaf.dtype, leaf.weak_type) for path, leaf in leaves]
 
 
-def check_types(env: adapters.Adapted, state: Any, after: Any, obs: Any, *result: Any) -> None:
+def check_types(env: adapters.AdaptedEnv, state: Any, after: Any, obs: Any, *result: Any) -> None:
     """Of one step, while it is traced: then shapes are those of one environment, and nothing was promoted."""
     assert types(after) == types(state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -57,7 +57,7 @@ def check_types(env: adapters.Adapted, state: Any, after: Any, obs: Any, *result
     assert [(x.shape, x.dtype) for x in result[:3]] == [((), np.float32), ((), np.bool_), ((), np.bool_)]
 
 
-def episode(env: adapters.Adapted, action: Any, steps: int, start: Any = None) -> Any:
+def episode(env: adapters.AdaptedEnv, action: Any, steps: int, start: Any = None) -> Any:
     """(obs, reward, terminated, truncated) of so many steps with one action, whatever ends on the way."""
 
     def step(state: Any, key: Any) -> Any:
@@ -129,13 +129,13 @@ def test_an_unknown_name_or_argument_is_an_error(prefix: str) -> None:
 # --- ids ----------------------------------------------------------------------------------------------------------
 
 
-def test_split_knows_its_own_prefixes() -> None:
-    found = adapters.split("gymnax:CartPole-v1")
+def test_adapter_of_knows_its_own_prefixes() -> None:
+    found = adapters.adapter_of("gymnax:CartPole-v1")
     assert found is not None
     assert (found[0].prefix, found[1]) == ("gymnax", "CartPole-v1")
-    assert adapters.split("CartPole-v1") is None
-    assert adapters.split("gymnax") is None
-    assert adapters.split("minigrid:MiniGrid-Empty-5x5-v0") is None
+    assert adapters.adapter_of("CartPole-v1") is None
+    assert adapters.adapter_of("gymnax") is None
+    assert adapters.adapter_of("minigrid:MiniGrid-Empty-5x5-v0") is None
 
 
 def test_an_unknown_prefix_is_an_error() -> None:
@@ -166,7 +166,7 @@ def test_a_library_that_breaks_at_import_is_an_error(monkeypatch: pytest.MonkeyP
 # --- what they share ----------------------------------------------------------------------------------------------
 
 
-class Plain(common.Adapted):
+class Plain(common.AdaptedEnv):
     """A counter that does what libraries do: Python numbers, flags that overlap, dicts written into."""
 
     prefix = "plain"

@@ -15,7 +15,7 @@ from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs import DeviceVector, TimeLimit, is_device_env, resolve
 from ppo2.envs.device.check import check_device_env
-from ppo2.envs.device.env import advance, unbegun, unroll
+from ppo2.envs.device.env import initial_carry, step_one, unroll
 from ppo2.envs.host.vector import HostVectorEnv
 from support.environments import Script
 
@@ -56,7 +56,7 @@ def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
         return unroll(env, act, first, jnp.zeros((steps, nenvs, 1)), keys)
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(nenvs))
-    return jax.tree.map(np.asarray, play(unbegun(env, nenvs), keys))
+    return jax.tree.map(np.asarray, play(initial_carry(env, nenvs), keys))
 
 
 # --- what is one --------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_an_episode_that_is_over_is_not_cut_short_as_well(limit: int) -> None:
 
 def test_an_environment_may_say_both_and_terminated_counts() -> None:
     both = good(step=lambda state, action, key: (state, jnp.zeros(2), 0.0, True, True, {}))
-    found = advance(both, jnp.zeros(2), jnp.int32(0), key())
+    found = step_one(both, jnp.zeros(2), jnp.int32(0), key())
     assert (bool(found.terminated), bool(found.truncated)) == (True, False)
 
 
@@ -254,7 +254,7 @@ def test_actions_are_those_of_the_host(space: Any) -> None:
         return state, action.astype(jnp.float32), 0.0, False, False, {}
 
     env = good(observation_space=gym.spaces.Box(-np.inf, np.inf, space.shape), action_space=space, step=step)
-    found = jax.vmap(lambda action: advance(env, jnp.zeros(2), action, key()).obs)(actions)
+    found = jax.vmap(lambda action: step_one(env, jnp.zeros(2), action, key()).obs)(actions)
     expected = spaces.to_environment(space, np.asarray(actions))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert seen == [(space.shape, spaces.device_dtype(space))]  # one environment's, of 32 bits at most

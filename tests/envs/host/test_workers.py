@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import ppo2
-from ppo2.envs.host.failures import EnvironmentFailureError, Failure
-from ppo2.envs.host.group import episode_seed
-from ppo2.envs.host.semaphore import Signal
+from ppo2.envs.host.failures import EnvFailure, EnvironmentFailureError
+from ppo2.envs.host.replay import episode_seed
+from ppo2.envs.host.semaphore import Semaphore
 from ppo2.envs.host.vector import HostVectorEnv
 
 NDArray = np.ndarray[Any, Any]
@@ -281,7 +281,7 @@ def test_a_wrong_observation_in_a_worker_is_an_error_that_says_whose(made: Any) 
 def test_what_can_not_travel_stays(capsys: Any) -> None:
     lock = __import__("threading").Lock()
     made = ppo2.envs.resolve(lambda: (lock, slow())[1], 4).env
-    assert made.engine == "this process"
+    assert made.stepped_by == "this process"
     assert "can't travel" in capsys.readouterr().err
     made.close()
 
@@ -300,11 +300,11 @@ def slow() -> Any:
 
 
 def test_auto_weighs_the_cost_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ppo2.envs.host.engines.usable_processors", lambda: 3)
+    monkeypatch.setattr("ppo2.envs.host.parallelism.usable_processors", lambda: 3)
     engines = []
     for factory, count in ((slow, 4), (slow, 2), (slow, 1), (lambda: Counting(0), 4)):
         env = ppo2.envs.resolve(factory, count).env
-        engines.append(env.engine)
+        engines.append(env.stepped_by)
         env.close()
     assert engines == ["this process and 2 workers", "this process and 1 worker", "this process", "this process"]
 
@@ -585,28 +585,28 @@ def test_a_worker_that_died_at_rest_is_replaced(made: Any) -> None:
 
 
 def test_a_signal_orders_and_waits() -> None:
-    mine = Signal()
-    theirs = Signal(mine.name)
-    mine.unname()
+    mine = Semaphore()
+    theirs = Semaphore(mine.name)
+    mine.unlink()
     looks: list[int] = []
 
     def look() -> None:
         looks.append(1)
-        mine.give()
+        mine.release()
 
-    theirs.wait(spin=False, look=look)
+    theirs.acquire(spin=False, check=look)
     assert looks == [1]
-    theirs.give()
-    mine.wait(spin=True, look=lambda: pytest.fail("it was given"))
+    theirs.release()
+    mine.acquire(spin=True, check=lambda: pytest.fail("it was given"))
 
 
 def test_a_failure_is_told_in_full_once(capsys: Any) -> None:
-    from ppo2.envs.host.failures import Failures
+    from ppo2.envs.host.failures import FailureLog
 
-    failures = Failures()
+    failures = FailureLog()
     text = "Traceback\n  somewhere\nValueError: broken\n"
-    failures.note([Failure(1, text)])
-    failures.note([Failure(2, text)])
+    failures.note([EnvFailure(1, text)])
+    failures.note([EnvFailure(2, text)])
     told = capsys.readouterr().err
     assert told.count("somewhere") == 1
     assert "environment 2 failed again and begins anew: ValueError: broken" in told

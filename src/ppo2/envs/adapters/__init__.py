@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppo2.envs.adapters import brax, common, craftax, gymnax, navix, pgx, playground, xminigrid
-from ppo2.envs.adapters.common import Adapted
+from ppo2.envs.adapters.common import AdaptedEnv
 
-__all__ = ["ADAPTERS", "Adapted", "Adapter", "make", "split"]
+__all__ = ["ADAPTERS", "AdaptedEnv", "Adapter", "adapter_of", "make"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Adapter:
 
     prefix: str
     package: str
-    make: Callable[..., Adapted]
+    make: Callable[..., AdaptedEnv]
     ids: Callable[[], list[str]]
     ends: str
     extra: str | None
@@ -65,7 +65,7 @@ ADAPTERS = {
 }
 
 
-def split(env_id: str) -> tuple[Adapter, str] | None:
+def adapter_of(env_id: str) -> tuple[Adapter, str] | None:
     """The adapter and the name that an id means; None if what stands before its colon is no prefix of ours."""
     prefix, colon, name = env_id.partition(":")
     return (ADAPTERS[prefix], name) if colon and prefix in ADAPTERS else None
@@ -77,7 +77,7 @@ def check(env_id: str) -> None:
     common.check_name(adapter.prefix, name, adapter.ids())
 
 
-def make(env_id: str, **kwargs: Any) -> Adapted:
+def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
     """One device environment.
 
     Args:
@@ -99,7 +99,7 @@ def make(env_id: str, **kwargs: Any) -> Adapted:
 
 def _adapter(env_id: str) -> tuple[Adapter, str]:
     """The adapter, whose library is there, and the name that an id means."""
-    found = split(env_id)
+    found = adapter_of(env_id)
     if found is None:
         raise ValueError(
             f"`env` (={env_id!r}) names no library of device environments; known are {', '.join(ADAPTERS)}, as in "

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import Adapted, AnyBox, Info
-from ppo2.envs.device.env import strong
+from ppo2.envs.adapters.common import AdaptedEnv, AnyBox, Info
+from ppo2.envs.device.env import strongly_typed
 from ppo2.numerics.randomness import abstract_key
 
 ENDS = (
@@ -29,7 +29,7 @@ class Counted(NamedTuple):
     steps: Int[Array, ""]
 
 
-class BraxLike(Adapted):
+class BraxLike(AdaptedEnv):
     """What follows from `reset(key) -> State`, `step(State, action) -> State`, `State.obs`, `.reward` and `.done`.
 
     Actions are in [-1, 1], as Brax's own training has them: an environment scales them itself. `info` holds the
@@ -73,7 +73,7 @@ class BraxLike(Adapted):
             after = self._env.step(state, action)
             return jax.tree.map(self._steady, after, state), (after.reward, after.done > 0)
 
-        after, (rewards, done) = jax.lax.scan(once, jax.tree.map(strong, state), length=self._action_repeat)
+        after, (rewards, done) = jax.lax.scan(once, jax.tree.map(strongly_typed, state), length=self._action_repeat)
         return after, jnp.sum(rewards), jnp.any(done)
 
 

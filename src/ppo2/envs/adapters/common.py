@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped, UInt32
 
-from ppo2.envs.device.env import strong
+from ppo2.envs.device.env import strongly_typed
 from ppo2.numerics.randomness import abstract_key
 from ppo2.spaces import device_dtype
 
@@ -26,7 +26,7 @@ Info: TypeAlias = dict[str, Any]
 Result: TypeAlias = tuple[Any, Obs, Float[Array, ""], Bool[Array, ""], Bool[Array, ""], Info]
 
 
-class Adapted(abc.ABC):
+class AdaptedEnv(abc.ABC):
     """One environment of a library, as a device environment.
 
     A value: equal and hashed by class, name and keyword arguments, so that compiled programs can be cached by it.
@@ -48,7 +48,7 @@ class Adapted(abc.ABC):
         self.name, self.kwargs = name, tuple(sorted((key, _hashable(key, value)) for key, value in kwargs.items()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Adapted) and self._identity() == other._identity()
+        return isinstance(other, AdaptedEnv) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash(self._identity())
@@ -72,7 +72,7 @@ class Adapted(abc.ABC):
     def reset(self, key: PRNGKeyArray) -> tuple[Any, Obs]:
         with quiet():
             state, obs = self._reset(key)
-        return jax.tree.map(strong, state), self._observed(obs)
+        return jax.tree.map(strongly_typed, state), self._observed(obs)
 
     def step(self, state: Any, action: Any, key: PRNGKeyArray) -> Result:
         # Some libraries write into the dicts of the state they are given: let it be a copy's.
@@ -83,7 +83,7 @@ class Adapted(abc.ABC):
         terminated = jnp.asarray(terminated, bool).reshape(())
         truncated = jnp.asarray(truncated, bool).reshape(()) & ~terminated
         reward = jnp.asarray(reward, jnp.float32).reshape(())
-        return after, self._observed(obs), reward, terminated, truncated, jax.tree.map(strong, dict(info))
+        return after, self._observed(obs), reward, terminated, truncated, jax.tree.map(strongly_typed, dict(info))
 
     def _observed(self, obs: Any) -> Obs:
         space = self.observation_space
@@ -91,7 +91,7 @@ class Adapted(abc.ABC):
 
     def _steady(self, after: Any, before: Any) -> Array:
         """A leaf of the state, in the dtype and shape that it had before the step."""
-        new, old = strong(after), strong(before)
+        new, old = strongly_typed(after), strongly_typed(before)
         if new.dtype == old.dtype and new.shape == old.shape:
             return new
         if new.size != old.size or jnp.promote_types(new.dtype, old.dtype) != old.dtype:

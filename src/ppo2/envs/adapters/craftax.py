@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import Adapted, Info
+from ppo2.envs.adapters.common import AdaptedEnv, Info
 
 ENDS = (
     "Death and victory are terminations; after `max_timesteps` (100,000; Classic 10,000) it is truncated, unless both "
@@ -16,7 +16,7 @@ NEVER = 2**30  # steps: beyond any episode, and an int32 still
 IDS = ["Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1"]
 
 
-class Craftax(Adapted):
+class Craftax(AdaptedEnv):
     """Craftax with symbolic observations.
 
     Args:

@@ -8,7 +8,7 @@ import gymnasium as gym
 from jaxtyping import PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import Adapted, Info
+from ppo2.envs.adapters.common import AdaptedEnv, Info
 
 ENDS = (
     "Past `max_steps_in_episode` (a parameter of the environment) it is truncated; any other end of gymnax's is a "
@@ -17,7 +17,7 @@ ENDS = (
 NEVER = 2**30  # steps: beyond any episode, and an int32 still
 
 
-class Gymnax(Adapted):
+class Gymnax(AdaptedEnv):
     """Both interfaces of gymnax: 0.0.x, whose `done` includes the time limit, and 1.0, which keeps them apart.
 
     Args:

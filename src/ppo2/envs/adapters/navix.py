@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import Adapted, Info
+from ppo2.envs.adapters.common import AdaptedEnv, Info
 
 ENDS = (
     "The library's step type says which: a goal reached or a mishap is a termination; after `max_steps` (100 unless "
@@ -16,7 +16,7 @@ ENDS = (
 )
 
 
-class Navix(Adapted):
+class Navix(AdaptedEnv):
     """NAVIX's environments.
 
     Observations are bytes. Those of pictures (`observation_fn=navix.observations.rgb`) remain so; others are the

@@ -6,7 +6,7 @@ import gymnasium as gym
 from jaxtyping import PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import Adapted, Info
+from ppo2.envs.adapters.common import AdaptedEnv, Info
 
 ENDS = (
     "A game that is over is a termination. There are no time limits, but for Freeway's 2500 steps, which truncate "
@@ -14,7 +14,7 @@ ENDS = (
 )
 
 
-class Pgx(Adapted):
+class Pgx(AdaptedEnv):
     """Pgx's MinAtar; observations are planes of zeros and ones, (10, 10, channels).
 
     Args:

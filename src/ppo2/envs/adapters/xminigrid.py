@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import Adapted, Info
+from ppo2.envs.adapters.common import AdaptedEnv, Info
 
 ENDS = (
     "A goal reached is a termination (the library's discount of 0); after `max_steps` it is truncated, unless both "
@@ -16,7 +16,7 @@ ENDS = (
 )
 
 
-class XMiniGrid(Adapted):
+class XMiniGrid(AdaptedEnv):
     """XLand-MiniGrid's environments.
 
     Observations are what the agent sees, (view_size, view_size, 2): the kind of each tile and its colour. They are

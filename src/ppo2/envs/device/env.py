@@ -131,13 +131,13 @@ class TimeLimit:
 # --- stepping -----------------------------------------------------------------------------------------------------
 
 
-def start(env: DeviceEnv, key: PRNGKeyArray) -> tuple[State, Array]:
+def reset_one(env: DeviceEnv, key: PRNGKeyArray) -> tuple[State, Array]:
     """`reset`, with types that don't depend on how the environment wrote its numbers down."""
     state, obs = env.reset(key)
-    return jax.tree.map(strong, state), spaces.on_device(env.observation_space, obs)
+    return jax.tree.map(strongly_typed, state), spaces.on_device(env.observation_space, obs)
 
 
-class Outcome(NamedTuple):
+class EnvStep(NamedTuple):
     """One step of one environment."""
 
     state: State
@@ -147,15 +147,15 @@ class Outcome(NamedTuple):
     truncated: Bool[Array, ""]
 
 
-def advance(
+def step_one(
     env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]], key: PRNGKeyArray, *, squash: bool = False
-) -> Outcome:
+) -> EnvStep:
     """`step`, with an action as the distribution gives it. An episode that is over isn't cut short as well."""
     sent = spaces.to_device_environment(env.action_space, action, squash=squash)
     state, obs, reward, terminated, truncated, _ = env.step(state, sent, key)
     terminated = jnp.asarray(terminated, bool)
-    return Outcome(
-        jax.tree.map(strong, state),
+    return EnvStep(
+        jax.tree.map(strongly_typed, state),
         spaces.on_device(env.observation_space, obs),
         jnp.asarray(reward, jnp.float32),
         terminated,
@@ -163,7 +163,7 @@ def advance(
     )
 
 
-def strong(leaf: Any) -> Array:
+def strongly_typed(leaf: Any) -> Array:
     """`leaf` as an array whose type is its own: a Python number would take that of its neighbours, which a loop's state
     may not.
     """
@@ -172,7 +172,7 @@ def strong(leaf: Any) -> Array:
     return array if is_key else jax.lax.convert_element_type(array, array.dtype)
 
 
-class Running(NamedTuple):
+class EnvCarry(NamedTuple):
     """N environments between two steps: what the next step goes on from.
 
     | field | shape | meaning |
@@ -192,7 +192,7 @@ class Running(NamedTuple):
     lengths: Int[Array, " N"]
 
 
-class Step(NamedTuple):
+class DeviceTransition(NamedTuple):
     """One step of N environments, as the rollout keeps it: see `Rollout`; `next_obs` is before any reset.
 
     `episode_starts`: whether an episode began here. `recurrent_state`: that of the policy after it acted; None for
@@ -212,7 +212,7 @@ class Step(NamedTuple):
     lengths: Int[Array, " N"]
 
 
-def unbegun(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> Running:
+def initial_carry(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> EnvCarry:
     """N environments whose first step begins their first episodes, so that no program is needed for these alone.
     Arrays of the host.
 
@@ -225,9 +225,9 @@ def unbegun(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> Running:
         is_key = jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
         return jnp.zeros(shape, one.dtype) if is_key else np.zeros(shape, one.dtype)
 
-    state, obs = jax.tree.map(blank, jax.eval_shape(lambda key: start(env, key), abstract_key()))
+    state, obs = jax.tree.map(blank, jax.eval_shape(lambda key: reset_one(env, key), abstract_key()))
     numbers: Any = (np.ones(nenvs, bool), np.zeros(nenvs, np.float32), np.zeros(nenvs, np.int32))
-    return Running(state, obs, numbers[0], recurrent_state, *numbers[1:])
+    return EnvCarry(state, obs, numbers[0], recurrent_state, *numbers[1:])
 
 
 Act: TypeAlias = Callable[[Array, Array, Any, Array], tuple[Array, Any]]
@@ -236,12 +236,12 @@ Act: TypeAlias = Callable[[Array, Array, Any, Array], tuple[Array, Any]]
 def unroll(
     env: DeviceEnv,
     act: Act,
-    running: Running,
+    carry: EnvCarry,
     noise: Float[Array, "T N p"],
     keys: PRNGKeyArray,
     *,
     squash: bool = False,
-) -> tuple[Running, Step]:
+) -> tuple[EnvCarry, DeviceTransition]:
     """T steps of N environments, each reset before it goes on after an episode's end; steps come back stacked,
     (T, N, ...).
 
@@ -253,20 +253,20 @@ def unroll(
         squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
     """
 
-    def step(running: Running, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[Running, Step]:
+    def step(carry: EnvCarry, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[EnvCarry, DeviceTransition]:
         t, noise = now
-        state, obs = _reset_ended(env, running.ended, keys, t, running.state, running.obs)
-        actions, recurrent_state = act(obs, noise, running.recurrent_state, running.ended)
+        state, obs = _reset_ended(env, carry.ended, keys, t, carry.state, carry.obs)
+        actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
-        outcome = jax.vmap(lambda *one: advance(env, *one, squash=squash))(state, actions, step_keys)
+        outcome = jax.vmap(lambda *one: step_one(env, *one, squash=squash))(state, actions, step_keys)
         # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
         # observation isn't finite either, by which learning sees the fault.
         broken = ~(jnp.isfinite(outcome.reward) & spaces.all_finite(outcome.obs, 1))
         truncated = outcome.truncated | (broken & ~outcome.terminated)
         ended = outcome.terminated | truncated
         counted = ended & ~broken
-        returns, lengths = running.returns + outcome.reward, running.lengths + 1
-        left = Running(
+        returns, lengths = carry.returns + outcome.reward, carry.lengths + 1
+        left = EnvCarry(
             state=outcome.state,
             obs=outcome.obs,
             ended=ended,
@@ -274,20 +274,20 @@ def unroll(
             returns=jnp.where(ended, 0.0, returns),
             lengths=jnp.where(ended, 0, lengths),
         )
-        return left, Step(
+        return left, DeviceTransition(
             obs=obs,
             actions=actions,
             rewards=outcome.reward,
             terminated=outcome.terminated,
             truncated=truncated,
             next_obs=outcome.obs,
-            episode_starts=running.ended,
+            episode_starts=carry.ended,
             recurrent_state=recurrent_state,
             returns=jnp.where(counted, returns, 0.0),
             lengths=jnp.where(counted, lengths, 0),
         )
 
-    return jax.lax.scan(step, running, (jnp.arange(noise.shape[0]), noise))
+    return jax.lax.scan(step, carry, (jnp.arange(noise.shape[0]), noise))
 
 
 def _step_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
@@ -304,7 +304,7 @@ def _reset_ended(
     """First states in the place of those whose episode ended."""
 
     def reset(state: State, obs: Array) -> tuple[State, Array]:
-        fresh = jax.vmap(lambda key: start(env, _reset_key(key, t)))(keys)
+        fresh = jax.vmap(lambda key: reset_one(env, _reset_key(key, t)))(keys)
 
         def chosen(new: Array, old: Array) -> Array:
             return jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old)

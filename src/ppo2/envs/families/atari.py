@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from ppo2.envs.families.factories import Options
-from ppo2.envs.host.group import AnyEnv, NDArray, Recipe
+from ppo2.envs.host.env_types import AnyEnv, EnvTraits, NDArray
 from ppo2.envs.host.replay import State, generator_state, restore_generator
 
 SIDE = 84
@@ -172,7 +172,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
 
 
 @dataclass(frozen=True)
-class AtariFactory(Recipe):
+class AtariFactory(EnvTraits):
     """Makes games of ale-py's, treated as above.
 
     The emulator takes 80 ms to be seeded, so that only the first episode is; the others draw on.

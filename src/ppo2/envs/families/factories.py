@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from ppo2 import spaces
 from ppo2.envs.families.masks import MaskedEnv
-from ppo2.envs.host.group import AnyEnv, Factory, NDArray, Recipe
+from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, NDArray
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class FromSpec(Recipe):
+class SpecFactory(EnvTraits):
     """Makes environments of a registered kind. The spec travels, not the id, which another process may not know.
 
     Gymnasium's wrappers that check the order of calls and count steps cost a fifth of a CartPole's step: the first is
@@ -167,12 +167,12 @@ class _QuickDiscrete(gym.spaces.Discrete):
         return (type(x) is int and x in self._choices) or super().contains(x)
 
 
-class Masked(Recipe):
+class MaskedFactory(EnvTraits):
     """Makes environments whose masks, in `info`, become part of their observations."""
 
     def __init__(self, factory: Factory) -> None:
         self._factory = factory
-        self.take_after(factory)
+        self.copy_traits(factory)
 
     def __call__(self) -> AnyEnv:
         return MaskedEnv(self._factory())

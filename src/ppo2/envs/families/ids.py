@@ -21,7 +21,7 @@ def check_id(env_id: str) -> None:
     Raises:
         ValueError: no such environment is registered; the message has the closest ones.
     """
-    if adapters.split(env_id) is not None:
+    if adapters.adapter_of(env_id) is not None:
         adapters.check(env_id)
         return
     if env_id.startswith(ENVPOOL):

@@ -9,15 +9,15 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
+from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, NDArray
 from ppo2.envs.host.failures import ContractError
-from ppo2.envs.host.group import AnyEnv, AnyVectorEnv, NDArray
 
-KEY = "action_mask"
-ALL = object()
+MASK_KEY = "action_mask"
+ALL_LEGAL = object()
 """Stands for a mask under which everything is legal."""
 
 
-def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -> Any:
+def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{MASK_KEY!r}]") -> Any:
     """A mask as an environment gave it, as arrays of 0 and 1 (legal), int8, in the structure of its actions.
 
     Args:
@@ -30,14 +30,14 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -
     """
     match space:
         case gym.spaces.Dict():
-            mask = {} if mask is ALL else mask
+            mask = {} if mask is ALL_LEGAL else mask
             if not isinstance(mask, Mapping) or not set(mask) <= set(space.spaces):
                 raise ContractError(
                     f"`env` gave {what} = {mask!r}; expected a dict of masks, by {', '.join(space.spaces)}."
                 )
-            return {k: read_mask(part, mask.get(k, ALL), f"{what}[{k!r}]") for k, part in space.spaces.items()}
+            return {k: read_mask(part, mask.get(k, ALL_LEGAL), f"{what}[{k!r}]") for k, part in space.spaces.items()}
         case gym.spaces.Tuple():
-            mask = [ALL] * len(space.spaces) if mask is ALL else mask
+            mask = [ALL_LEGAL] * len(space.spaces) if mask is ALL_LEGAL else mask
             if not isinstance(mask, Sequence | np.ndarray) or len(mask) != len(space.spaces):
                 raise ContractError(f"`env` gave {what} = {mask!r}; expected a tuple of {len(space.spaces)} masks.")
             pairs = enumerate(zip(space.spaces, mask, strict=True))
@@ -50,7 +50,7 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -
                 mask = np.concatenate(mask)
         case _:
             return np.ones(1, np.int8)
-    array = np.ones(count) if mask is ALL else np.asarray(mask)
+    array = np.ones(count) if mask is ALL_LEGAL else np.asarray(mask)
     if array.dtype.kind not in "biuf" or array.shape != (count,) or np.isnan(array).any():
         raise ContractError(
             f"`env` gave {what} = {mask!r}; expected {count} numbers, for the actions of {space}, not 0 where legal."
@@ -59,7 +59,7 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{KEY!r}]") -
 
 
 def _masked_space(space: spaces.AnySpace, mask: Any) -> gym.spaces.Dict:
-    return gym.spaces.Dict({"observation": space, KEY: _mask_space(mask)})
+    return gym.spaces.Dict({"observation": space, MASK_KEY: _mask_space(mask)})
 
 
 def _mask_space(mask: Any) -> spaces.AnySpace:
@@ -81,7 +81,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: AnyEnv) -> None:
         super().__init__(env)
         _, info = env.reset()
-        mask = read_mask(env.action_space, info[KEY])
+        mask = read_mask(env.action_space, info[MASK_KEY])
         self._all = spaces.mapped(lambda _, x: np.ones_like(x), env.action_space, mask)
         self.observation_space = _masked_space(env.observation_space, self._all)
 
@@ -94,11 +94,11 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._with_mask(obs, info, over=bool(terminated or truncated)), reward, terminated, truncated, info
 
     def _with_mask(self, obs: Any, info: dict[str, Any], *, over: bool) -> dict[str, Any]:
-        if KEY not in info and not over:
+        if MASK_KEY not in info and not over:
             raise ContractError(
-                f"`env` gave no info[{KEY!r}] at a step, but did at its first reset: give it at every one."
+                f"`env` gave no info[{MASK_KEY!r}] at a step, but did at its first reset: give it at every one."
             )
-        return {"observation": obs, KEY: self._all if over else read_mask(self.action_space, info[KEY])}
+        return {"observation": obs, MASK_KEY: self._all if over else read_mask(self.action_space, info[MASK_KEY])}
 
 
 class MaskedVectorEnv(gym.vector.VectorWrapper):
@@ -107,7 +107,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
     def __init__(self, env: AnyVectorEnv) -> None:
         super().__init__(env)
         _, infos = env.reset()
-        one = read_mask(env.single_action_space, _row(infos[KEY], 0))
+        one = read_mask(env.single_action_space, _row(infos[MASK_KEY], 0))
         self._masks = self._map(lambda mask: np.ones((env.num_envs, *mask.shape), np.int8), one)
         self.single_observation_space = _masked_space(env.single_observation_space, one)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
@@ -133,21 +133,23 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
             infos = {**infos, "final_obs": infos["final_obs"].copy()}
             for i in np.flatnonzero(ended):
                 mask = self._map(lambda all_, i=i: np.ones_like(all_[i]), self._masks)
-                infos["final_obs"][i] = {"observation": infos["final_obs"][i], KEY: mask}
+                infos["final_obs"][i] = {"observation": infos["final_obs"][i], MASK_KEY: mask}
         return obs, rewards, terminated, truncated, infos
 
     def _with_masks(self, obs: Any, infos: dict[str, Any], which: NDArray) -> dict[str, Any]:
         """The observations with masks, of which `which` are new and the others as they were."""
-        given = np.asarray(infos.get(f"_{KEY}", np.full(self.num_envs, KEY in infos)), bool)
+        given = np.asarray(infos.get(f"_{MASK_KEY}", np.full(self.num_envs, MASK_KEY in infos)), bool)
         if np.any(which & ~given):
             missing = int(np.argmax(which & ~given))
             raise ContractError(
-                f"`env` gave no infos[{KEY!r}] for environment {missing}: give it at every reset and step."
+                f"`env` gave no infos[{MASK_KEY!r}] for environment {missing}: give it at every reset and step."
             )
         for i in np.flatnonzero(which).tolist():
-            mask = read_mask(self.single_action_space, _row(infos[KEY], i), f"infos[{KEY!r}] of environment {i}")
+            mask = read_mask(
+                self.single_action_space, _row(infos[MASK_KEY], i), f"infos[{MASK_KEY!r}] of environment {i}"
+            )
             self._map(lambda all_, own, i=i: all_.__setitem__(i, own), self._masks, mask)
-        return {"observation": obs, KEY: self._map(np.copy, self._masks)}
+        return {"observation": obs, MASK_KEY: self._map(np.copy, self._masks)}
 
 
 def _row(given: Any, i: int) -> Any:

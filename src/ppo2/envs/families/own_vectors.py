@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
-from ppo2.envs.host.group import AnyVectorEnv, NDArray
+from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 
 
 def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
@@ -18,7 +18,7 @@ def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVec
         ValueError: it names none.
     """
     if str(spec.entry_point).startswith("ale_py"):
-        return GamesVectorEnv(spec, num_envs, kwargs)
+        return AleVectorEnv(spec, num_envs, kwargs)
     if spec.vector_entry_point is None:
         raise ValueError(
             f"`env_id` (={spec.id!r}, own_vector=True) has no vector form of its own; leave own_vector out."
@@ -34,7 +34,7 @@ def from_envpool(name: str, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVect
     return vector
 
 
-class GamesVectorEnv(gym.vector.VectorWrapper):
+class AleVectorEnv(gym.vector.VectorWrapper):
     """ale-py's vector environment of a game, in C++, which steps in threads; SAME_STEP autoreset.
 
     Its frames, rewards and ends are those of `AtariTreatment`, bit for bit (tests/test_atari.py), but for an episode's

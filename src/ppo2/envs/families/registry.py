@@ -10,8 +10,8 @@ from gymnasium.envs.registration import EnvSpec
 
 from ppo2.envs import adapters
 from ppo2.envs.families.atari import AtariFactory
-from ppo2.envs.families.factories import FromSpec, MiniGridTreatment, Options
-from ppo2.envs.host.group import AnyEnv, Factory
+from ppo2.envs.families.factories import MiniGridTreatment, Options, SpecFactory
+from ppo2.envs.host.env_types import AnyEnv, Factory
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Family:
         """What makes its environments one by one."""
         if self.factory is not None:
             return self.factory(spec, kwargs, options)
-        return FromSpec(spec, kwargs, options, self.wrappers)
+        return SpecFactory(spec, kwargs, options, self.wrappers)
 
     def preset(self, env_id: str) -> dict[str, Any]:
         """The settings for one of its environments."""
@@ -309,7 +309,7 @@ FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, ATARI, MINIGRID, DM_CONTROL, *DEVICE
 def family_of(env_id: str) -> Family:
     """The family of a registered id; the default one for any other."""
     module = env_id
-    if adapters.split(env_id) is None:
+    if adapters.adapter_of(env_id) is None:
         spec = gym.registry.get(env_id.rpartition(":")[2])
         entry = spec.entry_point if spec is not None else ""
         while isinstance(entry, functools.partial):

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from ppo2.system.text import printable
 
-MOST, WINDOW = 3, 60.0
+MAX_FAILURES, WINDOW_SECONDS = 3, 60.0
 """More failures than this in so many seconds end training."""
 
 
-class Failure(NamedTuple):
+class EnvFailure(NamedTuple):
     """An environment that failed: its index, and what it said."""
 
     env: int
@@ -27,28 +27,28 @@ class EnvironmentFailureError(RuntimeError):
     """Environments failed too often; the message has the last one's traceback."""
 
 
-class Tolerance:
+class FailureWindow:
     """Counts what may go wrong now and then: `recent`, of the last WINDOW seconds; and `total`."""
 
     def __init__(self) -> None:
         self.total = 0
         self._times: deque[float] = deque()
 
-    def is_exhausted(self) -> bool:
+    def add(self) -> bool:
         """Counts one more; whether that makes more than MOST within WINDOW seconds."""
         now = time.monotonic()
         self.total += 1
         self._times.append(now)
-        while now - self._times[0] > WINDOW:
+        while now - self._times[0] > WINDOW_SECONDS:
             self._times.popleft()
-        return self.recent > MOST
+        return self.recent > MAX_FAILURES
 
     @property
     def recent(self) -> int:
         return len(self._times)
 
 
-class Failures:
+class FailureLog:
     """Counts failures.
 
     Args:
@@ -60,16 +60,16 @@ class Failures:
 
     def __init__(self, first: int = 0) -> None:
         self._first = first
-        self._tolerance = Tolerance()
+        self._window = FailureWindow()
         self._told: set[str] = set()
 
     @property
     def total(self) -> int:
-        return self._tolerance.total
+        return self._window.total
 
-    def note(self, failures: Iterable[Failure]) -> None:
+    def note(self, failures: Iterable[EnvFailure]) -> None:
         for failure in failures:
-            if self._tolerance.is_exhausted():
+            if self._window.add():
                 raise self.fatal(failure)
             env = self._first + failure.env
             last = failure.text.strip().rpartition("\n")[2]
@@ -81,9 +81,9 @@ class Failures:
                 again = f"failed again and begins anew: {printable(last)}"
                 print(f"ppo2: environment {env} {again}", file=sys.stderr)
 
-    def fatal(self, failure: Failure) -> EnvironmentFailureError:
+    def fatal(self, failure: EnvFailure) -> EnvironmentFailureError:
         return EnvironmentFailureError(
             f"environment {self._first + failure.env} failed, after {self.total - 1} failures before, "
-            f"{self._tolerance.recent} of all in the last {WINDOW:.0f} seconds. Mend the environment; its last words:\n"
-            f"{failure.text}"
+            f"{self._window.recent} of all in the last {WINDOW_SECONDS:.0f} seconds. Mend the environment; its last "
+            f"words:\n{failure.text}"
         )

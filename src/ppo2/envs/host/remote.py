@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppo2 import spaces
-from ppo2.envs.host.engines import why_alone
-from ppo2.envs.host.group import Factory
+from ppo2.envs.host.env_types import Factory
+from ppo2.envs.host.parallelism import worker_obstacle
 from ppo2.envs.host.vector import HostVectorEnv
 
-ENVS_OF_AN_ACTOR = 8
+ENVS_PER_ACTOR = 8
 """That an actor holds at least, unless it is said how many actors there are."""
 
 
@@ -45,7 +45,7 @@ class RemoteEnvs:
         return self.num_envs // self.actors
 
     @property
-    def engine(self) -> str:
+    def stepped_by(self) -> str:
         """Who steps the environments, for people."""
         beside = f", each with {self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else ""
         return f"{self.actors} Ray actor{'s' if self.actors > 1 else ''}{beside}"
@@ -87,7 +87,7 @@ def remote(
         )
     vector = HostVectorEnv([lambda: first], env_timeout=env_timeout, replay_limit=replay_limit)  # which checks them
     vector.close()
-    why = why_alone(factory)
+    why = worker_obstacle(factory)
     if why is not None:
         raise ValueError(f"{why}: let this process step it, without `backend`.")
     return RemoteEnvs(
@@ -104,7 +104,7 @@ def remote(
 
 def _checked_actors(num_envs: int, actors: Any) -> int:
     if actors is None:
-        most = max(1, num_envs // ENVS_OF_AN_ACTOR)
+        most = max(1, num_envs // ENVS_PER_ACTOR)
         return next(count for count in range(most, 0, -1) if num_envs % count == 0)
     if isinstance(actors, bool) or not isinstance(actors, int) or actors < 1:
         raise ValueError(f"`actors` (={actors!r}) must be a whole number of at least 1, or None.")

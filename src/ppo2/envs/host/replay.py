@@ -14,10 +14,24 @@ State = Mapping[str, NDArray]
 
 REPLAY_LIMIT = 10_000
 """Steps of an episode after which its actions are no longer kept."""
+UNSEEDED = -1
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """31 bits for an episode of an environment with a seed of its own: episode 0 has that very one.
+
+    The finaliser of SplitMix64 (Steele et al. 2014), so that neighbours have nothing in common.
+    """
+    if episode == 0:
+        return seed
+    mixed = (seed + episode * 0x9E3779B97F4A7C15) & (2**64 - 1)
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & (2**64 - 1)
+    return (mixed ^ (mixed >> 31)) & (2**31 - 1)
 
 
 @runtime_checkable
-class Keeper(Protocol):
+class SavableEnv(Protocol):
     """An environment that can save its state itself, which `load_state` gives to another one that was just made.
 
     It must hold everything that later steps and resets depend on, its random numbers included. A wrapper around it
@@ -29,7 +43,7 @@ class Keeper(Protocol):
     def load_state(self, state: State, /) -> None: ...
 
 
-class Midway(NamedTuple):
+class EpisodeReplay(NamedTuple):
     """How to bring an environment to where it was in an episode that its seed began.
 
     Attributes:
@@ -44,25 +58,25 @@ class Midway(NamedTuple):
     state: State | None
 
 
-class Position(NamedTuple):
+class EpisodePosition(NamedTuple):
     """Of N environments: the seeds that all their episodes are made from, and which episode is running, (N,) each."""
 
     seeds: NDArray
     episodes: NDArray
 
 
-class Unreachable(Exception):  # noqa: N818 - what a reader asks is what can't be reached
+class ReplayError(Exception):
     """An environment that can't be brought to where it was; the message says why."""
 
 
-def keeper_of(env: gym.Env[Any, Any]) -> Keeper | None:
+def savable_env(env: gym.Env[Any, Any]) -> SavableEnv | None:
     """Who saves an environment's state, if all of it is saved then."""
     while isinstance(env, gym.wrappers.FlattenObservation):  # which has no state
         env = env.env
-    return env if isinstance(env, Keeper) else None
+    return env if isinstance(env, SavableEnv) else None
 
 
-def replay(
+def replay_actions(
     env: gym.Env[Any, Any], begin: Callable[[], Any], actions: list[NDArray], apart: Callable[[Any], Any]
 ) -> tuple[Any, float]:
     """Begins an episode and takes the actions again; the observation that comes last, and the sum of rewards.
@@ -77,16 +91,16 @@ def replay(
         obs, reward, terminated, truncated, _ = env.step(action)
         returns += float(reward)
         if terminated or truncated:
-            raise Unreachable(f"its episode ended at step {done} of {len(actions[0])} when its actions were repeated")
+            raise ReplayError(f"its episode ended at step {done} of {len(actions[0])} when its actions were repeated")
     return obs, returns
 
 
-def state_of(env: gym.Env[Any, Any]) -> State | None:
+def saved_state(env: gym.Env[Any, Any]) -> State | None:
     """What an environment saves of itself; None where it can't, or what it gives is no dict of arrays of numbers.
 
     Its methods may be its own affair, and only be called as ours are.
     """
-    keeper = keeper_of(env)
+    keeper = savable_env(env)
     if keeper is None:
         return None
     try:

@@ -10,20 +10,25 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from ppo2.envs.host.buffers import ArraySpec, buffers_at, buffers_size, control_rows_at
+from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
-from ppo2.envs.host.group import FAILURE, Factory, Field, Group, separate
-from ppo2.envs.host.memory import board_at, boards_size, control_at
-from ppo2.envs.host.semaphore import Signal
+from ppo2.envs.host.semaphore import Semaphore
+from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs, separate
 
-STEP, RESET, SAVE, RESUME, CLOSE = range(1, 6)
+STEP, RESET, SAVE, RESTORE, CLOSE = range(1, 6)
 CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
 """Places in a worker's row of control: which environment's turn it is; then, for each of at most two groups, what
 it is to do (0: nothing), whether an episode of it ended, and whether there is something to receive about it."""
-ASKED: dict[int, Callable[..., Any]] = {RESET: Group.reset, SAVE: Group.save, RESUME: Group.resume}
+REQUESTS: dict[int, Callable[..., Any]] = {
+    RESET: SerialEnvs.reset,
+    SAVE: SerialEnvs.save_states,
+    RESTORE: SerialEnvs.restore,
+}
 """What a group may be asked for between its steps, with one argument, which a worker receives."""
 
 
-class Task(NamedTuple):
+class WorkerSetup(NamedTuple):
     """What a worker is told at first.
 
     Attributes:
@@ -33,13 +38,13 @@ class Task(NamedTuple):
         descriptor, size: of the memory: the board, then a row of control for each worker.
         worker: its row of control.
         spin: whether it may spin.
-        info_keys: see `Group`.
+        info_keys: see `SerialEnvs`.
         argv: of the program, whose factories may look there.
     """
 
     factories: list[list[Factory]]
     rows: list[slice]
-    fields: list[list[Field] | Field]
+    buffer_specs: list[list[ArraySpec] | ArraySpec]
     descriptor: int
     size: int
     worker: int
@@ -48,7 +53,7 @@ class Task(NamedTuple):
     argv: list[str]
 
 
-def serve(connection: Connection, go: Signal, done: list[Signal]) -> None:
+def serve(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
     """Receives its task, and does what it is told until it is told to close.
 
     Args:
@@ -56,26 +61,26 @@ def serve(connection: Connection, go: Signal, done: list[Signal]) -> None:
         go: there is a command.
         done: for each group, the last one was obeyed.
     """
-    groups: list[Group] = []
+    groups: list[SerialEnvs] = []
     try:
-        task: Task = cloudpickle.loads(connection.recv_bytes())
-        sys.argv = task.argv
-        buffer = mmap.mmap(task.descriptor, task.size)
-        os.close(task.descriptor)
-        whole = board_at(buffer, task.fields)
-        boards = [whole.rows(rows) for rows in task.rows]
-        for factories, rows, board in zip(task.factories, task.rows, boards, strict=True):
-            groups.append(Group(factories, first=rows.start, info_keys=task.info_keys))
-            groups[-1].attach(board)
-    except FAILURE as error:
+        setup: WorkerSetup = cloudpickle.loads(connection.recv_bytes())
+        sys.argv = setup.argv
+        buffer = mmap.mmap(setup.descriptor, setup.size)
+        os.close(setup.descriptor)
+        whole = buffers_at(buffer, setup.buffer_specs)
+        all_buffers = [whole.rows(rows) for rows in setup.rows]
+        for factories, rows, buffers in zip(setup.factories, setup.rows, all_buffers, strict=True):
+            groups.append(SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys))
+            groups[-1].attach(buffers)
+    except ENV_ERRORS as error:
         _send(connection, _portable(error))
         return
-    control = control_at(buffer, task.size, boards_size(task.fields))[task.worker]
+    control = control_rows_at(buffer, setup.size, buffers_size(setup.buffer_specs))[setup.worker]
     at = control[CURRENT : CURRENT + 1]
     _send(connection, [(group.observation_space, group.action_space) for group in groups])
     turn = 0
     while True:
-        go.wait(spin=task.spin, look=_nothing)
+        go.acquire(spin=setup.spin, check=_nothing)
         while not control[COMMAND + turn]:
             turn = (turn + 1) % len(groups)
         command, control[COMMAND + turn] = int(control[COMMAND + turn]), 0
@@ -83,18 +88,18 @@ def serve(connection: Connection, go: Signal, done: list[Signal]) -> None:
             for group in groups:
                 group.close()
             return
-        group, board = groups[turn], boards[turn]
+        group, buffers = groups[turn], all_buffers[turn]
         try:
             if command == STEP:
-                ended = group.step(separate(group.action_space, board), at)
+                ended = group.step(separate(group.action_space, buffers), at)
                 control[ENDED + turn] = ended
                 answer: Any = group.failures or None
             else:
-                answer = ASKED[command](group, cloudpickle.loads(connection.recv_bytes()), at)
-        except FAILURE as error:
+                answer = REQUESTS[command](group, cloudpickle.loads(connection.recv_bytes()), at)
+        except ENV_ERRORS as error:
             answer = _portable(error)
         control[NEWS + turn] = answer is not None
-        done[turn].give()
+        done[turn].release()
         if answer is not None:
             _send(connection, answer)
         turn = (turn + 1) % len(groups)

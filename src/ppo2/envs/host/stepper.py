@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from ppo2 import spaces
-from ppo2.envs.host.group import AnyVectorEnv, NDArray
-from ppo2.envs.host.replay import Midway, Position, State
+from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
+from ppo2.envs.host.replay import EpisodePosition, EpisodeReplay, State
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.numerics.randomness import Purpose, environment_seeds
 
@@ -59,7 +59,7 @@ class Stepper:
         self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not isinstance(
             self._action_space, spaces.COMPOSITE
         )
-        # Python's integers: see `ppo2.envs.host.group.one_by_one`; and such a list is made more quickly than converted.
+        # Python's integers: see `serial_envs.split_actions`; and such a list is made more quickly than converted.
         lists = self._one_by_one or (self._host is not None and not self._host.has_workers)
         self._as_list = lists and isinstance(self._action_space, gym.spaces.Discrete)
         self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
@@ -87,7 +87,7 @@ class Stepper:
         return self._checked(obs, "the first observation of `env`")
 
     @property
-    def position(self) -> Position | None:
+    def position(self) -> EpisodePosition | None:
         """Where the environments are, of those that can be brought there again: see `HostVectorEnv`; else None."""
         return None if self._host is None else self._host.position
 
@@ -102,20 +102,22 @@ class Stepper:
         """See `HostVectorEnv`."""
         return 0 if self._host is None else self._host.replay_limit
 
-    def save(self) -> list[State | None]:
-        """See `HostVectorEnv.save`."""
-        return [None] * self.env.num_envs if self._host is None else self._host.save()
+    def save_states(self) -> list[State | None]:
+        """See `HostVectorEnv.save_states`."""
+        return [None] * self.env.num_envs if self._host is None else self._host.save_states()
 
     def leaves_of(self, actions: Any) -> list[NDArray]:
-        """Actions as the policy's distribution gives them, (T, ...), as `Midway` has them."""
+        """Actions as the policy's distribution gives them, (T, ...), as `EpisodeReplay` has them."""
         return spaces.leaves(
             self._action_space, spaces.to_environment(self._action_space, actions, squash=self._squash)
         )
 
-    def resume(self, position: Position, midways: Sequence[Midway], obs: Any) -> tuple[Any, dict[int, str]]:
-        """See `HostVectorEnv.resume`."""
+    def restore(
+        self, position: EpisodePosition, replays: Sequence[EpisodeReplay], obs: Any
+    ) -> tuple[Any, dict[int, str]]:
+        """See `HostVectorEnv.restore`."""
         assert self._host is not None
-        return self._host.resume(position, midways, obs)
+        return self._host.restore(position, replays, obs)
 
     def step(self, actions: Any) -> Transition:
         """One step, with actions as the policy's distribution gives them.

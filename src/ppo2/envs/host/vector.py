@@ -15,12 +15,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
-from ppo2.envs.host.failures import Failure, Failures
-from ppo2.envs.host.group import UNSEEDED, AnyEnv, Board, Factory, Group, fields, one_by_one, recipe_of
-from ppo2.envs.host.memory import ALIGNED, board_at, boards_size, control_at, memory
-from ppo2.envs.host.replay import REPLAY_LIMIT, Midway, Position, State
-from ppo2.envs.host.serve import RESET, RESUME, SAVE
-from ppo2.envs.host.workers import Common, LostError, OwnShare, Share, WorkerShare
+from ppo2.envs.host.buffers import ALIGNED, EnvBuffers, buffer_specs, buffers_at, buffers_size, control_rows_at, memory
+from ppo2.envs.host.env_types import AnyEnv, Factory, traits_of
+from ppo2.envs.host.failures import EnvFailure, FailureLog
+from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay, State
+from ppo2.envs.host.serial_envs import SerialEnvs, split_actions
+from ppo2.envs.host.serve import RESET, RESTORE, SAVE
+from ppo2.envs.host.workers import LocalWorker, ProcessWorker, Worker, WorkerLostError, WorkerSettings
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
 
@@ -58,7 +59,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     Raises:
         ValueError: environments of different spaces, or an argument that doesn't fit.
         TypeError: a space that isn't supported.
-        EnvironmentFailureError (`step`): environments failed too often (see `Failures`).
+        EnvironmentFailureError (`step`): environments failed too often (see `FailureLog`).
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self._check_arguments(workers, groups, env_timeout, info_keys)
         self.groups = _parts(slice(0, self.num_envs), groups)
         """Which environments each group has."""
-        self.counts_episodes = recipe_of(factories[0]).counts_episodes
+        self.counts_episodes = traits_of(factories[0]).counts_episodes
         """Whether only `infos["episode"]` tells of episodes that ended, as others end for training's sake alone."""
-        self.failures = Failures()
+        self.failures = FailureLog()
         self._begun = False
         self._failed: set[int] = set()  # groups whose last step has failures on the board
         mine = groups == 1 or not workers
@@ -89,24 +90,24 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         own = [self._group(part[0]) for part in shares] if mine else []
         pattern = own[0] if mine else self._group(slice(0, 1))
         self._take_over(pattern)
-        made = fields(pattern.observation_space, pattern.action_space, self.num_envs, len(self._info_keys))
-        size = boards_size(made) + workers * ALIGNED
+        made = buffer_specs(pattern.observation_space, pattern.action_space, self.num_envs, len(self._info_keys))
+        size = buffers_size(made) + workers * ALIGNED
         descriptor = memory(size) if workers else -1
         buffer = mmap.mmap(descriptor, size)
-        self.board = board_at(buffer, made)
-        self._boards = [self.board] if groups == 1 else [self.board.rows(rows) for rows in self.groups]
+        self.buffers = buffers_at(buffer, made)
+        self._group_buffers = [self.buffers] if groups == 1 else [self.buffers.rows(rows) for rows in self.groups]
         for group, part in zip(own, shares, strict=False):
-            group.attach(self.board.rows(part[0]))
+            group.attach(self.buffers.rows(part[0]))
         if not mine:
             pattern.close()
-        self._shares: list[Share] = [OwnShare(own, env_timeout)] if mine else []
+        self._shares: list[Worker] = [LocalWorker(own, env_timeout)] if mine else []
         self._rows = [[part[i] for part in shares] for i in range(workers + mine)]
-        self._workers: list[WorkerShare] = []
+        self._workers: list[ProcessWorker] = []
         self._finalizer = weakref.finalize(self, _close, self._shares, descriptor)
         if workers:
-            common = Common(
-                board=self.board,
-                fields=made,
+            common = WorkerSettings(
+                buffers=self.buffers,
+                buffer_specs=made,
                 descriptor=descriptor,
                 size=size,
                 spaces=(pattern.observation_space, pattern.action_space),
@@ -115,13 +116,13 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 timeout=env_timeout,
             )
             try:
-                self._hire(common, control_at(buffer, size, boards_size(made)))
+                self._hire(common, control_rows_at(buffer, size, buffers_size(made)))
             except BaseException:
                 self._finalizer()
                 raise
 
     @property
-    def engine(self) -> str:
+    def stepped_by(self) -> str:
         """Who steps the environments, for people."""
         workers = len(self._workers)
         others = f"{workers} worker{'s' if workers > 1 else ''}"
@@ -134,19 +135,19 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def has_workers(self) -> bool:
         return bool(self._workers) or len(self._shares) > 1
 
-    def _hire(self, common: Common, control: NDArray) -> None:
+    def _hire(self, common: WorkerSettings, control: NDArray) -> None:
         """Starts the workers, whose environments are there when they are first needed."""
         for number, rows in enumerate(self._rows[len(self._shares) :]):
             factories = [self._factories[part] for part in rows]
             try:
-                self._workers.append(WorkerShare(common, factories, rows, control[number], number))
+                self._workers.append(ProcessWorker(common, factories, rows, control[number], number))
                 self._shares.append(self._workers[-1])
-            except LostError as lost:
+            except WorkerLostError as lost:
                 self._shares.append(self._stand_in(rows, lost))
         for worker in [*self._workers]:
             try:
                 worker.wait_until_held()
-            except LostError as lost:
+            except WorkerLostError as lost:
                 self._adopt(worker, lost)
 
     def _check_arguments(self, workers: int, groups: int, env_timeout: float, info_keys: Sequence[str]) -> None:
@@ -167,12 +168,12 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     @property
     def envs(self) -> list[AnyEnv]:
         """Those that this process steps."""
-        return [env for share in self._shares if isinstance(share, OwnShare) for g in share.groups for env in g.envs]
+        return [env for share in self._shares if isinstance(share, LocalWorker) for g in share.groups for env in g.envs]
 
-    def _group(self, rows: slice) -> Group:
-        return Group(self._factories[rows], first=rows.start, info_keys=self._info_keys, owned=self._owned)
+    def _group(self, rows: slice) -> SerialEnvs:
+        return SerialEnvs(self._factories[rows], first=rows.start, info_keys=self._info_keys, owned=self._owned)
 
-    def _take_over(self, group: Group) -> None:
+    def _take_over(self, group: SerialEnvs) -> None:
         """Spaces and metadata."""
         first = group.envs[0]
         self.single_observation_space, self.single_action_space = group.observation_space, group.action_space
@@ -189,51 +190,53 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium."""
         self._prepare()
-        self.board.seeds[:] = [UNSEEDED if one is None else one for one in self._seeds(seed)]
+        self.buffers.seeds[:] = [UNSEEDED if one is None else one for one in self._seeds(seed)]
         self._ask(RESET, lambda _: options)
-        self.board.failed[:] = False
+        self.buffers.failed[:] = False
         self._failed.clear()
         self._begun = True
-        return self._out(self.board), {}
+        return self._out(self.buffers), {}
 
-    def save(self) -> list[State | None]:
-        """What those environments save of themselves that can (see `Keeper`); None for others."""
+    def save_states(self) -> list[State | None]:
+        """What those environments save of themselves that can (see `SavableEnv`); None for others."""
         saved: list[State | None] = [None] * self.num_envs
         for first, states in self._ask(SAVE, lambda _: None).items():
             saved[first : first + len(states or ())] = states or ()
         return saved
 
-    def resume(self, position: Position, midways: Sequence[Midway], obs: Any) -> tuple[Any, dict[int, str]]:
+    def restore(
+        self, position: EpisodePosition, replays: Sequence[EpisodeReplay], obs: Any
+    ) -> tuple[Any, dict[int, str]]:
         """Brings all environments to where they were; those that don't come there begin their next episodes.
 
         Args:
             position: in their sequences of episodes.
-            midways: how to bring each to where it was in its episode.
+            replays: how to bring each to where it was in its episode.
             obs: (N, ...), what they showed there.
 
         Returns:
             The observations to go on from, and why, of those that didn't come there.
         """
         self._prepare()
-        self.board.seeds[:], self.board.episodes[:] = position
-        for leaf, given in zip(self.board.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
+        self.buffers.seeds[:], self.buffers.episodes[:] = position
+        for leaf, given in zip(self.buffers.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
             leaf[:] = given
-        patience = max(1.0, *(midway.steps for midway in midways))
-        answers = self._ask(RESUME, lambda rows: midways[rows], patience)
-        self.board.failed[:] = False
+        patience = max(1.0, *(replay_of.steps for replay_of in replays))
+        answers = self._ask(RESTORE, lambda rows: replays[rows], patience)
+        self.buffers.failed[:] = False
         self._failed.clear()
         self._begun = True
-        return self._out(self.board), {env: why for each in answers.values() for env, why in each.items()}
+        return self._out(self.buffers), {env: why for each in answers.values() for env, why in each.items()}
 
     @property
     def obs(self) -> Any:
         """(N, ...), what they showed last."""
-        return self._out(self.board)
+        return self._out(self.buffers)
 
     @property
-    def position(self) -> Position:
-        """Where the environments are, for `resume`."""
-        return Position(self.board.seeds.copy(), self.board.episodes.copy())
+    def position(self) -> EpisodePosition:
+        """Where the environments are, for `restore`."""
+        return EpisodePosition(self.buffers.seeds.copy(), self.buffers.episodes.copy())
 
     def _prepare(self) -> None:
         """Waits for workers, and for what was broken off."""
@@ -243,7 +246,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             try:
                 worker.wait_until_ready()
                 worker.drain()
-            except LostError as lost:
+            except WorkerLostError as lost:
                 self._adopt(worker, lost)
 
     def _ask(self, what: int, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
@@ -265,20 +268,20 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         if self.closed:
             raise RuntimeError("these environments were closed; make new ones.")
 
-    def _adopt(self, worker: WorkerShare, lost: LostError) -> None:
+    def _adopt(self, worker: ProcessWorker, lost: WorkerLostError) -> None:
         """Takes over from a worker that could not start."""
         worker.close()
         self._workers.remove(worker)
         at = self._shares.index(worker)
         self._shares[at] = self._stand_in(self._rows[at], lost)
 
-    def _stand_in(self, rows: Sequence[slice], lost: LostError) -> OwnShare:
+    def _stand_in(self, rows: Sequence[slice], lost: WorkerLostError) -> LocalWorker:
         """Makes environments of a worker in this process."""
         print(f"ppo2: {printable(lost)}, so that this process steps them itself.", file=sys.stderr)
         groups = [self._group(part) for part in rows]
         for group, part in zip(groups, rows, strict=True):
-            group.attach(self.board.rows(part))
-        return OwnShare(groups, self._timeout)
+            group.attach(self.buffers.rows(part))
+        return LocalWorker(groups, self._timeout)
 
     def step(self, actions: Any) -> Outcomes:
         """One action for each environment: a batch of the action space, or a list of actions."""
@@ -289,7 +292,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             one = actions[rows] if isinstance(actions, list) else self._rows_of(actions, rows)
             self.start(one, group)
         ended = [self._finish(group) for group in range(len(self.groups))]
-        return self._outcome(self.board, ended=any(ended))
+        return self._outcome(self.buffers, ended=any(ended))
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Begins a step of a group, with an action for each of its environments; `finish` must follow.
@@ -303,16 +306,16 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 "call reset() first: these environments have not begun, or a step of theirs was broken off."
             )
         if group in self._failed:
-            self._boards[group].failed[:] = False
+            self._group_buffers[group].failed[:] = False
             self._failed.discard(group)
         if not self.has_workers:
             self._shares[0].start(group, self._apart(actions))
             return
-        board, first = self._boards[group], self.groups[group].start
+        buffers, first = self._group_buffers[group], self.groups[group].start
         if isinstance(actions, list):
             actions = _batch(self.single_action_space, actions)
         leaves = [actions] if self._one_leaf else spaces.leaves(self.single_action_space, actions)
-        for leaf, given in zip(board.actions, leaves, strict=True):
+        for leaf, given in zip(buffers.actions, leaves, strict=True):
             if np.shape(given) != leaf.shape:
                 raise ValueError(
                     f"`actions` have the shape {np.shape(given)}; for {len(leaf)} environments with actions of "
@@ -320,23 +323,23 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 )
             np.copyto(leaf, given, casting="same_kind")
         for share, rows in zip(reversed(self._shares), reversed(self._rows), strict=True):
-            if isinstance(share, OwnShare):
+            if isinstance(share, LocalWorker):
                 mine = slice(rows[group].start - first, rows[group].stop - first)
                 share.start(group, self._apart(self._rows_of(actions, mine)))
             else:
                 share.start(group, None)
 
     def _apart(self, actions: Any) -> Iterable[Any]:
-        return actions if self._is_apart else one_by_one(self.single_action_space, actions)
+        return actions if self._is_apart else split_actions(self.single_action_space, actions)
 
     def finish(self, group: int = 0) -> Outcomes:
         """What the step of a group gave; arrays of as many rows as it has environments."""
-        return self._outcome(self._boards[group], ended=self._finish(group), group=group)
+        return self._outcome(self._group_buffers[group], ended=self._finish(group), group=group)
 
     def _finish(self, group: int) -> bool:
         """Whether an episode of the group ended."""
         ended = False
-        failures: list[Failure] = []
+        failures: list[EnvFailure] = []
         error: Exception | None = None
         begun, self._begun = self._begun, False  # until all of it is done
         for share in self._shares:  # this process' own first: the workers are busy meanwhile
@@ -358,32 +361,32 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def _rows_of(self, batch: Any, rows: slice) -> Any:
         return batch[rows] if self._one_leaf else spaces.mapped(lambda _, x: x[rows], self.single_action_space, batch)
 
-    def _outcome(self, board: Board, *, ended: bool, group: int | None = None) -> Outcomes:
-        outcome = (board.rewards, board.terminated, board.truncated)
+    def _outcome(self, buffers: EnvBuffers, *, ended: bool, group: int | None = None) -> Outcomes:
+        outcome = (buffers.rewards, buffers.terminated, buffers.truncated)
         rewards, terminated, truncated = (part.copy() for part in outcome) if self.copy else outcome
-        infos: dict[str, Any] = {key: board.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
+        infos: dict[str, Any] = {key: buffers.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
         if ended:
-            over = board.terminated | board.truncated
+            over = buffers.terminated | buffers.truncated
             infos["final_obs"], infos["_final_obs"] = np.full(len(over), None, dtype=object), over
             for i in np.flatnonzero(over).tolist():
-                parts = iter([leaf[i].copy() for leaf in board.final_obs])
+                parts = iter([leaf[i].copy() for leaf in buffers.final_obs])
                 infos["final_obs"][i] = spaces.mapped(lambda _, parts=parts: next(parts), self.single_observation_space)
             if self.counts_episodes:
-                told = over & ~np.isnan(board.returns)
+                told = over & ~np.isnan(buffers.returns)
                 infos["episode"] = {
-                    "r": np.where(told, board.returns, 0.0),
-                    "l": np.where(told, board.lengths, 0).astype(int),
+                    "r": np.where(told, buffers.returns, 0.0),
+                    "l": np.where(told, buffers.lengths, 0).astype(int),
                 }
                 infos["_episode"] = told
-            if board.failed.any():
-                infos["failed"] = board.failed.copy()
+            if buffers.failed.any():
+                infos["failed"] = buffers.failed.copy()
                 self._failed |= set(range(len(self.groups))) if group is None else {group}
-        return self._out(board), rewards, terminated, truncated, infos
+        return self._out(buffers), rewards, terminated, truncated, infos
 
-    def _out(self, board: Board) -> Any:
-        if len(board.obs) == 1 and not isinstance(self.single_observation_space, spaces.COMPOSITE):
-            return board.obs[0].copy() if self.copy else board.obs[0]
-        rows = iter(board.obs)
+    def _out(self, buffers: EnvBuffers) -> Any:
+        if len(buffers.obs) == 1 and not isinstance(self.single_observation_space, spaces.COMPOSITE):
+            return buffers.obs[0].copy() if self.copy else buffers.obs[0]
+        rows = iter(buffers.obs)
         return spaces.mapped(lambda _: next(rows).copy() if self.copy else next(rows), self.single_observation_space)
 
     def render(self) -> tuple[Any, ...] | None:
@@ -423,7 +426,7 @@ def _batch(space: spaces.AnySpace, actions: list[Any]) -> Any:
     return spaces.mapped(lambda _: next(leaves), space)
 
 
-def _close(shares: list[Share], descriptor: int) -> None:
+def _close(shares: list[Worker], descriptor: int) -> None:
     for share in shares:
         share.close()
     if descriptor >= 0:

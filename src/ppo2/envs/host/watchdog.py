@@ -15,7 +15,7 @@ class HungError(Exception):
     """Raised inside an environment's step that takes too long."""
 
 
-class Watched:
+class WatchedSteps:
     """Steps of environments, each of which may take so long.
 
     Args:
@@ -53,12 +53,12 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
-        self._all: weakref.WeakSet[Watched] = weakref.WeakSet()
+        self._all: weakref.WeakSet[WatchedSteps] = weakref.WeakSet()
         self._lock = threading.RLock()  # an environment may be collected, and unwatched, at any point
         self._thread: threading.Thread | None = None
-        self._hung: Watched | None = None
+        self._hung: WatchedSteps | None = None
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: WatchedSteps) -> None:
         with self._lock:
             self._all.add(watched)
             if (
@@ -71,7 +71,7 @@ class Watchdog:
                 self._thread = threading.Thread(target=self._look, name="ppo2-watchdog", daemon=True)
                 self._thread.start()
 
-    def unwatch(self, watched: Watched) -> None:
+    def unwatch(self, watched: WatchedSteps) -> None:
         with self._lock:
             self._all.discard(watched)
             alone = not self._all and threading.current_thread() is threading.main_thread()
@@ -93,7 +93,7 @@ class Watchdog:
                 if watched.seconds > watched.timeout:
                     self._end(watched)
 
-    def _end(self, watched: Watched) -> None:
+    def _end(self, watched: WatchedSteps) -> None:
         main = threading.main_thread().ident
         if watched.thread == main and hasattr(signal, "SIGURG") and signal.getsignal(signal.SIGURG) == self._interrupt:
             self._hung = watched

@@ -11,13 +11,13 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from ppo2.envs.host.semaphore import Signal
+from ppo2.envs.host.semaphore import Semaphore
 
 
 def main(connection: Connection, lifeline: int, names: list[str]) -> None:
-    go, *done = [Signal(name) for name in names]
+    go, *done = [Semaphore(name) for name in names]
     for held in (go, *done):
-        held.unname()
+        held.unlink()
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which will say when to end
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()

@@ -12,11 +12,14 @@ import cloudpickle
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.envs.host.failures import EnvironmentFailureError, Failure
-from ppo2.envs.host.group import UNSEEDED, Board, Factory, Field, Group, episode_seed
-from ppo2.envs.host.semaphore import LOOK_SECONDS, Signal
-from ppo2.envs.host.serve import ASKED, CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, SAVE, STEP, Task
-from ppo2.envs.host.watchdog import WATCHDOG, Watched
+from ppo2.envs.host.buffers import ArraySpec, EnvBuffers
+from ppo2.envs.host.env_types import Factory
+from ppo2.envs.host.failures import EnvFailure, EnvironmentFailureError
+from ppo2.envs.host.replay import UNSEEDED, episode_seed
+from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
+from ppo2.envs.host.serial_envs import SerialEnvs
+from ppo2.envs.host.serve import CLOSE, COMMAND, CURRENT, ENDED, NEWS, REQUESTS, RESET, SAVE, STEP, WorkerSetup
+from ppo2.envs.host.watchdog import WATCHDOG, WatchedSteps
 from ppo2.system.exits import EXIT_HOOKS
 
 START_SECONDS = 120.0
@@ -25,53 +28,53 @@ CLOSE_SECONDS = 5.0
 """That closing them may take."""
 
 
-class Outcome(NamedTuple):
+class WorkerResult(NamedTuple):
     """What a share's step of a group came to, beside what is on the board."""
 
     ended: bool
-    failures: list[Failure]
+    failures: list[EnvFailure]
 
 
-class Share(Protocol):
+class Worker(Protocol):
     """Some environments of each group. What is started must be finished."""
 
     def start(self, group: int, actions: Iterable[Any] | None) -> None:
         """A step; `actions` of its environments one by one, or None: they are on the board."""
 
-    def finish(self, group: int) -> Outcome: ...
+    def finish(self, group: int) -> WorkerResult: ...
 
     def ask(self, group: int, what: int, argument: Any, patience: float = 1.0) -> None:
-        """One of `ASKED`; each environment may take `patience` times what a step may."""
+        """One of `REQUESTS`; each environment may take `patience` times what a step may."""
 
     def answer(self, group: int) -> Any: ...
 
     def close(self) -> None: ...
 
 
-class OwnShare:
+class LocalWorker:
     """Stepped by this process, when it is asked to finish.
 
     Args:
         timeout: seconds that a step or reset of one environment may take; see `Watchdog`.
     """
 
-    def __init__(self, groups: Sequence[Group], timeout: float) -> None:
+    def __init__(self, groups: Sequence[SerialEnvs], timeout: float) -> None:
         self.groups = groups
         self._actions: list[Iterable[Any]] = [()] * len(groups)
         self._answers: list[Any] = [None] * len(groups)
         self._timeout = timeout
-        self._watched = Watched(timeout)
+        self._watched = WatchedSteps(timeout)
         WATCHDOG.watch(self._watched)
 
     def start(self, group: int, actions: Iterable[Any] | None) -> None:
         assert actions is not None
         self._actions[group] = actions
 
-    def finish(self, group: int) -> Outcome:
+    def finish(self, group: int) -> WorkerResult:
         stepped, watched = self.groups[group], self._watched
         watched.begin()
         try:
-            return Outcome(stepped.step(self._actions[group], watched.place), stepped.failures)
+            return WorkerResult(stepped.step(self._actions[group], watched.place), stepped.failures)
         finally:
             watched.busy = False
 
@@ -80,7 +83,7 @@ class OwnShare:
         watched.timeout = self._timeout * patience
         watched.begin()
         try:
-            self._answers[group] = ASKED[what](self.groups[group], argument, watched.place)
+            self._answers[group] = REQUESTS[what](self.groups[group], argument, watched.place)
         finally:
             watched.busy, watched.timeout = False, self._timeout
 
@@ -93,19 +96,19 @@ class OwnShare:
             group.close()
 
 
-class Common(NamedTuple):
+class WorkerSettings(NamedTuple):
     """What all workers of a vector environment share.
 
     Attributes:
         board: for all environments.
         fields, descriptor, size: of the memory in which it lies, before rows of control.
         spaces: observation and action space.
-        spin, info_keys: see `Task`.
+        spin, info_keys: see `WorkerSetup`.
         timeout: seconds that a step or reset of one environment may take.
     """
 
-    board: Board
-    fields: list[list[Field] | Field]
+    buffers: EnvBuffers
+    buffer_specs: list[list[ArraySpec] | ArraySpec]
     descriptor: int
     size: int
     spaces: tuple[spaces.AnySpace, spaces.AnySpace]
@@ -114,7 +117,7 @@ class Common(NamedTuple):
     timeout: float
 
 
-class WorkerShare:
+class ProcessWorker:
     """Stepped by a process, which is replaced when it dies or hangs.
 
     Args:
@@ -128,13 +131,13 @@ class WorkerShare:
 
     def __init__(
         self,
-        common: Common,
+        settings: WorkerSettings,
         factories: Sequence[Sequence[Factory]],
         rows: Sequence[slice],
         control: np.ndarray[Any, Any],
         number: int,
     ) -> None:
-        self._common, self._factories, self._rows = common, [list(some) for some in factories], list(rows)
+        self._settings, self._factories, self._rows = settings, [list(some) for some in factories], list(rows)
         self._control, self._number = control, number
         self._asked: list[tuple[int, Any]] = [(RESET, None) for _ in rows]
         self._patience = 1.0
@@ -148,26 +151,28 @@ class WorkerShare:
 
     def _launch(self) -> None:
         """Starts a process."""
-        common = self._common
-        task = Task(
+        settings = self._settings
+        setup = WorkerSetup(
             factories=self._factories,
             rows=self._rows,
-            fields=common.fields,
-            descriptor=common.descriptor,
-            size=common.size,
+            buffer_specs=settings.buffer_specs,
+            descriptor=settings.descriptor,
+            size=settings.size,
             worker=self._number,
-            spin=common.spin,
-            info_keys=common.info_keys,
+            spin=settings.spin,
+            info_keys=settings.info_keys,
             argv=sys.argv,
         )
         try:
-            message = cloudpickle.dumps(task)
+            message = cloudpickle.dumps(setup)
         except Exception as error:  # of whatever is asked to travel
-            raise LostError(f"environments {self._whose} can't travel ({type(error).__name__}: {error})") from error
-        self._go, self._done = Signal(), [Signal() for _ in self._rows]
+            raise WorkerLostError(
+                f"environments {self._whose} can't travel ({type(error).__name__}: {error})"
+            ) from error
+        self._go, self._done = Semaphore(), [Semaphore() for _ in self._rows]
         self._connection, theirs = Pipe()
         life, self._lifeline = os.pipe()
-        handed = (theirs.fileno(), life, common.descriptor)
+        handed = (theirs.fileno(), life, settings.descriptor)
         names = [signal.name for signal in (self._go, *self._done)]
         path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         try:
@@ -180,16 +185,16 @@ class WorkerShare:
             EXIT_HOOKS.add(self._process.kill)  # an environment that hangs may keep it from ending by itself
             self._connection.send_bytes(message)
         except OSError as error:
-            self._unname()
+            self._unlink()
             self._disconnect()
-            raise LostError(f"no process could be started for environments {self._whose} ({error})") from error
+            raise WorkerLostError(f"no process could be started for environments {self._whose} ({error})") from error
         finally:
             theirs.close()
             os.close(life)
 
-    def _unname(self) -> None:
+    def _unlink(self) -> None:
         for signal in (self._go, *self._done):
-            signal.unname()
+            signal.unlink()
 
     def wait_until_held(self) -> None:
         """Until the process holds its signals, whose names are taken away: nothing is left behind from then on.
@@ -200,7 +205,7 @@ class WorkerShare:
         try:
             self._received(START_SECONDS, raw=True)
         finally:
-            self._unname()
+            self._unlink()
 
     def wait_until_ready(self) -> None:
         """Until its environments are there.
@@ -212,9 +217,13 @@ class WorkerShare:
             return
         answer = self._received(START_SECONDS)
         if isinstance(answer, Exception):
-            raise LostError(f"environments {self._whose} could not be made in another process ({answer})") from answer
+            raise WorkerLostError(
+                f"environments {self._whose} could not be made in another process ({answer})"
+            ) from answer
         for rows, theirs in zip(self._rows, answer, strict=True):
-            for name, mine, its in zip(("observation_space", "action_space"), self._common.spaces, theirs, strict=True):
+            for name, mine, its in zip(
+                ("observation_space", "action_space"), self._settings.spaces, theirs, strict=True
+            ):
                 if mine != its:
                     raise ValueError(
                         f"`env`: its environments differ in {name}: number 0 has {mine}, number {rows.start} {its}. "
@@ -227,7 +236,7 @@ class WorkerShare:
         for group in [*self._running]:
             try:
                 self._finished(group)
-            except LostError:
+            except WorkerLostError:
                 self._relaunch()
             except Exception:  # told already, or of steps that nobody asks for any more
                 self._running.discard(group)
@@ -251,7 +260,7 @@ class WorkerShare:
         """
         try:
             return self._finished(group)[1]
-        except LostError as lost:
+        except WorkerLostError as lost:
             if self._asked[group][0] == SAVE:
                 self._running.discard(group)
                 return None
@@ -260,7 +269,7 @@ class WorkerShare:
                 for each, (what, argument) in enumerate(self._asked):
                     self.ask(each, what, argument, self._patience)
                 answers = [self._finished(each)[1] for each in range(len(self._rows))]
-            except LostError as again:
+            except WorkerLostError as again:
                 raise EnvironmentFailureError(f"{lost}, in a reset; another process: {again}.") from again
             return answers[group]
         finally:
@@ -270,52 +279,52 @@ class WorkerShare:
         if group not in self._stale:
             self._begin(group, STEP)
 
-    def finish(self, group: int) -> Outcome:
-        why: list[Failure] = []
+    def finish(self, group: int) -> WorkerResult:
+        why: list[EnvFailure] = []
         if group not in self._stale:
             try:
                 ended, answer = self._finished(group)
-                return Outcome(ended, answer or [])
-            except LostError as lost:
-                why = [Failure(int(self._control[CURRENT]), str(lost))]
+                return WorkerResult(ended, answer or [])
+            except WorkerLostError as lost:
+                why = [EnvFailure(int(self._control[CURRENT]), str(lost))]
                 self._replace()
         self._begin_anew(group)
-        return Outcome(ended=True, failures=why)
+        return WorkerResult(ended=True, failures=why)
 
     def _begin(self, group: int, command: int) -> None:
         self._seen, self._looks = -1, 0
         self._control[COMMAND + group] = command
         self._running.add(group)
-        self._go.give()
+        self._go.release()
 
     def _finished(self, group: int) -> tuple[bool, Any]:
         """Waits until the process is done with a group: whether an episode ended, and what it says of it."""
         if group not in self._running:
             return False, None
-        self._done[group].wait(spin=self._common.spin, look=self._look)
+        self._done[group].acquire(spin=self._settings.spin, check=self._check)
         answer = self._received(START_SECONDS) if self._control[NEWS + group] else None
         self._running.discard(group)
         if isinstance(answer, Exception):
             raise answer
         return bool(self._control[ENDED + group]), answer
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Called every LOOK_SECONDS of waiting: time in which this process was stopped isn't counted."""
         assert self._process is not None
         status, env = self._process.poll(), int(self._control[CURRENT])
         if status is not None:
             how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
-            raise LostError(f"the process that steps environments {self._whose} {how} in environment {env}")
+            raise WorkerLostError(f"the process that steps environments {self._whose} {how} in environment {env}")
         self._looks = self._looks + 1 if env == self._seen else 0
         self._seen = env
-        if self._looks * LOOK_SECONDS > self._common.timeout * self._patience:
-            raise LostError(f"environment {env} hung for more than {self._common.timeout:g} s")
+        if self._looks * CHECK_SECONDS > self._settings.timeout * self._patience:
+            raise WorkerLostError(f"environment {env} hung for more than {self._settings.timeout:g} s")
 
     def _replace(self) -> None:
         """Starts another process; all environments of this one are stale."""
         try:
             self._relaunch()
-        except LostError as lost:
+        except WorkerLostError as lost:
             raise EnvironmentFailureError(f"a process that was lost could not be replaced: {lost}.") from lost
         self._stale = set(range(len(self._rows)))
 
@@ -331,21 +340,21 @@ class WorkerShare:
 
     def _begin_anew(self, group: int) -> None:
         """Resets environments that were lost: their step failed."""
-        common, rows = self._common, self._rows[group]
-        seeds = common.board.seeds[rows].tolist()
+        settings, rows = self._settings, self._rows[group]
+        seeds = settings.buffers.seeds[rows].tolist()
         anew = [seed if seed == UNSEEDED else episode_seed(seed, -self._lost) for seed in seeds]
-        common.board.seeds[rows] = anew
+        settings.buffers.seeds[rows] = anew
         self.ask(group, RESET, None)
         try:
             self._finished(group)
-        except LostError as lost:
+        except WorkerLostError as lost:
             raise EnvironmentFailureError(f"{lost}, in a reset after another process was lost.") from lost
-        board = common.board.rows(rows)
-        for here, final in zip(board.obs, board.final_obs, strict=True):
+        buffers = settings.buffers.rows(rows)
+        for here, final in zip(buffers.obs, buffers.final_obs, strict=True):
             final[:] = here
-        board.rewards[:], board.terminated[:] = 0.0, False
-        board.truncated[:], board.failed[:] = True, True
-        board.returns[:], board.lengths[:], board.infos[:] = np.nan, np.nan, np.nan
+        buffers.rewards[:], buffers.terminated[:] = 0.0, False
+        buffers.truncated[:], buffers.failed[:] = True, True
+        buffers.returns[:], buffers.lengths[:], buffers.infos[:] = np.nan, np.nan, np.nan
 
     @property
     def _whose(self) -> str:
@@ -359,10 +368,10 @@ class WorkerShare:
                 return None if raw else cloudpickle.loads(data)
         except (EOFError, ConnectionError):
             self._process.wait()
-            raise LostError(
+            raise WorkerLostError(
                 f"the process that steps environments {self._whose} ended with status {self._process.returncode}"
             ) from None
-        raise LostError(f"environments {self._whose} took more than {seconds:g} s to start")
+        raise WorkerLostError(f"environments {self._whose} took more than {seconds:g} s to start")
 
     def close(self) -> None:
         """Lets it close its environments, and ends it."""
@@ -386,5 +395,5 @@ class WorkerShare:
         self._lifeline = -1
 
 
-class LostError(Exception):
+class WorkerLostError(Exception):
     """A process that is of no use any more; the message says why."""

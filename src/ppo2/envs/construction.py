@@ -16,12 +16,12 @@ from ppo2.envs import adapters
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceEnv, DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
-from ppo2.envs.families.factories import Masked, Options
+from ppo2.envs.families.factories import MaskedFactory, Options
 from ppo2.envs.families.ids import ENVPOOL, check_id, remedy_of
-from ppo2.envs.families.masks import KEY, MaskedEnv, MaskedVectorEnv
+from ppo2.envs.families.masks import MASK_KEY, MaskedEnv, MaskedVectorEnv
 from ppo2.envs.families.registry import family_of
-from ppo2.envs.host.engines import Workers, stepped
-from ppo2.envs.host.group import AnyEnv, AnyVectorEnv, Factory
+from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
+from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
 from ppo2.envs.host.replay import REPLAY_LIMIT
 from ppo2.envs.host.vector import HostVectorEnv
@@ -75,7 +75,7 @@ def make(
         workers: processes that step environments beside this one; "auto": as many as there are other processors, if
             that saves time. Whichever, the environments do the same; a line on standard error says what was chosen.
         groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
-            as `ppo2.envs.host.engines.groups_of` has it.
+            as `ppo2.envs.host.parallelism.choose_groups` has it.
         env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
         replay_limit: steps of an episode up to which a run that is resumed brings it back: see `HostVectorEnv`.
         own_vector: the vector form that the environment's own package has, where it has one (CartPole, Atari): faster,
@@ -98,7 +98,7 @@ def make(
         return remote(factory, first, _count(num_envs), actors, workers, env_timeout, replay_limit)
     if actors is not None:
         raise ValueError(f"`actors` (={actors!r}) are those of Ray: say backend='ray', or leave it out.")
-    if foreign or adapters.split(env_id) is not None:
+    if foreign or adapters.adapter_of(env_id) is not None:
         if options != Options() or info_keys or workers != "auto" or groups is not None:
             raise ValueError(
                 f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''}): max_episode_steps, reward_scale, "
@@ -115,7 +115,7 @@ def make(
         how["replay_limit"] = replay_limit
         vector = _from_id(env_id, num_envs, kwargs, options, **how)
         if num_envs > 1:
-            print(f"ppo2: {num_envs} x {printable(env_id)}, stepped by {vector.engine}", file=sys.stderr)
+            print(f"ppo2: {num_envs} x {printable(env_id)}, stepped by {vector.stepped_by}", file=sys.stderr)
     if seed is not None:
         seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
         vector.reset(seed=seeds[0] if foreign else seeds)
@@ -126,7 +126,7 @@ def _check_backend(backend: Any, env_id: str, foreign: bool, **unused: Any) -> N
     """Raises ValueError where environments can't be Ray's, or are told what those don't listen to."""
     if backend != "ray":
         raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
-    if foreign or adapters.split(env_id) is not None:
+    if foreign or adapters.adapter_of(env_id) is not None:
         raise ValueError(
             f"`backend` (='ray') is for environments of Gymnasium that are made one by one, which `env_id` "
             f"(={env_id!r}) is not, or not so: leave `backend` out."
@@ -162,7 +162,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
         ValueError: see `make`; or `num_envs` that contradicts the environment.
         TypeError: `env` is none of these.
     """
-    if isinstance(env, str) and adapters.split(env) is not None:
+    if isinstance(env, str) and adapters.adapter_of(env) is not None:
         env = adapters.make(env)
     if isinstance(env, RemoteEnvs):
         raise TypeError(
@@ -242,7 +242,7 @@ def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostV
     first, factory = _treated(first, factory)
     # What Gymnasium made, or resets so slowly, is no toy whose steps somebody counts.
     may_try = registered or time.perf_counter() - began > SLOW_RESET_SECONDS
-    return stepped(first, factory, _count(num_envs), may_try=may_try, **how)
+    return vectorize(first, factory, _count(num_envs), may_try=may_try, **how)
 
 
 def _treated(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
@@ -252,14 +252,14 @@ def _treated(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
         TypeError: actions that no policy can take.
     """
     ActionDistribution.of(first.action_space)
-    return (MaskedEnv(first), Masked(factory)) if _gives_mask(first) else (first, factory)
+    return (MaskedEnv(first), MaskedFactory(factory)) if _gives_mask(first) else (first, factory)
 
 
 def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
     """Whether the environment's info has a mask for its actions and its observations have none. Resets it."""
     _, info = env.reset()
     prefix = "single_" if isinstance(env, VectorEnv) else ""
-    if KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
+    if MASK_KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
         return False
     return ActionDistribution.of(getattr(env, f"{prefix}action_space")).can_be_masked
 

@@ -11,8 +11,9 @@ import cloudpickle
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.envs.host.group import FAILURE, AnyEnv, Factory, Recipe
+from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory
 from ppo2.envs.host.replay import REPLAY_LIMIT
+from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
@@ -26,20 +27,20 @@ TRIAL_SECONDS = 0.02
 TRIAL_STEPS = 32
 
 
-class _Once(Recipe):
+class _ReusedFirst(EnvTraits):
     """A factory whose first environment is there already."""
 
     def __init__(self, first: AnyEnv, factory: Factory) -> None:
         self._first: AnyEnv | None = first
         self._factory = factory
-        self.take_after(factory)
+        self.copy_traits(factory)
 
     def __call__(self) -> AnyEnv:
         first, self._first = self._first, None
         return self._factory() if first is None else first
 
 
-def stepped(
+def vectorize(
     first: AnyEnv,
     factory: Factory,
     count: int,
@@ -65,14 +66,14 @@ def stepped(
         ValueError: `workers` is neither, or more than there are environments but one.
     """
     if groups is None:
-        groups = groups_of(first.observation_space, count)
-    factories: list[Factory] = [_Once(first, factory), *[factory] * (count - 1)]
+        groups = choose_groups(first.observation_space, count)
+    factories: list[Factory] = [_ReusedFirst(first, factory), *[factory] * (count - 1)]
     if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int)):
         raise ValueError(f"`workers` (={workers!r}) must be 'auto' or a whole number.")
     if workers == "auto":
         most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
         workers = most if may_try and most and _worth_it(first, count, most) else 0
-    why = why_alone(factory) if workers else None
+    why = worker_obstacle(factory) if workers else None
     if why is not None:
         print(f"ppo2: {printable(why)}, so that this process steps all environments itself.", file=sys.stderr)
         workers = 0
@@ -87,7 +88,7 @@ def stepped(
     )
 
 
-def groups_of(space: spaces.AnySpace, count: int) -> int:
+def choose_groups(space: spaces.AnySpace, count: int) -> int:
     """Into how many groups `count` environments are parted, by a fixed rule, as the policy's figures depend on it.
 
     2 where observations are images, so that acting takes as long as stepping, and the machine has the processors to do
@@ -99,7 +100,7 @@ def groups_of(space: spaces.AnySpace, count: int) -> int:
     return 2 if images and count >= 2 and usable_processors() >= OVERLAP_PROCESSORS else 1
 
 
-def why_alone(factory: Factory) -> str | None:
+def worker_obstacle(factory: Factory) -> str | None:
     """Why no other process can step the factory's environments; None if it can."""
     if sys.platform == "win32":
         return "workers need what Windows doesn't have (semaphores with names)"
@@ -114,10 +115,10 @@ def _worth_it(first: AnyEnv, count: int, workers: int) -> bool:
     """Whether workers save more than they cost, by a trial."""
     if first.render_mode == "human":
         return False
-    return seconds_of_a_step(first) * count * workers / (workers + 1) > WORTH_SECONDS
+    return measure_step_seconds(first) * count * workers / (workers + 1) > WORTH_SECONDS
 
 
-def seconds_of_a_step(env: AnyEnv) -> float:
+def measure_step_seconds(env: AnyEnv) -> float:
     """Seconds that a step takes with random actions; 0.0 if that can't be found out. Whoever is next must reset it.
 
     A few steps tell a fast environment.
@@ -135,6 +136,6 @@ def seconds_of_a_step(env: AnyEnv) -> float:
             seconds.append(time.perf_counter() - began)
             if terminated or truncated:
                 obs, _ = env.reset()
-    except FAILURE:  # not now: training will tell, if it happens again
+    except ENV_ERRORS:  # not now: training will tell, if it happens again
         return 0.0
     return statistics.median(seconds)
