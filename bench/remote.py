@@ -75,7 +75,7 @@ def training(env: Any, close: contextlib.ExitStack) -> Callable[[], None]:
     how: dict[str, Any] = {"model": model, "nsteps": NSTEPS, "gamma": 0.99, "lam": 0.95}
     runner: Any
     if isinstance(env, RemoteEnvs):
-        runner = RemoteRunner(envs=env, **how)
+        runner = RemoteRunner(env=env, **how)
         close.callback(runner.close)
     else:
         runner = Runner(env=env, **how)

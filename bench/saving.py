@@ -20,7 +20,7 @@ import numpy as np
 
 import ppo2
 from ppo2.agent.files import writer
-from ppo2.checkpoints.writer import Saving
+from ppo2.checkpoints.writer import CheckpointWriter
 
 CASES: dict[str, tuple[str, gym.spaces.Box]] = {
     "mlp, 4 numbers": ("mlp", gym.spaces.Box(-1.0, 1.0, (4,), np.float32)),
@@ -63,7 +63,7 @@ def measure(title: str, network: str, space: gym.spaces.Box, folder: Path, repea
     vector = gym.vector.SyncVectorEnv([env] * 4)
     runner = ppo2.Runner(env=vector, model=model, nsteps=32, gamma=0.99, lam=0.95)
     rollout = runner.run()
-    saving = Saving(folder, keep=1, best=None)
+    saving = CheckpointWriter(folder, keep=1, best=None)
 
     def update() -> None:
         jax.block_until_ready(model.train(rollout, lr=1e-4, cliprange=0.2))

@@ -36,7 +36,7 @@ algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser tr
 checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep train __init__
 config: placeholders rules config __init__
-distributed: messages monitor heartbeat collectives processes __init__
+distributed: messages monitor heartbeat collectives agreed_signal processes __init__
 distributions: base choices gaussians joint action_distribution __init__
 envs: __init__ construction
 envs/adapters: common brax craftax gymnax navix pgx playground xminigrid __init__
@@ -48,10 +48,11 @@ evaluation: __init__ evaluate play
 networks: adapters layers convolution cnn mlp registry recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding statistics
 reporting: __init__ display health tables logger plot
-runners: __init__ episodes experience snapshot device host remote
+runners: __init__ episodes experience snapshot device protocol host remote
 spaces: space_json actions checks __init__ device
 system: __init__ exits files launch processors runtime signals text
-training: __init__ plan run_directory run setup learn sweep_runs sweep
+training: __init__ plan run_directory start trainers loop saver evaluator log_writer setup run learn sweep_plan \
+    sweep_in_turn vmapped sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

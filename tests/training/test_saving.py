@@ -19,7 +19,7 @@ import pytest
 
 import ppo2
 from ppo2.checkpoints import checkpoint
-from ppo2.checkpoints.writer import Outcome, Saving
+from ppo2.checkpoints.writer import CheckpointWriter, WriteResult
 from ppo2.evaluation.evaluate import Evaluation
 from ppo2.system import files
 
@@ -59,12 +59,12 @@ def write(path: Path) -> None:
 
 
 def test_checkpoints_are_written_in_order_and_all(tmp_path: Path) -> None:
-    saving = Saving(tmp_path, keep=None, best=None)
+    saving = CheckpointWriter(tmp_path, keep=None, best=None)
     for update in range(1, 6):
         saving.save(update, write, is_best=False)
     saving.wait()
-    assert saving.outcomes() == [Outcome(update, None) for update in range(1, 6)]
-    assert saving.outcomes() == []
+    assert saving.results() == [WriteResult(update, None) for update in range(1, 6)]
+    assert saving.results() == []
     assert there(tmp_path) == [1, 2, 3, 4, 5]
     saving.close()
 
@@ -77,10 +77,10 @@ def test_at_most_one_waits(tmp_path: Path) -> None:
         assert gate.wait(60)
         write(path)
 
-    saving = Saving(tmp_path, keep=None, best=None)
+    saving = CheckpointWriter(tmp_path, keep=None, best=None)
     for update in (1, 2):
         saving.save(update, slow, is_best=False)  # returns at once
-    assert saving.outcomes() == []
+    assert saving.results() == []
     third = threading.Thread(target=lambda: saving.save(3, slow, is_best=False))
     third.start()
     third.join(0.2)
@@ -89,7 +89,7 @@ def test_at_most_one_waits(tmp_path: Path) -> None:
     gate.set()
     third.join(60)
     saving.wait()
-    assert [outcome.update for outcome in saving.outcomes()] == [1, 2, 3]
+    assert [outcome.update for outcome in saving.results()] == [1, 2, 3]
     saving.close()
 
 
@@ -100,15 +100,15 @@ def test_failures_are_told_and_other_errors_raised(tmp_path: Path) -> None:
     def wrong(path: Path) -> None:
         raise TypeError("not JSON")
 
-    saving = Saving(tmp_path, keep=None, best=None)
+    saving = CheckpointWriter(tmp_path, keep=None, best=None)
     saving.save(1, full, is_best=False)
     saving.save(2, write, is_best=False)
     saving.wait()
-    (first, second) = saving.outcomes()
+    (first, second) = saving.results()
     assert first.update == 1
     assert isinstance(first.error, OSError)
     assert first.error.errno == errno.ENOSPC
-    assert second == Outcome(2, None)
+    assert second == WriteResult(2, None)
     saving.save(3, wrong, is_best=False)
     with pytest.raises(TypeError, match="not JSON"):
         saving.wait()
@@ -190,7 +190,7 @@ def test_none_goes_before_a_newer_one_is_there(tmp_path: Path) -> None:
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    saving = Saving(tmp_path, keep=1, best=None)
+    saving = CheckpointWriter(tmp_path, keep=1, best=None)
     for update, writes in ((1, write), (2, full), (3, full)):
         saving.save(update, writes, is_best=False)
     saving.wait()
@@ -206,7 +206,7 @@ def test_others_files_are_left_alone(tmp_path: Path) -> None:
     for name in ("99999.safetensors", "mine.safetensors", "00001.safetensors.superseded", "notes.txt"):
         folder.mkdir(exist_ok=True)
         (folder / name).touch()
-    saving = Saving(tmp_path, keep=1, best=None)
+    saving = CheckpointWriter(tmp_path, keep=1, best=None)
     for update in (1, 2, 3):
         saving.save(update, write, is_best=False)
     saving.wait()
@@ -224,7 +224,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def run_episodes(*_: Any, **__: Any) -> Evaluation:
         return Evaluation(np.array([given.pop(0)]), np.array([10]))
 
-    monkeypatch.setattr("ppo2.training.run.run_episodes", run_episodes)
+    monkeypatch.setattr("ppo2.training.evaluator.run_episodes", run_episodes)
     return given
 
 

@@ -16,7 +16,7 @@ import ppo2
 from ppo2.cli import main
 from ppo2.cli.sweep import sweep_command
 from ppo2.reporting import plot
-from ppo2.training import sweep_runs
+from ppo2.training import vmapped
 from support.environments import Script
 
 
@@ -142,8 +142,8 @@ def test_what_is_saved(swept: Any) -> None:
 @pytest.mark.slow
 def test_static_settings_make_a_program_each(env: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    together = sweep_runs._Together
-    monkeypatch.setattr(sweep_runs, "_Together", lambda env, plans: made.append(len(plans)) or together(env, plans))
+    together = vmapped.VmappedRuns
+    monkeypatch.setattr(vmapped, "VmappedRuns", lambda env, plans: made.append(len(plans)) or together(env, plans))
     result = ppo2.sweep(env=env, seed=range(2), vf_coef=[0.5, 1.0], **{**SMALL, "num_hidden": [4, 8]})
     assert made == [4, 4]
     sizes = [model.state.params.size for model in result.models]
@@ -153,7 +153,7 @@ def test_static_settings_make_a_program_each(env: Line, monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_runs_that_memory_cannot_hold_train_in_parts(env: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ppo2.sweep(env=env, seed=range(2), **SMALL)
-    monkeypatch.setattr(sweep_runs, "_runs_at_once", lambda plan: 1)
+    monkeypatch.setattr(vmapped, "_runs_at_once", lambda plan: 1)
     parts = ppo2.sweep(env=env, seed=range(2), **SMALL)
     for one, other in zip(whole.models, parts.models, strict=True):
         np.testing.assert_allclose(one.state.params, other.state.params, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Where a run stood when a checkpoint was made, for another process to go on from there."""
+"""The progress of a run, as a checkpoint holds it, for a resumed run to go on from."""
 
 import math
 from typing import NamedTuple
@@ -7,19 +7,20 @@ from ppo2.checkpoints import checkpoint
 
 
 class Best(NamedTuple):
-    """The best evaluation so far. A checkpoint holds it too, for a resumed run to know."""
+    """The best evaluation so far: after which update, and its mean return."""
 
     update: int
     eval_eprewmean: float
 
 
-class Position(NamedTuple):
-    """Where a run stood when a checkpoint was made.
+class Progress(NamedTuple):
+    """The progress of a run when a checkpoint was made.
 
     Attributes:
+        update: the last update that was made; 0 before the first.
         seconds: of training.
         episodes: rows of monitor.csv.
-        rollouts: that the runner had collected.
+        rollouts: collected by the runner.
         best: None without evaluations, or where all checkpoints are kept.
     """
 
@@ -30,8 +31,8 @@ class Position(NamedTuple):
     best: Best | None = None
 
     @classmethod
-    def of(cls, saved: checkpoint.Checkpoint) -> "Position":
-        """Of the run that left a checkpoint.
+    def of(cls, saved: checkpoint.Checkpoint) -> "Progress":
+        """The progress of the run that wrote a checkpoint.
 
         Raises:
             ValueError: the checkpoint was saved by hand, or tells nonsense.

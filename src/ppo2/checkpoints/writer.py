@@ -15,14 +15,14 @@ IN_FLIGHT = 2
 Write = Callable[[Path], object]
 
 
-class Outcome(NamedTuple):
+class WriteResult(NamedTuple):
     """Of the checkpoint of an update; `error` is None where it was written."""
 
     update: int
     error: OSError | None
 
 
-class Saving:
+class CheckpointWriter:
     """Writes checkpoints in the order in which they come.
 
     Args:
@@ -35,7 +35,7 @@ class Saving:
         self._run_dir, self._keep, self._best = run_dir, keep, best
         self._writer = ThreadPoolExecutor(1, "ppo2-checkpoints")  # which starts its thread at the first
         self._pending: deque[tuple[int, Future[None]]] = deque()
-        self._settled: list[Outcome] = []
+        self._settled: list[WriteResult] = []
 
     def save(self, update: int, write: Write, *, is_best: bool) -> None:
         """Has a checkpoint written by `write(path)`; waits only where two others aren't written yet."""
@@ -43,7 +43,7 @@ class Saving:
             self._settle()
         self._pending.append((update, self._writer.submit(self._write, update, write, is_best)))
 
-    def outcomes(self) -> list[Outcome]:
+    def results(self) -> list[WriteResult]:
         """What became of those that were written, or could not be, since the last call.
 
         Raises:
@@ -70,7 +70,7 @@ class Saving:
         self._pending.popleft()
         if error is not None and not isinstance(error, OSError):
             raise error
-        self._settled.append(Outcome(update, error))
+        self._settled.append(WriteResult(update, error))
 
     def _write(self, update: int, write: Write, is_best: bool) -> None:
         write(checkpoint.file_of(self._run_dir, update))

@@ -15,7 +15,6 @@ from tyro.conf import Positional, arg
 
 from ppo2 import envs
 from ppo2.checkpoints import checkpoint
-from ppo2.checkpoints.progress import Position
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
@@ -23,6 +22,7 @@ from ppo2.distributed import collectives, processes
 from ppo2.reporting.tables import EPISODE_WINDOW
 from ppo2.training import run_directory
 from ppo2.training.learn import learn
+from ppo2.training.start import find_start
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
 """Settings that learn's own lines tell of (plan.py)."""
@@ -87,10 +87,10 @@ class Resume:
             config = Config.from_json(settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has a setting that can't be: {error}") from error
-        saved, _ = run_directory.beginning(self.run, run_dir)
-        if saved is not None:
-            run_directory.check_same(saved.section("config"), config, run_dir)  # before anything is built as they say
-            if Position.of(saved).update >= config.nupdates:
+        start = find_start(self.run, run_dir)
+        if start.goes_on:
+            run_directory.check_same(start.settings, config, run_dir)  # before anything is built as they say
+            if start.resumed is not None and start.progress.update >= config.nupdates:
                 say(
                     f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` "
                     f"evaluates it; `ppo2 train {config.env} --load-path {self.run}` trains on from its weights."

@@ -21,6 +21,7 @@ from ppo2.numerics.sharding import REPLICATED, DataAxis
 
 NDArray = np.ndarray[Any, Any]
 T = TypeVar("T")
+V = TypeVar("V")
 
 ROOM = 1024
 """Bytes that every process sends at first; of a longer message the rest follows in pieces."""
@@ -104,6 +105,14 @@ def run_on_first(make: Callable[[], Any]) -> Any:
     if failure is not None:
         raise ValueError(failure)
     return made
+
+
+def broadcast_encoded(value: V | None, encode: Callable[[V], bytes], decode: Callable[[bytes], V]) -> V | None:
+    """The first process's value, or None, in all of them; the others' is not looked at."""
+    if jax.process_count() == 1:
+        return value
+    message = broadcast_bytes(encode(value) if value is not None else b"")
+    return decode(message) if message else None
 
 
 def gather_tensors(tensors: dict[str, NDArray]) -> list[dict[str, NDArray]]:

@@ -361,7 +361,7 @@ class DeviceRunner:
         self.rollouts += 1
         return rollout
 
-    def one_by_one(self) -> None:
+    def look_after_every_update(self) -> None:
         """From now on, a look from the host after every update."""
         self._capacity = 1
 
@@ -393,11 +393,11 @@ class DeviceRunner:
         self.rollouts += done
         return chunk
 
-    def settle(self) -> None:
+    def mark_learned(self) -> None:
         """Rollouts and what is learned from them are one program here: there is nothing to tell apart."""
 
     @property
-    def engine(self) -> dict[str, int]:
+    def layout(self) -> dict[str, int]:
         """What the last bits of its figures depend on, beside the settings."""
         return {"devices": self.axis.devices}  # of all processes, which compute as those of one do
 
@@ -405,7 +405,7 @@ class DeviceRunner:
         """The environments, for `resume`."""
         envs = None if self._envs is None else sharding.to_local(self._envs, self.axis, BY_ENV)
         tensors = {} if envs is None else named("envs", (envs.running, envs.running_returns))
-        return Snapshot(tensors, {"kind": "device", **self.engine}, self.rollouts)
+        return Snapshot(tensors, {"kind": "device", **self.layout}, self.rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
         """Takes up environments where a snapshot left them; what can't be as it was, in words.
@@ -430,9 +430,9 @@ class DeviceRunner:
             ]
         return []
 
-    def began(self, clock: float) -> None:
+    def start_clock(self, seconds: float) -> None:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
-        self._epoch = clock
+        self._epoch = seconds
 
     def ended(self) -> list[Ended]:
         """The episodes that ended since the last call, in the order in which they ended. Their times are estimates,

@@ -24,16 +24,10 @@ from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, environment_keys
 from ppo2.runners.episodes import Ended, Record, Tally
 from ppo2.runners.experience import Discounting, Experience, complete
+from ppo2.runners.protocol import Seconds
 from ppo2.runners.snapshot import ActionLog, Snapshot, facts_of, named, states_of, taken
 
 NDArray = np.ndarray[Any, Any]
-
-
-class Seconds(NamedTuple):
-    """Where the time of a rollout went."""
-
-    act: float
-    step: float
 
 
 class Between(NamedTuple):
@@ -222,12 +216,12 @@ class Runner:
             obs, episode_starts, self._recurrent_state(), self._stepper.position, episodes, self._log, self.rollouts
         )
 
-    def settle(self) -> None:
+    def mark_learned(self) -> None:
         """The last rollout was learned from: it is after this one that a snapshot is."""
         self._settled = self._now
 
     @property
-    def engine(self) -> dict[str, int]:
+    def layout(self) -> dict[str, int]:
         """What the last bits of its figures depend on, beside the settings."""
         return {"groups": len(self._stepper.groups)}
 
@@ -252,7 +246,7 @@ class Runner:
             fields.append(None if state is None else sorted(state))
             if state is not None:
                 tensors |= named(f"states/{env}", [state[key] for key in sorted(state)])
-        return Snapshot(tensors, {"kind": "host", "states": fields, "limit": at.log.limit, **self.engine}, at.rollouts)
+        return Snapshot(tensors, {"kind": "host", "states": fields, "limit": at.log.limit, **self.layout}, at.rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
         """Brings the environments to where a snapshot left them; what can't be as it was, in words.
@@ -300,8 +294,8 @@ class Runner:
         ]
         self._settled = self._now = self._between()
         return [
-            *_other_groups(facts, self.engine),
-            *other_actors(facts, self.engine),
+            *_other_groups(facts, self.layout),
+            *other_actors(facts, self.layout),
             *_new_episodes({env + self._first: why for env, why in lost.items()}),
         ]
 
@@ -327,9 +321,9 @@ class Runner:
         """What the policy remembers of all environments."""
         return _joined([turn.recurrent_state for turn in self._turns])
 
-    def began(self, clock: float) -> None:
+    def start_clock(self, seconds: float) -> None:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
-        self._epoch = clock
+        self._epoch = seconds
 
     def ended(self) -> list[Ended]:
         """The episodes that ended since the last call, in the order in which they ended."""
@@ -395,16 +389,16 @@ class Runner:
         return stacked
 
 
-def _other_groups(facts: Mapping[str, Any], engine: Mapping[str, int]) -> list[str]:
-    before, now = facts.get("groups"), engine["groups"]
+def _other_groups(facts: Mapping[str, Any], layout: Mapping[str, int]) -> list[str]:
+    before, now = facts.get("groups"), layout["groups"]
     if before == now:
         return []
     return [f"this run acted for {before} groups of environments, and now for {now}: it goes on to float tolerance"]
 
 
-def other_actors(facts: Mapping[str, Any], engine: Mapping[str, int]) -> list[str]:
+def other_actors(facts: Mapping[str, Any], layout: Mapping[str, int]) -> list[str]:
     """A line where other actors than now held the environments of a run; without any, this process is one."""
-    before, now = facts.get("actors", 1), engine.get("actors", 1)
+    before, now = facts.get("actors", 1), layout.get("actors", 1)
     if before == now:
         return []
     return [f"this run's environments were held by {before} actors, and now by {now}: it goes on to float tolerance"]

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,9 +28,9 @@ from ppo2.checkpoints.tensors import RUNNER
 from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureLog, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
-from ppo2.runners.device import DeviceRunner
 from ppo2.runners.episodes import Ended
-from ppo2.runners.host import Runner, Seconds, other_actors
+from ppo2.runners.host import Runner, other_actors
+from ppo2.runners.protocol import Seconds
 from ppo2.runners.snapshot import Snapshot, facts_of, joined, part_of
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
@@ -108,16 +108,16 @@ class Collector:
         runner = self._runner
         set_weights(runner.model, weights)
         if order.settled:
-            runner.settle()
+            runner.mark_learned()
         runner.rollouts = order.rollouts
-        runner.began(time.perf_counter() - order.elapsed)
+        runner.start_clock(time.perf_counter() - order.elapsed)
         rollout = jax.tree.map(np.asarray, runner.run(order.steps))
         return Part(rollout, runner.ended(), runner.seconds)
 
     def snapshot(self, settled: bool) -> Snapshot:
         """See `Runner.snapshot`; `settled` as in `Order`."""
         if settled:
-            self._runner.settle()
+            self._runner.mark_learned()
         return self._runner.snapshot()
 
     def resume(self, weights: ActorWeights, rollouts: int, saved: Checkpoint) -> list[str]:
@@ -138,7 +138,7 @@ class RemoteRunner:
     valid, its running episodes end there and are not counted, and its environments begin new ones.
 
     Args:
-        envs: what the actors hold.
+        env: what the actors hold.
         model: learns; the actors' copies act.
         nsteps, gamma, lam: see `Runner`.
 
@@ -148,8 +148,8 @@ class RemoteRunner:
         ValueError: the policy can't travel; or see `Runner`.
     """
 
-    def __init__(self, *, envs: RemoteEnvs, model: Model, nsteps: int, gamma: float, lam: float) -> None:
-        self.envs, self.model, self.nsteps, self.nenvs = envs, model, nsteps, envs.num_envs
+    def __init__(self, *, env: RemoteEnvs, model: Model, nsteps: int, gamma: float, lam: float) -> None:
+        self.envs, self.model, self.nsteps, self.nenvs = env, model, nsteps, env.num_envs
         self.axis = ONE_DEVICE
         self._settings = {"nsteps": nsteps, "gamma": gamma, "lam": lam}
         self.rollouts = 0
@@ -167,8 +167,8 @@ class RemoteRunner:
         self._settled_rollouts: int | None = None
 
     @property
-    def engine(self) -> dict[str, int]:
-        """See `Runner.engine`."""
+    def layout(self) -> dict[str, int]:
+        """See `Runner.layout`."""
         return {"groups": 1, "actors": self.envs.actors}
 
     def run(self, steps: int | None = None) -> Rollout:
@@ -193,13 +193,13 @@ class RemoteRunner:
         nothing = _nothing_like(parts[0].rollout)
         return _side_by_side([answer.rollout if isinstance(answer, Part) else nothing for answer in answers])
 
-    def settle(self) -> None:
-        """See `Runner.settle`."""
+    def mark_learned(self) -> None:
+        """See `Runner.mark_learned`."""
         self._is_settled, self._settled_rollouts = True, self.rollouts
 
-    def began(self, clock: float) -> None:
-        """See `Runner.began`."""
-        self._epoch = clock
+    def start_clock(self, seconds: float) -> None:
+        """See `Runner.start_clock`."""
+        self._epoch = seconds
 
     def ended(self) -> list[Ended]:
         """See `Runner.ended`; actor by actor."""
@@ -213,7 +213,7 @@ class RemoteRunner:
         if not answers or any(isinstance(answer, Lost) for answer in answers):
             return Snapshot({}, {"kind": "none"}, rollouts)
         whole = joined(answers)
-        return Snapshot(whole.tensors, {**whole.facts, **self.engine}, rollouts)
+        return Snapshot(whole.tensors, {**whole.facts, **self.layout}, rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
         """See `Runner.resume`."""
@@ -232,7 +232,7 @@ class RemoteRunner:
         self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, Lost)})
         self._settled_rollouts = self.rollouts
         words = [line for answer in answers if not isinstance(answer, Lost) for line in answer]
-        return [*other_actors(facts, self.engine), *dict.fromkeys(words)]
+        return [*other_actors(facts, self.layout), *dict.fromkeys(words)]
 
     def close(self) -> None:
         """Ends the actors, and Ray where it was started here."""
@@ -373,9 +373,6 @@ class RemoteRunner:
         for number in lost:
             self._ray.kill(self._actors[number])  # where only what it returned was lost
             self._actors[number] = self._hire(number)
-
-
-AnyRunner: TypeAlias = Runner | DeviceRunner | RemoteRunner
 
 
 def _nothing_like(rollout: Rollout) -> Rollout:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
 from ppo2.checkpoints.tensors import RUNNER
+from ppo2.distributed import collectives
 
 NDArray = np.ndarray[Any, Any]
 
@@ -42,6 +43,13 @@ def joined(parts: Sequence[Snapshot]) -> Snapshot:
                     tensors[f"{states}{int(env) + first}/{rest}"] = tensor
             first += len(part.facts["states"])
     return Snapshot(tensors, facts, parts[0].rollouts)
+
+
+def gather_snapshots(mine: Snapshot) -> Snapshot:
+    """The snapshot of all processes' environments; only the first process's is of use."""
+    facts = collectives.all_gather(mine.facts)
+    tensors = collectives.gather_tensors(mine.tensors)
+    return joined([Snapshot(*one, mine.rollouts) for one in zip(tensors, facts, strict=False)]) if tensors else mine
 
 
 def part_of(saved: Checkpoint, rows: slice, nenvs: int) -> Checkpoint:

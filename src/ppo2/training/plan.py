@@ -12,11 +12,11 @@ from ppo2.config import Config
 FLOAT32 = 4
 
 
-def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, engine: str | None = None) -> str:
+def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, stepped_by: str | None = None) -> str:
     """Environments, batch, minibatches, updates, steps that will really be taken, memory of the rollout.
 
     Args:
-        engine: who steps the environments, if that is ours to say.
+        stepped_by: who steps the environments; None if unknown.
     """
     if first > config.nupdates:
         return f"nothing to train: {config.nupdates:,} updates were asked for" + (
@@ -30,7 +30,7 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
     return "\n".join(
         [
             f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
-            f"{f', stepped by {engine}' if engine is not None else ''}",
+            f"{f', stepped by {stepped_by}' if stepped_by is not None else ''}",
             f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
             f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update",
             f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}",

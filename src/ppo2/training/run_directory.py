@@ -6,42 +6,21 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ppo2.checkpoints import checkpoint
-from ppo2.checkpoints.progress import Position
 from ppo2.config import Config
 from ppo2.reporting.tables import formats_from_environment
 from ppo2.system import files
 from ppo2.system.text import parse_json, printable
 
+if TYPE_CHECKING:
+    from ppo2.training.start import Start
+
 CONFIG = "config.json"
 CURVE = "curve.png"
 SUPERSEDED = ".superseded"
 """What is added to the names of checkpoints that training, taken up at an earlier one, will make again."""
-
-
-class Beginning(NamedTuple):
-    """What training begins from: `saved`, or fresh where that is None. `goes_on`: it is the run in `run_dir`, which
-    goes on from there; without `saved` it was stopped before its first checkpoint, and begins again.
-    """
-
-    saved: checkpoint.Checkpoint | None
-    goes_on: bool
-
-
-def beginning(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Beginning:
-    """What these arguments of `learn` mean.
-
-    Raises:
-        ValueError: there is no checkpoint, or it can't be read (`ppo2.checkpoints.checkpoint.load`).
-    """
-    if load_path is None:
-        return Beginning(None, goes_on=False)
-    goes_on = run_dir is not None and _holds(Path(run_dir).expanduser().resolve(), Path(load_path))
-    if goes_on and run_dir is not None and _is_before_its_first_checkpoint(Path(run_dir).expanduser()):
-        return Beginning(None, goes_on=True)
-    return Beginning(checkpoint.load(load_path), goes_on)
 
 
 def of(path: Path) -> Path:
@@ -54,13 +33,15 @@ def of(path: Path) -> Path:
     return path
 
 
-def _holds(run_dir: Path, load_path: Path) -> bool:
-    """Whether that is the run itself, the folder of its checkpoints, or one of them."""
+def contains(run_dir: Path, load_path: Path) -> bool:
+    """True if `load_path` is the run directory itself, the folder of its checkpoints, or one of them."""
+    run_dir = run_dir.resolve()
     path, folder = load_path.expanduser().resolve(), run_dir / checkpoint.FOLDER
     return path in (run_dir, folder) or path.parent == folder
 
 
-def _is_before_its_first_checkpoint(run_dir: Path) -> bool:
+def has_no_checkpoint(run_dir: Path) -> bool:
+    """True if a run in this directory was stopped before its first checkpoint."""
     return (run_dir / CONFIG).is_file() and not checkpoint.numbered(run_dir / checkpoint.FOLDER)
 
 
@@ -112,11 +93,11 @@ def set_aside(path: Path, update: int) -> str:
     return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
 
 
-def write_settings(path: Path, config: Config, engine: Mapping[str, int]) -> None:
+def write_settings(path: Path, config: Config, layout: Mapping[str, int]) -> None:
     """Writes what a run was told and made with, as JSON that a person can read."""
     versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
     versions["python"] = platform.python_version()
-    settings = {**config.to_json(), "engine": dict(engine), "versions": versions}
+    settings = {**config.to_json(), "engine": dict(layout), "versions": versions}
     files.replace(path / CONFIG, (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -130,16 +111,6 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         return parse_json((Path(path).expanduser() / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{printable(path)} is no run directory: its {CONFIG} can't be read ({error}).") from error
-
-
-def settings_of(saved: checkpoint.Checkpoint | None, run_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """The settings of a run that goes on from a checkpoint or, without one, begins again.
-
-    Raises:
-        ValueError: they can't be read.
-    """
-    assert saved is not None or run_dir is not None
-    return saved.section("config") if saved is not None else read_config(Path(str(run_dir)))
 
 
 def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
@@ -156,21 +127,22 @@ def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
         )
 
 
-def prepare(
-    path: Path, config: Config, before: checkpoint.Checkpoint | None, again: bool, engine: Mapping[str, int]
-) -> str:
-    """Makes the directory ready for the run; says what it put aside, if it did."""
-    aside = ""
-    if before is not None:
-        check_same(before.section("config"), config, path)
-    elif again:
-        check_same(read_config(path), config, path)
+def prepare(path: Path, config: Config, start: "Start", layout: Mapping[str, int]) -> str:
+    """Makes the directory ready for the run. Returns a line about the checkpoints that it put aside, or "".
+
+    Args:
+        layout: see `RolloutRunner.layout`.
+
+    Raises:
+        ValueError: it holds another run, or this one under other settings.
+    """
+    if start.goes_on:
+        check_same(start.settings, config, path)
     else:
         claim(path)
     formats_from_environment()  # complains before anything is written
-    if before is not None:
-        aside = set_aside(path, Position.of(before).update)
+    aside = "" if start.resumed is None else set_aside(path, start.progress.update)
     for folder in (path, path / checkpoint.FOLDER):
         files.remove_temporaries(folder)
-    write_settings(path, config, engine)
+    write_settings(path, config, layout)
     return aside

@@ -1,10 +1,12 @@
-"""What `learn` and `sweep` make of their arguments before the first step: environments, model, runner, schedules."""
+"""Setting up a training: environments, model, runner and trainer, from the arguments of `learn` and `sweep`."""
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+import pkgutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -14,112 +16,120 @@ from ppo2.agent.files import restore
 from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
 from ppo2.algorithm.faults import is_finite
-from ppo2.checkpoints import checkpoint
-from ppo2.config import Config
+from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.config import Config, check_settings
 from ppo2.distributed import collectives
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host.failures import FailureLog
-from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import check_spaces, side_by_side
-from ppo2.numerics import schedules, sharding
+from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, fresh_seed, root_key
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
-from ppo2.runners.remote import AnyRunner, RemoteRunner
 from ppo2.runners.snapshot import facts_of
-from ppo2.training import run_directory
+from ppo2.training.start import Start, StartKind, find_start
+from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, Numbers, Schedules
 
 WARM_UP_TIMESTEPS = 512
-"""How many steps, over all environments, fill an empty normaliser before the first rollout."""
-
-SETTINGS = frozenset(field.name for field in dataclasses.fields(Config)) | {"network_kwargs"}
+"""Steps, over all environments, that fill an empty normaliser before the first rollout."""
 
 
-class Prepared(NamedTuple):
-    """What `learn` trains, and with what.
+class Setup(NamedTuple):
+    """All that one `learn` trains with.
 
     Attributes:
-        saved: what it begins from.
-        before: the same, where the run that left it goes on.
-        again: whether a run goes on that left nothing yet.
+        numbers: see `trainers.Numbers`.
         eval_env: None: nothing is evaluated.
-        stepped_by: who steps the environments, if that is ours to say.
+        stepped_by: who steps the environments, for a person; None where that is the environment's own affair.
     """
 
     config: Config
     model: Model
-    runner: AnyRunner
-    saved: checkpoint.Checkpoint | None
-    before: checkpoint.Checkpoint | None
-    again: bool
+    trainer: LearnTrainer
+    numbers: Numbers
+    start: Start
     eval_env: AnyEnvs | None
     stepped_by: str | None
-
-    @property
-    def warm_up_steps(self) -> int:
-        """See `warm_up_steps`."""
-        return warm_up_steps(self.config, self.model)
 
 
 def prepare(
     stack: contextlib.ExitStack,
-    settings: Mapping[str, Any],
+    configure: "functools.partial[Config]",
     *,
+    env: Any,
     eval_env: Any,
+    model_fn: Callable[..., Model] | None,
+    seed: int | None,
+    num_envs: int | None,
+    shards: int | None,
     load_path: str | os.PathLike[str] | None,
     run_dir: str | os.PathLike[str] | None,
-) -> Prepared:
-    """All that training needs, closed in the end by `stack`.
+    every_update: bool,
+) -> Setup:
+    """Makes all that training needs; `stack` closes it in the end.
 
     Args:
-        settings: those of `SETTINGS`, as `learn` was given them; the others as there.
+        configure: gives the settings, once `seed`, `num_envs` and `shards` are known.
+        every_update: the host is to look after every update.
+        others: see `learn`.
     """
+    check_settings(configure.keywords)
+    networks.check(configure.keywords["network"])
+    start = find_start(load_path, run_dir)
+    if any(collectives.all_gather(seed is None)):
+        fresh = collectives.broadcast(fresh_seed() if seed is None else seed)
+        seed = start.settings.get("seed") if start.goes_on else fresh
+    groups = None if start.resumed is None else _groups(start.resumed)
     world = distributed.world()
-    given = dict(settings)
-    env, model_fn = given["env"], given["model_fn"]
-    networks.check(given["network"])
-    saved, goes_on, told = _beginning(load_path, run_dir)
-    before = saved if goes_on else None
-    if any(collectives.all_gather(given["seed"] is None)):
-        mine = fresh_seed() if given["seed"] is None else given["seed"]
-        given["seed"] = told.get("seed") if goes_on else collectives.broadcast(mine)
-    share = share_of(env, given["num_envs"], world)
-    vector = (
-        _held_elsewhere(env, share, world)
-        if isinstance(env, RemoteEnvs)
-        else _environment(stack, env, share, groups=None if before is None else _groups(before))
-    )
-    if isinstance(vector, HostVectorEnv) and world.rank:
-        vector.failures = FailureLog(vector.num_envs * world.rank)  # speaks of them by their indices among all
-    given["num_envs"] = vector.num_envs * world.size
-    if given["shards"] is None and goes_on:
-        given["shards"] = told.get("shards")
-    if given["shards"] is None:
-        sizes = (given[name] for name in ("num_envs", "nsteps", "nminibatches", "devices"))
-        given["shards"] = default_shards(vector, *sizes)
-    config = Config(**given)
+    if hasattr(env, "ppo2_runner"):  # held by other processes
+        env.check_learner(num_envs, world.size)
+        vector: Any = env
+    else:
+        vector = _environment(stack, env, share_of(env, num_envs, world), groups=groups)
+        if isinstance(vector, HostVectorEnv):
+            vector.failures = FailureLog(vector.num_envs * world.rank)  # which speaks of global indices
+    if shards is None and start.goes_on:
+        shards = start.settings.get("shards")
+    config = configure(seed=seed, num_envs=vector.num_envs * world.size, shards=1 if shards is None else shards)
+    if shards is None:
+        config = dataclasses.replace(config, shards=default_shards(vector, config))
     _check_agreed(config)
     model = build_model(config, vector, model_fn)
-    if saved is not None:
-        restore(model, saved)
-        _check_finite(model, saved)
-        if not goes_on:
+    if start.saved is not None:
+        restore(model, start.saved)
+        _check_finite(model, start.saved)
+        if start.kind is StartKind.WEIGHTS:
             model.restart(root_key(config.seed))
     eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
-    runner = _runner(config, vector, model)
-    if isinstance(runner, RemoteRunner):
-        stack.callback(runner.close)
-    return Prepared(
+    numbers = Schedules(config).at
+    return Setup(
         config=config,
         model=model,
-        runner=runner,
-        saved=saved,
-        before=before,
-        again=goes_on and before is None,
+        trainer=_trainer(stack, config, vector, model, numbers, every_update),
+        numbers=numbers,
+        start=start,
         eval_env=eval_vector,
-        stepped_by=vector.stepped_by if isinstance(vector, HostVectorEnv | RemoteEnvs) else None,
+        stepped_by=getattr(vector, "stepped_by", None),
     )
+
+
+def _trainer(
+    stack: contextlib.ExitStack, config: Config, env: Any, model: Model, numbers: Numbers, every_update: bool
+) -> LearnTrainer:
+    """The trainer that suits the environment."""
+    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
+    if isinstance(env, DeviceVector):
+        check_traceable(model)
+        device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
+        if every_update:
+            device_runner.look_after_every_update()
+        return DeviceTrainer(model, device_runner, numbers)
+    if not hasattr(env, "ppo2_runner"):
+        return HostTrainer(model, Runner(env=env, **settings), numbers)
+    runner = pkgutil.resolve_name(env.ppo2_runner)(env=env, **settings)
+    stack.callback(runner.close)
+    return HostTrainer(model, runner, numbers)
 
 
 def check_callable(**functions: object) -> None:
@@ -129,7 +139,7 @@ def check_callable(**functions: object) -> None:
             raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
 
 
-def _check_finite(model: Model, saved: checkpoint.Checkpoint) -> None:
+def _check_finite(model: Model, saved: Checkpoint) -> None:
     if not bool(is_finite(model.state)):
         raise ValueError(
             f"the checkpoint {saved.path} holds parameters, moments of the optimiser or statistics that are NaN or "
@@ -137,34 +147,11 @@ def _check_finite(model: Model, saved: checkpoint.Checkpoint) -> None:
         )
 
 
-def default_shards(env: AnyEnvs | RemoteEnvs, num_envs: int, nsteps: Any, nminibatches: Any, devices: Any) -> int:
-    """What `shards=None` means for so many environments over all processes; for settings that Config will refuse, as
-    few as there are processes.
-    """
-    whole = all(isinstance(number, int) for number in (nsteps, nminibatches, 1 if devices is None else devices))
-    if not (isinstance(env, DeviceVector) and whole):
+def default_shards(env: AnyEnvs, config: Config) -> int:
+    """The meaning of `shards=None` for these environments."""
+    if not isinstance(env, DeviceVector):
         return distributed.world().size
-    return sharding.default_shards(num_envs, nsteps, nminibatches, devices=devices)
-
-
-def _beginning(
-    load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None
-) -> tuple[checkpoint.Checkpoint | None, bool, dict[str, Any]]:
-    """What training begins from, whether it is the run in `run_dir` that goes on, and that run's settings; as the first
-    process finds it, whose files they are.
-    """
-    read: list[checkpoint.Checkpoint] = []
-
-    def begin() -> tuple[bool, dict[str, Any]]:
-        saved, goes_on = run_directory.beginning(load_path, run_dir)
-        read.extend([] if saved is None else [saved])
-        return goes_on, run_directory.settings_of(saved, run_dir) if goes_on else {}
-
-    goes_on, settings = collectives.run_on_first(begin)
-    if distributed.world().size > 1:
-        sent = collectives.broadcast_bytes(checkpoint.to_message(read[0]) if read else b"")
-        read = [checkpoint.from_message(sent)] if sent else []
-    return read[0] if read else None, goes_on, settings
+    return sharding.default_shards(config.num_envs, config.nsteps, config.nminibatches, devices=config.devices)
 
 
 def share_of(env: Any, num_envs: Any, world: distributed.World) -> Any:
@@ -198,16 +185,6 @@ def _check_agreed(config: Config) -> None:
             )
 
 
-def _runner(config: Config, env: AnyEnvs | RemoteEnvs, model: Model) -> AnyRunner:
-    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
-    if isinstance(env, RemoteEnvs):
-        return RemoteRunner(envs=env, **settings)
-    if not isinstance(env, DeviceVector):
-        return Runner(env=env, **settings)
-    check_traceable(model)
-    return DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
-
-
 def check_traceable(model: Model) -> None:
     """Raises TypeError for a model that couldn't learn as it wants to inside a compiled program."""
     if type(model).train is not Model.train:
@@ -217,25 +194,10 @@ def check_traceable(model: Model) -> None:
         )
 
 
-def _groups(before: checkpoint.Checkpoint) -> int | None:
+def _groups(before: Checkpoint) -> int | None:
     """In how many groups a run that goes on steps its environments, whatever the rule says here and now."""
     groups = facts_of(before).get("groups")
     return groups if groups in (1, 2) else None
-
-
-def _held_elsewhere(env: RemoteEnvs, num_envs: int | None, world: distributed.World) -> RemoteEnvs:
-    """Raises ValueError where the environments of actors can't be trained on as they are asked to be."""
-    if world.size > 1:
-        raise ValueError(
-            f"`env` (={env!r}): Ray's actors have one learner, and this is one of {world.size} processes. Start one "
-            "process, or let each step environments of its own: ppo2.make without `backend`."
-        )
-    if num_envs not in (None, env.num_envs):
-        raise ValueError(
-            f"`num_envs` (={num_envs}) applies where `env` is an id or a factory; this one has {env.num_envs}: leave "
-            "it out, or say it to ppo2.make."
-        )
-    return env
 
 
 def _environment(
@@ -258,7 +220,7 @@ def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, mode
     return vector
 
 
-def build_model(config: Config, env: AnyEnvs | RemoteEnvs, model_fn: Callable[..., Model] | None) -> Model:
+def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
     """The untrained model for an environment."""
     key = root_key(config.seed)
     policy = build_policy(
@@ -276,22 +238,6 @@ def build_model(config: Config, env: AnyEnvs | RemoteEnvs, model_fn: Callable[..
     if not isinstance(model, Model):
         raise TypeError(f"`model_fn` gave {model!r}; it must give a ppo2.Model.")
     return model
-
-
-class Schedules:
-    """What changes from update to update: the learning rate, the ratio's clip, and the value's if it has its own."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        names = ["lr", "cliprange"]
-        if config.value_cliprange is not None and config.value_cliprange != "same":
-            names.append("value_cliprange")
-        self._schedules = {name: schedules.parse(getattr(config, name), name) for name in names}
-
-    def at(self, update: int) -> dict[str, float]:
-        """For `Model.train`, at an update counted from 1."""
-        frac = self._config.frac(update)
-        return {name: schedule(frac) for name, schedule in self._schedules.items()}
 
 
 def warm_up_steps(config: Config, model: Model) -> int:

@@ -15,14 +15,16 @@ import numpy as np
 
 from ppo2 import distributed, envs, networks
 from ppo2.agent.model import Model
-from ppo2.config import jsonable
+from ppo2.config import jsonable, names
 from ppo2.envs import DeviceVector
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting import plot
 from ppo2.reporting.display import Pace, open_display
 from ppo2.system import files, launch
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training.sweep_runs import SCALARS, Curve, Plan, Trained, planned, train_in_turn, train_together
+from ppo2.training.sweep_in_turn import train_in_turn
+from ppo2.training.sweep_plan import Curve, Plan, Trained, planned
+from ppo2.training.vmapped import train_together
 
 Row = dict[str, Any]
 
@@ -208,7 +210,9 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
         if not listed:
             raise ValueError(f"`{name}` (={values!r}) is empty: expected at least one value to sweep over.")
         for value in listed if isinstance(listed, list) else [listed]:
-            if isinstance(value, list | range | dict | np.ndarray) or (name in SCALARS and isinstance(value, tuple)):
+            if isinstance(value, list | range | dict | np.ndarray) or (
+                name in names(together=True) and isinstance(value, tuple)
+            ):
                 raise ValueError(
                     f"`{name}` is swept over {values!r}: expected single values, found {value!r}, a "
                     f"{type(value).__name__}."
@@ -246,7 +250,7 @@ def _row(index: int, trained: Trained, swept: Sequence[str], settings: Mapping[s
         "run": index,
         "seed": config.seed,
         **{name: settings[name] for name in swept},
-        **{name: getattr(config, name) for name in SCALARS if name not in swept},
+        **{name: getattr(config, name) for name in names(together=True) if name not in swept},
         "final": float(returns[-1]) if len(returns) else math.nan,
         "best": float(known.max()) if len(known) else math.nan,
         "auc": area,

@@ -27,6 +27,9 @@ class RemoteEnvs:
         env_timeout, replay_limit: see `HostVectorEnv`.
     """
 
+    ppo2_runner = "ppo2.runners.remote:RemoteRunner"
+    """Name of the class that collects rollouts from these environments (`ppo2.runners.protocol`)."""
+
     factory: Factory
     num_envs: int
     actors: int
@@ -49,6 +52,19 @@ class RemoteEnvs:
         """Who steps the environments, for people."""
         beside = f", each with {self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else ""
         return f"{self.actors} Ray actor{'s' if self.actors > 1 else ''}{beside}"
+
+    def check_learner(self, num_envs: int | None, processes: int) -> None:
+        """Raises ValueError where `learn` can't train on these environments as it was asked to."""
+        if processes > 1:
+            raise ValueError(
+                f"`env` (={self!r}): Ray's actors have one learner, and this is one of {processes} processes. Start "
+                "one process, or let each step environments of its own: ppo2.make without `backend`."
+            )
+        if num_envs not in (None, self.num_envs):
+            raise ValueError(
+                f"`num_envs` (={num_envs}) applies where `env` is an id or a factory; this one has {self.num_envs}: "
+                "leave it out, or say it to ppo2.make."
+            )
 
     def part(self) -> HostVectorEnv:
         """The environments of one actor, in whose process this is called."""

@@ -1,0 +1,129 @@
+"""Trainers: how updates are made, on environments of the host and of the device."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from ppo2.agent.model import Model
+from ppo2.algorithm.faults import Fault
+from ppo2.algorithm.rollout import Rollout
+from ppo2.algorithm.train_state import UpdateStats
+from ppo2.config import Config
+from ppo2.distributed import collectives
+from ppo2.numerics import schedules
+from ppo2.runners.device import DeviceRunner
+from ppo2.runners.protocol import HostRunner, RolloutRunner
+
+Numbers = Callable[[int], Mapping[str, float]]
+"""The scheduled numbers of an update, counted from 1: see `Schedules.at`."""
+
+
+class Schedules:
+    """The numbers that change from update to update: learning rate, cliprange, and the value's if it has its own."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        names = ["lr", "cliprange"]
+        if config.value_cliprange is not None and config.value_cliprange != "same":
+            names.append("value_cliprange")
+        self._schedules = {name: schedules.parse(getattr(config, name), name) for name in names}
+
+    def at(self, update: int) -> dict[str, float]:
+        """Arguments of `Model.train` at an update, counted from 1."""
+        frac = self._config.frac(update)
+        return {name: schedule(frac) for name, schedule in self._schedules.items()}
+
+
+class Advance(NamedTuple):
+    """The outcome of some updates that were made in one go.
+
+    Attributes:
+        done: how many were made.
+        stats: of the last of them.
+        fault, fault_update: the first fault, and the update that it kept from being made; arrays (R,) of R runs.
+        halted: a fault ended them early; the last update left the model as it was.
+    """
+
+    done: int
+    stats: UpdateStats
+    fault: Fault
+    fault_update: Any
+    halted: bool = False
+
+
+class Trainer(Protocol):
+    """Makes updates of a model, or of several at once."""
+
+    def collect(self) -> None:
+        """Collects the rollout that comes next, where that is a step of its own; a signal may break it off."""
+        ...
+
+    def learn(self, first: int, most: int) -> Advance:
+        """Makes update `first`, and up to `most` in all where that is faster."""
+        ...
+
+
+class LearnTrainer(Trainer, Protocol):
+    """A trainer of one model."""
+
+    @property
+    def runner(self) -> RolloutRunner:
+        """The runner that it collects with."""
+        ...
+
+    def time_shares(self, seconds: float) -> dict[str, float]:
+        """The shares of so many seconds, since the last call, that parts of training took; empty if unknown."""
+        ...
+
+
+class HostTrainer:
+    """Collects a rollout with a runner of the host, or of actors, then learns from it."""
+
+    def __init__(self, model: Model, runner: HostRunner, numbers: Numbers) -> None:
+        self.runner: HostRunner = runner
+        self._model, self._numbers = model, numbers
+        self._rollout: Rollout | None = None
+        self._act = self._step = 0.0
+
+    def collect(self) -> None:
+        """See `Trainer`."""
+        self._rollout = self.runner.run()
+
+    def learn(self, first: int, most: int) -> Advance:
+        """See `Trainer`; one update."""
+        assert self._rollout is not None
+        stats = self._model.train(self._rollout, **self._numbers(first))
+        self._act += self.runner.seconds.act
+        self._step += self.runner.seconds.step
+        return Advance(1, stats, Fault(stats.fault, stats.fault_index), first)
+
+    def time_shares(self, seconds: float) -> dict[str, float]:
+        """See `LearnTrainer`."""
+        act, step, self._act, self._step = self._act, self._step, 0.0, 0.0
+        return {
+            "time/step": step / seconds,
+            "time/act": act / seconds,
+            "time/train": max(0.0, 1.0 - (step + act) / seconds),
+        }
+
+
+class DeviceTrainer:
+    """Makes several updates in one compiled program, rollouts included."""
+
+    def __init__(self, model: Model, runner: DeviceRunner, numbers: Numbers) -> None:
+        self.runner: DeviceRunner = runner
+        self._model, self._numbers = model, numbers
+
+    def collect(self) -> None:
+        """See `Trainer`; part of the program."""
+
+    def learn(self, first: int, most: int) -> Advance:
+        """See `Trainer`."""
+        count = min(most, collectives.broadcast(self.runner.most_updates()))
+        chunk = self.runner.iterate(
+            [self._model.hyperparameters(**self._numbers(update)) for update in range(first, first + count)]
+        )
+        return Advance(int(chunk.done), chunk.stats, chunk.fault, first + int(chunk.faulty), halted=bool(chunk.halted))
+
+    def time_shares(self, seconds: float) -> dict[str, float]:
+        """See `LearnTrainer`."""
+        return {}
