@@ -86,7 +86,7 @@ def learn(
 
 def train(nupdates: int = NUPDATES, seed: int = 0) -> ppo2.Model:
     """The whole of training."""
-    settings = {"env": env, "num_envs": NUM_ENVS, "nsteps": NSTEPS, "seed": seed}
+    settings: dict[str, Any] = {"env": env, "num_envs": NUM_ENVS, "nsteps": NSTEPS, "seed": seed}
     model = ppo2.learn(**settings, total_timesteps=0)  # a policy that has learned nothing
     key, params, envs = model.state.key, model.state.params, initial_carry(env, NUM_ENVS)
     opt_state = adam.init(params)

@@ -48,7 +48,8 @@ evaluation: __init__ evaluate play
 networks: adapters layers convolution cnn mlp registry recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding statistics
 reporting: __init__ display health tables logger plot
-runners: __init__ episodes experience snapshot device protocol host remote
+runners: __init__ action_log episodes experience device_program host_program rollout_buffers snapshot device \
+    protocol runner_state host remote
 spaces: space_json actions checks __init__ device
 system: __init__ exits files launch processors runtime signals text
 training: __init__ plan run_directory start trainers loop saver evaluator log_writer setup run learn sweep_plan \

@@ -53,7 +53,7 @@ def act(job: Job) -> Result:
     """Seconds from observations in NumPy to actions in NumPy."""
     import numpy as np
 
-    from ppo2.runners.host import act_program
+    from ppo2.runners.host_program import act_program
 
     mine, count = model(job), job["batch"]
     obs, memory = observations(job, count), mine.initial_state(count)

@@ -32,7 +32,7 @@ from ppo2.distributed import collectives, heartbeat, monitor, processes
 from ppo2.distributed.heartbeat import Heartbeat
 from ppo2.distributed.messages import ProcessFailure, ProcessProgress
 from ppo2.distributed.monitor import Monitor
-from ppo2.runners.snapshot import Snapshot, joined, part_of
+from ppo2.runners.snapshot import Snapshot, join_snapshots, part_of
 from ppo2.system import launch
 from ppo2.system.exits import DIED, FAILED
 from ppo2.system.launch import Launch, detect
@@ -683,7 +683,7 @@ def a_snapshot(rank: int) -> Snapshot:
 
 
 def test_a_snapshot_of_all_falls_into_the_parts_again() -> None:
-    whole = joined([a_snapshot(rank) for rank in range(3)])
+    whole = join_snapshots([a_snapshot(rank) for rank in range(3)])
     saved = checkpoint.Checkpoint(Path("x"), whole.tensors, {"run": {"update": 1, "runner": whole.facts}})
     for rank in range(3):
         part, mine = part_of(saved, slice(2 * rank, 2 * rank + 2), 6), a_snapshot(rank)

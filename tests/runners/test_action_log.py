@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ppo2.runners.snapshot import ActionLog
+from ppo2.runners.action_log import ActionLog
 
 LIKE = np.zeros((1,), np.int32)
 
@@ -40,7 +40,7 @@ def test_long_episodes_are_not_kept_and_nothing_grows() -> None:
 
 
 def test_goes_on_from_saved_actions() -> None:
-    log = ActionLog.start(3, limit=4).going_on(
+    log = ActionLog.start(3, limit=4).restored(
         np.array([2, 9, 1]), [np.array([1, 2], np.int32), None, np.array([3], np.int32)]
     )
     assert log.running(LIKE).tolist() == [1, 2, 3]
@@ -52,5 +52,5 @@ def test_goes_on_from_saved_actions() -> None:
 def test_nothing_yet() -> None:
     log = ActionLog.start(2, limit=4)
     assert log.running(LIKE).shape == (0,)
-    log = log.going_on(np.zeros(2, np.int64), [LIKE[:0], LIKE[:0]])
+    log = log.restored(np.zeros(2, np.int64), [LIKE[:0], LIKE[:0]])
     assert log.running(LIKE).shape == (0,)

@@ -32,8 +32,9 @@ from ppo2.envs import DeviceVector, TimeLimit
 from ppo2.numerics import sharding
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_for
 from ppo2.reporting import plot
-from ppo2.runners import device
-from ppo2.runners.device import DeviceRunner, final_values
+from ppo2.runners import device_program
+from ppo2.runners.device import DeviceRunner
+from ppo2.runners.device_program import final_values
 from ppo2.runners.episodes import in_order
 from ppo2.runners.host import Runner
 from support.children import STRICT_PYTHON
@@ -246,7 +247,7 @@ def test_values_of_final_observations_in_as_many_batches_as_it_takes(monkeypatch
     next_obs = np.float32(np.random.default_rng(0).normal(size=(5, 4, 4)))
     values = made.value(next_obs.reshape(-1, 4)).reshape(5, 4)
     for batch, share in ((3, 0.5), (3, 1.0), (3, 0.0), (256, 0.5)):
-        monkeypatch.setattr(device, "FINAL_BATCH", batch)
+        monkeypatch.setattr(device_program, "FINAL_BATCH", batch)
         truncated = np.random.default_rng(1).random((5, 4)) < share
         step: Any = SimpleNamespace(
             truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs), recurrent_state=None
@@ -771,7 +772,7 @@ def test_shards_that_minibatches_cannot_be_cut_of_are_not_chosen(monkeypatch: py
 @pytest.mark.parametrize("env", ["gymnax:CartPole-v1", Poisoned], ids=["an id", "a class"])
 def test_a_runner_wants_an_environment(env: Any) -> None:
     with pytest.raises(TypeError, match=r"`env` .* must be a device environment"):
-        device.DeviceRunner(env=env, num_envs=2, model=fresh(), nsteps=2, gamma=0.9, lam=0.9)
+        DeviceRunner(env=env, num_envs=2, model=fresh(), nsteps=2, gamma=0.9, lam=0.9)
 
 
 def test_values_of_other_types_do_not_share_programs() -> None:

@@ -29,9 +29,10 @@ from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, Fai
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
 from ppo2.runners.episodes import Ended
-from ppo2.runners.host import Runner, other_actors
+from ppo2.runners.host import Runner
 from ppo2.runners.protocol import Seconds
-from ppo2.runners.snapshot import Snapshot, facts_of, joined, part_of
+from ppo2.runners.runner_state import other_actors
+from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, part_of
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
 
@@ -212,7 +213,7 @@ class RemoteRunner:
         answers = self._ask("snapshot", *[(self._is_settled,)] * self.envs.actors) if self._actors else []
         if not answers or any(isinstance(answer, Lost) for answer in answers):
             return Snapshot({}, {"kind": "none"}, rollouts)
-        whole = joined(answers)
+        whole = join_snapshots(answers)
         return Snapshot(whole.tensors, {**whole.facts, **self.layout}, rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:

@@ -24,7 +24,7 @@ from ppo2.algorithm.update import fill_normaliser
 from ppo2.config import names
 from ppo2.envs.device.env import DeviceEnv
 from ppo2.reporting.tables import EPISODE_WINDOW
-from ppo2.runners.device import (
+from ppo2.runners.device_program import (
     CHUNK_SECONDS,
     HALTING,
     Chunk,

@@ -1,0 +1,69 @@
+"""The compiled programs of the host's runner: noise, acting, values of final observations, completing a rollout."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from ppo2 import networks
+from ppo2.agent.model import Model
+from ppo2.algorithm.normaliser import Normaliser
+from ppo2.algorithm.rollout import Rollout
+from ppo2.numerics.randomness import Purpose, environment_keys
+from ppo2.runners.experience import Discounting, Experience, complete
+
+
+def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ..."]], networks.State]]:
+    """An action for each observation: nothing but what stepping the environments waits for."""
+
+    def act(params: Float[Array, " P"], *of: Any) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
+        return model.policy_of(params).act(*of)
+
+    return jax.jit(act)
+
+
+def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
+    """`Model.acting_noise`."""
+
+    def noise(
+        key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], steps: int, nenvs: int
+    ) -> Float[Array, "T N p"]:
+        indices = first + jnp.arange(nenvs, dtype=jnp.uint32)
+        return model.acting_noise(environment_keys(key, [Purpose.ACT], rollout, indices)[0], steps)
+
+    return jax.jit(noise, static_argnums=(3, 4))
+
+
+def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
+    """V of a batch of observations."""
+
+    def final_values(params: Float[Array, " P"], *of: Any) -> Float[Array, " N"]:
+        return model.policy_of(params)(*of).values
+
+    return jax.jit(final_values)
+
+
+def complete_program(model: Model) -> Callable[..., Rollout]:
+    """`complete`, for observations (T + 1, N, ...) of which the last are what comes next, seen with that memory."""
+
+    def completed(
+        params: Float[Array, " P"],
+        normaliser: Normaliser,
+        experience: Experience,
+        recurrent_state: networks.State,
+        final_values: Float[Array, "T N"],
+        bootstrapped: Bool[Array, "T N"],
+        discounting: Discounting,
+    ) -> Rollout:
+        obs = experience.obs
+        # after the last step comes what the last observation is worth, unless an episode was cut short there
+        coming = jax.tree.map(lambda x: x[-1], obs)
+        last = model.policy_of(params)(normaliser, coming, recurrent_state).values
+        final_values = final_values.at[-1].set(jnp.where(bootstrapped[-1], final_values[-1], last))
+        bootstrapped = bootstrapped.at[-1].set(True)
+        whole = experience._replace(obs=jax.tree.map(lambda x: x[:-1], obs))
+        return complete(model, params, normaliser, whole, final_values, bootstrapped, discounting)
+
+    return jax.jit(completed)
