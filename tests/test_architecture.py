@@ -49,10 +49,12 @@ FILES: dict[str, list[str]] = {
         "buffers",
         "semaphore",
         "serial_envs",
-        "serve",
-        "watchdog",
+        "worker_loop",
         "worker",
-        "workers",
+        "watchdog",
+        "local_worker",
+        "process_worker",
+        "worker_pool",
         "vector",
         "parallelism",
         "remote",
@@ -212,8 +214,8 @@ RUNNING_METHODS = {
 ON_THE_WORKERS_PIPE = {
     # the pipe between a process and the workers that it started: nobody else can write to it
     "envs/host/parallelism.py": {"import cloudpickle", "cloudpickle.dumps"},
-    "envs/host/workers.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
-    "envs/host/serve.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "envs/host/process_worker.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "envs/host/worker_loop.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }
 HARMLESS = {
     "checkpoint.load",  # ours

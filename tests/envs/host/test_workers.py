@@ -336,7 +336,7 @@ class Own(__import__("gymnasium").Env):  # of __main__
 env = HostVectorEnv([Own] * 2, workers=1)
 env.reset(seed=0)
 print("imports jax:", env.step([0, 0])[0][:, 1].tolist())
-print("worker", env._workers[0]._process.pid)
+print("worker", env._pool.workers[-1].process.pid)
 {end}
 """
 

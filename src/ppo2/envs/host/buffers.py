@@ -1,32 +1,32 @@
-"""Memory that the processes that step environments share; without JAX."""
+"""Arrays through which environments and learner exchange steps, in memory that processes share; without JAX."""
 
 import math
 import mmap
 import os
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ppo2 import spaces
+from ppo2.envs.host.env_types import NDArray
 
-NDArray = np.ndarray[Any, Any]
-
-ALIGNED = 64  # bytes of a cache line, so that two processes never write to the same one
+ALIGNED = 64
+"""Bytes of a cache line: every array begins at one, so that two processes never write to the same."""
 
 
 class EnvBuffers(NamedTuple):
-    """What goes in and out of n environments, each field's first axis; in memory that processes may share.
+    """Inputs and outputs of n environments; n is the first axis of every array.
 
     | field | shape | meaning |
     |---|---|---|
     | actions, obs, final_obs | (n, ...) for each leaf | `final_obs` only where an episode has just ended |
     | rewards, terminated, truncated | (n,) | as the environments gave them |
-    | failed | (n,) | the step raised: it is no experience, and its environment began anew |
+    | failed | (n,) | True where the step raised: it is no experience, and its environment began anew |
     | returns, lengths | (n,) | `info["episode"]`, of environments that count episodes themselves; NaN: none ended |
-    | infos | (n, k) | the numbers in `info` that were asked for; NaN where there is none |
-    | seeds | (n,) | each environment's, from which every episode's is made; UNSEEDED: none |
-    | episodes | (n,) | which episode of that seed is running, from 0 |
+    | infos | (n, k) | the entries of `info` that were asked for; NaN where there is none |
+    | seeds | (n,) | each environment's seed, from which its episodes' seeds derive; UNSEEDED: none |
+    | episodes | (n,) | number of the running episode since that seed, from 0 |
     """
 
     actions: list[NDArray]
@@ -43,73 +43,71 @@ class EnvBuffers(NamedTuple):
     episodes: NDArray
 
     def rows(self, of: slice) -> "EnvBuffers":
-        """The same for some of the environments."""
-        buffer_specs: Any = ([leaf[of] for leaf in field] if isinstance(field, list) else field[of] for field in self)
-        return EnvBuffers(*buffer_specs)
+        """Views of the rows of some of the environments."""
+        fields: Any = ([leaf[of] for leaf in field] if isinstance(field, list) else field[of] for field in self)
+        return EnvBuffers(*fields)
 
 
 class ArraySpec(NamedTuple):
-    """Shape and dtype of an array of a board."""
+    """Shape and dtype of an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the array, up to the next cache line."""
+        return -(-math.prod(self.shape) * self.dtype.itemsize // ALIGNED) * ALIGNED
 
-def buffer_specs(
-    observation_space: spaces.AnySpace, action_space: spaces.AnySpace, count: int, infos: int
-) -> list[list[ArraySpec] | ArraySpec]:
-    """What a board is made of, for `count` environments."""
+
+Layout: TypeAlias = list[list[ArraySpec] | ArraySpec]
+"""Specs of the fields of `EnvBuffers`, in their order."""
+
+
+def layout_of(observation_space: spaces.AnySpace, action_space: spaces.AnySpace, count: int, infos: int) -> Layout:
+    """Layout of the buffers of `count` environments, of whose `info` so many entries were asked for."""
 
     def leaves(space: spaces.AnySpace) -> list[ArraySpec]:
         parts = spaces.leaves(space, spaces.tree(space))
         return [ArraySpec((count, *(part.shape or ())), np.dtype(part.dtype)) for part in parts]
 
     obs = leaves(observation_space)
-    flag, number, whole = (ArraySpec((count,), np.dtype(kind)) for kind in (bool, np.float64, np.int64))
+    flag, number, integer = (ArraySpec((count,), np.dtype(kind)) for kind in (bool, np.float64, np.int64))
     numbers = ArraySpec((count, infos), np.dtype(np.float64))
-    return [leaves(action_space), obs, obs, number, flag, flag, flag, number, number, numbers, whole, whole]
+    return [leaves(action_space), obs, obs, number, flag, flag, flag, number, number, numbers, integer, integer]
 
 
-def buffers_size(buffer_specs: list[list[ArraySpec] | ArraySpec]) -> int:
-    """Bytes that a board takes."""
-    return sum(_room(field) for field in _flat(buffer_specs))
+def layout_size(layout: Layout) -> int:
+    """Bytes that buffers take."""
+    return sum(leaf.size for field in layout for leaf in (field if isinstance(field, list) else [field]))
 
 
-def buffers_at(buffer: mmap.mmap, buffer_specs: list[list[ArraySpec] | ArraySpec]) -> EnvBuffers:
-    """The board that lies in a piece of memory."""
-    at = 0
+def buffers_in(memory: mmap.mmap, layout: Layout) -> EnvBuffers:
+    """Buffers at the beginning of a piece of memory."""
+    offset = 0
 
-    def placed(field: ArraySpec) -> np.ndarray[Any, Any]:
-        nonlocal at
-        array = np.frombuffer(buffer, field.dtype, math.prod(field.shape), at).reshape(field.shape)
-        at += _room(field)
-        return array
+    def array(spec: ArraySpec) -> NDArray:
+        nonlocal offset
+        view = np.frombuffer(memory, spec.dtype, math.prod(spec.shape), offset).reshape(spec.shape)
+        offset += spec.size
+        return view
 
-    arrays: Any = (
-        [placed(leaf) for leaf in field] if isinstance(field, list) else placed(field) for field in buffer_specs
-    )
-    return EnvBuffers(*arrays)
+    fields: Any = ([array(leaf) for leaf in field] if isinstance(field, list) else array(field) for field in layout)
+    return EnvBuffers(*fields)
 
 
-def _flat(buffer_specs: list[list[ArraySpec] | ArraySpec]) -> list[ArraySpec]:
-    return [leaf for field in buffer_specs for leaf in (field if isinstance(field, list) else [field])]
+def control_rows_in(memory: mmap.mmap, layout: Layout) -> NDArray:
+    """Control words behind the buffers, int32, (workers, ALIGNED / 4): a cache line for each worker process."""
+    offset = layout_size(layout)
+    return np.frombuffer(memory, np.int32, (len(memory) - offset) // 4, offset).reshape(-1, ALIGNED // 4)
 
 
-def _room(field: ArraySpec) -> int:
-    return -(-math.prod(field.shape) * field.dtype.itemsize // ALIGNED) * ALIGNED
-
-
-def memory(size: int) -> int:
-    """A descriptor of so many zero bytes, which no name leads to: it is gone with the last process that holds it."""
+def open_memory(size: int) -> int:
+    """Opens a descriptor of `size` zero bytes without a name: they are gone with the last process that holds it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("ppo2")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, max(size, 1))
+    os.ftruncate(descriptor, size)
     return descriptor
-
-
-def control_rows_at(buffer: mmap.mmap, size: int, buffers: int) -> np.ndarray[Any, Any]:
-    """(workers, ALIGNED / 4) numbers after the board."""
-    return np.frombuffer(buffer, np.int32, (size - buffers) // 4, buffers).reshape(-1, ALIGNED // 4)
