@@ -52,7 +52,6 @@ FILES: dict[str, list[str]] = {
         "worker_loop",
         "worker",
         "watchdog",
-        "local_worker",
         "process_worker",
         "worker_pool",
         "vector",

@@ -11,13 +11,12 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from ppo2 import spaces
 from ppo2.envs.host.buffers import EnvBuffers
 from ppo2.envs.host.env_types import NDArray
-from ppo2.envs.host.failures import EnvFailure, EnvironmentFailureError
-from ppo2.envs.host.local_worker import WorkerResult
+from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
+from ppo2.envs.host.serial_envs import StepOutcome
 from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, SAVE, STEP, WorkerSetup
 from ppo2.system.signals import LAST_ACTS
 
@@ -38,23 +37,15 @@ class ProcessWorker:
         setup: what the process is sent.
         buffers: those of all environments.
         control: the process's control words.
-        env_spaces: observation and action space that its environments must have.
         timeout: seconds that a step or reset of one environment may take.
 
     Raises:
         WorkerLostError: the process could not be started.
     """
 
-    def __init__(
-        self,
-        setup: WorkerSetup,
-        buffers: EnvBuffers,
-        control: NDArray,
-        env_spaces: tuple[spaces.AnySpace, spaces.AnySpace],
-        timeout: float,
-    ) -> None:
+    def __init__(self, setup: WorkerSetup, buffers: EnvBuffers, control: NDArray, timeout: float) -> None:
         self._setup, self._rows, self._control = setup, setup.rows, control
-        self._buffers, self._spaces, self._timeout = buffers, env_spaces, timeout
+        self._buffers, self._timeout = buffers, timeout
         self._requests: list[tuple[int, Any, float]] = [(RESET, None, 1.0) for _ in self._rows]
         self._answers: dict[int, Any] = {}  # those that came while a process was replaced
         self._patience = 1.0
@@ -65,19 +56,19 @@ class ProcessWorker:
         self.process: subprocess.Popen[bytes] | None = None
         self._launch()
 
-    # --- the worker's work ---
+    # --- what a `LocalWorker` does as well ---
 
     def start(self, group: int, actions: Iterable[Any] | None = None) -> None:
-        assert actions is None
+        assert actions is None  # they are in the buffers
         if group not in self._stale:
             self._command(group, STEP)
 
-    def finish(self, group: int) -> WorkerResult:
+    def finish(self, group: int) -> StepOutcome:
         failures: list[EnvFailure] = []
         if group not in self._stale:
             try:
                 failures = self._wait(group) or []
-                return WorkerResult(bool(self._control[ENDED + group]), failures)
+                return StepOutcome(bool(self._control[ENDED + group]), failures)
             except WorkerLostError as lost:
                 failures = [EnvFailure(int(self._control[CURRENT]), str(lost))]
                 try:
@@ -86,7 +77,7 @@ class ProcessWorker:
                     raise EnvironmentFailureError(f"a process that was lost could not be replaced: {again}.") from again
                 self._stale = set(range(len(self._rows)))
         self._begin_anew(group)
-        return WorkerResult(ended=True, failures=failures)
+        return StepOutcome(ended=True, failures=failures)
 
     def ask(self, group: int, request: int, argument: Any, patience: float = 1.0) -> None:
         if request == SAVE and group in self._stale:  # there is nothing to be saved
@@ -249,21 +240,16 @@ class ProcessWorker:
 
         Raises:
             WorkerLostError: it couldn't.
-            ValueError: they have other spaces.
+            ContractError: they have other spaces.
         """
         if self._ready:
             return
         answer = self._receive()
+        if isinstance(answer, ContractError):
+            raise answer
         if isinstance(answer, Exception):
             words = f"environments {self._whose} could not be made in another process ({answer})"
             raise WorkerLostError(words) from answer
-        for rows, theirs in zip(self._rows, answer, strict=True):
-            for name, mine, its in zip(("observation_space", "action_space"), self._spaces, theirs, strict=True):
-                if mine != its:
-                    raise ValueError(
-                        f"`env`: its environments differ in {name}: number 0 has {mine}, number {rows.start} {its}. "
-                        "All must be alike."
-                    )
         self._ready = True
 
     def _relaunch(self) -> None:

@@ -3,7 +3,7 @@
 import math
 import traceback
 from collections.abc import Iterable, MutableSequence, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -29,6 +29,17 @@ ENV_ERRORS = (Exception, SystemExit)
 """Exceptions of an environment that is made anew then; an interrupt is the user's."""
 
 
+Spaces: TypeAlias = tuple[spaces.AnySpace, spaces.AnySpace]
+"""Observation and action space."""
+
+
+class StepOutcome(NamedTuple):
+    """Outcome of a step beside what is in the buffers: True if an episode ended, and environments that failed."""
+
+    ended: bool
+    failures: list[EnvFailure]
+
+
 class SerialEnvs:
     """Environments of one worker and one group, which read actions from buffers and write what they return to them.
 
@@ -41,31 +52,37 @@ class SerialEnvs:
         info_keys: entries of `info`, numbers, to be written to the buffers.
         owned: True makes an environment that raised anew and closes all in the end; False, for the user's own
             environments, only resets it.
+        expected: spaces that all must have, those of environment 0; None: those of the first one.
 
     Attributes:
         current: memory of one number, into which the index of the environment that is at work is written.
-        failures: failures of the last step.
 
     Raises:
-        ValueError: environments of different spaces.
+        ContractError: environments of different spaces.
         TypeError: a space that isn't supported.
     """
 
     def __init__(
-        self, factories: Sequence[Factory], *, first: int = 0, info_keys: Sequence[str] = (), owned: bool = True
+        self,
+        factories: Sequence[Factory],
+        *,
+        first: int = 0,
+        info_keys: Sequence[str] = (),
+        owned: bool = True,
+        expected: Spaces | None = None,
     ) -> None:
         self.envs: list[AnyEnv] = []
-        self.failures: list[EnvFailure] = []
         self.current: MutableSequence[int] | NDArray = [first]
         self._factories, self._first, self._info_keys, self._owned = list(factories), first, tuple(info_keys), owned
         try:
             for factory in factories:
                 self.envs.append(factory())
-            self.observation_space = self.envs[0].observation_space
-            self.action_space = self.envs[0].action_space
+            self._spaces: Spaces = expected or (self.envs[0].observation_space, self.envs[0].action_space)
+            self.observation_space, self.action_space = self._spaces
+            self._compared_with = first if expected is None else 0
             spaces.check_observation_space(self.observation_space)
-            for i, env in enumerate(self.envs):
-                self._check_same_spaces(i, env)
+            for i in range(len(self.envs)):
+                self._check_spaces(i)
         except BaseException:
             self.close()
             raise
@@ -78,12 +95,13 @@ class SerialEnvs:
         self._deadlines: list[float] = [NEVER] * len(self.envs)
         self._clock = 0
 
-    def _check_same_spaces(self, i: int, env: AnyEnv) -> None:
+    def _check_spaces(self, i: int) -> None:
         for name in ("observation_space", "action_space"):
-            if getattr(env, name) != getattr(self, name):
-                raise ValueError(
-                    f"`env`: its environments differ in {name}: number {self._first} has {getattr(self, name)}, number "
-                    f"{self._first + i} {getattr(env, name)}. All must be alike."
+            expected, found = getattr(self, name), getattr(self.envs[i], name)
+            if expected != found:
+                raise ContractError(
+                    f"`env`: its environments differ in {name}: number {self._compared_with} has {expected}, number "
+                    f"{self._first + i} {found}. All must be alike."
                 )
 
     def attach(self, buffers: EnvBuffers) -> None:
@@ -93,7 +111,6 @@ class SerialEnvs:
 
     def reset(self, options: dict[str, Any] | None = None) -> None:
         """Resets all environments with the seeds in the buffers; what they raise is the caller's."""
-        self.failures = []
         self._buffers.episodes[:] = 0
         for i in range(len(self.envs)):
             self.current[0] = self._first + i
@@ -115,7 +132,6 @@ class SerialEnvs:
         Returns:
             The reasons of those that couldn't, by index.
         """
-        self.failures = []
         reasons: dict[int, str] = {}
         for i, replay in enumerate(replays):
             self.current[0] = self._first + i
@@ -149,8 +165,8 @@ class SerialEnvs:
         if differs or not (self._counts or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)):
             raise ReplayError("it isn't deterministic: the same seed and actions led it elsewhere")
 
-    def step(self, actions: Iterable[Any] | None = None) -> bool:
-        """Steps every environment; True if an episode ended.
+    def step(self, actions: Iterable[Any] | None = None) -> StepOutcome:
+        """Steps every environment.
 
         Args:
             actions: one for each environment; None: those in the buffers.
@@ -162,8 +178,7 @@ class SerialEnvs:
         self._clock = clock = self._clock + 1
         # Lists, each written to its array at once: writing an array number by number costs more.
         rewards, terminated, truncated = [], [], []
-        if self.failures:
-            self.failures = []
+        failures: list[EnvFailure] = []
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             current[0] = first + i
             try:
@@ -173,7 +188,7 @@ class SerialEnvs:
             except ENV_ERRORS:
                 obs, reward, over, cut, info = None, 0.0, False, True, {}
                 ended = True
-                self._begin_anew(i)
+                failures += self._begin_anew(i)
             if clock >= deadlines[i]:
                 cut = True
             rewards.append(reward)
@@ -195,7 +210,7 @@ class SerialEnvs:
                     raise
                 except ENV_ERRORS:
                     rewards[i], terminated[i], truncated[i] = 0.0, False, True
-                    self._begin_anew(i)
+                    failures += self._begin_anew(i)
                     continue
             if single is not None and type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
                 single[i] = obs
@@ -204,7 +219,7 @@ class SerialEnvs:
         self._write_numbers(buffers.rewards, rewards, "reward")
         self._write_numbers(buffers.terminated, terminated, "terminated")
         self._write_numbers(buffers.truncated, truncated, "truncated")
-        return ended
+        return StepOutcome(ended, failures)
 
     def _split(self, leaves: Iterable[NDArray]) -> Iterable[Any]:
         """Actions one by one, from a batch's leaves."""
@@ -238,17 +253,17 @@ class SerialEnvs:
         limit = self._limits[i]
         self._deadlines[i] = NEVER if limit is None else self._clock + limit - steps
 
-    def _begin_anew(self, i: int) -> None:
-        """Notes what environment i raised and makes it anew; what it raises meanwhile is noted as well.
+    def _begin_anew(self, i: int) -> list[EnvFailure]:
+        """Makes environment i anew; returns what it has just raised, and raised meanwhile.
 
         Raises:
             EnvironmentFailureError: it can't be made.
         """
         buffers = self._buffers
         buffers.failed[i], buffers.returns[i], buffers.lengths[i] = True, np.nan, np.nan
-        text = traceback.format_exc()
+        text, failures = traceback.format_exc(), list[EnvFailure]()
         for _ in range(MAX_FAILURES):
-            self.failures.append(EnvFailure(self._first + i, text))
+            failures.append(EnvFailure(self._first + i, text))
             try:
                 self._make(i)
                 obs = self._reset(i, self._next_seed(i, anew=True))
@@ -258,7 +273,7 @@ class SerialEnvs:
             obs = self._as_declared(obs, i, "the first observation of")
             for rows in (buffers.obs, buffers.final_obs):
                 self._write(rows, i, obs)
-            return
+            return failures
         raise EnvironmentFailureError(
             f"environment {self._first + i} failed, and could not be made again {MAX_FAILURES} times. Mend it; "
             f"its last words:\n{text}"
@@ -269,7 +284,7 @@ class SerialEnvs:
         if self._owned:
             self._close(i)
             self.envs[i] = self._factories[i]()
-            self._check_same_spaces(i, self.envs[i])
+            self._check_spaces(i)
 
     def _next_seed(self, i: int, *, anew: bool = False) -> int | None:
         """Seed of the next episode, which begins to count as the running one."""

@@ -14,7 +14,7 @@ from ppo2.envs.host.buffers import Layout, buffers_in, control_rows_in
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
 from ppo2.envs.host.semaphore import Semaphore
-from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
+from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs, Spaces
 
 STEP, RESET, SAVE, RESTORE, CLOSE = range(1, 6)
 """Commands."""
@@ -34,6 +34,7 @@ class WorkerSetup(NamedTuple):
     Attributes:
         factories: factories of its environments, for each group; at most two.
         rows: their global indices, for each group.
+        expected: spaces that they must have.
         layout: of the buffers of all environments.
         descriptor, size: of the shared memory: the buffers, then a row of control words for each worker.
         worker: number of its row of control words.
@@ -44,6 +45,7 @@ class WorkerSetup(NamedTuple):
 
     factories: list[list[Factory]]
     rows: list[slice]
+    expected: Spaces
     layout: Layout
     descriptor: int
     size: int
@@ -70,14 +72,14 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         control = control_rows_in(memory, setup.layout)[setup.worker]
         buffers = buffers_in(memory, setup.layout)
         for factories, rows in zip(setup.factories, setup.rows, strict=True):
-            envs = SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys)
+            envs = SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys, expected=setup.expected)
             envs.attach(buffers.rows(rows))
             envs.current = control[CURRENT : CURRENT + 1]
             groups.append(envs)
     except ENV_ERRORS as error:
         _send(connection, _portable(error))
         return
-    _send(connection, [(envs.observation_space, envs.action_space) for envs in groups])
+    _send(connection, None)
     turn = 0
     while True:
         go.acquire(spin=setup.spin, check=_wait_on)
@@ -88,8 +90,8 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         answer: Any = None
         try:
             if command == STEP:
-                control[ENDED + turn] = envs.step()
-                answer = envs.failures or None
+                control[ENDED + turn], failures = envs.step()
+                answer = failures or None
             elif command == CLOSE:
                 break
             else:

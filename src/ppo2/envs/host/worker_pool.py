@@ -1,4 +1,8 @@
-"""The workers of a vector environment: which of its environments each one steps, over shared memory."""
+"""The workers of a vector environment: which of its environments each one steps, over shared memory.
+
+A worker steps a slice of every group. `start` starts a step, which `finish` must end; `ask` makes one of `REQUESTS`,
+for which each environment may take `patience` times as long as for a step, and `answer` waits for the answer.
+"""
 
 import itertools
 import mmap
@@ -6,17 +10,63 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ppo2.envs.host.buffers import ALIGNED, Layout, buffers_in, control_rows_in, layout_of, layout_size, open_memory
 from ppo2.envs.host.env_types import AnyEnv, Factory
 from ppo2.envs.host.failures import EnvFailure
-from ppo2.envs.host.local_worker import LocalWorker, Worker, WorkerResult
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
-from ppo2.envs.host.serial_envs import SerialEnvs
-from ppo2.envs.host.worker_loop import WorkerSetup
+from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
+from ppo2.envs.host.watchdog import WATCHDOG, StepWatch
+from ppo2.envs.host.worker_loop import REQUESTS, WorkerSetup
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
+
+
+class LocalWorker:
+    """A worker in this process, which steps its environments when it is asked to finish.
+
+    Args:
+        groups: its environments of each group.
+        timeout: seconds that a step or reset of one environment may take; see `Watchdog`.
+    """
+
+    def __init__(self, groups: Sequence[SerialEnvs], timeout: float) -> None:
+        self.groups = groups
+        self._actions: list[Iterable[Any] | None] = [None] * len(groups)
+        self._answers: list[Any] = [None] * len(groups)
+        self._timeout = timeout
+        self._watch = StepWatch(timeout)
+        for envs in groups:
+            envs.current = self._watch.current
+        WATCHDOG.add(self._watch)
+
+    def start(self, group: int, actions: Iterable[Any] | None = None) -> None:
+        """Starts a step with actions one by one; None: those in the buffers."""
+        self._actions[group] = actions
+
+    def finish(self, group: int) -> StepOutcome:
+        with self._watch:
+            return self.groups[group].step(self._actions[group])
+
+    def ask(self, group: int, request: int, argument: Any, patience: float = 1.0) -> None:
+        self._watch.timeout = self._timeout * patience
+        try:
+            with self._watch:
+                self._answers[group] = REQUESTS[request](self.groups[group], argument)
+        finally:
+            self._watch.timeout = self._timeout
+
+    def answer(self, group: int) -> Any:
+        return self._answers[group]
+
+    def close(self) -> None:
+        WATCHDOG.remove(self._watch)
+        for envs in self.groups:
+            envs.close()
+
+
+Worker: TypeAlias = LocalWorker | ProcessWorker
 
 
 class WorkerPool:
@@ -38,7 +88,7 @@ class WorkerPool:
         observation_space, action_space, metadata, render_mode: those of the environments.
 
     Raises:
-        ValueError: environments of different spaces.
+        ContractError: environments of different spaces.
         TypeError: a space that isn't supported.
     """
 
@@ -82,12 +132,12 @@ class WorkerPool:
 
     def _start_processes(self, layout: Layout, descriptor: int, memory: mmap.mmap) -> None:
         """Starts the worker processes, whose environments are there when they are first needed."""
-        env_spaces = (self.observation_space, self.action_space)
         process_rows = self._rows[len(self.workers) :]
         for number, rows in enumerate(process_rows):
             setup = WorkerSetup(
                 factories=[self._factories[part] for part in rows],
                 rows=rows,
+                expected=(self.observation_space, self.action_space),
                 layout=layout,
                 descriptor=descriptor,
                 size=len(memory),
@@ -98,7 +148,7 @@ class WorkerPool:
             )
             control = control_rows_in(memory, layout)[number]
             try:
-                self.workers.append(ProcessWorker(setup, self.buffers, control, env_spaces, self._timeout))
+                self.workers.append(ProcessWorker(setup, self.buffers, control, self._timeout))
             except WorkerLostError as lost:
                 self.workers.append(self._stand_in(rows, lost))
 
@@ -132,11 +182,15 @@ class WorkerPool:
         return [env for worker in local for envs in worker.groups for env in envs.envs]
 
     def start(self, group: int, actions: Iterable[Any] | None = None) -> None:
-        """Starts a step of a group; actions one by one where this process is alone, else those in the buffers."""
+        """Starts a step of a group.
+
+        Args:
+            actions: one by one, where this process is alone; None: those in the buffers.
+        """
         for worker in reversed(self.workers):  # the processes first
             worker.start(group, actions)
 
-    def finish(self, group: int) -> WorkerResult:
+    def finish(self, group: int) -> StepOutcome:
         """Waits for the end of a group's step.
 
         Raises:
@@ -156,14 +210,13 @@ class WorkerPool:
             failures += result.failures
         if error is not None:
             raise error
-        return WorkerResult(ended, failures)
+        return StepOutcome(ended, failures)
 
     def ask(self, request: int, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
-        """Makes one of `REQUESTS` to all workers, for all groups.
+        """Makes a request to all workers, for all groups.
 
         Args:
-            argument: the request's argument for the environments of such indices.
-            patience: see `Worker.ask`.
+            argument: gives the request's argument for the environments of such indices.
 
         Returns:
             The answers, by the index of their first environment.
