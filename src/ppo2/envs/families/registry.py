@@ -1,4 +1,4 @@
-"""Families of environments: which settings and wrappers an id gets."""
+"""Families of environments: the settings, wrappers and packages of their ids."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -16,21 +16,21 @@ from ppo2.envs.host.env_types import AnyEnv, Factory
 
 @dataclass(frozen=True)
 class Family:
-    """Environments that are treated alike.
+    """Environments with the same preset and treatment.
 
     Attributes:
-        name: for people.
-        modules: how the entry points of its environments begin; for device environments, how their ids do.
-        settings: arguments of `learn` that suit it: the preset. `environments` amends it for single ids (without
-            version).
-        source: where the settings come from.
-        extra: of ppo2, what must be installed for it.
-        package: what registers its environments when it is imported, and `ids`, how their ids look: the package is
-            imported when one is asked for.
-        listed: how those ids look that a list should have; the others are older names.
-        factory: makes one environment: its standard treatment.
-        wrappers: of that treatment, innermost first.
-        remark: what to say when one of its environments can't be made.
+        name: shown to users.
+        modules: beginnings of its environments' entry points; for device environments, of their ids.
+        settings: the preset: arguments of `learn` that suit it.
+        source: origin of the settings.
+        environments: changes of the preset for single ids (without version).
+        extra: extra of ppo2 that installs it.
+        package: package that registers its environments when it is imported, which happens when one is asked for.
+        ids: pattern of the ids that the package registers.
+        listed: pattern of the ids that a list should have; the others are older names.
+        factory: makes the factory of its environments; None: `SpecFactory`.
+        wrappers: its standard treatment, for `SpecFactory`, innermost first.
+        remark: words to add when one of its environments can't be made.
     """
 
     name: str
@@ -47,25 +47,27 @@ class Family:
     remark: str | None = None
 
     def make_factory(self, spec: EnvSpec, kwargs: Mapping[str, Any], options: Options) -> Factory:
-        """What makes its environments one by one."""
+        """Makes the factory of an environment with the family's treatment."""
         if self.factory is not None:
             return self.factory(spec, kwargs, options)
         return SpecFactory(spec, kwargs, options, self.wrappers)
 
     def preset(self, env_id: str) -> dict[str, Any]:
-        """The settings for one of its environments."""
+        """The preset of one of its environments."""
         name = env_id.rpartition(":")[2]
         name = name.rpartition("-v")[0] or name
         name = name.rpartition("/")[2].removesuffix("NoFrameskip")
         return {**self.settings, **self.environments.get(name, {})}
 
 
+TWO_MLPS = {"network": "mlp", "value_network": "copy"}
+"""Settings of a policy and a value network with nothing in common."""
+
 CLASSIC_CONTROL = Family(
     name="classic control",
     modules=("gymnasium.envs.classic_control",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
+        **TWO_MLPS,
         "total_timesteps": 300_000,
         "num_envs": 8,
         "nsteps": 128,
@@ -79,7 +81,7 @@ CLASSIC_CONTROL = Family(
         "log_interval": 10,
     },
     environments={
-        # Little weight on the far future: the pole falls within a few steps or not at all.
+        # little weight on the far future: the pole falls within a few steps or not at all
         "CartPole": {
             "total_timesteps": 100_000,
             "nsteps": 64,
@@ -107,8 +109,7 @@ BOX2D = Family(
     name="Box2D",
     modules=("gymnasium.envs.box2d",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
+        **TWO_MLPS,
         "total_timesteps": 1_000_000,
         "num_envs": 16,
         "nsteps": 1024,
@@ -129,8 +130,7 @@ MUJOCO = Family(
     name="MuJoCo",
     modules=("gymnasium.envs.mujoco", "gymnasium_robotics"),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
+        **TWO_MLPS,
         "total_timesteps": 1_000_000,
         "num_envs": 1,
         "nsteps": 2048,
@@ -179,8 +179,7 @@ MINIGRID = Family(
     name="MiniGrid",
     modules=("minigrid",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
+        **TWO_MLPS,
         "total_timesteps": 500_000,
         "num_envs": 16,
         "nsteps": 128,
@@ -219,7 +218,7 @@ GYMNAX = Family(
     settings={**CLASSIC_CONTROL.settings, "log_interval": 20},
     environments={
         **CLASSIC_CONTROL.environments,
-        # A reward far away: hardly any discount, a long batch, and steps that the gradient's norm hardly limits.
+        # a reward far away: hardly any discount, a long batch, and steps that the gradient's norm hardly limits
         "MountainCarContinuous": {
             "nsteps": 512,
             "nminibatches": 16,
@@ -242,8 +241,7 @@ LOCOMOTION = Family(
     name="locomotion",
     modules=("brax:", "playground:"),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
+        **TWO_MLPS,
         "num_layers": 3,
         "num_hidden": 128,
         "activation": "silu",
@@ -268,8 +266,7 @@ GRIDS = Family(
     name="grid worlds",
     modules=("xminigrid:", "navix:", "pgx:", "craftax:"),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
+        **TWO_MLPS,
         "total_timesteps": 5_000_000,
         "num_envs": 256,
         "nsteps": 64,
@@ -288,8 +285,7 @@ DEFAULT = Family(
     name="default",
     modules=("",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
+        **TWO_MLPS,
         "total_timesteps": 1_000_000,
         "num_envs": 8,
         "nsteps": 256,
