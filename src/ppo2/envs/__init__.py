@@ -1,6 +1,6 @@
 """Environments: making them, their families and presets, and stepping them.
 
-What is here is imported when it is asked for: the workers that step environments do without JAX.
+Names are imported when they are asked for, as the workers that step environments do without JAX.
 """
 
 import importlib
