@@ -67,104 +67,57 @@ CLASSIC_CONTROL = Family(
     name="classic control",
     modules=("gymnasium.envs.classic_control",),
     settings={
-        **TWO_MLPS,
-        "total_timesteps": 300_000,
-        "num_envs": 8,
-        "nsteps": 128,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": "linear:5e-4",
-        "gamma": 0.99,
-        "lam": 0.95,
-        "ent_coef": 0.01,
-        "value_cliprange": None,
+        **TWO_MLPS, "total_timesteps": 300_000,
+        "num_envs": 8, "nsteps": 128, "nminibatches": 8, "noptepochs": 4,
+        "lr": "linear:5e-4", "gamma": 0.99, "lam": 0.95, "ent_coef": 0.01, "value_cliprange": None,
         "log_interval": 10,
     },
     environments={
         # little weight on the far future: the pole falls within a few steps or not at all
         "CartPole": {
-            "total_timesteps": 100_000,
-            "nsteps": 64,
-            "noptepochs": 10,
-            "lr": "linear:1e-3",
-            "cliprange": "linear:0.2",
-            "gamma": 0.98,
-            "lam": 0.9,
-            "ent_coef": 0.0,
+            "total_timesteps": 100_000, "nsteps": 64, "noptepochs": 10, "lr": "linear:1e-3",
+            "cliprange": "linear:0.2", "gamma": 0.98, "lam": 0.9, "ent_coef": 0.0,
         },
         "Pendulum": {
-            "noptepochs": 10,
-            "lr": "linear:1e-3",
-            "gamma": 0.9,
-            "ent_coef": 0.0,
-            "value_cliprange": "same",
-            "normalize_obs": True,
-            "normalize_rewards": True,
+            "noptepochs": 10, "lr": "linear:1e-3", "gamma": 0.9, "ent_coef": 0.0, "value_cliprange": "same",
+            "normalize_obs": True, "normalize_rewards": True,
         },
     },
     source="our own runs, docs/benchmarks.md",
-)
+)  # fmt: skip
 
 BOX2D = Family(
     name="Box2D",
     modules=("gymnasium.envs.box2d",),
     settings={
-        **TWO_MLPS,
-        "total_timesteps": 1_000_000,
-        "num_envs": 16,
-        "nsteps": 1024,
-        "nminibatches": 256,
-        "noptepochs": 4,
-        "lr": 3e-4,
-        "gamma": 0.999,
-        "lam": 0.98,
-        "ent_coef": 0.01,
-        "value_cliprange": None,
-        "log_interval": 1,
+        **TWO_MLPS, "total_timesteps": 1_000_000,
+        "num_envs": 16, "nsteps": 1024, "nminibatches": 256, "noptepochs": 4,
+        "lr": 3e-4, "gamma": 0.999, "lam": 0.98, "ent_coef": 0.01, "value_cliprange": None, "log_interval": 1,
     },
     source="rl-baselines3-zoo's LunarLander settings, and our own runs, docs/benchmarks.md",
     extra="box2d",
-)
+)  # fmt: skip
 
 MUJOCO = Family(
     name="MuJoCo",
     modules=("gymnasium.envs.mujoco", "gymnasium_robotics"),
     settings={
-        **TWO_MLPS,
-        "total_timesteps": 1_000_000,
-        "num_envs": 1,
-        "nsteps": 2048,
-        "nminibatches": 32,
-        "noptepochs": 10,
-        "lr": "linear:3e-4",
-        "gamma": 0.99,
-        "lam": 0.95,
-        "cliprange": 0.2,
-        "ent_coef": 0.0,
-        "normalize_obs": True,
-        "normalize_rewards": True,
-        "log_interval": 1,
+        **TWO_MLPS, "total_timesteps": 1_000_000,
+        "num_envs": 1, "nsteps": 2048, "nminibatches": 32, "noptepochs": 10,
+        "lr": "linear:3e-4", "gamma": 0.99, "lam": 0.95, "cliprange": 0.2, "ent_coef": 0.0, "normalize_obs": True,
+        "normalize_rewards": True, "log_interval": 1,
     },
     source="OpenAI Baselines, ppo2/defaults.py and run.py",
     extra="mujoco",
-)
+)  # fmt: skip
 
 ATARI = Family(
     name="Atari",
     modules=("ale_py",),
     settings={
-        "network": "cnn",
-        "total_timesteps": 10_000_000,
-        "num_envs": 8,
-        "nsteps": 128,
-        "nminibatches": 4,
-        "noptepochs": 4,
-        "lr": "linear:2.5e-4",
-        "gamma": 0.99,
-        "lam": 0.95,
-        "cliprange": 0.1,
-        "ent_coef": 0.01,
-        "vf_coef": 0.5,
+        "network": "cnn", "total_timesteps": 10_000_000,
+        "num_envs": 8, "nsteps": 128, "nminibatches": 4, "noptepochs": 4,
+        "lr": "linear:2.5e-4", "gamma": 0.99, "lam": 0.95, "cliprange": 0.1, "ent_coef": 0.01, "vf_coef": 0.5,
         "log_interval": 1,
     },
     source="OpenAI Baselines, ppo2/defaults.py",
@@ -173,33 +126,23 @@ ATARI = Family(
     ids=r"ALE/.*|.*NoFrameskip-v\d+",
     listed=r"ALE/.*",
     factory=AtariFactory,
-)
+)  # fmt: skip
 
 MINIGRID = Family(
     name="MiniGrid",
     modules=("minigrid",),
     settings={
-        **TWO_MLPS,
-        "total_timesteps": 500_000,
-        "num_envs": 16,
-        "nsteps": 128,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": 1e-3,
-        "gamma": 0.99,
-        "lam": 0.95,
-        "cliprange": 0.2,
-        "ent_coef": 0.01,
-        "vf_coef": 0.5,
-        "normalize_obs": True,
-        "log_interval": 10,
+        **TWO_MLPS, "total_timesteps": 500_000,
+        "num_envs": 16, "nsteps": 128, "nminibatches": 8, "noptepochs": 4,
+        "lr": 1e-3, "gamma": 0.99, "lam": 0.95, "cliprange": 0.2, "ent_coef": 0.01, "vf_coef": 0.5,
+        "normalize_obs": True, "log_interval": 10,
     },
     source="rl-starter-files, which MiniGrid's authors train with, and our own runs, docs/benchmarks.md",
     extra="minigrid",
     package="minigrid",
     ids=r"MiniGrid-.*|BabyAI-.*",
     wrappers=(MiniGridTreatment,),
-)
+)  # fmt: skip
 
 DM_CONTROL = Family(
     name="DeepMind Control",
@@ -210,7 +153,7 @@ DM_CONTROL = Family(
     ids=r"dm_control/.*",
     remark="dm_control comes with pip install 'shimmy[dm-control]'. Its releases up to 1.0.50 need mujoco < 4 "
     "(pip install 'mujoco<4').",
-)
+)  # fmt: skip
 
 GYMNAX = Family(
     name="gymnax",
@@ -220,83 +163,50 @@ GYMNAX = Family(
         **CLASSIC_CONTROL.environments,
         # a reward far away: hardly any discount, a long batch, and steps that the gradient's norm hardly limits
         "MountainCarContinuous": {
-            "nsteps": 512,
-            "nminibatches": 16,
-            "noptepochs": 10,
-            "lr": 3e-4,
-            "gamma": 0.9999,
-            "lam": 0.9,
-            "ent_coef": 0.005,
-            "vf_coef": 0.2,
-            "max_grad_norm": 5.0,
-            "normalize_obs": True,
-            "normalize_rewards": True,
+            "nsteps": 512, "nminibatches": 16, "noptepochs": 10,
+            "lr": 3e-4, "gamma": 0.9999, "lam": 0.9, "ent_coef": 0.005, "vf_coef": 0.2, "max_grad_norm": 5.0,
+            "normalize_obs": True, "normalize_rewards": True,
         },
     },
     source="as classic control; MountainCarContinuous after rl-baselines3-zoo; docs/benchmarks.md",
     extra="jax-envs",
-)
+)  # fmt: skip
 
 LOCOMOTION = Family(
     name="locomotion",
     modules=("brax:", "playground:"),
     settings={
-        **TWO_MLPS,
-        "num_layers": 3,
-        "num_hidden": 128,
-        "activation": "silu",
-        "total_timesteps": 5_000_000,
-        "num_envs": 256,
-        "nsteps": 32,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": 3e-4,
-        "gamma": 0.97,
-        "lam": 0.95,
-        "ent_coef": 0.001,
-        "value_cliprange": None,
-        "normalize_obs": True,
+        **TWO_MLPS, "num_layers": 3, "num_hidden": 128, "activation": "silu", "total_timesteps": 5_000_000,
+        "num_envs": 256, "nsteps": 32, "nminibatches": 8, "noptepochs": 4,
+        "lr": 3e-4, "gamma": 0.97, "lam": 0.95, "ent_coef": 0.001, "value_cliprange": None, "normalize_obs": True,
         "log_interval": 10,
     },
     source="Brax's own settings for its locomotion tasks, with fewer environments",
     extra="jax-envs",
-)
+)  # fmt: skip
 
 GRIDS = Family(
     name="grid worlds",
     modules=("xminigrid:", "navix:", "pgx:", "craftax:"),
     settings={
-        **TWO_MLPS,
-        "total_timesteps": 5_000_000,
-        "num_envs": 256,
-        "nsteps": 64,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": "linear:5e-4",
-        "ent_coef": 0.01,
-        "value_cliprange": None,
-        "log_interval": 10,
+        **TWO_MLPS, "total_timesteps": 5_000_000,
+        "num_envs": 256, "nsteps": 64, "nminibatches": 8, "noptepochs": 4,
+        "lr": "linear:5e-4", "ent_coef": 0.01, "value_cliprange": None, "log_interval": 10,
     },
     source="a compromise between the others",
     extra="jax-envs",
-)
+)  # fmt: skip
 
 DEFAULT = Family(
     name="default",
     modules=("",),
     settings={
-        **TWO_MLPS,
-        "total_timesteps": 1_000_000,
-        "num_envs": 8,
-        "nsteps": 256,
-        "nminibatches": 8,
-        "noptepochs": 10,
-        "lr": "linear:3e-4",
-        "normalize_obs": True,
-        "log_interval": 5,
+        **TWO_MLPS, "total_timesteps": 1_000_000,
+        "num_envs": 8, "nsteps": 256, "nminibatches": 8, "noptepochs": 10,
+        "lr": "linear:3e-4", "normalize_obs": True, "log_interval": 5,
     },
     source="a compromise between the others",
-)
+)  # fmt: skip
 
 DEVICE_FAMILIES = (GYMNAX, LOCOMOTION, GRIDS)
 FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, ATARI, MINIGRID, DM_CONTROL, *DEVICE_FAMILIES, DEFAULT)

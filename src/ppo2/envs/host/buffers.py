@@ -11,6 +11,9 @@ import numpy as np
 from ppo2 import spaces
 from ppo2.envs.host.env_types import NDArray
 
+Spaces: TypeAlias = tuple[spaces.AnySpace, spaces.AnySpace]
+"""Observation and action space."""
+
 ALIGNED = 64
 """Bytes of a cache line: every array begins at one, so that two processes never write to the same."""
 
@@ -48,57 +51,49 @@ class EnvBuffers(NamedTuple):
         return EnvBuffers(*fields)
 
 
-class ArraySpec(NamedTuple):
-    """Shape and dtype of an array."""
+def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: int) -> tuple[EnvBuffers, int]:
+    """Lays buffers of `count` environments into memory.
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    Args:
+        memory: None only measures the buffers, whose arrays are empty then.
+        infos: number of entries of `info` that were asked for.
 
-    @property
-    def size(self) -> int:
-        """Bytes of the array, up to the next cache line."""
-        return -(-math.prod(self.shape) * self.dtype.itemsize // ALIGNED) * ALIGNED
-
-
-Layout: TypeAlias = list[list[ArraySpec] | ArraySpec]
-"""Specs of the fields of `EnvBuffers`, in their order."""
-
-
-def layout_of(observation_space: spaces.AnySpace, action_space: spaces.AnySpace, count: int, infos: int) -> Layout:
-    """Layout of the buffers of `count` environments, of whose `info` so many entries were asked for."""
-
-    def leaves(space: spaces.AnySpace) -> list[ArraySpec]:
-        parts = spaces.leaves(space, spaces.tree(space))
-        return [ArraySpec((count, *(part.shape or ())), np.dtype(part.dtype)) for part in parts]
-
-    obs = leaves(observation_space)
-    flag, number, integer = (ArraySpec((count,), np.dtype(kind)) for kind in (bool, np.float64, np.int64))
-    numbers = ArraySpec((count, infos), np.dtype(np.float64))
-    return [leaves(action_space), obs, obs, number, flag, flag, flag, number, number, numbers, integer, integer]
-
-
-def layout_size(layout: Layout) -> int:
-    """Bytes that buffers take."""
-    return sum(leaf.size for field in layout for leaf in (field if isinstance(field, list) else [field]))
-
-
-def buffers_in(memory: mmap.mmap, layout: Layout) -> EnvBuffers:
-    """Buffers at the beginning of a piece of memory."""
+    Returns:
+        The buffers and the bytes that they take.
+    """
     offset = 0
 
-    def array(spec: ArraySpec) -> NDArray:
+    def array(dtype: Any, *shape: int) -> NDArray:
         nonlocal offset
-        view = np.frombuffer(memory, spec.dtype, math.prod(spec.shape), offset).reshape(spec.shape)
-        offset += spec.size
-        return view
+        start, size = offset, math.prod(shape) * np.dtype(dtype).itemsize
+        offset += -(-size // ALIGNED) * ALIGNED
+        if memory is None:
+            return np.empty(0)
+        return np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
 
-    fields: Any = ([array(leaf) for leaf in field] if isinstance(field, list) else array(field) for field in layout)
-    return EnvBuffers(*fields)
+    def leaves(space: spaces.AnySpace) -> list[NDArray]:
+        return [array(leaf.dtype, count, *(leaf.shape or ())) for leaf in spaces.leaves(space, spaces.tree(space))]
+
+    observation_space, action_space = env_spaces
+    buffers = EnvBuffers(
+        actions=leaves(action_space),
+        obs=leaves(observation_space),
+        final_obs=leaves(observation_space),
+        rewards=array(np.float64, count),
+        terminated=array(bool, count),
+        truncated=array(bool, count),
+        failed=array(bool, count),
+        returns=array(np.float64, count),
+        lengths=array(np.float64, count),
+        infos=array(np.float64, count, infos),
+        seeds=array(np.int64, count),
+        episodes=array(np.int64, count),
+    )
+    return buffers, offset
 
 
-def control_rows_in(memory: mmap.mmap, layout: Layout) -> NDArray:
+def control_rows_in(memory: mmap.mmap, offset: int) -> NDArray:
     """Control words behind the buffers, int32, (workers, ALIGNED / 4): a cache line for each worker process."""
-    offset = layout_size(layout)
     return np.frombuffer(memory, np.int32, (len(memory) - offset) // 4, offset).reshape(-1, ALIGNED // 4)
 
 

@@ -3,13 +3,13 @@
 import math
 import traceback
 from collections.abc import Iterable, MutableSequence, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.envs.host.buffers import EnvBuffers
+from ppo2.envs.host.buffers import EnvBuffers, Spaces
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.replay import (
@@ -27,10 +27,6 @@ NEVER = float("inf")
 NO_EPISODE = {"r": float("nan"), "l": float("nan")}
 ENV_ERRORS = (Exception, SystemExit)
 """Exceptions of an environment that is made anew then; an interrupt is the user's."""
-
-
-Spaces: TypeAlias = tuple[spaces.AnySpace, spaces.AnySpace]
-"""Observation and action space."""
 
 
 class StepOutcome(NamedTuple):

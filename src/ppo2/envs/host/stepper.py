@@ -67,7 +67,7 @@ class Stepper:
         self._shape = None if isinstance(self.space, spaces.COMPOSITE) else (env.num_envs, *(self.space.shape or ()))
         self.groups = [slice(0, env.num_envs)] if self._host is None else self._host.groups
         self.counts_episodes = bool(getattr(env, "counts_episodes", False))
-        self._valid = [np.ones(rows.stop - rows.start, bool) for rows in self.groups]
+        self._all_valid = np.ones(env.num_envs, bool)
         self._actions: Any = None
         self._resetting = np.zeros(env.num_envs, bool)
 
@@ -126,10 +126,10 @@ class Stepper:
         Raises:
             ValueError: observations that are not of the declared space.
         """
-        for group, rows in enumerate(self.groups):
-            self.start(actions if len(self.groups) == 1 else jax.tree.map(lambda x, rows=rows: x[rows], actions), group)
-        parts = [self.finish(group) for group in range(len(self.groups))]
-        return parts[0] if len(parts) == 1 else _join_groups(parts, self.groups)
+        if self._host is not None:
+            return self._host_transition(self._host.step(self._converted(actions)))
+        self.start(actions)
+        return self.finish()
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group of environments, on which workers go on until `finish`."""
@@ -145,11 +145,11 @@ class Stepper:
             ValueError: observations that are not of the declared space.
         """
         if self._host is not None:
-            return self._host_transition(self._host.finish(group), group)
+            return self._host_transition(self._host.finish(group))
         obs, rewards, terminated, truncated, infos = self.env.step(self._converted(self._actions))
         # flags of a user's environment may be 0 and 1, or a list
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
-        valid, final_obs = self._valid[0], None
+        valid, final_obs = self._all_valid, None
         episode_starts = ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
             episode_starts = self._resetting
@@ -175,14 +175,14 @@ class Stepper:
         episode = infos.get("episode") if self.counts_episodes else None
         return None if episode is None else (infos["_episode"], episode["r"], episode["l"])
 
-    def _host_transition(self, result: StepResult, group: int) -> Transition:
+    def _host_transition(self, result: StepResult) -> Transition:
         """Transition of a `HostVectorEnv`, which has checked all; most of the time no episode ended."""
         obs, rewards, terminated, truncated, infos = result
-        over = infos.get("_final_obs")
+        valid, over = self._all_valid[: len(rewards)], infos.get("_final_obs")
         if over is None:
-            return Transition(obs, rewards, terminated, truncated, self._valid[group], terminated, None)
-        failed = infos.get("failed")
-        valid = self._valid[group] if failed is None else ~failed
+            return Transition(obs, rewards, terminated, truncated, valid, terminated, None)
+        if "failed" in infos:
+            valid = ~infos["failed"]
         cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
         final_obs = {i: infos["final_obs"][i] for i in cut} or None
         return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._episodes(infos))
@@ -227,26 +227,6 @@ class Stepper:
                 "autoreset mode."
             )
         return jax.tree.map(np.array, given[env])  # a copy: the environment may use the memory again
-
-
-def _join_groups(parts: list[Transition], groups: list[slice]) -> Transition:
-    """One transition of all groups' environments."""
-    arrays = {
-        name: jax.tree.map(lambda *x: np.concatenate(x), *(getattr(part, name) for part in parts))
-        for name in ("obs", "rewards", "terminated", "truncated", "valid", "episode_starts")
-    }
-    final = {
-        rows.start + i: one
-        for part, rows in zip(parts, groups, strict=True)
-        for i, one in (part.final_obs or {}).items()
-    }
-    episodes = None
-    if any(part.episodes for part in parts):
-        none = [tuple(np.zeros(len(part.valid), kind) for kind in (bool, float, int)) for part in parts]
-        columns = zip(*(part.episodes or blank for part, blank in zip(parts, none, strict=True)), strict=True)
-        flags, returns, lengths = map(np.concatenate, columns)
-        episodes = (flags, returns, lengths)
-    return Transition(**arrays, final_obs=final or None, episodes=episodes)
 
 
 def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:

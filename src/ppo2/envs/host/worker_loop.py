@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from ppo2.envs.host.buffers import Layout, buffers_in, control_rows_in
+from ppo2.envs.host.buffers import Spaces, buffers_in, control_rows_in
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
 from ppo2.envs.host.semaphore import Semaphore
-from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs, Spaces
+from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
 
 STEP, RESET, SAVE, RESTORE, CLOSE = range(1, 6)
 """Commands."""
@@ -34,8 +34,8 @@ class WorkerSetup(NamedTuple):
     Attributes:
         factories: factories of its environments, for each group; at most two.
         rows: their global indices, for each group.
-        expected: spaces that they must have.
-        layout: of the buffers of all environments.
+        spaces: observation and action space that they must have.
+        num_envs: number of all environments, whose buffers the memory holds.
         descriptor, size: of the shared memory: the buffers, then a row of control words for each worker.
         worker: number of its row of control words.
         spin: True if it may spin while it waits.
@@ -45,8 +45,8 @@ class WorkerSetup(NamedTuple):
 
     factories: list[list[Factory]]
     rows: list[slice]
-    expected: Spaces
-    layout: Layout
+    spaces: Spaces
+    num_envs: int
     descriptor: int
     size: int
     worker: int
@@ -69,10 +69,10 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         sys.argv = setup.argv
         memory = mmap.mmap(setup.descriptor, setup.size)
         os.close(setup.descriptor)
-        control = control_rows_in(memory, setup.layout)[setup.worker]
-        buffers = buffers_in(memory, setup.layout)
+        buffers, size = buffers_in(memory, setup.spaces, setup.num_envs, len(setup.info_keys))
+        control = control_rows_in(memory, size)[setup.worker]
         for factories, rows in zip(setup.factories, setup.rows, strict=True):
-            envs = SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys, expected=setup.expected)
+            envs = SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys, expected=setup.spaces)
             envs.attach(buffers.rows(rows))
             envs.current = control[CURRENT : CURRENT + 1]
             groups.append(envs)

@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from ppo2.envs.host.buffers import ALIGNED, Layout, buffers_in, control_rows_in, layout_of, layout_size, open_memory
-from ppo2.envs.host.env_types import AnyEnv, Factory
+from ppo2.envs.host.buffers import ALIGNED, buffers_in, control_rows_in, open_memory
+from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray
 from ppo2.envs.host.failures import EnvFailure
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
 from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
@@ -112,11 +112,12 @@ class WorkerPool:
         pattern = mine[0] if local else self._make_envs(slice(0, 1))
         self.observation_space, self.action_space = pattern.observation_space, pattern.action_space
         self.metadata, self.render_mode = pattern.envs[0].metadata, pattern.envs[0].render_mode
-        layout = layout_of(self.observation_space, self.action_space, len(factories), len(info_keys))
-        size = layout_size(layout) + processes * ALIGNED
-        descriptor = open_memory(size) if processes else -1
-        memory = mmap.mmap(descriptor, size)
-        self.buffers = buffers_in(memory, layout)
+        what = ((self.observation_space, self.action_space), len(factories), len(info_keys))
+        size = buffers_in(None, *what)[1]
+        memory_size = size + processes * ALIGNED
+        descriptor = open_memory(memory_size) if processes else -1
+        memory = mmap.mmap(descriptor, memory_size)
+        self.buffers, _ = buffers_in(memory, *what)
         self.group_buffers = [self.buffers.rows(rows) for rows in groups]
         self.workers: list[Worker] = []
         self._finalizer = weakref.finalize(self, _close, self.workers, descriptor)
@@ -125,30 +126,29 @@ class WorkerPool:
         else:
             pattern.close()
         try:
-            self._start_processes(layout, descriptor, memory)
+            self._start_processes(descriptor, memory_size, control_rows_in(memory, size))
         except BaseException:
             self.close()
             raise
 
-    def _start_processes(self, layout: Layout, descriptor: int, memory: mmap.mmap) -> None:
+    def _start_processes(self, descriptor: int, size: int, control: NDArray) -> None:
         """Starts the worker processes, whose environments are there when they are first needed."""
         process_rows = self._rows[len(self.workers) :]
         for number, rows in enumerate(process_rows):
             setup = WorkerSetup(
                 factories=[self._factories[part] for part in rows],
                 rows=rows,
-                expected=(self.observation_space, self.action_space),
-                layout=layout,
+                spaces=(self.observation_space, self.action_space),
+                num_envs=len(self._factories),
                 descriptor=descriptor,
-                size=len(memory),
+                size=size,
                 worker=number,
                 spin=len(process_rows) + 1 <= usable_processors(),
                 info_keys=self._info_keys,
                 argv=sys.argv,
             )
-            control = control_rows_in(memory, layout)[number]
             try:
-                self.workers.append(ProcessWorker(setup, self.buffers, control, self._timeout))
+                self.workers.append(ProcessWorker(setup, self.buffers, control[number], self._timeout))
             except WorkerLostError as lost:
                 self.workers.append(self._stand_in(rows, lost))
 
