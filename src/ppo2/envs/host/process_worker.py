@@ -83,6 +83,7 @@ class ProcessWorker:
         if request == SAVE and group in self._stale:  # there is nothing to be saved
             return
         self._stale.discard(group)
+        self._answers.pop(group, None)
         self._requests[group] = (request, argument, patience)
         message = cloudpickle.dumps(argument)
         # The process must be about to read: what doesn't fit into the pipe waits for it.
@@ -115,7 +116,6 @@ class ProcessWorker:
 
     def drain(self) -> None:
         """Waits for what was started before an interrupt or an error."""
-        self._answers.clear()
         for group in [*self._running]:
             try:
                 self._wait(group)
