@@ -61,7 +61,7 @@ FAILURES: dict[str, tuple[Callable[[], object], str]] = {
     "leaves": (lambda: os._exit(7), "exited with status 7"),
     "hangs": (lambda: time.sleep(1000), "hung for more than 1 s"),
 }
-"""What may go wrong in a step, and words of the report."""
+"""Ways to fail in a step, and words of the report."""
 
 
 def outcomes(env: HostVectorEnv, steps: int, seed: int = 3) -> list[Any]:

@@ -165,7 +165,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
         num_envs: number of environments, for an id, a factory or a device environment (None: 8); else it must be what
             the environment has.
         name: the argument's name, for errors.
-        groups: of environments that are made here: see `make`.
+        groups: see `make`, for environments that are made here.
 
     Raises:
         ValueError: see `make`; or `num_envs` that contradicts the environment.

@@ -73,7 +73,7 @@ def leaks_in_a_global() -> Any:
 
 
 def leaks_into_a_branch() -> Any:
-    """As above, but what was kept is used by an inner program only."""
+    """The same, but the array that was kept is used by an inner program only."""
     kept: list[Any] = []
 
     def reset(key: Any) -> Any:

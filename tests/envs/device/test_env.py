@@ -158,7 +158,7 @@ def test_episodes_are_told_where_they_end() -> None:
 
 def test_environments_end_each_in_its_own_time() -> None:
     class Uneven(Count):
-        """As long as its random number says: 1 to 4 steps."""
+        """Episodes of 1 to 4 steps, by their random number."""
 
         def step(self, state: Any, action: Any, key: Any) -> Any:
             state, obs, reward, _, truncated, info = super().step(state, action, key)

@@ -37,7 +37,7 @@ def test_an_environment_that_fails_begins_anew(where: str, how: str, made: Any, 
             assert (rewards == np.where(gone, 0, 3)).all()
         else:
             assert "failed" not in infos
-        # Those that did not fail never noticed: their episodes are of 5 steps.
+        # the others never noticed: their episodes are of 5 steps
         expected = np.where(gone, (t - 3) % 5, t % 5) if t >= 3 else np.full(4, t)
         assert obs[:, 2].tolist() == expected.tolist(), t
     told = capfd.readouterr().err

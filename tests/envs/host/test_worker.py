@@ -33,7 +33,7 @@ print("worker", env._pool.workers[-1].process.pid)
 
 
 def shared_names() -> set[str]:
-    """Of ours, in the memory that processes share."""
+    """Names of ours in the memory that processes share."""
     folder = Path("/dev/shm")
     return {path.name for path in folder.iterdir() if "ppo2" in path.name} if folder.is_dir() else set()
 

@@ -34,7 +34,7 @@ class AdaptedEnv(abc.ABC):
     change, observations of the space's dtype, and flags that are never both True.
 
     Attributes:
-        observation_space, action_space: of one environment.
+        observation_space, action_space: spaces of one environment.
 
     Raises:
         ValueError: a keyword argument that can't be hashed.

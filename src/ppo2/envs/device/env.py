@@ -253,8 +253,8 @@ def unroll(
         actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
         outcome = jax.vmap(lambda *one: step_one(env, *one, squash=squash))(state, actions, step_keys)
-        # What isn't finite would stay so for ever: that episode is truncated here. The value of its last observation
-        # isn't finite either, by which learning sees the fault.
+        # A number that isn't finite would stay so for ever: its episode is truncated here. The value of the last
+        # observation isn't finite either, by which learning sees the fault.
         broken = ~(jnp.isfinite(outcome.reward) & spaces.all_finite(outcome.obs, 1))
         truncated = outcome.truncated | (broken & ~outcome.terminated)
         ended = outcome.terminated | truncated

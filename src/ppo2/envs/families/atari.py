@@ -33,7 +33,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
     Source: Mnih et al. 2015, Methods; OpenAI Baselines, common/atari_wrappers.py.
 
     Args:
-        env: of ale-py, with frameskip 1.
+        env: ale-py's environment, with frameskip 1.
         stack: frames of an observation, (84, 84, stack) of bytes, the newest last, before the first of them zeros.
         clip_rewards, life_loss_ends: see above.
     """
@@ -179,7 +179,7 @@ class AtariFactory(EnvTraits):
     Seeding the emulator takes 80 ms, so that only the first episode is seeded; the others draw on.
 
     Attributes:
-        spec: of "ALE/...-v5", "...NoFrameskip-v4" or any other of ale-py's, which says how sticky actions are.
+        spec: a spec of "ALE/...-v5", "...NoFrameskip-v4" or any other of ale-py's, which says how sticky actions are.
         kwargs: for the game's constructor, or `AtariTreatment`'s arguments; `sticky_actions` is the probability that
             a frame repeats the move before (True: 0.25, Machado et al. 2018), `full_action_space` takes all 18 moves.
         options: see `Options`.

@@ -59,7 +59,7 @@ class SpecFactory(EnvTraits):
     left out, as these environments are always reset before they are stepped; `SerialEnvs` counts the steps.
 
     Attributes:
-        spec: of the environment, as registered.
+        spec: the registered environment.
         kwargs: for the constructor.
         options: see `Options`.
         wrappers: wrappers of the environment's family, innermost first.

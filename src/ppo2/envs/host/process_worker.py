@@ -34,8 +34,8 @@ class ProcessWorker:
     """A process that steps its environments; another one takes its place when it dies or hangs.
 
     Args:
-        setup: what the process is sent.
-        buffers: those of all environments.
+        setup: first message to the process.
+        buffers: buffers of all environments.
         control: the process's control words.
         timeout: seconds that a step or reset of one environment may take.
 

@@ -46,7 +46,7 @@ class RemoteEnvs:
 
     @property
     def stepped_by(self) -> str:
-        """Who steps the environments, in words."""
+        """Words that say which processes step the environments."""
         beside = f", each with {self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else ""
         return f"{self.actors} Ray actor{'s' if self.actors > 1 else ''}{beside}"
 

@@ -41,7 +41,7 @@ class EpisodeReplay(NamedTuple):
     Attributes:
         steps, returns: steps since the reset, and the sum of their rewards.
         actions: the actions of these steps, (steps, ...) for each leaf of the action space; None: they weren't kept.
-        state: what the environment saved itself, which is preferred to actions; else None.
+        state: state that the environment saved itself, which is preferred to actions; else None.
     """
 
     steps: int

@@ -26,7 +26,7 @@ class Semaphore:
     """A semaphore that one process releases and another acquires. It orders memory: earlier writes are seen.
 
     Args:
-        name: of a semaphore that another process made; None makes one.
+        name: name of a semaphore that another process made; None makes one.
     """
 
     def __init__(self, name: str | None = None) -> None:

@@ -156,8 +156,8 @@ class SerialEnvs:
         actions, steps = self._split(replay.actions), len(replay.actions[0])
         obs, returns = replay_actions(env, lambda: self._reset(i, self._episode_seed(i)), actions, steps)
         self._set_deadline(i, replay.steps)
-        found = spaces.leaves(self.observation_space, self._as_declared(obs, i, "an observation of"))
-        differs = any(np.asarray(x).tobytes() != leaf[i].tobytes() for leaf, x in zip(buffers.obs, found, strict=True))
+        pairs = zip(buffers.obs, self._checked_leaves(i, obs), strict=True)
+        differs = any(np.asarray(x).tobytes() != leaf[i].tobytes() for leaf, x in pairs)
         if differs or not (self._counts or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)):
             raise ReplayError("it isn't deterministic: the same seed and actions led it elsewhere")
 
@@ -196,7 +196,7 @@ class SerialEnvs:
                 continue
             if over or cut:
                 ended = True
-                self._write(buffers.final_obs, i, self._as_declared(obs, i, "an observation of"))
+                self._write(buffers.final_obs, i, obs)
                 if self._counts:
                     episode = info.get("episode", NO_EPISODE)
                     buffers.returns[i], buffers.lengths[i] = episode["r"], episode["l"]
@@ -211,7 +211,7 @@ class SerialEnvs:
             if single is not None and type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
                 single[i] = obs
             else:
-                self._write(buffers.obs, i, self._as_declared(obs, i, "an observation of"))
+                self._write(buffers.obs, i, obs)
         self._write_numbers(buffers.rewards, rewards, "reward")
         self._write_numbers(buffers.terminated, terminated, "terminated")
         self._write_numbers(buffers.truncated, truncated, "truncated")
@@ -231,14 +231,13 @@ class SerialEnvs:
                 f"`env` gave {name} = {given[wrong]!r} in environment {self._first + wrong}; it must be one number."
             ) from error
 
-    def _write(self, rows: list[NDArray], i: int, obs: Any) -> None:
-        for leaf, part in zip(rows, spaces.leaves(self.observation_space, obs), strict=True):
+    def _write(self, rows: list[NDArray], i: int, obs: Any, *, first: bool = False) -> None:
+        for leaf, part in zip(rows, self._checked_leaves(i, obs, first=first), strict=True):
             leaf[i] = part
 
     def _begin_episode(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> None:
         """Resets environment i and writes its first observation."""
-        obs = self._reset(i, seed, options)
-        self._write(self._buffers.obs, i, self._as_declared(obs, i, "the first observation of"))
+        self._write(self._buffers.obs, i, self._reset(i, seed, options), first=True)
 
     def _reset(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> Any:
         self._set_deadline(i)
@@ -266,9 +265,8 @@ class SerialEnvs:
             except ENV_ERRORS:
                 text = traceback.format_exc()
                 continue
-            obs = self._as_declared(obs, i, "the first observation of")
             for rows in (buffers.obs, buffers.final_obs):
-                self._write(rows, i, obs)
+                self._write(rows, i, obs, first=True)
             return failures
         raise EnvironmentFailureError(
             f"environment {self._first + i} failed, and could not be made again {MAX_FAILURES} times. Mend it; "
@@ -292,18 +290,18 @@ class SerialEnvs:
         seed = int(self._buffers.seeds[i])
         return None if seed == UNSEEDED else episode_seed(seed, int(self._buffers.episodes[i]))
 
-    def _as_declared(self, obs: Any, i: int, what: str) -> Any:
-        """An observation in the declared shape and dtype, or an error that names the environment."""
+    def _checked_leaves(self, i: int, obs: Any, *, first: bool = False) -> list[Any]:
+        """Arrays of an observation in the declared shapes and dtypes, or an error that names the environment."""
         if not self._composite and type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self._dtype:
-            return obs
-        what = f"{what} environment {self._first + i}"
+            return [obs]
+        what = f"{'the first' if first else 'an'} observation of environment {self._first + i}"
         batch, is_one = spaces.observation(self.observation_space, obs, what)
         if not is_one:
             raise ValueError(
                 f"{what} has the shape {np.shape(obs)}, but `env` declares {self.observation_space}. Mend its "
                 "observation_space, or what it returns."
             )
-        return spaces.mapped(lambda _, x: x[0], self.observation_space, batch)
+        return [leaf[0] for leaf in spaces.leaves(self.observation_space, batch)]
 
     def _close(self, i: int) -> None:
         try:

@@ -94,7 +94,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def stepped_by(self) -> str:
-        """Who steps the environments, in words."""
+        """Words that say which processes step the environments."""
         count = self._pool.processes
         workers = f"{count} worker{'s' if count > 1 else ''}"
         beside = f"this process and {workers}" if count else "this process"
@@ -247,7 +247,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         return result.ended
 
     def _result(self, buffers: EnvBuffers, *, ended: bool, groups: Iterable[int]) -> StepResult:
-        """What Gymnasium's `step` returns, of some groups, whose buffers these are."""
+        """Return values of Gymnasium's `step` for some groups, whose buffers these are."""
         outcome = (buffers.rewards, buffers.terminated, buffers.truncated)
         rewards, terminated, truncated = (part.copy() for part in outcome) if self.copy else outcome
         infos: dict[str, Any] = {key: buffers.infos[:, k].copy() for k, key in enumerate(self._info_keys)}

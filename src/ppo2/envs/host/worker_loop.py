@@ -36,7 +36,7 @@ class WorkerSetup(NamedTuple):
         rows: their global indices, for each group.
         spaces: observation and action space that they must have.
         num_envs: number of all environments, whose buffers the memory holds.
-        descriptor, size: of the shared memory: the buffers, then a row of control words for each worker.
+        descriptor, size: shared memory, which holds the buffers and a row of control words for each worker.
         worker: number of its row of control words.
         spin: True if it may spin while it waits.
         info_keys: see `SerialEnvs`.

@@ -83,9 +83,9 @@ class WorkerPool:
         info_keys, owned: see `SerialEnvs`.
 
     Attributes:
-        buffers: those of all environments.
-        group_buffers: those of each group.
-        observation_space, action_space, metadata, render_mode: those of the environments.
+        buffers: buffers of all environments.
+        group_buffers: buffers of each group.
+        observation_space, action_space, metadata, render_mode: as each environment has them.
 
     Raises:
         ContractError: environments of different spaces.
