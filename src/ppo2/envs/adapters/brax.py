@@ -84,7 +84,7 @@ class Brax(BraxLike):
         name: such as "ant".
         episode_length: steps until an episode is truncated.
         action_repeat: times that each action is taken; each is a step of the episode.
-        kwargs: for the environment's constructor; `backend` is "generalized" (default), "spring", "positional" or "mjx".
+        kwargs: for the constructor; `backend` is "generalized" (default), "spring", "positional" or "mjx".
 
     Raises:
         ValueError: an unknown name or argument.
