@@ -81,7 +81,6 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         )
         self.buffers = self._pool.buffers
         self._has_begun = False
-        self._failed: set[int] = set()  # groups whose last step has failures in the buffers
         self.single_observation_space: spaces.AnySpace = self._pool.observation_space
         self.single_action_space: spaces.AnySpace = self._pool.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -168,7 +167,6 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def _begin(self) -> Any:
         """Observations to begin with, now that all environments can be stepped."""
         self.buffers.failed[:] = False
-        self._failed.clear()
         self._has_begun = True
         return self.obs
 
@@ -192,7 +190,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             else:
                 self.start(spaces.mapped(lambda _, x, rows=rows: x[rows], self.single_action_space, actions), group)
         ended = [self._finish(group) for group in range(len(self.groups))]
-        return self._result(self.buffers, ended=any(ended), groups=range(len(self.groups)))
+        return self._result(self.buffers, ended=any(ended))
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group, with an action for each of its environments; `finish` must follow.
@@ -205,9 +203,6 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             raise ResetNeeded(
                 "call reset() first: these environments have not begun, or a step of theirs was broken off."
             )
-        if group in self._failed:
-            self._pool.group_buffers[group].failed[:] = False
-            self._failed.discard(group)
         if self._pool.is_alone:
             apart: Iterable[Any] = actions
             if not self._rows_are_actions:
@@ -234,8 +229,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def finish(self, group: int = 0) -> StepResult:
         """Waits for a group's step; arrays of as many rows as it has environments."""
-        ended = self._finish(group)
-        return self._result(self._pool.group_buffers[group], ended=ended, groups=(group,))
+        return self._result(self._pool.group_buffers[group], ended=self._finish(group))
 
     def _finish(self, group: int) -> bool:
         """Waits for a group's step; True if an episode ended."""
@@ -246,8 +240,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self._has_begun = had_begun
         return result.ended
 
-    def _result(self, buffers: EnvBuffers, *, ended: bool, groups: Iterable[int]) -> StepResult:
-        """Return values of Gymnasium's `step` for some groups, whose buffers these are."""
+    def _result(self, buffers: EnvBuffers, *, ended: bool) -> StepResult:
+        """Return values of Gymnasium's `step`, from the buffers of all environments or of a group."""
         outcome = (buffers.rewards, buffers.terminated, buffers.truncated)
         rewards, terminated, truncated = (part.copy() for part in outcome) if self.copy else outcome
         infos: dict[str, Any] = {key: buffers.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
@@ -255,7 +249,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             infos |= self._infos_of_ends(buffers)
             if buffers.failed.any():
                 infos["failed"] = buffers.failed.copy()
-                self._failed.update(groups)
+                buffers.failed[:] = False
         return self._obs_of(buffers), rewards, terminated, truncated, infos
 
     def _infos_of_ends(self, buffers: EnvBuffers) -> dict[str, Any]:
