@@ -73,8 +73,8 @@ class SerialEnvs:
         try:
             for factory in factories:
                 self.envs.append(factory())
-            self._spaces: Spaces = expected or (self.envs[0].observation_space, self.envs[0].action_space)
-            self.observation_space, self.action_space = self._spaces
+            env_spaces: Spaces = expected or (self.envs[0].observation_space, self.envs[0].action_space)
+            self.observation_space, self.action_space = env_spaces
             self._compared_with = first if expected is None else 0
             spaces.check_observation_space(self.observation_space)
             for i in range(len(self.envs)):
