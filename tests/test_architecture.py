@@ -42,8 +42,8 @@ envs: __init__ construction
 envs/adapters: common brax craftax gymnax navix pgx playground xminigrid __init__
 envs/device: __init__ env check
 envs/families: __init__ masks factories atari own_vectors registry ids
-envs/host: __init__ buffers env_types failures replay semaphore serial_envs serve watchdog worker workers \
-    vector parallelism remote stepper
+envs/host: __init__ env_types buffers failures replay semaphore serial_envs watchdog worker_loop process_worker \
+    worker worker_pool vector parallelism remote stepper
 evaluation: __init__ evaluate play
 networks: adapters layers convolution cnn mlp registry recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding statistics
@@ -201,8 +201,8 @@ RUNNING_METHODS = {
 ON_THE_WORKERS_PIPE = {
     # the pipe between a process and the workers that it started: nobody else can write to it
     "envs/host/parallelism.py": {"import cloudpickle", "cloudpickle.dumps"},
-    "envs/host/workers.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
-    "envs/host/serve.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "envs/host/process_worker.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "envs/host/worker_loop.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }
 HARMLESS = {
     "checkpoint.load",  # ours

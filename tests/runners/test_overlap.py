@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import ppo2
-from ppo2.envs.host import parallelism
 from ppo2.envs.host.vector import HostVectorEnv
 from support.environments import Legal, Recall
 
@@ -44,18 +43,6 @@ def test_two_groups_learn_what_one_does_and_the_same_each_time(case: str) -> Non
     assert np.array_equal(once[0], here[0])
     np.testing.assert_allclose(once[0], at_once[0], rtol=2e-4, atol=2e-5)
     assert once[1] == pytest.approx(at_once[1], rel=1e-3, nan_ok=True)
-
-
-def test_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    import gymnasium as gym
-
-    image, vector = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8), gym.spaces.Box(-1, 1, (4,))
-    for processors, groups in ((2, 1), (3, 1), (4, 2), (64, 2)):
-        monkeypatch.setattr(parallelism, "usable_processors", lambda processors=processors: processors)
-        assert parallelism.choose_groups(image, 8) == groups
-        assert parallelism.choose_groups(gym.spaces.Dict({"camera": image, "arm": vector}), 2) == groups
-        assert parallelism.choose_groups(image, 1) == 1
-        assert parallelism.choose_groups(vector, 8) == 1
 
 
 def test_one_group_goes_on_while_the_other_is_looked_at() -> None:

@@ -1,6 +1,6 @@
 """Environments: making them, their families and presets, and stepping them.
 
-What is here is imported when it is asked for: the workers that step environments do without JAX.
+Names are imported when they are asked for, as the workers that step environments do without JAX.
 """
 
 import importlib
@@ -38,30 +38,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ADAPTERS": "adapters",
-    "DEFAULT_NUM_ENVS": "construction",
-    "DEVICE_FAMILIES": "families.registry",
-    "FAMILIES": "families.registry",
-    "AnyEnvs": "construction",
-    "DeviceEnv": "device.env",
-    "DeviceVector": "device.env",
-    "EnvironmentFailureError": "host.failures",
-    "Family": "families.registry",
-    "Made": "construction",
-    "RemoteEnvs": "host.remote",
-    "TimeLimit": "device.env",
-    "adapter_of": "adapters",
-    "check_id": "families.ids",
-    "family_of": "families.registry",
-    "is_device_env": "device.env",
-    "make": "construction",
-    "preset": "construction",
-    "resolve": "construction",
+    "adapters": ("ADAPTERS", "adapter_of"),
+    "construction": ("DEFAULT_NUM_ENVS", "AnyEnvs", "Made", "make", "preset", "resolve"),
+    "device.env": ("DeviceEnv", "DeviceVector", "TimeLimit", "is_device_env"),
+    "families.ids": ("check_id",),
+    "families.registry": ("DEVICE_FAMILIES", "FAMILIES", "Family", "family_of"),
+    "host.failures": ("EnvironmentFailureError",),
+    "host.remote": ("RemoteEnvs",),
 }
-"""The module that defines each name."""
+"""Modules and the names that each defines."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ppo2.envs.{_MODULES[name]}"), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"ppo2.envs.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

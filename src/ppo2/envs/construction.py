@@ -1,4 +1,4 @@
-"""From what `env=` may be to a vector environment."""
+"""Construction of vector environments from whatever `env=` may be."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs import adapters
 from ppo2.envs.device.check import check_device_env
-from ppo2.envs.device.env import DeviceEnv, DeviceVector, is_device_env
+from ppo2.envs.device.env import DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
 from ppo2.envs.families.factories import MaskedFactory, Options
 from ppo2.envs.families.ids import ENVPOOL, check_id, remedy_of
@@ -30,13 +30,13 @@ from ppo2.system.text import printable
 
 DEFAULT_NUM_ENVS = 8
 SLOW_RESET_SECONDS = 2e-4
-
+"""Seconds of a reset from which on an environment is no toy whose steps its author counts: it may be tried."""
 
 AnyEnvs = AnyVectorEnv | DeviceVector
 
 
 class Made(NamedTuple):
-    """Environments, and where they come from. `owned`: made here, so ours to close."""
+    """Environments, and True if they were made here, so that they are ours to close."""
 
     env: AnyEnvs
     owned: bool
@@ -61,29 +61,29 @@ def make(
     actors: int | None = None,
     **kwargs: Any,
 ) -> Any:
-    """The environment that `learn(env=env_id)` would build, with its family's standard treatment.
+    """Makes the environment that `learn(env=env_id)` would make, with its family's standard treatment.
 
     Args:
-        env_id: as registered with Gymnasium ("module:Id-v0" imports the module first); "envpool:Id-v0"; or, for an
-            environment of a JAX library, "gymnax:CartPole-v1" (`ppo2 envs` lists the prefixes), which gives a device
-            environment: pure functions of one environment, so that how many there are, and their seeds, is what is
-            said to `learn` (`num_envs`, `seed`) or to `DeviceRunner`.
-        num_envs: how many environments.
+        env_id: an id of Gymnasium ("module:Id-v0" imports the module first); "envpool:Id-v0"; or, for an environment
+            of a JAX library, "gymnax:CartPole-v1" (`ppo2 envs` lists the prefixes), which gives a device environment:
+            pure functions of one environment, whose number and seeds are given to `learn` (`num_envs`, `seed`) or to
+            `DeviceRunner`.
+        num_envs: number of environments.
         seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
         max_episode_steps, reward_scale, frame_stack, flatten: see `ppo2.envs.families.factories.Options`.
         info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos.
         workers: processes that step environments beside this one; "auto": as many as there are other processors, if
-            that saves time. Whichever, the environments do the same; a line on standard error says what was chosen.
+            that saves time. The environments do the same in any case; a line on standard error says what was chosen.
         groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
-            as `ppo2.envs.host.parallelism.choose_groups` has it.
+            see `ppo2.envs.host.parallelism.choose_groups`.
         env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
-        replay_limit: steps of an episode up to which a run that is resumed brings it back: see `HostVectorEnv`.
-        own_vector: the vector form that the environment's own package has, where it has one (CartPole, Atari): faster,
-            but stepped by its own rules, so that a run that is resumed begins new episodes.
-        backend: "ray": the environments are held by actors of Ray, on this machine or on others, which return whole
-            rollouts: `learn` alone can do something with what is made. See docs/distributed.md.
-        actors: with backend="ray", how many; they must divide `num_envs`. None: one for every 8 environments. `workers`
-            are then processes beside each actor ("auto": none).
+        replay_limit: steps of an episode up to which a resumed run brings it back: see `HostVectorEnv`.
+        own_vector: True takes the vector form that the environment's own package has (CartPole, Atari): faster, but
+            stepped by its own rules, so that a resumed run begins new episodes.
+        backend: "ray": actors of Ray hold the environments, on this machine or on others, and return whole rollouts:
+            only `learn` can use what is made. See docs/distributed.md.
+        actors: with backend="ray", their number, which must divide `num_envs`. None: one for every 8 environments.
+            `workers` are then processes beside each actor ("auto": none).
         kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
 
     Raises:
@@ -94,7 +94,7 @@ def make(
     foreign = own_vector or env_id.startswith(ENVPOOL)
     if backend != "local":
         _check_backend(backend, env_id, foreign, seed=seed, groups=groups, info_keys=info_keys)
-        first, factory = _treated(*_first_of(env_id, kwargs, options))
+        first, factory = _with_mask(*_first_of(env_id, kwargs, options))
         return remote(factory, first, _count(num_envs), actors, workers, env_timeout, replay_limit)
     if actors is not None:
         raise ValueError(f"`actors` (={actors!r}) are those of Ray: say backend='ray', or leave it out.")
@@ -111,9 +111,18 @@ def make(
             kwargs = {"seed": int(environment_seeds(seed, Purpose.ENV, 1)[0]), **kwargs}
         vector = _own_vector(env_id, _count(num_envs), kwargs)
     else:
-        how = {"copy": True, "workers": workers, "groups": groups, "env_timeout": env_timeout, "info_keys": info_keys}
-        how["replay_limit"] = replay_limit
-        vector = _from_id(env_id, num_envs, kwargs, options, **how)
+        first, factory = _first_of(env_id, kwargs, options)
+        vector = _vector(
+            first,
+            factory,
+            _count(num_envs),
+            copy=True,
+            workers=workers,
+            groups=groups,
+            env_timeout=env_timeout,
+            info_keys=info_keys,
+            replay_limit=replay_limit,
+        )
         if num_envs > 1:
             print(f"ppo2: {num_envs} x {printable(env_id)}, stepped by {vector.stepped_by}", file=sys.stderr)
     if seed is not None:
@@ -123,7 +132,7 @@ def make(
 
 
 def _check_backend(backend: Any, env_id: str, foreign: bool, **unused: Any) -> None:
-    """Raises ValueError where environments can't be Ray's, or are told what those don't listen to."""
+    """Raises ValueError for environments that actors of Ray can't hold, and for options that they don't take."""
     if backend != "ray":
         raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
     if foreign or adapters.adapter_of(env_id) is not None:
@@ -138,7 +147,7 @@ def _check_backend(backend: Any, env_id: str, foreign: bool, **unused: Any) -> N
 
 
 def preset(env_id: str) -> dict[str, Any]:
-    """The arguments of `learn` that suit the environment's family; the command line starts from them.
+    """Arguments of `learn` that suit the environment's family; the command line starts from them.
 
     Raises:
         ValueError: no environment of this id is registered.
@@ -148,15 +157,15 @@ def preset(env_id: str) -> dict[str, Any]:
 
 
 def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups: int | None = None) -> Made:
-    """The vector environment that an argument means.
+    """Makes the vector environment that an argument means.
 
     Args:
         env: an id, one gymnasium.Env, a gymnasium.vector.VectorEnv, a device environment, or a factory: a function
             without arguments that makes a new environment at each call.
-        num_envs: how many, for an id, a factory or a device environment (None: 8); else it must be what the
-            environment has.
-        name: the argument to speak of in errors.
-        groups: of environments that are made here: see `make`.
+        num_envs: number of environments, for an id, a factory or a device environment (None: 8); else it must be what
+            the environment has.
+        name: the argument's name, for errors.
+        groups: see `make`, for environments that are made here.
 
     Raises:
         ValueError: see `make`; or `num_envs` that contradicts the environment.
@@ -169,25 +178,9 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
             f"`{name}` (={env!r}): Ray's actors collect rollouts for the `env` of `learn`, and step for nobody else. "
             "Pass the id, or what ppo2.make gives without `backend`."
         )
-    if is_device_env(env):
-        return Made(_on_device(env, num_envs, name), owned=False)
-    if isinstance(env, str):
-        count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-        if env.startswith(ENVPOOL):
-            return Made(_own_vector(env, count, {}), owned=True)
-        return Made(_from_id(env, count, {}, Options(), copy=False, groups=groups), owned=True)
     if isinstance(env, VectorEnv | gym.Env):
-        has = env.num_envs if isinstance(env, VectorEnv) else 1
-        if num_envs not in (None, has):
-            raise ValueError(
-                f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
-                "num_envs out, or pass a factory: a function that makes a new environment at each call."
-            )
-        if isinstance(env, VectorEnv):
-            return Made(MaskedVectorEnv(env) if _gives_mask(env) else env, owned=False)
-        single = MaskedEnv(env) if _gives_mask(env) else env
-        return Made(HostVectorEnv([lambda: single], copy=False, owned=False), owned=False)
-    if not callable(env):
+        return _resolve_made(env, num_envs, name)
+    if not (isinstance(env, str) or is_device_env(env) or callable(env)):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
             "environment (observation_space, action_space, reset(key), step(state, action, key); those of libraries "
@@ -195,30 +188,43 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
             "its class."
         )
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    first = env()
+    if isinstance(env, str) and env.startswith(ENVPOOL):
+        return Made(_own_vector(env, count, {}), owned=True)
+    first: Any
+    if isinstance(env, str):
+        first, factory = _first_of(env, {}, Options())
+    else:
+        first, factory = env if is_device_env(env) else env(), env
     if is_device_env(first):
-        return Made(_on_device(first, num_envs, name), owned=False)
-    return Made(_vector(_gymnasium_env(first, name), env, count, copy=False, groups=groups), owned=True)
+        check_device_env(first, name)
+        return Made(DeviceVector(first, count), owned=False)
+    if not isinstance(first, gym.Env):
+        raise TypeError(f"`{name}` is a factory that gave {first!r}; it must make a gymnasium.Env at each call.")
+    return Made(_vector(first, factory, count, copy=False, groups=groups), owned=True)
 
 
-def _on_device(env: DeviceEnv, num_envs: int | None, name: str) -> DeviceVector:
-    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    check_device_env(env, name)
-    return DeviceVector(env, count)
-
-
-def _from_id(env_id: str, num_envs: int, kwargs: dict[str, Any], options: Options, **how: Any) -> HostVectorEnv:
-    return _vector(*_first_of(env_id, kwargs, options), num_envs, **how)
+def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -> Made:
+    """`resolve` of an environment that the user has made."""
+    has = env.num_envs if isinstance(env, VectorEnv) else 1
+    if num_envs not in (None, has):
+        raise ValueError(
+            f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
+            "num_envs out, or pass a factory: a function that makes a new environment at each call."
+        )
+    if isinstance(env, VectorEnv):
+        return Made(MaskedVectorEnv(env) if _gives_mask(env) else env, owned=False)
+    single = MaskedEnv(env) if _gives_mask(env) else env
+    return Made(HostVectorEnv([lambda: single], copy=False, owned=False), owned=False)
 
 
 def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[AnyEnv, Factory]:
-    """One environment, and what makes more of it."""
+    """The first environment of an id, and a factory of others."""
     check_id(env_id)
     family = family_of(env_id)
     factory = family.make_factory(gym.spec(env_id.rpartition(":")[2]), kwargs, options)
     try:
         first = factory()
-    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError, ImportError) as error:
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         remedy = remedy_of(family, f"install what it asks for ({error})")
         raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from error
     except AttributeError as error:
@@ -229,6 +235,7 @@ def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[An
 
 
 def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVectorEnv:
+    """The vector form that the environment's own package has."""
     check_id(env_id)
     if not env_id.startswith(ENVPOOL):
         return own_vectors.from_spec(gym.spec(env_id.rpartition(":")[2]), num_envs, kwargs)
@@ -236,17 +243,16 @@ def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVector
 
 
 def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostVectorEnv:
-    """`num_envs` environments as one; see `_treated`."""
+    """Makes a vector environment; `how`: arguments of `vectorize`."""
     began = time.perf_counter()
     registered = first.spec is not None
-    first, factory = _treated(first, factory)
-    # What Gymnasium made, or resets so slowly, is no toy whose steps somebody counts.
+    first, factory = _with_mask(first, factory)
     may_try = registered or time.perf_counter() - began > SLOW_RESET_SECONDS
-    return vectorize(first, factory, _count(num_envs), may_try=may_try, **how)
+    return vectorize(first, factory, num_envs, may_try=may_try, **how)
 
 
-def _treated(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
-    """With masks, if their info has any, in their observations.
+def _with_mask(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
+    """The same, with action masks in the observations if there are any in `info`.
 
     Raises:
         TypeError: actions that no policy can take.
@@ -256,18 +262,12 @@ def _treated(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
 
 
 def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
-    """Whether the environment's info has a mask for its actions and its observations have none. Resets it."""
+    """True if `info` has an action mask and observations have none; found by a reset."""
     _, info = env.reset()
     prefix = "single_" if isinstance(env, VectorEnv) else ""
     if MASK_KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
         return False
     return ActionDistribution.of(getattr(env, f"{prefix}action_space")).can_be_masked
-
-
-def _gymnasium_env(made: Any, name: str) -> AnyEnv:
-    if not isinstance(made, gym.Env):
-        raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
-    return made
 
 
 def _count(num_envs: Any) -> int:

@@ -50,7 +50,7 @@ def types(tree: Any) -> Any:
 
 
 def check_types(env: adapters.AdaptedEnv, state: Any, after: Any, obs: Any, *result: Any) -> None:
-    """Of one step, while it is traced: then shapes are those of one environment, and nothing was promoted."""
+    """Checks the types of one step while it is traced: one environment's shapes, and nothing promoted."""
     assert types(after) == types(state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert (obs.shape, obs.dtype) == (env.observation_space.shape, spaces.device_dtype(env.observation_space))

@@ -148,7 +148,7 @@ class Recorder:
 
 
 def share_of_other_moves(env: Any) -> float:
-    """Of 2,000 frames, how many saw another move than was asked for; actions 2 and 3 in turn."""
+    """Share of 2,000 frames with another move than was asked for; actions 2 and 3 in turn."""
     env.reset(seed=0)
     env._ale = recorder = Recorder(env._ale)
     env._skip, asked = 1, []

@@ -13,16 +13,16 @@ __all__ = ["ADAPTERS", "AdaptedEnv", "Adapter", "adapter_of", "make"]
 
 @dataclass(frozen=True)
 class Adapter:
-    """How the environments of one library are made.
+    """One library of device environments.
 
     Attributes:
-        prefix: what stands before the colon of an id.
-        package: the module that must be importable.
+        prefix: text before the colon of an id.
+        package: module that must be importable.
         make: name and keyword arguments -> device environment.
-        ids: the names of all that can be made, sorted; imports the library.
-        ends: for people, how terminations and truncations are told apart.
-        extra: of ppo2, what installs the library; None where nothing does.
-        distribution: what pip calls the library.
+        ids: names of all that can be made, sorted; imports the library.
+        ends: words that say how terminations and truncations are told apart.
+        extra: extra of ppo2 that installs the library; None if there is none.
+        distribution: the library's name for pip.
     """
 
     prefix: str
@@ -44,7 +44,7 @@ ADAPTERS = {
     for adapter in (
         Adapter("gymnax", "gymnax", gymnax.Gymnax, gymnax.ids, gymnax.ENDS, "jax-envs", "gymnax"),
         Adapter("brax", "brax", brax.Brax, brax.ids, brax.ENDS, "jax-envs", "brax"),
-        # Drags in Warp (470 MB) and IPython, hence no extra.
+        # brings Warp (470 MB) and IPython, hence no extra
         Adapter(
             "playground",
             "mujoco_playground",
@@ -55,30 +55,30 @@ ADAPTERS = {
             "playground",
         ),
         Adapter("xminigrid", "xminigrid", xminigrid.XMiniGrid, xminigrid.ids, xminigrid.ENDS, "jax-envs", "xminigrid"),
-        # Drags in 60 packages, wandb, black and pylint among them.
+        # brings 60 packages, wandb, black and pylint among them
         Adapter("navix", "navix", navix.Navix, navix.ids, navix.ENDS, None, "navix"),
-        # Its MinAtar is under the GPL: for users to choose.
+        # its MinAtar is under the GPL: for users to choose
         Adapter("pgx", "pgx", pgx.Pgx, pgx.ids, pgx.ENDS, None, "pgx"),
-        # Asks for pygame, which overwrites the files of pygame-ce.
+        # asks for pygame, which overwrites the files of pygame-ce
         Adapter("craftax", "craftax", craftax.Craftax, craftax.ids, craftax.ENDS, None, "craftax"),
     )
 }
 
 
 def adapter_of(env_id: str) -> tuple[Adapter, str] | None:
-    """The adapter and the name that an id means; None if what stands before its colon is no prefix of ours."""
+    """The adapter of an id and the name behind its colon; None if it has no prefix of an adapter."""
     prefix, colon, name = env_id.partition(":")
     return (ADAPTERS[prefix], name) if colon and prefix in ADAPTERS else None
 
 
 def check(env_id: str) -> None:
-    """Raises ValueError where the library that an id of ours names isn't installed, or has no such environment."""
-    adapter, name = _adapter(env_id)
+    """Raises ValueError if the library of an id isn't installed or has no such environment."""
+    adapter, name = _installed(env_id)
     common.check_name(adapter.prefix, name, adapter.ids())
 
 
 def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
-    """One device environment.
+    """Makes a device environment.
 
     Args:
         env_id: "prefix:name", such as "gymnax:CartPole-v1".
@@ -88,7 +88,7 @@ def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
         ValueError: an unknown prefix, name or argument, or a library that isn't installed.
         TypeError: a space that isn't supported.
     """
-    adapter, name = _adapter(env_id)
+    adapter, name = _installed(env_id)
     try:
         return adapter.make(name, **kwargs)
     except ImportError as error:
@@ -97,8 +97,8 @@ def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
         ) from error
 
 
-def _adapter(env_id: str) -> tuple[Adapter, str]:
-    """The adapter, whose library is there, and the name that an id means."""
+def _installed(env_id: str) -> tuple[Adapter, str]:
+    """`adapter_of`, with an error where there is none or its library isn't installed."""
     found = adapter_of(env_id)
     if found is None:
         raise ValueError(

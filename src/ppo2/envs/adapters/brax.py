@@ -1,4 +1,4 @@
-"""Environments of Brax, and the interface that MuJoCo Playground has from it."""
+"""Environments of Brax, and a base class for libraries of the same interface, such as MuJoCo Playground."""
 
 import inspect
 from typing import Any, NamedTuple
@@ -23,17 +23,17 @@ LEFT_OUT = {
 
 
 class Counted(NamedTuple):
-    """A state of Brax's and how many steps the episode has, repeated actions counted."""
+    """State of Brax, and number of the episode's steps, repeated actions counted."""
 
     inner: Any
     steps: Int[Array, ""]
 
 
 class BraxLike(AdaptedEnv):
-    """What follows from `reset(key) -> State`, `step(State, action) -> State`, `State.obs`, `.reward` and `.done`.
+    """Environments with `reset(key) -> State`, `step(State, action) -> State`, `State.obs`, `.reward` and `.done`.
 
-    Actions are in [-1, 1], as Brax's own training has them: an environment scales them itself. `info` holds the
-    library's metrics.
+    Actions are in [-1, 1], as in Brax's own training: an environment scales them itself. `info` holds the library's
+    metrics.
     """
 
     _env: Any
@@ -46,7 +46,7 @@ class BraxLike(AdaptedEnv):
         return common.unbounded(obs.shape), common.box(-1, 1, (int(self._env.action_size),))
 
     def _obs(self, obs: Any) -> Any:
-        """`obs`, or of several its entry "state"."""
+        """Observation of the policy: `obs`, or the entry "state" of several."""
         if not hasattr(obs, "keys"):
             return obs
         if "state" not in obs:
@@ -64,7 +64,7 @@ class BraxLike(AdaptedEnv):
         return Counted(after, steps), self._obs(after.obs), reward, done, steps >= self._episode_length, after.metrics
 
     def _repeated(self, state: Any, action: Any) -> tuple[Any, Any, Any]:
-        """The state after the action was taken as often as it should be; rewards add up, an end remains one."""
+        """State, sum of rewards and done flag after the action was taken `action_repeat` times."""
         if self._action_repeat == 1:
             after = self._env.step(state, action)
             return after, after.reward, after.done > 0
@@ -83,8 +83,8 @@ class Brax(BraxLike):
     Args:
         name: such as "ant".
         episode_length: steps until an episode is truncated.
-        action_repeat: how often each action is taken; every time is a step of the episode.
-        kwargs: of the environment's constructor; `backend` is "generalized" (default), "spring", "positional" or "mjx".
+        action_repeat: times that each action is taken; each is a step of the episode.
+        kwargs: for the constructor; `backend` is "generalized" (default), "spring", "positional" or "mjx".
 
     Raises:
         ValueError: an unknown name or argument.
@@ -110,5 +110,5 @@ class Brax(BraxLike):
 
 
 def ids() -> list[str]:
-    """All that work with the JAX of today."""
+    """Names of the environments that work with today's JAX."""
     return sorted(set(common.imported("brax.envs")._envs) - set(LEFT_OUT))

@@ -1,4 +1,4 @@
-"""What the adapters share: a value that obeys the device contract, spaces, keyword arguments, and libraries' noise."""
+"""Common parts of the adapters: the base class, spaces, checks of names and arguments, silence of libraries."""
 
 import abc
 import contextlib
@@ -27,14 +27,14 @@ Result: TypeAlias = tuple[Any, Obs, Float[Array, ""], Bool[Array, ""], Bool[Arra
 
 
 class AdaptedEnv(abc.ABC):
-    """One environment of a library, as a device environment.
+    """Base class of a library's environments as device environments.
 
     A value: equal and hashed by class, name and keyword arguments, so that compiled programs can be cached by it.
-    A library's own functions go into `_reset` and `_step`; here their results get what the contract asks for: a state
-    whose dtypes never change, observations of the space's dtype, and flags that are never both True.
+    `_reset` and `_step` call the library; their results are made to keep the contract: a state whose dtypes never
+    change, observations of the space's dtype, and flags that are never both True.
 
     Attributes:
-        observation_space, action_space: of one environment.
+        observation_space, action_space: spaces of one environment.
 
     Raises:
         ValueError: a keyword argument that can't be hashed.
@@ -58,16 +58,16 @@ class AdaptedEnv(abc.ABC):
         return f"{self.prefix}:{self.name}" + (f"({arguments})" if arguments else "")
 
     def _identity(self) -> Hashable:
-        # The type of each value too: 1 == True == 1.0, but an environment may treat them apart.
+        # with the type of each value: 1 == True == 1.0, but an environment may tell them apart
         return type(self), self.name, self.kwargs, tuple(type(value) for _, value in self.kwargs)
 
     @abc.abstractmethod
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
-        """The library's (state, obs)."""
+        """Calls the library's reset; returns (state, obs)."""
 
     @abc.abstractmethod
     def _step(self, state: Any, action: Any, key: PRNGKeyArray) -> tuple[Any, Any, Any, Any, Any, Info]:
-        """The library's (state, obs, reward, terminated, truncated, info), without any reset."""
+        """Calls the library's step, without any reset; returns (state, obs, reward, terminated, truncated, info)."""
 
     def reset(self, key: PRNGKeyArray) -> tuple[Any, Obs]:
         with quiet():
@@ -75,7 +75,7 @@ class AdaptedEnv(abc.ABC):
         return jax.tree.map(strongly_typed, state), self._observed(obs)
 
     def step(self, state: Any, action: Any, key: PRNGKeyArray) -> Result:
-        # Some libraries write into the dicts of the state they are given: let it be a copy's.
+        # a copy, as some libraries write into the dicts of the state that they are given
         copy = jax.tree.map(lambda leaf: leaf, state)
         with quiet():
             after, obs, reward, terminated, truncated, info = self._step(copy, action, key)
@@ -90,7 +90,7 @@ class AdaptedEnv(abc.ABC):
         return jnp.asarray(obs, device_dtype(space)).reshape(space.shape or ())
 
     def _steady(self, after: Any, before: Any) -> Array:
-        """A leaf of the state, in the dtype and shape that it had before the step."""
+        """A leaf of the state in the dtype and shape that it had before the step."""
         new, old = strongly_typed(after), strongly_typed(before)
         if new.dtype == old.dtype and new.shape == old.shape:
             return new
@@ -125,30 +125,30 @@ def box(low: Any, high: Any, shape: tuple[int, ...], dtype: Any = np.float32) ->
 
 
 def unbounded(shape: tuple[int, ...]) -> AnyBox:
-    """Any float32 numbers: for libraries that only say how many there are."""
+    """A Box of any float32 numbers, for libraries that declare no bounds."""
     return box(-np.inf, np.inf, shape)
 
 
 def observed(declared: AnySpace, reset: Callable[[PRNGKeyArray], tuple[Any, Any]]) -> AnySpace:
-    """The space that `declared` should have been: with the shape and the kind of number that `reset` gives."""
+    """A declared space with its shape and kind of number corrected to what `reset` returns."""
     with quiet():
         obs = jax.eval_shape(lambda key: reset(key)[1], abstract_key())
     if not isinstance(declared, gym.spaces.Box):
         return declared
     if declared.shape != obs.shape:
         return unbounded(obs.shape)
-    # Declared as integers and given as floats would lose what is behind the point.
+    # floats declared as integers would be rounded
     wrong = np.issubdtype(declared.dtype, np.integer) and jnp.issubdtype(obs.dtype, jnp.floating)
     return box(declared.low, declared.high, declared.shape) if wrong else declared
 
 
 def discrete(n: Any) -> gym.spaces.Discrete:
-    """0 to n - 1."""
+    """A Discrete space of 0 to n - 1."""
     return gym.spaces.Discrete(int(n))
 
 
 def unsupported(env: object, kind: str, space: object) -> TypeError:
-    """The error for a space that no policy of ours sees or acts in."""
+    """Error for a space that isn't supported."""
     return TypeError(
         f"`env` (={str(env)!r}) has the {kind} space {space}; known are Box, Discrete, MultiDiscrete and MultiBinary."
     )
@@ -158,7 +158,7 @@ def unsupported(env: object, kind: str, space: object) -> TypeError:
 
 
 def check_name(prefix: str, name: str, known: Sequence[str], reason: str = "") -> None:
-    """Raises ValueError for a name that isn't known, with the closest that are; `reason`: why it can't be, if known."""
+    """Raises ValueError, with the closest known names, for an unknown one; `reason`: why it can't be made, if known."""
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -179,7 +179,7 @@ def check_options(env_id: str, kwargs: Mapping[str, Any], known: Iterable[str]) 
 
 
 def check_counts(counts: Mapping[str, Any]) -> None:
-    """Raises ValueError for what isn't a whole number of at least 1."""
+    """Raises ValueError for a value that isn't a whole number of at least 1."""
     for key, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`{key}` (={value!r}) must be a whole number of at least 1.")
@@ -190,19 +190,19 @@ def check_counts(counts: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hides the warnings that libraries cause while they are imported or traced: nothing a user could mend."""
+    """Hides warnings of libraries while they are imported or traced, which users can't mend."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def raw(key: PRNGKeyArray) -> UInt32[Array, " 2"]:
-    """A key as the array of two integers that libraries from before typed keys were written for."""
+    """A key as an array of two integers, for libraries that were written before JAX had typed keys."""
     bits: Array = jax.random.key_data(key)
     return bits
 
 
 def imported(module: str) -> Any:
-    """The module, imported without the warnings and lines that it prints."""
+    """Imports a module without its warnings and output."""
     with quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return importlib.import_module(module)

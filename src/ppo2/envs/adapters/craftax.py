@@ -12,7 +12,8 @@ ENDS = (
     "Death and victory are terminations; after `max_timesteps` (100,000; Classic 10,000) it is truncated, unless both "
     "fall on one step: then it terminated."
 )
-NEVER = 2**30  # steps: beyond any episode, and an int32 still
+NEVER = 2**30
+"""Steps beyond any episode that fit into an int32."""
 IDS = ["Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1"]
 
 

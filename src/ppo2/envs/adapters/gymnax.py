@@ -14,11 +14,12 @@ ENDS = (
     "Past `max_steps_in_episode` (a parameter of the environment) it is truncated; any other end of gymnax's is a "
     "termination, also when both fall on one step."
 )
-NEVER = 2**30  # steps: beyond any episode, and an int32 still
+NEVER = 2**30
+"""Steps beyond any episode that fit into an int32."""
 
 
 class Gymnax(AdaptedEnv):
-    """Both interfaces of gymnax: 0.0.x, whose `done` includes the time limit, and 1.0, which keeps them apart.
+    """Environments of gymnax 0.0.x, whose `done` includes the time limit, and 1.0, which keeps them apart.
 
     Args:
         name: such as "CartPole-v1".
@@ -45,8 +46,7 @@ class Gymnax(AdaptedEnv):
                 env, params = library.make(name, **given)
         self._env = env
         self._params = params.replace(**{key: value for key, value in kwargs.items() if key in fields})
-        # As what it was: some environments divide by it.
-        never = type(params.max_steps_in_episode)(NEVER)
+        never = type(params.max_steps_in_episode)(NEVER)  # of the same type, as some environments divide by it
         self._unlimited = self._params.replace(max_steps_in_episode=never)
         declared = self._space(env.observation_space(self._params), "observation")
         self.observation_space = common.observed(declared, self._reset)
@@ -68,14 +68,14 @@ class Gymnax(AdaptedEnv):
         obs, after, reward, ended, info = self._env.step_env(key, state, action, self._params)
         if hasattr(self._env, "is_truncated"):  # gymnax 1.0
             return after, obs, reward, ended, self._env.is_truncated(after, self._params), info
-        # The same step with a limit that is never reached; the compiler shares what both compute. Asking the state
-        # wouldn't do: MinAtar's remembers in it that the limit was reached.
+        # The same step with a limit that is never reached; the compiler shares what both compute. `is_terminal` of the
+        # state wouldn't do: MinAtar stores in it that the limit was reached.
         terminated = self._env.step_env(key, state, action, self._unlimited)[3]
         return after, obs, reward, terminated, ended & ~terminated, info
 
 
 def ids() -> list[str]:
-    """The environments of the installed version that work."""
+    """Names of the environments that work in the installed version."""
     library = common.imported("gymnax")
     left_out = {"MNISTBandit-bsuite"}  # downloads its images when made
     if not hasattr(common.imported("gymnax.environments.environment").Environment, "is_truncated"):

@@ -1,4 +1,4 @@
-"""Environments of NAVIX: MiniGrid's."""
+"""Environments of NAVIX, which are MiniGrid's."""
 
 import dataclasses
 from typing import Any
@@ -19,9 +19,9 @@ ENDS = (
 class Navix(AdaptedEnv):
     """NAVIX's environments.
 
-    Observations are bytes. Those of pictures (`observation_fn=navix.observations.rgb`) remain so; others are the
-    numbers of things, colours and states, as floats of 0 to 255: NAVIX declares narrower bounds, and oversteps them.
-    Chance comes from a key that an episode starts with, so that its steps need none.
+    Observations are bytes. Pictures (`observation_fn=navix.observations.rgb`) remain so; others, numbers of things,
+    colours and states, become floats of 0 to 255: NAVIX declares narrower bounds, and oversteps them. An episode's
+    randomness comes from the key of its reset.
 
     Args:
         name: such as "Navix-DoorKey-8x8-v0".

@@ -1,4 +1,4 @@
-"""Environments of Pgx for one player: MinAtar, which is under the GPL there."""
+"""Environments of Pgx for one player: its MinAtar, which is under the GPL."""
 
 from typing import Any
 

@@ -18,8 +18,8 @@ class Playground(BraxLike):
 
     Of several observations ("state" and "privileged_state") the policy gets "state".
 
-    A departure from the library: `impl` is "jax" unless given. With its own default, "warp", results aren't the same
-    bits each time, and on CPU steps take 70 to 200 times as long.
+    Unlike in the library, `impl` is "jax" unless given: with its default, "warp", results aren't the same bits each
+    time, and on CPU steps take 70 to 200 times as long.
 
     Args:
         name: such as "CheetahRun".
@@ -58,7 +58,7 @@ class Playground(BraxLike):
 
 
 def _names(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """The dotted names of all settings."""
+    """Dotted names of all settings."""
     for name, value in config.items():
         if hasattr(value, "items"):
             yield from _names(value, f"{before}{name}.")

@@ -1,4 +1,4 @@
-"""Environments of XLand-MiniGrid: MiniGrid's rooms, and XLand's with rules."""
+"""Environments of XLand-MiniGrid: MiniGrid's rooms, and XLand's rooms with rules."""
 
 import dataclasses
 from typing import Any
@@ -19,8 +19,8 @@ ENDS = (
 class XMiniGrid(AdaptedEnv):
     """XLand-MiniGrid's environments.
 
-    Observations are what the agent sees, (view_size, view_size, 2): the kind of each tile and its colour. They are
-    names and not amounts, hence MultiDiscrete, which a network gets as one-hots.
+    Observations are the agent's view, (view_size, view_size, 2): kind and colour of each tile. They are categories,
+    hence MultiDiscrete, which networks see as one-hots.
 
     Args:
         name: such as "MiniGrid-DoorKey-8x8".

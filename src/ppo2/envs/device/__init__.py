@@ -1,1 +1,1 @@
-"""Environments in JAX, which are stepped on the device."""
+"""Environments written in JAX and stepped on the device."""

@@ -1,4 +1,4 @@
-"""Whether a device environment keeps its contract, found by tracing it, before anything is compiled or run."""
+"""Check of a device environment's contract, by tracing it before anything is compiled or run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,24 +13,27 @@ from ppo2.envs.device.env import DeviceEnv
 from ppo2.numerics.randomness import abstract_key
 
 RETURNS = ("state", "obs", "reward", "terminated", "truncated", "info")
-
-# What JAX raises where Python asks for a number that only exists once the program runs.
-_CONCRETE = (
+"""Values that `step` returns."""
+_CONCRETE_VALUE_ERRORS = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerBoolConversionError,
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+"""Errors of JAX where Python needs a number that exists only when the program runs."""
 
 
 def check_device_env(env: DeviceEnv, name: str = "env") -> None:
-    """Raises where `env` breaks the contract of `ppo2.envs.device.env`; nothing is run.
+    """Checks that `env` keeps the contract of `ppo2.envs.device.env`; nothing is run.
+
+    Args:
+        name: name of the environment, for errors.
 
     Raises:
         TypeError: a space that isn't supported.
-        ValueError: `reset` or `step` gives something else than it should; the message names the field, what was
-            expected and what was found.
+        ValueError: `reset` or `step` returns something wrong; the message names the field, what was expected and what
+            was found.
     """
     spaces.check_observation_space(env.observation_space)
     distribution = ActionDistribution.of(env.action_space)
@@ -42,7 +45,7 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
     state, obs = first
     _check_obs(env, name, "reset", obs)
     info = None
-    # Twice: what Python code does differently at a second call shows.
+    # twice, so that Python code which does something else at a second call shows
     for _ in range(2):
         stepped = _trace(env, name, "step", state, action, key)
         if not isinstance(stepped, tuple | list) or len(stepped) != len(RETURNS):
@@ -66,18 +69,18 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
 
 
 def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:
-    """What a method returns, as shapes and dtypes."""
+    """Shapes and dtypes that a method returns."""
     before = _tracers(env)
-    # A function of its own for each call: JAX would not trace the same one again.
     kept = (
         f"`{name}`.{method} uses an array that an earlier call kept: environments of JAX must be pure functions. "
         "Carry what changes in `state`, not on `self` or in a global."
     )
     try:
+        # a new function for each call, as JAX doesn't trace the same one again
         program, found = jax.make_jaxpr(lambda *given: getattr(env, method)(*given), return_shape=True)(*arguments)
     except jax.errors.UnexpectedTracerError as error:
         raise ValueError(f"{kept} ({_brief(error)})") from error
-    except _CONCRETE as error:
+    except _CONCRETE_VALUE_ERRORS as error:
         raise ValueError(
             f"`{name}`.{method} needs the value of an array while it is compiled (an `if`, a loop or a NumPy call on "
             f"it): use jax.numpy, jnp.where, jax.lax.cond or jax.lax.scan. ({_brief(error)})"
@@ -98,7 +101,7 @@ def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:
 
 
 def _tracers(env: object) -> set[str]:
-    """Attributes that hold an array of a trace."""
+    """Names of attributes that hold an array of a trace."""
     return {
         field
         for field, value in getattr(env, "__dict__", {}).items()
@@ -142,7 +145,7 @@ def _check_array(space: spaces.AnySpace, what: str, obs: Any) -> None:
     found = np.dtype(obs.dtype)
     fits = found.kind in ("iub" if dtype.kind in "iub" else "iubfV")  # V: bfloat16
     if dtype.kind in "iu" and dtype.itemsize <= 2:
-        fits = np.can_cast(found, dtype, "safe")  # else a number too large would come out as another
+        fits = np.can_cast(found, dtype, "safe")  # a number that is too large would become another
     if obs.shape != shape or not fits:
         raise ValueError(
             f"{what}: expected {expected} ({space}), found {_shown(obs)}. Mend observation_space, or what it returns."
@@ -157,7 +160,7 @@ def _check_scalar(name: str, field: str, found: Any, kinds: tuple[Any, ...], exp
 
 
 def _check_like(what: str, reference: str, expected: Any, found: Any) -> None:
-    """Raises where two pytrees differ in structure, shapes or dtypes."""
+    """Raises ValueError if two pytrees differ in structure, shapes or dtypes."""
     structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(found)]
     if structures[0] != structures[1]:
         raise ValueError(

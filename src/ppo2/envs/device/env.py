@@ -1,6 +1,6 @@
-"""Environments written in JAX: what they are, how they are checked, and how many of them are stepped at once.
+"""Environments written in JAX: their contract, a time limit, and stepping many of them at once.
 
-A device environment is pure functions of one environment; nobody inherits from anything:
+A device environment is pure functions of one environment, with nothing to inherit from:
 
 | member | shape | meaning |
 |---|---|---|
@@ -8,9 +8,9 @@ A device environment is pure functions of one environment; nobody inherits from 
 | `reset(key) -> (state, obs)` | | `state`: any pytree of arrays; `obs` of the space |
 | `step(state, action, key)` | | `(state, obs, reward, terminated, truncated, info)`: scalars but for `obs` and `info` |
 
-`info` is a dict of arrays, of the same structure at every step. `step` never resets: its `obs` is what the action led
-to, also at an episode's end. `action` is of the action space: `start` added, within the bounds; a tuple or dict where
-that is one. A key of its own comes with every reset and every step.
+`info` is a dict of arrays, of the same structure at every step. `step` never resets: its `obs` follows the action, also
+at an episode's end. `action` is of the action space: `start` added, within the bounds; a tuple or dict where that is
+one. Every reset and every step gets a key of its own.
 """
 
 import inspect
@@ -32,7 +32,7 @@ Info = dict[str, Any]
 
 
 class DeviceEnv(Protocol):
-    """The contract: see the module."""
+    """The contract of device environments; see the module."""
 
     @property
     def observation_space(self) -> spaces.AnySpace: ...
@@ -50,7 +50,7 @@ class DeviceEnv(Protocol):
 
 
 def is_device_env(env: object) -> bool:
-    """Whether `env` has the members of a device environment; classes and Gymnasium's environments are none."""
+    """True if `env` has the members of a device environment; classes and Gymnasium's environments are none."""
     if isinstance(env, gym.Env | gym.vector.VectorEnv | type):
         return False
     if not all(isinstance(getattr(env, name, None), gym.Space) for name in ("observation_space", "action_space")):
@@ -69,7 +69,7 @@ def _takes(function: object, count: int) -> bool:
 
 
 class DeviceVector(NamedTuple):
-    """A device environment and how many of it there are: what a vector environment is on the host."""
+    """A device environment and the number of its copies: the counterpart of a vector environment on the host."""
 
     env: DeviceEnv
     num_envs: int
@@ -88,11 +88,7 @@ class DeviceVector(NamedTuple):
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """A device environment whose episodes are cut short (`truncated`) after so many steps.
-
-    Args:
-        env: the environment.
-        max_episode_steps: steps of an episode at most.
+    """A device environment whose episodes are truncated after `max_episode_steps` steps.
 
     Raises:
         ValueError: `max_episode_steps` below 1.
@@ -132,7 +128,7 @@ class TimeLimit:
 
 
 def reset_one(env: DeviceEnv, key: PRNGKeyArray) -> tuple[State, Array]:
-    """`reset`, with types that don't depend on how the environment wrote its numbers down."""
+    """Resets one environment; the state's types don't depend on how its numbers were written (see `strongly_typed`)."""
     state, obs = env.reset(key)
     return jax.tree.map(strongly_typed, state), spaces.on_device(env.observation_space, obs)
 
@@ -150,7 +146,7 @@ class EnvStep(NamedTuple):
 def step_one(
     env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]], key: PRNGKeyArray, *, squash: bool = False
 ) -> EnvStep:
-    """`step`, with an action as the distribution gives it. An episode that is over isn't cut short as well."""
+    """Steps one environment with the distribution's action. An episode that terminated isn't truncated as well."""
     sent = spaces.to_device_environment(env.action_space, action, squash=squash)
     state, obs, reward, terminated, truncated, _ = env.step(state, sent, key)
     terminated = jnp.asarray(terminated, bool)
@@ -164,23 +160,21 @@ def step_one(
 
 
 def strongly_typed(leaf: Any) -> Array:
-    """`leaf` as an array whose type is its own: a Python number would take that of its neighbours, which a loop's state
-    may not.
-    """
+    """`leaf` as an array of a fixed dtype: a Python number is weakly typed, which the state of a loop may not be."""
     array = jnp.asarray(leaf)
     is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
     return array if is_key else jax.lax.convert_element_type(array, array.dtype)
 
 
 class EnvCarry(NamedTuple):
-    """N environments between two steps: what the next step goes on from.
+    """N environments between two steps: the carry of the loop over steps.
 
     | field | shape | meaning |
     |---|---|---|
-    | state | (N, ...) | of the environments |
-    | obs | (N, ...) | to act on next, but where an episode ended: what that led to |
-    | ended | (N,) | whether the next step begins a new episode, at its reset |
-    | recurrent_state | (N, ...) | what a recurrent policy remembers of the running episodes; else None |
+    | state | (N, ...) | states of the environments |
+    | obs | (N, ...) | observations to act on next; final ones where an episode ended |
+    | ended | (N,) | True if the next step begins a new episode, with a reset |
+    | recurrent_state | (N, ...) | of a recurrent policy; else None |
     | returns, lengths | (N,) | of the running episodes so far, undiscounted and in steps |
     """
 
@@ -193,11 +187,13 @@ class EnvCarry(NamedTuple):
 
 
 class DeviceTransition(NamedTuple):
-    """One step of N environments, as the rollout keeps it: see `Rollout`; `next_obs` is before any reset.
+    """One step of N environments, with the fields of a `Rollout`; `next_obs` is before any reset.
 
-    `episode_starts`: whether an episode began here. `recurrent_state`: that of the policy after it acted; None for
-    feed-forward policies.
-    `returns`, `lengths`: of the episodes that ended here, else 0.
+    | field | shape | meaning |
+    |---|---|---|
+    | episode_starts | (N,) | True if an episode began here |
+    | recurrent_state | (N, ...) | of the policy after it acted; None for feed-forward policies |
+    | returns, lengths | (N,) | of the episodes that ended here, else 0 |
     """
 
     obs: Shaped[Array, "N ..."]
@@ -213,11 +209,10 @@ class DeviceTransition(NamedTuple):
 
 
 def initial_carry(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> EnvCarry:
-    """N environments whose first step begins their first episodes, so that no program is needed for these alone.
-    Arrays of the host.
+    """Carry of N environments whose first step begins their first episodes; NumPy arrays, made without compiling.
 
     Args:
-        recurrent_state: the state of a recurrent policy, (N, ...).
+        recurrent_state: initial state of a recurrent policy, (N, ...).
     """
 
     def blank(one: jax.ShapeDtypeStruct) -> Any:
@@ -231,6 +226,7 @@ def initial_carry(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> En
 
 
 Act: TypeAlias = Callable[[Array, Array, Any, Array], tuple[Array, Any]]
+"""A policy: (obs, noise, recurrent state, episode starts) -> (actions, recurrent state)."""
 
 
 def unroll(
@@ -242,12 +238,10 @@ def unroll(
     *,
     squash: bool = False,
 ) -> tuple[EnvCarry, DeviceTransition]:
-    """T steps of N environments, each reset before it goes on after an episode's end; steps come back stacked,
-    (T, N, ...).
+    """Steps N environments T times, with a reset before the step after an episode's end.
 
     Args:
-        act: actions, as the distribution gives them, and what the policy then remembers, for observations, noise, what
-            it remembers and which episodes begin.
+        act: gives the distribution's actions.
         noise: for the actions, one row a step.
         keys: (N,), a stream for each environment, of these T steps alone.
         squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
@@ -259,7 +253,7 @@ def unroll(
         actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
         outcome = jax.vmap(lambda *one: step_one(env, *one, squash=squash))(state, actions, step_keys)
-        # What isn't finite would stay so for ever: that episode is cut short here. What the policy makes of its last
+        # A number that isn't finite would stay so for ever: its episode is truncated here. The value of the last
         # observation isn't finite either, by which learning sees the fault.
         broken = ~(jnp.isfinite(outcome.reward) & spaces.all_finite(outcome.obs, 1))
         truncated = outcome.truncated | (broken & ~outcome.terminated)
@@ -301,7 +295,7 @@ def _reset_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
 def _reset_ended(
     env: DeviceEnv, ended: Bool[Array, " N"], keys: PRNGKeyArray, t: Int[Array, ""], state: State, obs: Array
 ) -> tuple[State, Array]:
-    """First states in the place of those whose episode ended."""
+    """States and observations, new ones of environments whose episode ended."""
 
     def reset(state: State, obs: Array) -> tuple[State, Array]:
         fresh = jax.vmap(lambda key: reset_one(env, _reset_key(key, t)))(keys)
@@ -316,6 +310,6 @@ def _reset_ended(
         kept: tuple[State, Array] = jax.lax.cond(jnp.any(ended), reset, lambda *as_is: as_is, state, obs)
         return kept
 
-    # On an accelerator a branch waits for the host; resets that nobody needs cost less.
+    # On an accelerator a branch waits for the host; superfluous resets cost less.
     result: tuple[State, Array] = jax.lax.platform_dependent(state, obs, cpu=reset_if_any, default=reset)
     return result

@@ -1,1 +1,1 @@
-"""Environment ids: which family one belongs to, its wrappers and preset."""
+"""Families of environments: the ids of each, its wrappers and its preset."""

@@ -1,4 +1,4 @@
-"""Atari games as DeepMind and Baselines treat them, in one wrapper around ale-py's environment; without JAX."""
+"""Atari games with the treatment of DeepMind and Baselines, in one wrapper; without JAX."""
 
 import dataclasses
 import warnings
@@ -15,24 +15,25 @@ from ppo2.envs.host.env_types import AnyEnv, EnvTraits, NDArray
 from ppo2.envs.host.replay import State, generator_state, restore_generator
 
 SIDE = 84
+"""Width and height of observations, in pixels."""
 MAX_FRAMES = 108_000
-"""Half an hour of play, after which an episode is cut (Mnih et al. 2015; Baselines forgot it)."""
+"""Frames after which an episode is cut: half an hour of play (Mnih et al. 2015; Baselines forgot it)."""
 
 
 class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
-    """What Baselines' `make_atari` and `wrap_deepmind` make of a game, with frames stacked along the last axis.
+    """Baselines' `make_atari` and `wrap_deepmind` in one, with frames stacked along the last axis.
 
-    - a game begins with 1 to `noops` frames of doing nothing, and is fired into where that is what starts it
-    - an action holds for `frame_skip` frames; of the last two the brighter pixels are seen, grey, 84 x 84
-    - each of these frames repeats the one before instead with probability `sticky`: drawn here, as the emulator, whose
-      own option it is otherwise, doesn't save what it would repeat
+    - a game begins with 1 to `noops` frames of no-ops, and with FIRE where that starts it
+    - an action holds for `frame_skip` frames; the brighter pixels of the last two are seen, grey, 84 x 84
+    - each of these frames repeats the move before instead with probability `sticky`: drawn here, as the emulator, which
+      has such an option too, doesn't save what it would repeat
     - the loss of a life ends an episode; only the game's end resets it
-    - rewards become their signs; `info["episode"]` tells the game's own return, and its length in steps
+    - rewards become their signs; `info["episode"]` has the game's own return, and its length in steps
 
     Source: Mnih et al. 2015, Methods; OpenAI Baselines, common/atari_wrappers.py.
 
     Args:
-        env: of ale-py, with frameskip 1.
+        env: ale-py's environment, with frameskip 1.
         stack: frames of an observation, (84, 84, stack) of bytes, the newest last, before the first of them zeros.
         clip_rewards, life_loss_ends: see above.
     """
@@ -63,7 +64,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         height, width = self._ale.getScreenDims()
         self._last, self._before = np.zeros((2, height, width), np.uint8)
         self._frames = np.zeros((SIDE, SIDE, stack), np.uint8)
-        # Four bytes of a pixel are one number, which makes room for the next frame in a fifth of the time.
+        # The four bytes of a pixel as one number, whose shift makes room for a frame in a fifth of the time.
         self._packed = self._frames.view("<u4")[:, :, 0] if stack == 4 else None
         self.observation_space = gym.spaces.Box(0, 255, (SIDE, SIDE, stack), np.uint8)
         self._over = True
@@ -71,22 +72,22 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         self._return, self._length = 0.0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """After the loss of a life the game goes on, unless there is a seed."""
+        """Begins an episode: in the same game after the loss of a life, unless there is a seed."""
         moves = [1, 2] if self._fires else []
         if self._over or seed is not None:
-            self._begin(seed, options)
+            self._begin_game(seed, options)
         else:
             moves.insert(0, 0)
         for move in moves:
-            self._act(move)
+            self._play(move)
             if self._ale.game_over():
-                self._begin(None, options)
+                self._begin_game(None, options)
         self._lives = self._ale.lives()
         self._frames[:] = 0
         self._frames[:, :, -1] = self._seen()
         return self._frames.copy(), {}
 
-    def _begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
+    def _begin_game(self, seed: int | None, options: dict[str, Any] | None) -> None:
         self.env.reset(seed=seed, options=options)
         self._over, self._return, self._length = False, 0.0, 0
         self._move = self._moves[0]
@@ -104,8 +105,8 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         reward: float = self._ale.act(self._move)
         return reward
 
-    def _act(self, action: int) -> float:
-        """One action, for as many frames as it holds; the reward as the game gives it."""
+    def _play(self, action: int) -> float:
+        """Plays the frames of one action; returns the game's own reward."""
         ale, move, reward = self._ale, self._moves[action], 0.0
         for frame in range(self._skip):
             reward += self._frame(move)
@@ -126,7 +127,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         return seen
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        reward = self._act(int(action))
+        reward = self._play(int(action))
         self._length += 1
         if self._packed is None:
             self._frames[:, :, :-1] = self._frames[:, :, 1:]
@@ -146,7 +147,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         return self._frames.copy(), reward * self._scale, terminated, truncated, info
 
     def save_state(self) -> State:
-        """The whole game, the emulator's random numbers included, and what is kept of it here."""
+        """State of the game, the emulator's random numbers included, and of this wrapper."""
         return {
             "emulator": np.frombuffer(self._ale.cloneState(include_rng=True).serialize(), np.uint8),
             "noops": generator_state(self.env.unwrapped.np_random),
@@ -159,7 +160,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         }
 
     def load_state(self, state: State) -> None:
-        """Goes on with the game of `save_state`."""
+        """Inverse of `save_state`."""
         import ale_py
 
         self._ale.restoreState(ale_py.ALEState(state["emulator"].tobytes()))
@@ -173,14 +174,14 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
 
 @dataclass(frozen=True)
 class AtariFactory(EnvTraits):
-    """Makes games of ale-py's, treated as above.
+    """Makes games of ale-py with `AtariTreatment`.
 
-    The emulator takes 80 ms to be seeded, so that only the first episode is; the others draw on.
+    Seeding the emulator takes 80 ms, so that only the first episode is seeded; the others draw on.
 
     Attributes:
-        spec: of "ALE/...-v5", "...NoFrameskip-v4" or any other of ale-py's; how sticky its actions are is its own.
+        spec: a spec of "ALE/...-v5", "...NoFrameskip-v4" or any other of ale-py's, which says how sticky actions are.
         kwargs: for the game's constructor, or `AtariTreatment`'s arguments; `sticky_actions` is the probability that
-            the emulator repeats the action before (True: 0.25, Machado et al. 2018), `full_action_space` all 18 moves.
+            a frame repeats the move before (True: 0.25, Machado et al. 2018), `full_action_space` takes all 18 moves.
         options: see `Options`.
     """
 
@@ -206,7 +207,7 @@ class AtariFactory(EnvTraits):
 
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an older version is out of date, which its user knows
+            warnings.simplefilter("ignore")  # an older version is the user's choice
             env = gym.make(spec, frameskip=1, obs_type="grayscale", max_num_frames_per_episode=frames, **own)
         stack = 4 if self.options.frame_stack is None else self.options.frame_stack
         treated = AtariTreatment(env, stack=stack, reward_scale=self.options.reward_scale, **treatment)

@@ -1,4 +1,4 @@
-"""Ids of environments: what they name, and what must be installed for them."""
+"""Ids of environments: lookup, registration, and what must be installed for them."""
 
 import difflib
 import importlib
@@ -16,10 +16,10 @@ ENVPOOL = "envpool:"
 
 
 def check_id(env_id: str) -> None:
-    """Imports the module that an id names, if it does.
+    """Checks that an id is known, importing the module that it names, if any.
 
     Raises:
-        ValueError: no such environment is registered; the message has the closest ones.
+        ValueError: no such environment is registered; the message has the closest ids.
     """
     if adapters.adapter_of(env_id) is not None:
         adapters.check(env_id)
@@ -50,12 +50,12 @@ def check_id(env_id: str) -> None:
 
 
 def family_by_name(name: str) -> Family | None:
-    """The family whose package registers ids that look like this."""
+    """The family whose package registers ids of this form; None if there is none."""
     return next((family for family in FAMILIES if family.ids is not None and re.fullmatch(family.ids, name)), None)
 
 
 def register(name: str) -> None:
-    """Imports the package that registers such an id, if it is known and installed."""
+    """Imports the package that registers ids of this form, if it is known and installed."""
     family = family_by_name(name) if name not in gym.registry else None
     if family is not None:
         _is_imported(family)
@@ -69,10 +69,10 @@ def register_all() -> None:
 
 
 def _is_imported(family: Family) -> bool:
-    """Imports a family's package; whether it is there."""
+    """Imports a family's package; True if it is installed."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the package's own making
+            warnings.simplefilter("ignore")  # the package's own affair
             importlib.import_module(str(family.package))
     except ImportError:
         return False
@@ -80,7 +80,7 @@ def _is_imported(family: Family) -> bool:
 
 
 def remedy_of(family: Family, otherwise: str) -> str:
-    """What to install for a family's environments."""
+    """Words that say what to install for a family's environments."""
     return family.remark or (f"pip install 'ppo2[{family.extra}]'" if family.extra else otherwise)
 
 

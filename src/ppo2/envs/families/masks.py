@@ -1,4 +1,4 @@
-"""Environments that say in `info["action_mask"]` which actions are legal: the mask becomes part of the observation."""
+"""Action masks from `info["action_mask"]`, made part of the observations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,19 +14,20 @@ from ppo2.envs.host.failures import ContractError
 
 MASK_KEY = "action_mask"
 ALL_LEGAL = object()
-"""Stands for a mask under which everything is legal."""
+"""Placeholder of a mask under which all actions are legal."""
 
 
 def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{MASK_KEY!r}]") -> Any:
-    """A mask as an environment gave it, as arrays of 0 and 1 (legal), int8, in the structure of its actions.
+    """Reads a mask as arrays of 0 and 1 (legal), int8, in the structure of the action space.
 
     Args:
         mask: for a Discrete n numbers, not 0 where legal; for a MultiDiscrete choice by choice, side by side or as a
             tuple; for a Tuple a tuple of these, for a Dict a dict, which may leave parts out. Parts of a Tuple that are
             no choice take anything, None too.
+        what: name of the mask, for errors.
 
     Raises:
-        ValueError: it is none of these.
+        ContractError: it is none of these.
     """
     match space:
         case gym.spaces.Dict():
@@ -72,10 +73,10 @@ def _mask_space(mask: Any) -> spaces.AnySpace:
 
 
 class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """One environment whose observations are {"observation": ..., "action_mask": ...}.
+    """Makes the observations of an environment {"observation": ..., "action_mask": ...}.
 
     Raises:
-        ValueError: a step without a mask, unless it ends the episode (where nobody looks at it); or see `read_mask`.
+        ContractError: a step without a mask, unless it ends the episode, where it isn't used; or see `read_mask`.
     """
 
     def __init__(self, env: AnyEnv) -> None:
@@ -102,7 +103,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class MaskedVectorEnv(gym.vector.VectorWrapper):
-    """The same for a vector environment; its masks are (N, n)."""
+    """`MaskedEnv` for a vector environment; its masks are (N, n)."""
 
     def __init__(self, env: AnyVectorEnv) -> None:
         super().__init__(env)
@@ -116,7 +117,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         return spaces.mapped(lambda _, *own: function(*own), self.env.single_action_space, *masks)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        # a copy, and before the reset, which takes it out of the options
+        # copied before the reset, which takes it out of the options
         which = np.array((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
         obs, infos = self.env.reset(seed=seed, options=options)
         return self._with_masks(obs, infos, which), infos
@@ -137,7 +138,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         return obs, rewards, terminated, truncated, infos
 
     def _with_masks(self, obs: Any, infos: dict[str, Any], which: NDArray) -> dict[str, Any]:
-        """The observations with masks, of which `which` are new and the others as they were."""
+        """Observations with masks: new ones for the environments in `which`, (N,), the last ones for the others."""
         given = np.asarray(infos.get(f"_{MASK_KEY}", np.full(self.num_envs, MASK_KEY in infos)), bool)
         if np.any(which & ~given):
             missing = int(np.argmax(which & ~given))
@@ -153,7 +154,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
 
 
 def _row(given: Any, i: int) -> Any:
-    """What a vector environment's infos hold for environment i; Gymnasium makes a dict of arrays of dicts."""
+    """Entry of environment i in a vector environment's infos, where Gymnasium makes dicts of arrays of dicts."""
     if isinstance(given, Mapping):
         return {key: _row(value, i) for key, value in given.items() if f"_{key}" in given}
     return given[i]

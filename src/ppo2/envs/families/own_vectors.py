@@ -1,4 +1,4 @@
-"""Environments in a vector form of their package's own: opt-in, as they are stepped by their own rules."""
+"""Vector environments of packages' own, which are opt-in, as they are stepped by their own rules."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 
 
 def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
-    """The vector environment that a registered kind names as its own.
+    """Makes the vector environment of its own that a spec names.
 
     Raises:
         ValueError: it names none.
@@ -27,7 +27,7 @@ def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVec
 
 
 def from_envpool(name: str, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
-    """EnvPool's environments of this name."""
+    """Makes EnvPool's environments of a name."""
     import envpool  # where it is installed
 
     vector: AnyVectorEnv = envpool.make_gymnasium(name, num_envs=num_envs, **kwargs)
@@ -35,11 +35,11 @@ def from_envpool(name: str, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVect
 
 
 class AleVectorEnv(gym.vector.VectorWrapper):
-    """ale-py's vector environment of a game, in C++, which steps in threads; SAME_STEP autoreset.
+    """ale-py's vector environment of a game, in C++, stepped by threads; SAME_STEP autoreset.
 
-    Its frames, rewards and ends are those of `AtariTreatment`, bit for bit (tests/test_atari.py), but for an episode's
-    start: a game is fired into for one frame instead of two actions, and after the loss of a life it goes on without
-    any. `infos["episode"]` tells the games' own returns.
+    Frames, rewards and ends are those of `AtariTreatment`, bit for bit (tests/envs/families/test_atari.py), but for an
+    episode's start: FIRE is held for one frame instead of two actions, and after the loss of a life the game goes on
+    without it. `infos["episode"]` has the games' own returns.
     """
 
     counts_episodes = True
@@ -72,12 +72,12 @@ class AleVectorEnv(gym.vector.VectorWrapper):
         self._lengths += 1
         ended = terminated | truncated
         frame = infos["episode_frame_number"]
-        over, self._frame = ended & (frame < self._frame), frame.copy()  # its frames are counted from 0 again
+        over, self._frame = ended & (frame < self._frame), frame.copy()  # a new game counts frames from 0
         if ended.any():
             final = infos["final_obs"]
             infos = {**infos, "final_obs": np.full(len(ended), None, dtype=object), "_final_obs": ended}
             for i in np.flatnonzero(ended).tolist():
-                last = final[i] if over[i] else obs[i]  # after the loss of a life `final_obs` is filled with nothing
+                last = final[i] if over[i] else obs[i]  # after the loss of a life `final_obs` holds nothing
                 infos["final_obs"][i] = _last_axis(last[None])[0]
         if over.any():
             infos["episode"] = {"r": np.where(over, self._returns, 0.0), "l": np.where(over, self._lengths, 0)}

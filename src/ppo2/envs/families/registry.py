@@ -1,4 +1,4 @@
-"""Families of environments: which settings and wrappers an id gets."""
+"""Families of environments: the settings, wrappers and packages of their ids."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -16,21 +16,21 @@ from ppo2.envs.host.env_types import AnyEnv, Factory
 
 @dataclass(frozen=True)
 class Family:
-    """Environments that are treated alike.
+    """Environments with the same preset and treatment.
 
     Attributes:
-        name: for people.
-        modules: how the entry points of its environments begin; for device environments, how their ids do.
-        settings: arguments of `learn` that suit it: the preset. `environments` amends it for single ids (without
-            version).
-        source: where the settings come from.
-        extra: of ppo2, what must be installed for it.
-        package: what registers its environments when it is imported, and `ids`, how their ids look: the package is
-            imported when one is asked for.
-        listed: how those ids look that a list should have; the others are older names.
-        factory: makes one environment: its standard treatment.
-        wrappers: of that treatment, innermost first.
-        remark: what to say when one of its environments can't be made.
+        name: shown to users.
+        modules: beginnings of its environments' entry points; for device environments, of their ids.
+        settings: the preset: arguments of `learn` that suit it.
+        source: origin of the settings.
+        environments: changes of the preset for single ids (without version).
+        extra: extra of ppo2 that installs it.
+        package: package that registers its environments when it is imported, which happens when one is asked for.
+        ids: pattern of the ids that the package registers.
+        listed: pattern of the ids that a list should have; the others are older names.
+        factory: makes the factory of its environments; None: `SpecFactory`.
+        wrappers: its standard treatment, for `SpecFactory`, innermost first.
+        remark: words to add when one of its environments can't be made.
     """
 
     name: str
@@ -47,124 +47,77 @@ class Family:
     remark: str | None = None
 
     def make_factory(self, spec: EnvSpec, kwargs: Mapping[str, Any], options: Options) -> Factory:
-        """What makes its environments one by one."""
+        """Makes the factory of an environment with the family's treatment."""
         if self.factory is not None:
             return self.factory(spec, kwargs, options)
         return SpecFactory(spec, kwargs, options, self.wrappers)
 
     def preset(self, env_id: str) -> dict[str, Any]:
-        """The settings for one of its environments."""
+        """The preset of one of its environments."""
         name = env_id.rpartition(":")[2]
         name = name.rpartition("-v")[0] or name
         name = name.rpartition("/")[2].removesuffix("NoFrameskip")
         return {**self.settings, **self.environments.get(name, {})}
 
 
+TWO_MLPS = {"network": "mlp", "value_network": "copy"}
+"""Settings of a policy and a value network with nothing in common."""
+
 CLASSIC_CONTROL = Family(
     name="classic control",
     modules=("gymnasium.envs.classic_control",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
-        "total_timesteps": 300_000,
-        "num_envs": 8,
-        "nsteps": 128,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": "linear:5e-4",
-        "gamma": 0.99,
-        "lam": 0.95,
-        "ent_coef": 0.01,
-        "value_cliprange": None,
+        **TWO_MLPS, "total_timesteps": 300_000,
+        "num_envs": 8, "nsteps": 128, "nminibatches": 8, "noptepochs": 4,
+        "lr": "linear:5e-4", "gamma": 0.99, "lam": 0.95, "ent_coef": 0.01, "value_cliprange": None,
         "log_interval": 10,
     },
     environments={
-        # Little weight on the far future: the pole falls within a few steps or not at all.
+        # little weight on the far future: the pole falls within a few steps or not at all
         "CartPole": {
-            "total_timesteps": 100_000,
-            "nsteps": 64,
-            "noptepochs": 10,
-            "lr": "linear:1e-3",
-            "cliprange": "linear:0.2",
-            "gamma": 0.98,
-            "lam": 0.9,
-            "ent_coef": 0.0,
+            "total_timesteps": 100_000, "nsteps": 64, "noptepochs": 10, "lr": "linear:1e-3",
+            "cliprange": "linear:0.2", "gamma": 0.98, "lam": 0.9, "ent_coef": 0.0,
         },
         "Pendulum": {
-            "noptepochs": 10,
-            "lr": "linear:1e-3",
-            "gamma": 0.9,
-            "ent_coef": 0.0,
-            "value_cliprange": "same",
-            "normalize_obs": True,
-            "normalize_rewards": True,
+            "noptepochs": 10, "lr": "linear:1e-3", "gamma": 0.9, "ent_coef": 0.0, "value_cliprange": "same",
+            "normalize_obs": True, "normalize_rewards": True,
         },
     },
     source="our own runs, docs/benchmarks.md",
-)
+)  # fmt: skip
 
 BOX2D = Family(
     name="Box2D",
     modules=("gymnasium.envs.box2d",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
-        "total_timesteps": 1_000_000,
-        "num_envs": 16,
-        "nsteps": 1024,
-        "nminibatches": 256,
-        "noptepochs": 4,
-        "lr": 3e-4,
-        "gamma": 0.999,
-        "lam": 0.98,
-        "ent_coef": 0.01,
-        "value_cliprange": None,
-        "log_interval": 1,
+        **TWO_MLPS, "total_timesteps": 1_000_000,
+        "num_envs": 16, "nsteps": 1024, "nminibatches": 256, "noptepochs": 4,
+        "lr": 3e-4, "gamma": 0.999, "lam": 0.98, "ent_coef": 0.01, "value_cliprange": None, "log_interval": 1,
     },
     source="rl-baselines3-zoo's LunarLander settings, and our own runs, docs/benchmarks.md",
     extra="box2d",
-)
+)  # fmt: skip
 
 MUJOCO = Family(
     name="MuJoCo",
     modules=("gymnasium.envs.mujoco", "gymnasium_robotics"),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
-        "total_timesteps": 1_000_000,
-        "num_envs": 1,
-        "nsteps": 2048,
-        "nminibatches": 32,
-        "noptepochs": 10,
-        "lr": "linear:3e-4",
-        "gamma": 0.99,
-        "lam": 0.95,
-        "cliprange": 0.2,
-        "ent_coef": 0.0,
-        "normalize_obs": True,
-        "normalize_rewards": True,
-        "log_interval": 1,
+        **TWO_MLPS, "total_timesteps": 1_000_000,
+        "num_envs": 1, "nsteps": 2048, "nminibatches": 32, "noptepochs": 10,
+        "lr": "linear:3e-4", "gamma": 0.99, "lam": 0.95, "cliprange": 0.2, "ent_coef": 0.0, "normalize_obs": True,
+        "normalize_rewards": True, "log_interval": 1,
     },
     source="OpenAI Baselines, ppo2/defaults.py and run.py",
     extra="mujoco",
-)
+)  # fmt: skip
 
 ATARI = Family(
     name="Atari",
     modules=("ale_py",),
     settings={
-        "network": "cnn",
-        "total_timesteps": 10_000_000,
-        "num_envs": 8,
-        "nsteps": 128,
-        "nminibatches": 4,
-        "noptepochs": 4,
-        "lr": "linear:2.5e-4",
-        "gamma": 0.99,
-        "lam": 0.95,
-        "cliprange": 0.1,
-        "ent_coef": 0.01,
-        "vf_coef": 0.5,
+        "network": "cnn", "total_timesteps": 10_000_000,
+        "num_envs": 8, "nsteps": 128, "nminibatches": 4, "noptepochs": 4,
+        "lr": "linear:2.5e-4", "gamma": 0.99, "lam": 0.95, "cliprange": 0.1, "ent_coef": 0.01, "vf_coef": 0.5,
         "log_interval": 1,
     },
     source="OpenAI Baselines, ppo2/defaults.py",
@@ -173,34 +126,23 @@ ATARI = Family(
     ids=r"ALE/.*|.*NoFrameskip-v\d+",
     listed=r"ALE/.*",
     factory=AtariFactory,
-)
+)  # fmt: skip
 
 MINIGRID = Family(
     name="MiniGrid",
     modules=("minigrid",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
-        "total_timesteps": 500_000,
-        "num_envs": 16,
-        "nsteps": 128,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": 1e-3,
-        "gamma": 0.99,
-        "lam": 0.95,
-        "cliprange": 0.2,
-        "ent_coef": 0.01,
-        "vf_coef": 0.5,
-        "normalize_obs": True,
-        "log_interval": 10,
+        **TWO_MLPS, "total_timesteps": 500_000,
+        "num_envs": 16, "nsteps": 128, "nminibatches": 8, "noptepochs": 4,
+        "lr": 1e-3, "gamma": 0.99, "lam": 0.95, "cliprange": 0.2, "ent_coef": 0.01, "vf_coef": 0.5,
+        "normalize_obs": True, "log_interval": 10,
     },
     source="rl-starter-files, which MiniGrid's authors train with, and our own runs, docs/benchmarks.md",
     extra="minigrid",
     package="minigrid",
     ids=r"MiniGrid-.*|BabyAI-.*",
     wrappers=(MiniGridTreatment,),
-)
+)  # fmt: skip
 
 DM_CONTROL = Family(
     name="DeepMind Control",
@@ -211,7 +153,7 @@ DM_CONTROL = Family(
     ids=r"dm_control/.*",
     remark="dm_control comes with pip install 'shimmy[dm-control]'. Its releases up to 1.0.50 need mujoco < 4 "
     "(pip install 'mujoco<4').",
-)
+)  # fmt: skip
 
 GYMNAX = Family(
     name="gymnax",
@@ -219,88 +161,52 @@ GYMNAX = Family(
     settings={**CLASSIC_CONTROL.settings, "log_interval": 20},
     environments={
         **CLASSIC_CONTROL.environments,
-        # A reward far away: hardly any discount, a long batch, and steps that the gradient's norm hardly limits.
+        # a reward far away: hardly any discount, a long batch, and steps that the gradient's norm hardly limits
         "MountainCarContinuous": {
-            "nsteps": 512,
-            "nminibatches": 16,
-            "noptepochs": 10,
-            "lr": 3e-4,
-            "gamma": 0.9999,
-            "lam": 0.9,
-            "ent_coef": 0.005,
-            "vf_coef": 0.2,
-            "max_grad_norm": 5.0,
-            "normalize_obs": True,
-            "normalize_rewards": True,
+            "nsteps": 512, "nminibatches": 16, "noptepochs": 10,
+            "lr": 3e-4, "gamma": 0.9999, "lam": 0.9, "ent_coef": 0.005, "vf_coef": 0.2, "max_grad_norm": 5.0,
+            "normalize_obs": True, "normalize_rewards": True,
         },
     },
     source="as classic control; MountainCarContinuous after rl-baselines3-zoo; docs/benchmarks.md",
     extra="jax-envs",
-)
+)  # fmt: skip
 
 LOCOMOTION = Family(
     name="locomotion",
     modules=("brax:", "playground:"),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
-        "num_layers": 3,
-        "num_hidden": 128,
-        "activation": "silu",
-        "total_timesteps": 5_000_000,
-        "num_envs": 256,
-        "nsteps": 32,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": 3e-4,
-        "gamma": 0.97,
-        "lam": 0.95,
-        "ent_coef": 0.001,
-        "value_cliprange": None,
-        "normalize_obs": True,
+        **TWO_MLPS, "num_layers": 3, "num_hidden": 128, "activation": "silu", "total_timesteps": 5_000_000,
+        "num_envs": 256, "nsteps": 32, "nminibatches": 8, "noptepochs": 4,
+        "lr": 3e-4, "gamma": 0.97, "lam": 0.95, "ent_coef": 0.001, "value_cliprange": None, "normalize_obs": True,
         "log_interval": 10,
     },
     source="Brax's own settings for its locomotion tasks, with fewer environments",
     extra="jax-envs",
-)
+)  # fmt: skip
 
 GRIDS = Family(
     name="grid worlds",
     modules=("xminigrid:", "navix:", "pgx:", "craftax:"),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
-        "total_timesteps": 5_000_000,
-        "num_envs": 256,
-        "nsteps": 64,
-        "nminibatches": 8,
-        "noptepochs": 4,
-        "lr": "linear:5e-4",
-        "ent_coef": 0.01,
-        "value_cliprange": None,
-        "log_interval": 10,
+        **TWO_MLPS, "total_timesteps": 5_000_000,
+        "num_envs": 256, "nsteps": 64, "nminibatches": 8, "noptepochs": 4,
+        "lr": "linear:5e-4", "ent_coef": 0.01, "value_cliprange": None, "log_interval": 10,
     },
     source="a compromise between the others",
     extra="jax-envs",
-)
+)  # fmt: skip
 
 DEFAULT = Family(
     name="default",
     modules=("",),
     settings={
-        "network": "mlp",
-        "value_network": "copy",
-        "total_timesteps": 1_000_000,
-        "num_envs": 8,
-        "nsteps": 256,
-        "nminibatches": 8,
-        "noptepochs": 10,
-        "lr": "linear:3e-4",
-        "normalize_obs": True,
-        "log_interval": 5,
+        **TWO_MLPS, "total_timesteps": 1_000_000,
+        "num_envs": 8, "nsteps": 256, "nminibatches": 8, "noptepochs": 10,
+        "lr": "linear:3e-4", "normalize_obs": True, "log_interval": 5,
     },
     source="a compromise between the others",
-)
+)  # fmt: skip
 
 DEVICE_FAMILIES = (GYMNAX, LOCOMOTION, GRIDS)
 FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, ATARI, MINIGRID, DM_CONTROL, *DEVICE_FAMILIES, DEFAULT)

@@ -1,32 +1,35 @@
-"""Memory that the processes that step environments share; without JAX."""
+"""Arrays through which environments and learner exchange steps, in memory that processes share; without JAX."""
 
 import math
 import mmap
 import os
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ppo2 import spaces
+from ppo2.envs.host.env_types import NDArray
 
-NDArray = np.ndarray[Any, Any]
+Spaces: TypeAlias = tuple[spaces.AnySpace, spaces.AnySpace]
+"""Observation and action space."""
 
-ALIGNED = 64  # bytes of a cache line, so that two processes never write to the same one
+ALIGNED = 64
+"""Bytes of a cache line: every array begins at one, so that two processes never write to the same."""
 
 
 class EnvBuffers(NamedTuple):
-    """What goes in and out of n environments, each field's first axis; in memory that processes may share.
+    """Inputs and outputs of n environments; n is the first axis of every array.
 
     | field | shape | meaning |
     |---|---|---|
     | actions, obs, final_obs | (n, ...) for each leaf | `final_obs` only where an episode has just ended |
     | rewards, terminated, truncated | (n,) | as the environments gave them |
-    | failed | (n,) | the step raised: it is no experience, and its environment began anew |
+    | failed | (n,) | True where the step raised: it is no experience, and its environment began anew |
     | returns, lengths | (n,) | `info["episode"]`, of environments that count episodes themselves; NaN: none ended |
-    | infos | (n, k) | the numbers in `info` that were asked for; NaN where there is none |
-    | seeds | (n,) | each environment's, from which every episode's is made; UNSEEDED: none |
-    | episodes | (n,) | which episode of that seed is running, from 0 |
+    | infos | (n, k) | the entries of `info` that were asked for; NaN where there is none |
+    | seeds | (n,) | each environment's seed, from which its episodes' seeds derive; UNSEEDED: none |
+    | episodes | (n,) | number of the running episode since that seed, from 0 |
     """
 
     actions: list[NDArray]
@@ -43,73 +46,63 @@ class EnvBuffers(NamedTuple):
     episodes: NDArray
 
     def rows(self, of: slice) -> "EnvBuffers":
-        """The same for some of the environments."""
-        buffer_specs: Any = ([leaf[of] for leaf in field] if isinstance(field, list) else field[of] for field in self)
-        return EnvBuffers(*buffer_specs)
+        """Views of the rows of some of the environments."""
+        fields: Any = ([leaf[of] for leaf in field] if isinstance(field, list) else field[of] for field in self)
+        return EnvBuffers(*fields)
 
 
-class ArraySpec(NamedTuple):
-    """Shape and dtype of an array of a board."""
+def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: int) -> tuple[EnvBuffers, int]:
+    """Lays buffers of `count` environments into memory.
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    Args:
+        memory: None only measures the buffers, whose arrays are empty then.
+        infos: number of entries of `info` that were asked for.
 
+    Returns:
+        The buffers and the bytes that they take.
+    """
+    offset = 0
 
-def buffer_specs(
-    observation_space: spaces.AnySpace, action_space: spaces.AnySpace, count: int, infos: int
-) -> list[list[ArraySpec] | ArraySpec]:
-    """What a board is made of, for `count` environments."""
+    def array(dtype: Any, *shape: int) -> NDArray:
+        nonlocal offset
+        start, size = offset, math.prod(shape) * np.dtype(dtype).itemsize
+        offset += -(-size // ALIGNED) * ALIGNED
+        if memory is None:
+            return np.empty(0)
+        return np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
 
-    def leaves(space: spaces.AnySpace) -> list[ArraySpec]:
-        parts = spaces.leaves(space, spaces.tree(space))
-        return [ArraySpec((count, *(part.shape or ())), np.dtype(part.dtype)) for part in parts]
+    def leaves(space: spaces.AnySpace) -> list[NDArray]:
+        return [array(leaf.dtype, count, *(leaf.shape or ())) for leaf in spaces.leaves(space, spaces.tree(space))]
 
-    obs = leaves(observation_space)
-    flag, number, whole = (ArraySpec((count,), np.dtype(kind)) for kind in (bool, np.float64, np.int64))
-    numbers = ArraySpec((count, infos), np.dtype(np.float64))
-    return [leaves(action_space), obs, obs, number, flag, flag, flag, number, number, numbers, whole, whole]
-
-
-def buffers_size(buffer_specs: list[list[ArraySpec] | ArraySpec]) -> int:
-    """Bytes that a board takes."""
-    return sum(_room(field) for field in _flat(buffer_specs))
-
-
-def buffers_at(buffer: mmap.mmap, buffer_specs: list[list[ArraySpec] | ArraySpec]) -> EnvBuffers:
-    """The board that lies in a piece of memory."""
-    at = 0
-
-    def placed(field: ArraySpec) -> np.ndarray[Any, Any]:
-        nonlocal at
-        array = np.frombuffer(buffer, field.dtype, math.prod(field.shape), at).reshape(field.shape)
-        at += _room(field)
-        return array
-
-    arrays: Any = (
-        [placed(leaf) for leaf in field] if isinstance(field, list) else placed(field) for field in buffer_specs
+    observation_space, action_space = env_spaces
+    buffers = EnvBuffers(
+        actions=leaves(action_space),
+        obs=leaves(observation_space),
+        final_obs=leaves(observation_space),
+        rewards=array(np.float64, count),
+        terminated=array(bool, count),
+        truncated=array(bool, count),
+        failed=array(bool, count),
+        returns=array(np.float64, count),
+        lengths=array(np.float64, count),
+        infos=array(np.float64, count, infos),
+        seeds=array(np.int64, count),
+        episodes=array(np.int64, count),
     )
-    return EnvBuffers(*arrays)
+    return buffers, offset
 
 
-def _flat(buffer_specs: list[list[ArraySpec] | ArraySpec]) -> list[ArraySpec]:
-    return [leaf for field in buffer_specs for leaf in (field if isinstance(field, list) else [field])]
+def control_rows_in(memory: mmap.mmap, offset: int) -> NDArray:
+    """Control words behind the buffers, int32, (workers, ALIGNED / 4): a cache line for each worker process."""
+    return np.frombuffer(memory, np.int32, (len(memory) - offset) // 4, offset).reshape(-1, ALIGNED // 4)
 
 
-def _room(field: ArraySpec) -> int:
-    return -(-math.prod(field.shape) * field.dtype.itemsize // ALIGNED) * ALIGNED
-
-
-def memory(size: int) -> int:
-    """A descriptor of so many zero bytes, which no name leads to: it is gone with the last process that holds it."""
+def open_memory(size: int) -> int:
+    """Opens a descriptor of `size` zero bytes without a name: they are gone with the last process that holds it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("ppo2")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, max(size, 1))
+    os.ftruncate(descriptor, size)
     return descriptor
-
-
-def control_rows_at(buffer: mmap.mmap, size: int, buffers: int) -> np.ndarray[Any, Any]:
-    """(workers, ALIGNED / 4) numbers after the board."""
-    return np.frombuffer(buffer, np.int32, (size - buffers) // 4, buffers).reshape(-1, ALIGNED // 4)

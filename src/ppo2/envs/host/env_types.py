@@ -1,4 +1,4 @@
-"""Types of single and vector environments, of their factories, and what a factory may declare; without JAX."""
+"""Types of environments and of their factories, and the traits that a factory may declare; without JAX."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,24 +13,25 @@ Factory = Callable[[], AnyEnv]
 
 
 class EnvTraits:
-    """A factory that says more of its environments; others are taken to say this.
+    """Base class of factories that declare traits of their environments; every other factory has these defaults.
 
     Attributes:
-        max_episode_steps: after so many steps an episode is cut, as Gymnasium's TimeLimit would, which costs more.
-        reseeds: whether every episode can begin with a seed; else only the first does.
-        counts_episodes: whether `info["episode"]` alone tells of episodes that ended; others end for training's sake.
+        max_episode_steps: steps after which an episode is truncated, as by Gymnasium's TimeLimit, which costs more.
+        reseeds: True if every episode is reset with a seed; False if only the first one is.
+        counts_episodes: True if only `info["episode"]` marks the end of an episode; other ends serve training alone.
     """
 
     max_episode_steps: int | None = None
     reseeds: bool = True
     counts_episodes: bool = False
 
-    def copy_traits(self, other: Factory) -> None:
-        """Says what another one says."""
-        traits = traits_of(other)
+    def copy_traits(self, factory: Factory) -> None:
+        """Declares the traits of another factory."""
+        traits = traits_of(factory)
         self.max_episode_steps, self.reseeds = traits.max_episode_steps, traits.reseeds
         self.counts_episodes = traits.counts_episodes
 
 
 def traits_of(factory: Any) -> EnvTraits:
+    """Traits of a factory's environments; attributes of the same names on a user's own class mean nothing here."""
     return factory if isinstance(factory, EnvTraits) else EnvTraits()

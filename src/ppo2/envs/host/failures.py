@@ -1,4 +1,4 @@
-"""What to do about environments that fail: tell it once, go on, and give up when it goes on and on."""
+"""Failures of environments: each one is reported, and too many within a short time end training."""
 
 import sys
 import time
@@ -8,34 +8,36 @@ from typing import NamedTuple
 
 from ppo2.system.text import printable
 
-MAX_FAILURES, WINDOW_SECONDS = 3, 60.0
-"""More failures than this in so many seconds end training."""
+MAX_FAILURES = 3
+"""Failures within WINDOW_SECONDS that training survives."""
+WINDOW_SECONDS = 60.0
+"""Length of the window in which failures are counted."""
 
 
 class EnvFailure(NamedTuple):
-    """An environment that failed: its index, and what it said."""
+    """Index of an environment that failed, and its traceback or the reason as text."""
 
     env: int
     text: str
 
 
 class ContractError(ValueError):
-    """An environment gives what it declared otherwise: no failure that beginning anew could mend."""
+    """An environment returned what its spaces or its masks rule out: an error that making it anew would not mend."""
 
 
 class EnvironmentFailureError(RuntimeError):
-    """Environments failed too often; the message has the last one's traceback."""
+    """Environments failed too often; the message ends with the last traceback."""
 
 
 class FailureWindow:
-    """Counts what may go wrong now and then: `recent`, of the last WINDOW seconds; and `total`."""
+    """Counter of failures: `total` of all, `recent` of those in the last WINDOW_SECONDS."""
 
     def __init__(self) -> None:
         self.total = 0
         self._times: deque[float] = deque()
 
     def add(self) -> bool:
-        """Counts one more; whether that makes more than MOST within WINDOW seconds."""
+        """Counts one more failure; True if that makes more than MAX_FAILURES within WINDOW_SECONDS."""
         now = time.monotonic()
         self.total += 1
         self._times.append(now)
@@ -49,41 +51,35 @@ class FailureWindow:
 
 
 class FailureLog:
-    """Counts failures.
+    """Reports failures on standard error, the same text in full only once, and raises when there are too many.
 
     Args:
-        first: the index, for messages, of the environment that failures call number 0.
-
-    Raises (`note`, `fatal`):
-        EnvironmentFailureError: there were more than MOST of them within WINDOW seconds.
+        first: index, for messages, of the environment that failures call number 0.
     """
 
     def __init__(self, first: int = 0) -> None:
         self._first = first
         self._window = FailureWindow()
-        self._told: set[str] = set()
-
-    @property
-    def total(self) -> int:
-        return self._window.total
+        self._reported: set[str] = set()
 
     def note(self, failures: Iterable[EnvFailure]) -> None:
-        for failure in failures:
-            if self._window.add():
-                raise self.fatal(failure)
-            env = self._first + failure.env
-            last = failure.text.strip().rpartition("\n")[2]
-            if last not in self._told:  # the whole of it once
-                self._told.add(last)
-                text = printable(failure.text)
-                print(f"ppo2: environment {env} failed and begins anew:\n{text}", file=sys.stderr)
-            else:
-                again = f"failed again and begins anew: {printable(last)}"
-                print(f"ppo2: environment {env} {again}", file=sys.stderr)
+        """Counts and reports failures.
 
-    def fatal(self, failure: EnvFailure) -> EnvironmentFailureError:
-        return EnvironmentFailureError(
-            f"environment {self._first + failure.env} failed, after {self.total - 1} failures before, "
-            f"{self._window.recent} of all in the last {WINDOW_SECONDS:.0f} seconds. Mend the environment; its last "
-            f"words:\n{failure.text}"
-        )
+        Raises:
+            EnvironmentFailureError: more than MAX_FAILURES within WINDOW_SECONDS.
+        """
+        for failure in failures:
+            env = self._first + failure.env
+            if self._window.add():
+                raise EnvironmentFailureError(
+                    f"environment {env} failed, after {self._window.total - 1} failures before, {self._window.recent} "
+                    f"of all in the last {WINDOW_SECONDS:.0f} seconds. Mend the environment; its last words:\n"
+                    f"{failure.text}"
+                )
+            last_line = failure.text.strip().rpartition("\n")[2]
+            if last_line in self._reported:
+                words = f"failed again and begins anew: {printable(last_line)}"
+            else:
+                self._reported.add(last_line)
+                words = f"failed and begins anew:\n{printable(failure.text)}"
+            print(f"ppo2: environment {env} {words}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Environments that other processes hold, on this machine or on others: the actors of Ray."""
+"""Environments that actors of Ray hold, on this machine or on others."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from ppo2.envs.host.parallelism import worker_obstacle
 from ppo2.envs.host.vector import HostVectorEnv
 
 ENVS_PER_ACTOR = 8
-"""That an actor holds at least, unless it is said how many actors there are."""
+"""Least number of environments of an actor, where the number of actors isn't given."""
 
 
 @dataclass(frozen=True)
 class RemoteEnvs:
-    """What actors make, for `learn` to collect whole rollouts from; see `ppo2.make(backend="ray")`, which makes it.
+    """Environments of actors, for `learn` to collect whole rollouts from; made by `ppo2.make(backend="ray")`.
 
     Nothing runs yet: the actors begin with training and end with it.
 
     Attributes:
         factory: makes one environment, wherever it is.
-        num_envs: how many there are, of all actors.
-        actors: how many hold an equal part of them each: neighbours.
+        num_envs: number of environments of all actors.
+        actors: number of actors, each of which holds an equal part of consecutive environments.
         workers: processes beside each actor that step its environments.
         env_timeout, replay_limit: see `HostVectorEnv`.
     """
@@ -44,12 +44,12 @@ class RemoteEnvs:
 
     @property
     def each(self) -> int:
-        """How many environments an actor has."""
+        """Number of environments of an actor."""
         return self.num_envs // self.actors
 
     @property
     def stepped_by(self) -> str:
-        """Who steps the environments, for people."""
+        """Words that say which processes step the environments."""
         beside = f", each with {self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else ""
         return f"{self.actors} Ray actor{'s' if self.actors > 1 else ''}{beside}"
 
@@ -67,8 +67,8 @@ class RemoteEnvs:
             )
 
     def part(self) -> HostVectorEnv:
-        """The environments of one actor, in whose process this is called."""
-        # in one group, whatever the host: the policy's last bits depend on it
+        """Makes the environments of one actor, in whose process this is called."""
+        # in one group, whatever the machine: the policy's last bits depend on it
         return HostVectorEnv(
             [self.factory] * self.each,
             workers=self.workers,
@@ -81,11 +81,11 @@ class RemoteEnvs:
 def remote(
     factory: Factory, first: Any, num_envs: int, actors: Any, workers: Any, env_timeout: float, replay_limit: int
 ) -> RemoteEnvs:
-    """Environments of actors.
+    """Describes environments of actors.
 
     Args:
         factory: see `RemoteEnvs`.
-        first: one that it made, which is closed.
+        first: one environment that it made, which is closed.
         num_envs, actors, workers, env_timeout, replay_limit: see `ppo2.make`.
 
     Raises:
@@ -93,7 +93,7 @@ def remote(
     """
     if importlib.util.find_spec("ray") is None:
         raise ValueError("`backend` (='ray') needs a package that isn't installed: pip install 'ppo2[ray]'.")
-    count = _checked_actors(num_envs, actors)
+    count = _actor_count(num_envs, actors)
     workers = 0 if workers == "auto" else workers
     most = num_envs // count - 1
     if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= most:
@@ -101,32 +101,33 @@ def remote(
             f"`workers` (={workers!r}) must be 'auto', which is none, or a whole number from 0 to {most}: beside each "
             f"of {count} actors, which has {most + 1} environments, and steps one at least itself."
         )
-    vector = HostVectorEnv([lambda: first], env_timeout=env_timeout, replay_limit=replay_limit)  # which checks them
+    vector = HostVectorEnv([lambda: first], env_timeout=env_timeout, replay_limit=replay_limit)  # checks these
     vector.close()
-    why = worker_obstacle(factory)
-    if why is not None:
-        raise ValueError(f"{why}: let this process step it, without `backend`.")
+    obstacle = worker_obstacle(factory)
+    if obstacle is not None:
+        raise ValueError(f"{obstacle}: let this process step it, without `backend`.")
     return RemoteEnvs(
-        factory,
-        num_envs,
-        count,
-        workers,
-        env_timeout,
-        replay_limit,
-        vector.single_observation_space,
-        vector.single_action_space,
+        factory=factory,
+        num_envs=num_envs,
+        actors=count,
+        workers=workers,
+        env_timeout=env_timeout,
+        replay_limit=replay_limit,
+        single_observation_space=vector.single_observation_space,
+        single_action_space=vector.single_action_space,
     )
 
 
-def _checked_actors(num_envs: int, actors: Any) -> int:
+def _actor_count(num_envs: int, actors: Any) -> int:
+    """The number of actors that was asked for, or one for every ENVS_PER_ACTOR environments."""
+    fitting = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
     if actors is None:
         most = max(1, num_envs // ENVS_PER_ACTOR)
-        return next(count for count in range(most, 0, -1) if num_envs % count == 0)
+        return max(count for count in fitting if count <= most)
     if isinstance(actors, bool) or not isinstance(actors, int) or actors < 1:
         raise ValueError(f"`actors` (={actors!r}) must be a whole number of at least 1, or None.")
     if num_envs % actors:
-        fit = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
-        near = sorted(fit, key=lambda count: abs(count - actors))[:2]
+        near = sorted(fitting, key=lambda count: abs(count - actors))[:2]
         raise ValueError(
             f"`actors` (={actors}) must divide `num_envs` (={num_envs}), as each holds as many environments; "
             f"{' and '.join(map(str, sorted(near)))} do."

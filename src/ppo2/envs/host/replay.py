@@ -1,4 +1,9 @@
-"""Environments in the middle of an episode: what is kept of them, and how another process brings them there again."""
+"""Exact resume of host environments: how another process brings an environment to its place in an episode.
+
+Every episode is reset with a seed of its own, derived from the environment's seed and the episode's number, so that
+seed and actions determine what the environment does. A checkpoint keeps both, and a resumed run repeats the actions;
+an environment that can save its state is given that instead.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -7,18 +12,57 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import gymnasium as gym
 import numpy as np
 
-from ppo2 import spaces
+from ppo2.envs.host.env_types import AnyEnv, NDArray
 
-NDArray = np.ndarray[Any, Any]
 State = Mapping[str, NDArray]
 
 REPLAY_LIMIT = 10_000
-"""Steps of an episode after which its actions are no longer kept."""
+"""Steps of an episode beyond which its actions are no longer kept."""
 UNSEEDED = -1
+"""Seed of an environment that was reset without one."""
+
+
+@runtime_checkable
+class SavableEnv(Protocol):
+    """An environment that saves its state itself, for `load_state` of another one that was just made.
+
+    The state must hold everything that later steps and resets depend on, random numbers included. A wrapper around it
+    with a state of its own, such as a time limit, hides these methods: then its episode is replayed.
+    """
+
+    def save_state(self) -> State: ...
+
+    def load_state(self, state: State, /) -> None: ...
+
+
+class EpisodeReplay(NamedTuple):
+    """Directions to bring an environment to its place in a running episode.
+
+    Attributes:
+        steps, returns: steps since the reset, and the sum of their rewards.
+        actions: the actions of these steps, (steps, ...) for each leaf of the action space; None: they weren't kept.
+        state: state that the environment saved itself, which is preferred to actions; else None.
+    """
+
+    steps: int
+    returns: float
+    actions: list[NDArray] | None
+    state: State | None
+
+
+class EpisodePosition(NamedTuple):
+    """Seeds of N environments, from which all their episodes' seeds derive, and numbers of the running episodes."""
+
+    seeds: NDArray
+    episodes: NDArray
+
+
+class ReplayError(Exception):
+    """An environment can't be brought to its place; the message gives the reason."""
 
 
 def episode_seed(seed: int, episode: int) -> int:
-    """31 bits for an episode of an environment with a seed of its own: episode 0 has that very one.
+    """Seed (31 bits) of an episode of an environment; episode 0 has the environment's own.
 
     The finaliser of SplitMix64 (Steele et al. 2014), so that neighbours have nothing in common.
     """
@@ -30,91 +74,63 @@ def episode_seed(seed: int, episode: int) -> int:
     return (mixed ^ (mixed >> 31)) & (2**31 - 1)
 
 
-@runtime_checkable
-class SavableEnv(Protocol):
-    """An environment that can save its state itself, which `load_state` gives to another one that was just made.
+def replay_actions(env: AnyEnv, reset: Callable[[], Any], actions: Any, steps: int) -> tuple[Any, float]:
+    """Resets an environment and repeats actions; returns the last observation and the sum of rewards.
 
-    It must hold everything that later steps and resets depend on, its random numbers included. A wrapper around it
-    that has a state of its own, such as a time limit, hides it: the episode is replayed then, as of any environment.
-    """
-
-    def save_state(self) -> State: ...
-
-    def load_state(self, state: State, /) -> None: ...
-
-
-class EpisodeReplay(NamedTuple):
-    """How to bring an environment to where it was in an episode that its seed began.
-
-    Attributes:
-        steps, returns: since its reset, and the sum of their rewards.
-        actions: those that it took, (steps, ...) for each leaf of the action space; None: they weren't kept.
-        state: what it saved itself, which goes before actions.
-    """
-
-    steps: int
-    returns: float
-    actions: list[NDArray] | None
-    state: State | None
-
-
-class EpisodePosition(NamedTuple):
-    """Of N environments: the seeds that all their episodes are made from, and which episode is running, (N,) each."""
-
-    seeds: NDArray
-    episodes: NDArray
-
-
-class ReplayError(Exception):
-    """An environment that can't be brought to where it was; the message says why."""
-
-
-def savable_env(env: gym.Env[Any, Any]) -> SavableEnv | None:
-    """Who saves an environment's state, if all of it is saved then."""
-    while isinstance(env, gym.wrappers.FlattenObservation):  # which has no state
-        env = env.env
-    return env if isinstance(env, SavableEnv) else None
-
-
-def replay_actions(
-    env: gym.Env[Any, Any], begin: Callable[[], Any], actions: list[NDArray], apart: Callable[[Any], Any]
-) -> tuple[Any, float]:
-    """Begins an episode and takes the actions again; the observation that comes last, and the sum of rewards.
+    Args:
+        reset: begins the episode and returns its first observation.
+        actions, steps: the actions one by one, and how many they are.
 
     Raises:
-        Unreachable: the episode ended on the way.
+        ReplayError: the episode ended on the way.
     """
-    obs, returns = begin(), 0.0
-    leaves = iter(actions)
-    batch = spaces.mapped(lambda _: next(leaves), env.action_space)
-    for done, action in enumerate(apart(batch), start=1):
+    obs, returns = reset(), 0.0
+    for done, action in enumerate(actions, start=1):
         obs, reward, terminated, truncated, _ = env.step(action)
         returns += float(reward)
         if terminated or truncated:
-            raise ReplayError(f"its episode ended at step {done} of {len(actions[0])} when its actions were repeated")
+            raise ReplayError(f"its episode ended at step {done} of {steps} when its actions were repeated")
     return obs, returns
 
 
-def saved_state(env: gym.Env[Any, Any]) -> State | None:
-    """What an environment saves of itself; None where it can't, or what it gives is no dict of arrays of numbers.
+def load_state(env: AnyEnv, state: State) -> None:
+    """Gives an environment the state that another one saved.
 
-    Its methods may be its own affair, and only be called as ours are.
+    Raises:
+        ReplayError: it can't load states.
     """
-    keeper = savable_env(env)
-    if keeper is None:
+    savable = _savable(env)
+    if savable is None:
+        raise ReplayError("it can't take up the state that it saved")
+    savable.load_state(state)
+
+
+def save_state(env: AnyEnv) -> State | None:
+    """State that an environment saves of itself; None if it can't, or gives no dict of numeric arrays.
+
+    A user's class may have methods of these names for purposes of its own: whatever they raise means that it can't.
+    """
+    savable = _savable(env)
+    if savable is None:
         return None
     try:
-        state = {name: np.asarray(array) for name, array in keeper.save_state().items()}
-    except Exception:  # of whatever else it may be
+        state = {name: np.asarray(array) for name, array in savable.save_state().items()}
+    except Exception:
         return None
     return state if all(type(name) is str and x.dtype.kind in "biufc" for name, x in state.items()) else None
 
 
+def _savable(env: AnyEnv) -> SavableEnv | None:
+    while isinstance(env, gym.wrappers.FlattenObservation):  # a wrapper without a state
+        env = env.env
+    return env if isinstance(env, SavableEnv) else None
+
+
 def generator_state(generator: np.random.Generator) -> NDArray:
-    """The state of a random number generator as bytes."""
+    """State of a random number generator as bytes."""
     return np.frombuffer(json.dumps(generator.bit_generator.state).encode(), np.uint8)
 
 
 def restore_generator(generator: np.random.Generator, state: NDArray) -> None:
-    """The inverse of `generator_state`."""
+    """Inverse of `generator_state`."""
     generator.bit_generator.state = json.loads(state.tobytes())

@@ -1,4 +1,10 @@
-"""Signals between the processes that step environments; light, as a worker holds them before anything else."""
+"""Semaphores between the processes that step environments; light, as a worker opens them before anything else.
+
+`_multiprocessing.SemLock` is a private name. The public `multiprocessing.Semaphore`, which is made of it, can only be
+handed to processes that `multiprocessing` starts, and those import the program's main module. Other public ways were
+slower: a round trip between two processes that spin, with 20 microseconds of work between, took 22 microseconds with
+these semaphores, 25 with an eventfd and 28 with pipes, where a step of 4 CartPoles takes 25.
+"""
 
 import _multiprocessing
 import contextlib
@@ -6,17 +12,21 @@ import time
 import uuid
 from collections.abc import Callable
 
-SEMAPHORE = 1  # the kind, as in multiprocessing.synchronize
+SEMAPHORE = 1
+"""The kind of a SemLock, as in multiprocessing.synchronize."""
+MAX_VALUE = 2
+"""Commands that may wait for a worker: one for each group."""
 SPIN_SECONDS = 2e-4
+"""Time to spin before sleeping: a process that sleeps wakes up late."""
 CHECK_SECONDS = 0.2
-MAX_VALUE = 2  # commands that may wait for a worker: one for each group
+"""Time between two calls of `check` while asleep."""
 
 
 class Semaphore:
-    """A semaphore that one process raises and another waits for. It orders memory: what was written before is seen.
+    """A semaphore that one process releases and another acquires. It orders memory: earlier writes are seen.
 
     Args:
-        name: of one that another process made; None makes one.
+        name: name of a semaphore that another process made; None makes one.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -27,18 +37,18 @@ class Semaphore:
             self._lock = _multiprocessing.SemLock._rebuild(0, SEMAPHORE, MAX_VALUE, name)
 
     def unlink(self) -> None:
-        """Takes the name away, once both processes hold it: nothing is left behind then, however they end."""
-        with contextlib.suppress(FileNotFoundError):  # the other one was first
+        """Removes the name once both processes hold the semaphore, so that nothing is left behind however they end."""
+        with contextlib.suppress(FileNotFoundError):  # the other process was first
             _multiprocessing.sem_unlink(self.name)
 
     def release(self) -> None:
         self._lock.release()
 
     def acquire(self, *, spin: bool, check: Callable[[], None]) -> None:
-        """Returns when it was given: spins for a while (a process that sleeps wakes up late), then sleeps.
+        """Waits for a release: spins for a while, then sleeps.
 
         Args:
-            spin: whether there is a processor for it.
+            spin: True if there is a processor to spin on.
             check: called every CHECK_SECONDS; raises to give up.
         """
         acquire = self._lock.acquire

@@ -1,4 +1,4 @@
-"""Environments that hang in this very process: interrupted by a signal, as no other process can be put in its place."""
+"""Interruption of environments that hang in this very process, in whose place no other process can be put."""
 
 import signal
 import sys
@@ -8,111 +8,123 @@ import traceback
 import weakref
 from types import FrameType
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
+"""Time between two looks at what is watched."""
+SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
+"""The signal that interrupts: by default it does nothing. None on Windows, which has no such thing."""
 
 
 class HungError(Exception):
-    """Raised inside an environment's step that takes too long."""
+    """Raised inside a step of an environment that takes too long."""
 
 
-class WatchedSteps:
-    """Steps of environments, each of which may take so long.
+class StepWatch:
+    """Context manager around steps of environments, each of which may take so long.
 
     Args:
-        timeout: seconds.
+        timeout: seconds for one environment.
 
     Attributes:
-        steps, place: how many steps of a group were begun, and in its first number which environment's turn it is.
-        busy: whether one is under way, in `thread`.
+        current: list of one number, the index of the environment at work.
+        polls: how often the watchdog has seen this very step of this environment. Seconds are counted by these, so
+            that time in which the whole process was stopped doesn't count.
     """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self.steps, self.place = 0, [0]
+        self.steps, self.current = 0, [0]
         self.busy, self.thread = False, 0
-        self.seen, self.looks = (0, 0), 0
-        self.told = False
+        self.seen, self.polls = (0, 0), 0
+        self.reported = False
 
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         self.thread = threading.get_ident()
         self.steps += 1
         self.busy = True
 
+    def __exit__(self, *_: object) -> None:
+        self.busy = False
+
     @property
     def seconds(self) -> float:
-        """How long it has been seen at one environment; time in which this process was stopped isn't counted."""
-        return self.looks * LOOK_SECONDS
+        """How long the environment at work has been seen at one step."""
+        return self.polls * POLL_SECONDS
 
 
 class Watchdog:
-    """Looks at steps now and then, from a thread that lives while there are any to look at.
+    """A thread that looks at steps now and then, and lives while there are any to look at.
 
-    Where this process' main thread steps, and nobody else uses SIGURG (which does nothing by default), a step that
-    takes too long gets `HungError`: that ends waiting, sleeping and endless loops in Python. Elsewhere, and in compiled
-    code, it is only told of.
+    A step that takes too long gets `HungError` raised in it by SIGURG, if it runs in the main thread and nobody else
+    handles that signal: this ends waiting, sleeping and endless loops in Python. Elsewhere, and in compiled code, the
+    hang is only reported.
+
+    An exception in the trainer's own process is a heavy tool, but there is no lighter one: README promises that
+    training goes on after an environment hangs, also where no workers step, and Python offers no other way to get a
+    thread out of a blocking call.
     """
 
     def __init__(self) -> None:
-        self._all: weakref.WeakSet[WatchedSteps] = weakref.WeakSet()
-        self._lock = threading.RLock()  # an environment may be collected, and unwatched, at any point
+        self._watches: weakref.WeakSet[StepWatch] = weakref.WeakSet()
+        self._lock = threading.RLock()  # an environment may be collected, and its watch removed, at any point
         self._thread: threading.Thread | None = None
-        self._hung: WatchedSteps | None = None
+        self._hung: StepWatch | None = None
 
-    def watch(self, watched: WatchedSteps) -> None:
+    def add(self, watch: StepWatch) -> None:
         with self._lock:
-            self._all.add(watched)
-            if (
-                hasattr(signal, "SIGURG")
-                and threading.current_thread() is threading.main_thread()
-                and signal.getsignal(signal.SIGURG) is signal.SIG_DFL
-            ):
-                signal.signal(signal.SIGURG, self._interrupt)
+            self._watches.add(watch)
+            if SIGNAL and _in_main_thread() and signal.getsignal(SIGNAL) is signal.SIG_DFL:
+                signal.signal(SIGNAL, self._interrupt)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="ppo2-watchdog", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="ppo2-watchdog", daemon=True)
                 self._thread.start()
 
-    def unwatch(self, watched: WatchedSteps) -> None:
+    def remove(self, watch: StepWatch) -> None:
         with self._lock:
-            self._all.discard(watched)
-            alone = not self._all and threading.current_thread() is threading.main_thread()
-            if alone and hasattr(signal, "SIGURG") and signal.getsignal(signal.SIGURG) == self._interrupt:
-                signal.signal(signal.SIGURG, signal.SIG_DFL)
+            self._watches.discard(watch)
+            if SIGNAL and not self._watches and _in_main_thread() and self._is_installed():
+                signal.signal(SIGNAL, signal.SIG_DFL)
 
-    def _look(self) -> None:
+    def _is_installed(self) -> bool:
+        return SIGNAL is not None and signal.getsignal(SIGNAL) == self._interrupt
+
+    def _run(self) -> None:
         while True:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
             with self._lock:
-                if not self._all:
+                if not self._watches:
                     self._thread = None
                     return
-                every = list(self._all)
-            for watched in every:
-                now = (watched.steps, watched.place[0])
-                watched.looks = watched.looks + 1 if watched.busy and watched.seen == now else 0
-                watched.seen = now
-                if watched.seconds > watched.timeout:
-                    self._end(watched)
+                watches = list(self._watches)
+            for watch in watches:
+                now = (watch.steps, watch.current[0])
+                watch.polls = watch.polls + 1 if watch.busy and watch.seen == now else 0
+                watch.seen = now
+                if watch.seconds > watch.timeout:
+                    self._end(watch)
 
-    def _end(self, watched: WatchedSteps) -> None:
-        main = threading.main_thread().ident
-        if watched.thread == main and hasattr(signal, "SIGURG") and signal.getsignal(signal.SIGURG) == self._interrupt:
-            self._hung = watched
-            signal.pthread_kill(watched.thread, signal.SIGURG)
-        if not watched.told and watched.seconds > watched.timeout + 2 * LOOK_SECONDS:
-            watched.told = True
-            stack = "".join(traceback.format_stack(sys._current_frames().get(watched.thread)))
+    def _end(self, watch: StepWatch) -> None:
+        if SIGNAL and watch.thread == threading.main_thread().ident and self._is_installed():
+            self._hung = watch
+            signal.pthread_kill(watch.thread, SIGNAL)
+        if not watch.reported and watch.seconds > watch.timeout + 2 * POLL_SECONDS:
+            watch.reported = True
+            stack = "".join(traceback.format_stack(sys._current_frames().get(watch.thread)))
             print(
-                f"ppo2: environment {watched.place[0]} hung for more than {watched.timeout:g} s in the process that "
+                f"ppo2: environment {watch.current[0]} hung for more than {watch.timeout:g} s in the process that "
                 f"trains, which can't interrupt it. It is at:\n{stack}",
                 file=sys.stderr,
             )
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         hung, self._hung = self._hung, None
-        if hung is not None and hung.busy and hung.seen == (hung.steps, hung.place[0]):
-            hung.looks = 0  # what comes now, such as making the environment again, has its own time
+        if hung is not None and hung.busy and hung.seen == (hung.steps, hung.current[0]):
+            hung.polls = 0  # what comes now, such as making the environment anew, has its own time
             raise HungError(f"hung for more than {hung.timeout:g} s")
 
 
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 WATCHDOG = Watchdog()
-"""One thread and one signal handler do for all of a process; neither is there before something is watched."""
+"""One thread and one signal handler for all of a process; neither exists before something is watched."""

@@ -1,0 +1,123 @@
+"""Work of a worker process: it steps its slice of a `HostVectorEnv`'s environments; without JAX."""
+
+import mmap
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from ppo2.envs.host.buffers import Spaces, buffers_in, control_rows_in
+from ppo2.envs.host.env_types import Factory
+from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
+from ppo2.envs.host.semaphore import Semaphore
+from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
+
+STEP, RESET, SAVE, RESTORE, CLOSE = range(1, 6)
+"""Commands."""
+REQUESTS: dict[int, Callable[..., Any]] = {
+    RESET: SerialEnvs.reset, SAVE: SerialEnvs.save_states, RESTORE: SerialEnvs.restore,
+}  # fmt: skip
+"""Commands between steps, each with one argument that comes by the connection."""
+CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
+"""Offsets in a worker's row of control words: the index of the environment at work; then, for each of at most two
+groups, its command (0: none), 1 if an episode of it ended, 1 if the connection holds an answer about it.
+"""
+
+
+class WorkerSetup(NamedTuple):
+    """First message to a worker process.
+
+    Attributes:
+        factories: factories of its environments, for each group; at most two.
+        rows: their global indices, for each group.
+        spaces: observation and action space that they must have.
+        num_envs: number of all environments, whose buffers the memory holds.
+        descriptor, size: shared memory, which holds the buffers and a row of control words for each worker.
+        worker: number of its row of control words.
+        spin: True if it may spin while it waits.
+        info_keys: see `SerialEnvs`.
+        argv: arguments of the program, for factories that read them.
+    """
+
+    factories: list[list[Factory]]
+    rows: list[slice]
+    spaces: Spaces
+    num_envs: int
+    descriptor: int
+    size: int
+    worker: int
+    spin: bool
+    info_keys: tuple[str, ...]
+    argv: list[str]
+
+
+def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
+    """Receives the setup and obeys commands until it is told to close.
+
+    Args:
+        connection: brings the setup and arguments of requests, takes answers that don't fit into the buffers.
+        go: released by the parent for each command.
+        done: for each group, released when its command has been obeyed.
+    """
+    groups: list[SerialEnvs] = []
+    try:
+        setup: WorkerSetup = cloudpickle.loads(connection.recv_bytes())
+        sys.argv = setup.argv
+        memory = mmap.mmap(setup.descriptor, setup.size)
+        os.close(setup.descriptor)
+        buffers, size = buffers_in(memory, setup.spaces, setup.num_envs, len(setup.info_keys))
+        control = control_rows_in(memory, size)[setup.worker]
+        for factories, rows in zip(setup.factories, setup.rows, strict=True):
+            envs = SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys, expected=setup.spaces)
+            envs.attach(buffers.rows(rows))
+            envs.current = control[CURRENT : CURRENT + 1]
+            groups.append(envs)
+    except ENV_ERRORS as error:
+        _send(connection, _portable(error))
+        return
+    _send(connection, None)
+    turn = 0
+    while True:
+        go.acquire(spin=setup.spin, check=_wait_on)
+        while not control[COMMAND + turn]:
+            turn = (turn + 1) % len(groups)
+        command, control[COMMAND + turn] = int(control[COMMAND + turn]), 0
+        envs = groups[turn]
+        answer: Any = None
+        try:
+            if command == STEP:
+                control[ENDED + turn], failures = envs.step()
+                answer = failures or None
+            elif command == CLOSE:
+                break
+            else:
+                answer = REQUESTS[command](envs, cloudpickle.loads(connection.recv_bytes()))
+        except ENV_ERRORS as error:
+            answer = _portable(error)
+        control[NEWS + turn] = answer is not None
+        done[turn].release()
+        if answer is not None:
+            _send(connection, answer)
+        turn = (turn + 1) % len(groups)
+    for envs in groups:
+        envs.close()
+
+
+def _send(connection: Connection, message: Any) -> None:
+    connection.send_bytes(cloudpickle.dumps(message))
+
+
+def _portable(error: BaseException) -> Exception:
+    """The exception with its traceback as a note, of a class that any process can read."""
+    known = type(error) in (ValueError, TypeError, ContractError, EnvironmentFailureError)
+    portable: Any = type(error)(str(error)) if known else RuntimeError(f"{type(error).__name__}: {error}")
+    portable.add_note("".join(traceback.format_exception(error)))
+    return portable  # type: ignore[no-any-return]
+
+
+def _wait_on() -> None:
+    """A worker ends with its parent, so that it never waits in vain."""

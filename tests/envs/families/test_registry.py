@@ -1,0 +1,28 @@
+"""Families: their presets and the ids that belong to them."""
+
+import importlib.util
+
+import ppo2
+from ppo2 import envs
+from ppo2.envs.families.registry import FAMILIES
+
+MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "Swimmer", "Reacher")
+
+
+def test_every_family_says_where_its_settings_come_from() -> None:
+    for family in FAMILIES:
+        assert family.source
+    for env_id, named in (
+        ("CartPole-v1", "classic control"),
+        ("LunarLander-v3", "Box2D"),
+        *((f"{name}-v5", "MuJoCo") for name in MUJOCO),
+        ("ALE/Pong-v5", "Atari"),
+        ("PongNoFrameskip-v4", "Atari"),
+        ("MiniGrid-DoorKey-5x5-v0", "MiniGrid"),
+    ):
+        if named in ("Atari", "MiniGrid") and not importlib.util.find_spec(
+            "ale_py" if named == "Atari" else "minigrid"
+        ):
+            continue
+        assert ppo2.preset(env_id)["total_timesteps"] > 0
+        assert envs.family_of(env_id).name == named

@@ -1,0 +1,22 @@
+"""Vector environments that are closed after a test."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ppo2.envs.host.vector import HostVectorEnv
+
+
+@pytest.fixture
+def made() -> Iterator[Callable[..., HostVectorEnv]]:
+    """Makes vector environments, and closes them."""
+    every: list[HostVectorEnv] = []
+
+    def make(factories: list[Any], **how: Any) -> HostVectorEnv:
+        every.append(HostVectorEnv(factories, **how))
+        return every[-1]
+
+    yield make
+    for env in every:
+        env.close()

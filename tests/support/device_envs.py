@@ -1,0 +1,42 @@
+"""Small device environments, sound ones and parts of broken ones."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Count:
+    """The obs is (which, t): the episode's own random number, and its steps so far. Reward t; over after `length`."""
+
+    length: int = 3
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def _obs(self, state: Any) -> Any:
+        return jnp.stack([state["which"], state["t"].astype(jnp.float32)])
+
+    def reset(self, key: Any) -> Any:
+        state = {"which": jax.random.uniform(key), "t": jnp.int32(0)}
+        return state, self._obs(state)
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        state = {**state, "t": state["t"] + 1}
+        return state, self._obs(state), state["t"], state["t"] >= self.length, False, {}
+
+
+def good(**more: Any) -> SimpleNamespace:
+    """Two zeros for ever; parts to be replaced by worse ones."""
+    parts = {
+        "observation_space": gym.spaces.Box(-1, 1, (2,)),
+        "action_space": gym.spaces.Discrete(2),
+        "reset": lambda key: (jnp.zeros(2), jnp.zeros(2)),
+        "step": lambda state, action, key: (state, jnp.zeros(2), 0.0, False, False, {}),
+    }
+    return SimpleNamespace(**{**parts, **more})
