@@ -52,8 +52,8 @@ runners: __init__ action_log episodes experience device_program host_program rol
     protocol runner_state host remote
 spaces: space_json actions checks __init__ device
 system: __init__ exits files launch processors runtime signals text
-training: __init__ plan run_directory start trainers loop saver evaluator log_writer setup run learn sweep_plan \
-    sweep_in_turn vmapped sweep
+training: __init__ plan run_directory start trainers loop setup context saver evaluator log_writer run learn \
+    sweep_plan sweep_in_turn vmapped sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

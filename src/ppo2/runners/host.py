@@ -237,16 +237,13 @@ class Runner:
         )
 
     def mark_learned(self) -> None:
-        """See `RolloutRunner`."""
         self._learned = self._latest
 
     @property
     def layout(self) -> dict[str, int]:
-        """See `RolloutRunner`."""
         return {"groups": len(self._stepper.groups)}
 
     def snapshot(self) -> Snapshot:
-        """See `RolloutRunner`."""
         state = self._learned
         if state is None or state.position is None:
             return Snapshot({}, {"kind": "none"}, self.rollouts if state is None else state.rollouts)
@@ -295,7 +292,6 @@ class Runner:
         self._epoch = seconds
 
     def ended(self) -> list[Ended]:
-        """See `RolloutRunner`."""
         return [Ended(step, episode._replace(env=episode.env + self._first)) for step, episode in self._tally.take()]
 
 

@@ -30,31 +30,24 @@ class RolloutRunner(Protocol):
     @property
     def layout(self) -> dict[str, int]:
         """How environments are parted; the last bits of the results depend on it. Saved with the run."""
-        ...
 
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, or so many."""
-        ...
 
     def mark_learned(self) -> None:
         """Says that the last rollout was learned from: a snapshot is of the moment after it."""
-        ...
 
     def ended(self) -> list[Ended]:
         """The episodes that ended since the last call, in order."""
-        ...
 
     def start_clock(self, seconds: float) -> None:
         """Sets the instant (of `time.perf_counter`) from which episodes' times count."""
-        ...
 
     def snapshot(self) -> Snapshot:
         """Environments and episodes as they were after the last rollout that was learned from."""
-        ...
 
     def resume(self, saved: Checkpoint) -> list[str]:
         """Brings the environments to where a snapshot left them. Returns a line for each thing that differs."""
-        ...
 
 
 class HostRunner(RolloutRunner, Protocol):

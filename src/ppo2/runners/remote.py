@@ -169,7 +169,6 @@ class RemoteRunner:
 
     @property
     def layout(self) -> dict[str, int]:
-        """See `Runner.layout`."""
         return {"groups": 1, "actors": self.envs.actors}
 
     def run(self, steps: int | None = None) -> Rollout:
@@ -195,11 +194,9 @@ class RemoteRunner:
         return _side_by_side([answer.rollout if isinstance(answer, Part) else nothing for answer in answers])
 
     def mark_learned(self) -> None:
-        """See `Runner.mark_learned`."""
         self._is_settled, self._settled_rollouts = True, self.rollouts
 
     def start_clock(self, seconds: float) -> None:
-        """See `Runner.start_clock`."""
         self._epoch = seconds
 
     def ended(self) -> list[Ended]:
@@ -208,7 +205,6 @@ class RemoteRunner:
         return done
 
     def snapshot(self) -> Snapshot:
-        """See `Runner.snapshot`."""
         rollouts = self.rollouts if self._settled_rollouts is None else self._settled_rollouts
         answers = self._ask("snapshot", *[(self._is_settled,)] * self.envs.actors) if self._actors else []
         if not answers or any(isinstance(answer, Lost) for answer in answers):
@@ -217,7 +213,6 @@ class RemoteRunner:
         return Snapshot(whole.tensors, {**whole.facts, **self.layout}, rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
-        """See `Runner.resume`."""
         if not self.rollouts:
             return []  # nothing had begun
         self._wait_for_all()

@@ -5,14 +5,11 @@ import math
 import numpy as np
 
 from ppo2 import distributed
-from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
-from ppo2.config import Config
 from ppo2.distributed import heartbeat
-from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs import AnyEnvs
 from ppo2.evaluation.evaluate import Evaluation, run_episodes
-from ppo2.system.signals import StopSignals
+from ppo2.training.context import Context
 from ppo2.training.loop import is_due
 from ppo2.training.saver import Saver
 
@@ -24,20 +21,13 @@ class Evaluator:
         figures: of the last evaluation, for the log's next row; empty once a row has them.
     """
 
-    def __init__(
-        self, config: Config, model: Model, env: AnyEnvs, saver: Saver, stop: StopSignals, signal: AgreedSignal
-    ) -> None:
-        self._config, self._model, self._env = config, model, env
-        self._saver, self._stop, self._signal = saver, stop, signal
+    def __init__(self, context: Context, env: AnyEnvs, saver: Saver) -> None:
+        self._context, self._env, self._saver = context, env, saver
+        self._config = context.setup.config
+        self.interval = self._config.eval_interval or self._config.log_interval
         self.figures: dict[str, float] = {}
 
-    @property
-    def interval(self) -> int:
-        """Updates between two evaluations."""
-        return self._config.eval_interval or self._config.log_interval
-
     def is_due(self, update: int) -> bool:
-        """See `Task`."""
         return is_due(update, self.interval)
 
     def run(self, update: int, stats: UpdateStats) -> bool:
@@ -52,16 +42,16 @@ class Evaluator:
             self._saver.settle()  # is the best one so far really there?
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         mine = run_episodes(
-            self._model,
+            self._context.setup.model,
             self._env,
             episodes=config.eval_episodes,
             deterministic=True,
             seed=config.seed,
-            until=lambda: self._stop.received is not None,
+            until=lambda: self._context.stop.received is not None,
             share=distributed.world(),
         )
-        parts = self._signal.all_gather([mine.returns.tolist(), mine.lengths.tolist()])
-        if self._signal.received is not None:
+        parts = self._context.signal.all_gather([mine.returns.tolist(), mine.lengths.tolist()])
+        if self._context.signal.received is not None:
             return
         returns, lengths = (np.array([x for part in parts for x in part[i]]) for i in (0, 1))
         result = Evaluation(returns, lengths)

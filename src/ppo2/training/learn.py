@@ -191,7 +191,6 @@ class UpdateFunction:
         self._function, self._run, self._model = function, run, model
 
     def is_due(self, update: int) -> bool:
-        """See `Task`."""
         return True
 
     def run(self, update: int, stats: UpdateStats) -> bool:

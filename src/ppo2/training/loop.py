@@ -12,18 +12,14 @@ from ppo2.training.trainers import Advance, Trainer
 class Task(Protocol):
     """Work that is due after some of the updates: evaluating, logging, saving, calling the user's function."""
 
-    @property
-    def interval(self) -> int:
-        """Updates from one time to the next; it is due after the first update too. 0: never at an interval."""
-        ...
+    interval: int
+    """Updates from one time to the next; it is due after the first update too. 0: never at an interval."""
 
     def is_due(self, update: int) -> bool:
         """True if it is to be done after this update."""
-        ...
 
     def run(self, update: int, stats: UpdateStats) -> bool:
         """Does it. Returns True to end training."""
-        ...
 
 
 def is_due(update: int, interval: int) -> bool:

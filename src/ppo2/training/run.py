@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -13,15 +14,16 @@ from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.reporting import plot
 from ppo2.reporting.logger import Logger
-from ppo2.reporting.tables import EPISODE_WINDOW, rows_of
+from ppo2.reporting.tables import EPISODE_WINDOW
 from ppo2.runners.episodes import Ended, Episode, in_order
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted, StopSignals
 from ppo2.training import run_directory
+from ppo2.training.context import Context
 from ppo2.training.evaluator import Evaluator
 from ppo2.training.log_writer import LogWriter
 from ppo2.training.loop import Task
-from ppo2.training.saver import Clock, Saver
+from ppo2.training.saver import Saver
 from ppo2.training.setup import Setup
 from ppo2.training.start import StartKind
 from ppo2.training.trainers import Advance
@@ -56,12 +58,11 @@ class Run:
             aside = collectives.run_on_first(
                 lambda: run_directory.prepare(Path(str(path)), config, start, runner.layout)
             )
-        self._setup, self._stop, self._speaks = setup, stop, progress and world.is_first
+        self._speaks = progress and world.is_first
         self.signal = AgreedSignal(stop)
         self.first, self.nupdates = before.update + 1, config.nupdates
-        self._done = before.update
-        self._rollouts_before = before.rollouts
-        self._run_dir = mine = path if world.is_first else None
+        self._done, self._rollouts_before = before.update, before.rollouts
+        mine = path if world.is_first else None
         self._kept_in = collectives.broadcast(None if path is None else str(path))
         self.logger = Logger(
             mine,
@@ -75,35 +76,12 @@ class Run:
         last, rows = collectives.broadcast([self.logger.last, self.logger.monitor_rows])
         if not world.is_first:
             self.logger.take_up([Episode(*one) for one in last], rows)
-        self._clock = Clock(before.seconds)
-        self._seconds_before = before.seconds
-        self._saver = Saver(
-            config,
-            setup.model,
-            runner,
-            run_dir=mine,
-            progress=before,
-            is_resumed=start.resumed is not None,
-            logger=self.logger,
-            clock=self._clock,
-            stop=stop,
-        )
-        evaluator = None
-        if setup.eval_env is not None:
-            evaluator = Evaluator(config, setup.model, setup.eval_env, self._saver, stop, self.signal)
-        log = LogWriter(
-            config,
-            setup.model,
-            setup.trainer,
-            evaluator,
-            first=self.first,
-            earlier_rows=[] if mine is None or start.resumed is None else rows_of(mine),
-            numbers=setup.numbers,
-            logger=self.logger,
-            clock=self._clock,
-            stop=stop,
-            synchronise=self.synchronise,
-        )
+        started = time.perf_counter() - before.seconds
+        self._context = Context(setup, mine, self.logger, stop, self.signal, started)
+        self._setup, self._run_dir, self._seconds_before = setup, mine, before.seconds
+        self._saver = Saver(self._context)
+        evaluator = None if setup.eval_env is None else Evaluator(self._context, setup.eval_env, self._saver)
+        log = LogWriter(self._context, evaluator, self.first, self.synchronise)
         self.tasks: list[Task] = [*([] if evaluator is None else [evaluator]), log, self._saver]
         self._say_start(aside, path)
 
@@ -149,7 +127,7 @@ class Run:
             rows = slice(each * world.rank, each * (world.rank + 1))
             for line in runner.resume(part_of(setup.start.resumed, rows, config.num_envs)):
                 self.logger.say(line)
-        runner.start_clock(self._clock.started)
+        runner.start_clock(self._context.started)
         if setup.start.kind is StartKind.WEIGHTS:
             self._saver.save(0)  # for this run to begin again from there, wherever it is stopped
 
@@ -228,7 +206,7 @@ class Run:
             return None
 
     def _last_words(self, update: int, curve: Path | None) -> Sequence[str]:
-        seconds = max(self._clock.seconds - self._seconds_before, 1e-9)
+        seconds = max(self._context.seconds - self._seconds_before, 1e-9)
         steps = (update - self.first + 1) * self._setup.config.nbatch
         counted = min(self.logger.monitor_rows, EPISODE_WINDOW)
         words = [

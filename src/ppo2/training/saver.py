@@ -1,34 +1,17 @@
 """Saving checkpoints while training goes on."""
 
-import time
 from pathlib import Path
 
 from ppo2.agent.files import writer
-from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.progress import Best, Progress
 from ppo2.checkpoints.writer import CheckpointWriter
-from ppo2.config import Config
 from ppo2.distributed import collectives, heartbeat
-from ppo2.reporting.logger import Logger
-from ppo2.runners.protocol import RolloutRunner
 from ppo2.runners.snapshot import Snapshot, gather_snapshots
 from ppo2.system import files
-from ppo2.system.signals import StopSignals
 from ppo2.training import run_directory
+from ppo2.training.context import Context
 from ppo2.training.loop import is_due
-
-
-class Clock:
-    """Seconds of training, those before a resume included."""
-
-    def __init__(self, before: float) -> None:
-        self.started = time.perf_counter() - before
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return time.perf_counter() - self.started
 
 
 class Saver:
@@ -36,47 +19,28 @@ class Saver:
 
     A checkpoint that the disk refuses is reported, and doesn't end training.
 
-    Args:
-        runner: whose environments are saved too; None before there is one.
-        run_dir: where; None in other processes than the first, and where nothing is to be written.
-        progress: of the run before, for one that is resumed.
-        layout: see `RolloutRunner.layout`.
+    Attributes:
+        best: the best evaluation so far; None without evaluations, or where all checkpoints are kept.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        model: Model,
-        runner: RolloutRunner,
-        *,
-        run_dir: Path | None,
-        progress: Progress,
-        is_resumed: bool,
-        logger: Logger,
-        clock: Clock,
-        stop: StopSignals,
-    ) -> None:
-        self._config, self._model, self._runner, self._run_dir = config, model, runner, run_dir
-        self._logger, self._clock, self._stop = logger, clock, stop
-        self.best: Best | None = progress.best
-        self._best_before = self.best
-        self._saved_update = progress.update if is_resumed else None
+    def __init__(self, context: Context) -> None:
+        config, progress = context.setup.config, context.setup.start.progress
+        self._context, self._config = context, config
+        self.interval = config.save_interval
+        self.best = self._best_before = progress.best
+        self._saved_update = None if context.setup.start.resumed is None else progress.update
         self._reported: str | None = None
-        best = None if self.best is None else self.best.update
-        self._writer = None if run_dir is None else CheckpointWriter(run_dir, keep=config.keep, best=best)
-
-    @property
-    def interval(self) -> int:
-        """Updates between two checkpoints; 0: only the last."""
-        return self._config.save_interval
+        self._writer: CheckpointWriter | None = None
+        if context.run_dir is not None:
+            best = None if self.best is None else self.best.update
+            self._writer = CheckpointWriter(context.run_dir, keep=config.keep, best=best)
 
     def is_due(self, update: int) -> bool:
         """See `Task`; also due where the update evaluates better than all before."""
         return is_due(update, self.interval) or (self.best is not None and self.best.update == update)
 
     def run(self, update: int, stats: UpdateStats) -> bool:
-        """See `Task`."""
-        with self._stop.deferred():
+        with self._context.stop.deferred():
             self.save(update)
         return False
 
@@ -85,17 +49,18 @@ class Saver:
         if not collectives.broadcast(self._writer is not None and update != self._saved_update):
             return
         self.report_failures()
-        snapshot = gather_snapshots(self._runner.snapshot())
-        if self._writer is None or self._run_dir is None:  # the first process writes
+        snapshot = gather_snapshots(self._context.setup.trainer.runner.snapshot())
+        if self._writer is None or self._context.run_dir is None:  # the first process writes
             return
         with heartbeat.allow_pause():  # the disk may be slow
-            self._write(update, snapshot, self._writer, self._run_dir)
+            self._write(update, snapshot, self._writer, self._context.run_dir)
 
     def _write(self, update: int, snapshot: Snapshot, checkpoints: CheckpointWriter, run_dir: Path) -> None:
-        logger, config, layout = self._logger, self._config, self._runner.layout
+        logger, setup = self._context.logger, self._context.setup
+        config, layout = setup.config, setup.trainer.runner.layout
         progress = Progress(
             update=update,
-            seconds=self._clock.seconds,
+            seconds=self._context.seconds,
             episodes=logger.monitor_rows,
             rollouts=snapshot.rollouts,
             best=self.best,
@@ -103,7 +68,7 @@ class Saver:
         logger.flush()
         run = {**progress._asdict(), "best": None if self.best is None else self.best._asdict()}
         run |= {"timesteps": update * config.nbatch, "runner": snapshot.facts}
-        write_model = writer(self._model, run=run, runner=snapshot.tensors)
+        write_model = writer(setup.model, run=run, runner=snapshot.tensors)
 
         def write(path: Path) -> None:
             logger.sync()  # a run goes on from a checkpoint with the logs up to there
@@ -150,7 +115,7 @@ class Saver:
                 self.best = self._best_before
             reason = error.strerror or str(error)
             if reason != self._reported:
-                self._logger.say(
+                self._context.logger.say(
                     f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones "
                     f"are intact. For the next to be written, {files.remedy(error)}."
                 )

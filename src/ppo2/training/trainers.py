@@ -55,11 +55,9 @@ class Trainer(Protocol):
 
     def collect(self) -> None:
         """Collects the rollout that comes next, where that is a step of its own; a signal may break it off."""
-        ...
 
     def learn(self, first: int, most: int) -> Advance:
         """Makes update `first`, and up to `most` in all where that is faster."""
-        ...
 
 
 class LearnTrainer(Trainer, Protocol):
@@ -68,11 +66,9 @@ class LearnTrainer(Trainer, Protocol):
     @property
     def runner(self) -> RolloutRunner:
         """The runner that it collects with."""
-        ...
 
     def time_shares(self, seconds: float) -> dict[str, float]:
         """The shares of so many seconds, since the last call, that parts of training took; empty if unknown."""
-        ...
 
 
 class HostTrainer:
@@ -85,7 +81,6 @@ class HostTrainer:
         self._act = self._step = 0.0
 
     def collect(self) -> None:
-        """See `Trainer`."""
         self._rollout = self.runner.run()
 
     def learn(self, first: int, most: int) -> Advance:
@@ -97,7 +92,6 @@ class HostTrainer:
         return Advance(1, stats, Fault(stats.fault, stats.fault_index), first)
 
     def time_shares(self, seconds: float) -> dict[str, float]:
-        """See `LearnTrainer`."""
         act, step, self._act, self._step = self._act, self._step, 0.0, 0.0
         return {
             "time/step": step / seconds,
@@ -117,7 +111,6 @@ class DeviceTrainer:
         """See `Trainer`; part of the program."""
 
     def learn(self, first: int, most: int) -> Advance:
-        """See `Trainer`."""
         count = min(most, collectives.broadcast(self.runner.most_updates()))
         chunk = self.runner.iterate(
             [self._model.hyperparameters(**self._numbers(update)) for update in range(first, first + count)]
@@ -125,5 +118,4 @@ class DeviceTrainer:
         return Advance(int(chunk.done), chunk.stats, chunk.fault, first + int(chunk.faulty), halted=bool(chunk.halted))
 
     def time_shares(self, seconds: float) -> dict[str, float]:
-        """See `LearnTrainer`."""
         return {}

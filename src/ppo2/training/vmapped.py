@@ -146,7 +146,6 @@ class VmappedRuns:
         """See `Trainer`; part of the program."""
 
     def learn(self, first: int, most: int) -> Advance:
-        """See `Trainer`."""
         count = max(1, min(self.capacity, most, int(CHUNK_SECONDS / self._seconds_per_update)))
         began = time.perf_counter()
         sizes = (self.config.nsteps, self.model.slices(self.config.nsteps))
@@ -210,11 +209,9 @@ class RecordCurves:
         self.points: list[list[tuple[int, float]]] = [[] for _ in runs.plans]
 
     def is_due(self, update: int) -> bool:
-        """See `Task`."""
         return is_due(update, self.interval) or update == self._runs.config.nupdates
 
     def run(self, update: int, stats: UpdateStats) -> bool:
-        """See `Task`."""
         config = self._runs.config
         means = [float(recent.mean()) if recent.size else np.nan for recent in self._runs.recent]
         for points, mean in zip(self.points, means, strict=True):
