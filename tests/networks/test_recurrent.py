@@ -21,8 +21,8 @@ from ppo2.algorithm.minibatches import (
     join_sequences,
     minibatches,
     sequences,
+    sequences_per_env,
     shuffle_bits,
-    slices,
     split_sequences,
 )
 from ppo2.algorithm.rollout import Batch
@@ -211,7 +211,7 @@ def test_a_recurrent_network_of_ones_own() -> None:
     [(8, 128, 4, 1), (1, 128, 4, 4), (6, 128, 4, 2), (3, 8, 4, 4), (1, 6, 4, 6), (5, 7, 7, 7)],
 )
 def test_slices_are_as_few_as_fill_every_minibatch(nenvs: int, nsteps: int, nminibatches: int, expected: int) -> None:
-    assert slices(nenvs, nsteps, nminibatches) == expected
+    assert sequences_per_env(nenvs, nsteps, nminibatches) == expected
 
 
 def test_cutting_and_joining() -> None:
@@ -301,7 +301,7 @@ def test_truncated_episodes_go_on_from_the_state_before_the_reset() -> None:
 
 def test_one_environment_with_several_minibatches() -> None:
     model = learn(num_envs=1, nsteps=16, nminibatches=4, total_timesteps=32)
-    assert model.slices(16) == 4
+    assert model.sequences_per_env(16, 1) == 4
     assert int(model.state.counters.gradient_steps) == 2 * 2 * 4
 
 

@@ -30,7 +30,7 @@ class MicrobatchedModel(Model):
                 f"nminibatches` (={config.num_envs} * {config.nsteps} / {config.nminibatches} = {minibatch})."
             )
         super().__init__(policy=policy, config=config, key=key)
-        length = config.nsteps // self.slices(config.nsteps)
+        length = config.nsteps // self.sequences_per_env(config.nsteps, config.num_envs)
         if self.is_recurrent and microbatch_size % length:
             raise ValueError(
                 f"`microbatch_size` (={microbatch_size}) must hold whole sequences of this recurrent policy, which are "

@@ -1,6 +1,7 @@
 """The model: a policy that acts and learns."""
 
 import copy
+import functools
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from ppo2.algorithm.faults import Fault, only_finite
 from ppo2.algorithm.gae import gae
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import Stats, ppo_loss
-from ppo2.algorithm.minibatches import accumulate, slices
+from ppo2.algorithm.minibatches import accumulate, sequences_per_env
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Batch, Rollout
 from ppo2.algorithm.train_state import Counters, TrainState, UpdateStats, copied
@@ -178,12 +179,12 @@ class Model:
         initial: networks.State = jax.tree.map(lambda x: np.stack([x] * nenvs), one)
         return initial
 
-    def slices(self, nsteps: int) -> int:
+    def sequences_per_env(self, nsteps: int, num_envs: int) -> int:
         """Into how many sequences each environment's steps are cut to learn from."""
         config = self.config
         if not self.is_recurrent:
             return 1
-        return slices(config.num_envs // config.shards, nsteps, config.nminibatches)
+        return sequences_per_env(num_envs // config.shards, nsteps, config.nminibatches)
 
     def _act_on(self, obs: Any, state: Any, episode_starts: Any) -> tuple[ActResult, bool]:
         batch, single = spaces.observation(self.observation_space, obs)
@@ -315,7 +316,11 @@ class Model:
 
         gradient = jax.grad(loss_of, has_aux=True)
         size = self.piece_size(*batch.weights.shape)
-        found: tuple[Float[Array, " P"], Stats] = accumulate(lambda piece: gradient(params, piece), batch, size)
+        found: tuple[Float[Array, " P"], Stats]
+        if size == len(batch.weights):
+            found = gradient(params, batch)
+        else:
+            found = accumulate(functools.partial(gradient, params), batch, size)
         return found
 
     def piece_size(self, size: int, length: int | None = None) -> int:

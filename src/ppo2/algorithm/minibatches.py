@@ -13,7 +13,7 @@ from ppo2.algorithm.rollout import Batch
 T = TypeVar("T")
 
 
-def slices(nenvs: int, nsteps: int, nminibatches: int) -> int:
+def sequences_per_env(nenvs: int, nsteps: int, nminibatches: int) -> int:
     """Into how many sequences each environment's steps are cut: as few as give every minibatch as many."""
     return next((n for n in range(1, nsteps) if nsteps % n == 0 and nenvs * n % nminibatches == 0), nsteps)
 
@@ -82,8 +82,6 @@ def accumulate(function: Callable[[Batch], T], batch: Batch, piece: int) -> T:
 
     For a function that is a mean over its batch's valid steps, such as a gradient of one, the same as of the whole.
     """
-    if piece == batch.weights.shape[0]:
-        return function(batch)
     pieces = jax.tree.map(lambda x: x.reshape(-1, piece, *x.shape[1:]), batch)
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)
 

@@ -19,8 +19,8 @@ from ppo2.envs.device.env import DeviceEnv, is_device_env
 from ppo2.numerics import sharding
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, REPLICATED
 from ppo2.runners.device_program import (
-    CHUNK,
     CHUNK_SECONDS,
+    CHUNK_SPECS,
     HALTING,
     Chunk,
     Ends,
@@ -42,7 +42,7 @@ class DeviceRunner:
 
     Args:
         env: the environment.
-        num_envs: how many of it.
+        num_envs: number of environments.
         model: acts; its key seeds the environments.
         nsteps: steps of each environment in a rollout.
         gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
@@ -94,7 +94,7 @@ class DeviceRunner:
         self._epoch = time.perf_counter()
         self._seconds_per_update = np.inf
         self._ended: list[Ended] = []
-        self._steps = 0  # of each environment, since these were last told of
+        self._steps = 0  # of each environment since the last call of `ended`
 
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
@@ -103,7 +103,7 @@ class DeviceRunner:
             steps: another number of steps; compiles a program for it.
         """
         steps = self.nsteps if steps is None else steps
-        collected = program(self.model, rollout_program, self.env, self.axis, steps, self.model.slices(steps))
+        collected = program(self.model, rollout_program, self.env, self.axis, steps)
         began = time.perf_counter()
         rollout: Rollout
         discount = sharding.to_global((self.gamma, self.lam), self.axis, REPLICATED)
@@ -114,11 +114,11 @@ class DeviceRunner:
         return rollout
 
     def look_after_every_update(self) -> None:
-        """From now on, a look from the host after every update."""
+        """Has `most_updates` give 1 from now on."""
         self._capacity = 1
 
     def most_updates(self) -> int:
-        """How many updates to ask `iterate` for at most: as many as take about a second."""
+        """The most updates to ask `iterate` for: as many as take about a second."""
         return max(1, min(self._capacity, int(CHUNK_SECONDS / self._seconds_per_update)))
 
     def iterate(self, hypers: Sequence[Hyperparameters]) -> Chunk:
@@ -129,16 +129,15 @@ class DeviceRunner:
         count = len(hypers)
         assert 0 < count <= self._capacity, (count, self._capacity)
         stacked = stack_hyperparameters(hypers, self._capacity)
-        sizes = (self.nsteps, self.model.slices(self.nsteps))
         iterated = program(
-            self.model, iterate_program, self.env, self.axis, *sizes, HALTING[self.model.config.on_nonfinite]
+            self.model, iterate_program, self.env, self.axis, self.nsteps, HALTING[self.model.config.on_nonfinite]
         )
         told = sharding.to_global((stacked, np.int32(count), (self.gamma, self.lam)), self.axis, REPLICATED)
         began = time.perf_counter()
         heartbeat.at_collective(self.axis)
         chunk: Chunk
         state, self._envs, chunk = iterated(*self._placed(), *told)
-        self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK))
+        self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK_SPECS))
         done = int(chunk.done)
         self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
         self._seconds_per_update = (time.perf_counter() - began) / done
@@ -146,21 +145,19 @@ class DeviceRunner:
         return chunk
 
     def mark_learned(self) -> None:
-        """Rollouts and what is learned from them are one program here: there is nothing to tell apart."""
+        """See `RolloutRunner`; nothing to do, as a rollout and learning from it are one program."""
 
     @property
     def layout(self) -> dict[str, int]:
-        """What the last bits of its figures depend on, beside the settings."""
         return {"devices": self.axis.devices}  # of all processes, which compute as those of one do
 
     def snapshot(self) -> Snapshot:
-        """The environments, for `resume`."""
         envs = None if self._envs is None else sharding.to_local(self._envs, self.axis, BY_ENV)
         tensors = {} if envs is None else named("envs", (envs.running, envs.running_returns))
         return Snapshot(tensors, {"kind": "device", **self.layout}, self.rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
-        """Takes up environments where a snapshot left them; what can't be as it was, in words.
+        """See `RolloutRunner`.
 
         Raises:
             ValueError: they are of another environment.
@@ -183,18 +180,15 @@ class DeviceRunner:
         return []
 
     def start_clock(self, seconds: float) -> None:
-        """Sets the instant (of `time.perf_counter`) from which episodes' times count; else it is the runner's birth."""
         self._epoch = seconds
 
     def ended(self) -> list[Ended]:
-        """The episodes that ended since the last call, in the order in which they ended. Their times are estimates,
-        as nobody looks while a program runs.
-        """
+        """See `RolloutRunner`. Their times are estimates, as nobody looks while a program runs."""
         taken, self._ended, self._steps = self._ended, [], 0
         return taken
 
     def _placed(self) -> tuple[TrainState, EnvState]:
-        """The states of model and environments, where the programs expect them."""
+        """The states of model and environments, on the devices of the programs."""
         if self._envs is None:
             self._place(start(self.env, self.model, self._mine, self.rollouts, self.axis.local_devices))
         assert self._envs is not None

@@ -1,5 +1,6 @@
 """The compiled programs of the device's runner: collecting a rollout, and several updates with their rollouts."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,13 +22,13 @@ from ppo2.runners.experience import Discounting, Experience, complete
 
 
 class EnvState(NamedTuple):
-    """All that a runner carries from one rollout to the next.
+    """The environments between two rollouts.
 
     | field | shape | meaning |
     |---|---|---|
     | running | (N, ...) | the environments |
     | running_returns | (N,) | discounted sum of the running episodes' rewards |
-    | rollouts | (1,) | how many were collected; one number for each block of environments |
+    | rollouts | (1,) | number of rollouts so far, for each device |
     """
 
     running: EnvCarry
@@ -36,15 +37,15 @@ class EnvState(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Where episodes ended, (T, N): their returns and lengths in steps. The length is 0 where none did."""
+    """Returns and lengths (steps) of the episodes that ended at each step, (T, N); the length is 0 where none did."""
 
     returns: Float[Array, "T N"]
     lengths: Int[Array, "T N"]
 
 
-def start(env: DeviceEnv, model: Model, nenvs: int, rollouts: int, blocks: int = 1) -> EnvState:
-    """Environments about to begin their first episodes, other ones after each number of rollouts; on the host."""
-    numbers: Any = (np.zeros(nenvs, np.float32), np.full(blocks, rollouts, np.uint32))
+def start(env: DeviceEnv, model: Model, nenvs: int, rollouts: int, devices: int = 1) -> EnvState:
+    """Environments before their first episodes, which differ by the number of rollouts so far; arrays of the host."""
+    numbers: Any = (np.zeros(nenvs, np.float32), np.full(devices, rollouts, np.uint32))
     return EnvState(initial_carry(env, nenvs, model.initial_state(nenvs)), *numbers)
 
 
@@ -53,19 +54,16 @@ def collect(
     env: DeviceEnv,
     state: TrainState,
     envs: EnvState,
-    indices: Int[Array, " N"],
-    *,
-    steps: int,
-    slices: int,
     gamma: Float[Array, ""],
     lam: Float[Array, ""],
+    *,
+    steps: int,
+    axis: DataAxis = ONE_DEVICE,
 ) -> tuple[EnvState, Rollout, Ends]:
-    """The next `steps` steps of N environments; pure.
-
-    Args:
-        indices: (N,), the environments' global indices.
-        slices: see `Model.slices`; nothing without a recurrent policy.
-    """
+    """The next `steps` steps of this device's N environments; pure."""
+    nenvs = envs.running_returns.shape[0]
+    indices = axis.index * nenvs + jnp.arange(nenvs)  # global
+    length = steps // model.sequences_per_env(steps, nenvs * axis.devices)
     count = envs.rollouts[0]
     act_keys, env_keys = environment_keys(state.key, (Purpose.ACT, Purpose.ENV), count, indices)
     noise = model.acting_noise(act_keys, steps)
@@ -78,7 +76,7 @@ def collect(
         env_keys,
         squash=model.distribution.squashes,
     )
-    before, length = envs.running.recurrent_state, steps // slices
+    before = envs.running.recurrent_state
     cuts = jax.tree.map(
         lambda first, after: jnp.concatenate([first[None], after[length - 1 : -1 : length]]),
         before,
@@ -106,7 +104,7 @@ def collect(
 
 
 def _carried(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[Array, ""]) -> Float[Array, " N"]:
-    """The discounted sum of the running episodes' rewards after the steps, given it before."""
+    """The discounted sums of the running episodes' rewards after the steps, given those before."""
 
     def forwards(running: Float[Array, " N"], now: tuple[Array, Array]) -> tuple[Array, None]:
         reward, ended = now
@@ -119,21 +117,21 @@ def _carried(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[A
 
 
 FINAL_BATCH = 256
-"""Observations that are looked at together: the policy's cost for a batch hardly falls below."""
+"""Final observations that are evaluated together: the policy's cost for a batch hardly falls below this size."""
 
 
 def final_values(
     model: Model, state: TrainState, step: DeviceTransition
 ) -> tuple[Float[Array, "T N"], Bool[Array, "T N"]]:
-    """V of what came next where no later step shows it: where episodes were cut short, and after the last step; and
-    where that is. In batches, as many as it takes.
+    """V of the next observation where no later step has it: where episodes were cut short, and after the last step.
+
+    In batches of one size, as many as it takes. Returns the values, and True where they are.
     """
     wanted = step.truncated.at[-1].set(True)
     total, nenvs = wanted.size, wanted.shape[1]
     size = min(FINAL_BATCH, nenvs)
-    # where that is, in order; beyond the last of them an index that no array has
+    # their indices, in order; beyond the last of them an index that no array has
     where = jnp.nonzero(wanted.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
-    # those that follow, and what is remembered at them
     shown = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (step.next_obs, step.recurrent_state))
     policy, count = model.policy_of(state.params), jnp.sum(wanted)
 
@@ -148,13 +146,13 @@ def final_values(
 
 
 class Chunk(NamedTuple):
-    """What several updates in one program leave behind.
+    """The outcome of several updates in one program.
 
     | field | shape | meaning |
     |---|---|---|
     | done | () | updates that were made: fewer than asked for where a fault stopped them |
     | stats | | of the last of them |
-    | halted | () | whether one met a fault that ends training |
+    | halted | () | True if one met a fault that ends training |
     | fault, faulty | | that fault, else the first of all, and at which of the updates, counted from 0 |
     | ends | (K, T, N) | of the episodes, by update |
     """
@@ -166,15 +164,56 @@ class Chunk(NamedTuple):
     faulty: Int[Array, ""]
     ends: Ends
 
+    @classmethod
+    def empty(cls, capacity: int, steps: int, nenvs: int) -> "Chunk":
+        """The chunk before its first update, with room for `capacity` updates."""
+        shape, zero = (capacity, steps, nenvs), jnp.int32(0)
+        return cls(
+            done=zero,
+            stats=jax.tree.map(jnp.asarray, UpdateStats.blank()),
+            halted=jnp.zeros((), bool),
+            fault=Fault(zero, zero),
+            faulty=zero,
+            ends=Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
+        )
 
-CHUNK = Chunk(**dict.fromkeys(Chunk._fields, REPLICATED) | {"ends": BY_UPDATE})  # type: ignore[arg-type]
-"""How it lies over devices."""
+    def with_update(self, stats: UpdateStats, ends: Ends, halt_on: frozenset[FaultKind]) -> "Chunk":
+        """The chunk after one more update."""
+        i = self.done
+        halts = jnp.zeros((), bool)
+        for kind in halt_on:
+            halts |= stats.fault == kind
+        is_first = (self.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE)
+        reported = ~self.halted & (halts | is_first)
+        return Chunk(
+            done=i + 1,
+            stats=stats,
+            halted=self.halted | halts,
+            fault=Fault(
+                jnp.where(reported, stats.fault, self.fault.kind),
+                jnp.where(reported, stats.fault_index, self.fault.step),
+            ),
+            faulty=jnp.where(reported, i, self.faulty),
+            ends=jax.tree.map(lambda all_, now: all_.at[i].set(now), self.ends, ends),
+        )
+
+
+CHUNK_SPECS = Chunk(**dict.fromkeys(Chunk._fields, REPLICATED) | {"ends": BY_UPDATE})  # type: ignore[arg-type]
+"""Partition of a chunk's fields over devices."""
 
 HALTING = {
     "raise": frozenset(FaultKind) - {FaultKind.NONE},
     "skip": FATAL,
 }
-"""By `on_nonfinite`: the faults that end a chunk."""
+"""The faults that end a chunk, by `on_nonfinite`."""
+
+
+class Carry(NamedTuple):
+    """What changes from update to update of a chunk."""
+
+    state: TrainState
+    envs: EnvState
+    chunk: Chunk
 
 
 def iterate(
@@ -187,7 +226,6 @@ def iterate(
     discount: tuple[Float[Array, ""], Float[Array, ""]],
     *,
     steps: int,
-    slices: int,
     halt_on: frozenset[FaultKind],
     stops: bool = True,
     axis: DataAxis = ONE_DEVICE,
@@ -199,74 +237,41 @@ def iterate(
         count: traced, so that any number up to K takes the one program, and the bits don't depend on how updates are
             cut into chunks.
         discount: gamma and lambda.
-        halt_on: faults that end training: the first of them is told rather than one before it.
+        halt_on: faults that end training: the first of them is reported rather than one before it.
         stops: no further update is made after such a fault; False suits many runs in one program, which end together.
     """
-    gamma, lam = discount
-    capacity = hypers.lr.shape[0]
-    nenvs = envs.running_returns.shape[0]
-    indices = axis.index * nenvs + jnp.arange(nenvs)
 
-    def update(state: TrainState, envs: EnvState, hyper: Hyperparameters) -> tuple[Any, Ends]:
-        envs, rollout, ends = collect(
-            model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam
-        )
-        state, stats = only_finite(state, *model.update(state, rollout, hyper, axis))
+    def one_update(carry: Carry) -> Carry:
+        envs, rollout, ends = collect(model, env, carry.state, carry.envs, *discount, steps=steps, axis=axis)
+        hyper = jax.tree.map(lambda x: x[carry.chunk.done], hypers)
+        state, stats = only_finite(carry.state, *model.update(carry.state, rollout, hyper, axis))
         # whatever a subclass makes of them, they keep their types from update to update
         stats = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), stats, UpdateStats.blank())
-        return (state, envs, stats), ends
-
-    class Carry(NamedTuple):
-        state: TrainState
-        envs: EnvState
-        chunk: Chunk
-
-    def body(carry: Carry) -> Carry:
-        chunk, i = carry.chunk, carry.chunk.done
-        (state, envs, stats), ends = update(carry.state, carry.envs, jax.tree.map(lambda x: x[i], hypers))
-        grave = jnp.zeros((), bool)
-        for kind in halt_on:
-            grave |= stats.fault == kind
-        first = (chunk.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE)
-        told = ~chunk.halted & (grave | first)
-        fault = Fault(
-            jnp.where(told, stats.fault, chunk.fault.kind), jnp.where(told, stats.fault_index, chunk.fault.step)
-        )
-        written = jax.tree.map(lambda all_, now: all_.at[i].set(now), chunk.ends, ends)
-        chunk = Chunk(i + 1, stats, chunk.halted | grave, fault, jnp.where(told, i, chunk.faulty), written)
-        return Carry(state, envs, chunk)
-
-    shape = (capacity, steps, nenvs)
-    zero = jnp.int32(0)
-    nothing = Chunk(
-        done=zero,
-        stats=jax.tree.map(jnp.asarray, UpdateStats.blank()),
-        halted=jnp.zeros((), bool),
-        fault=Fault(zero, zero),
-        faulty=zero,
-        ends=Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
-    )
+        return Carry(state, envs, carry.chunk.with_update(stats, ends, halt_on))
 
     def goes_on(carry: Carry) -> Bool[Array, ""]:
         unfinished = carry.chunk.done < count
         return unfinished & ~carry.chunk.halted if stops else unfinished
 
-    last = jax.lax.while_loop(goes_on, body, Carry(state, envs, nothing))
+    empty = Chunk.empty(hypers.lr.shape[0], steps, envs.running_returns.shape[0])
+    last = jax.lax.while_loop(goes_on, one_update, Carry(state, envs, empty))
     return last.state, last.envs, last.chunk
 
 
-CHUNK_SECONDS = 1.0  # a look from the host at least so often
-CHUNK_BYTES = 2**24  # what telling of episodes may take, cleared and copied at every look
+CHUNK_SECONDS = 1.0
+"""Seconds between two looks from the host, about."""
+CHUNK_BYTES = 2**24
+"""Largest size of a chunk's ends, which are cleared and copied at every look."""
 MOST_UPDATES = 512
 
 
 def chunk_capacity(steps: int, log_interval: int) -> int:
-    """For how many updates, each of so many timesteps, a chunk has room."""
+    """Updates, each of so many timesteps, that a chunk has room for."""
     return max(1, min(MOST_UPDATES, log_interval, CHUNK_BYTES // (8 * steps)))
 
 
 def stack_hyperparameters(hypers: Sequence[Hyperparameters], capacity: int) -> Hyperparameters:
-    """(K,), the last of them again and again to fill up."""
+    """Numbers of several updates, (K,), filled up with the last of them."""
 
     def filled(*numbers: Any) -> np.ndarray[Any, Any]:
         return np.pad(np.array(numbers, np.float32), (0, capacity - len(numbers)), mode="edge")
@@ -275,23 +280,17 @@ def stack_hyperparameters(hypers: Sequence[Hyperparameters], capacity: int) -> H
     return stacked
 
 
-def rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int, slices: int) -> Compiled:
-    def rollout(
-        state: TrainState, envs: EnvState, gamma: Float[Array, ""], lam: Float[Array, ""]
-    ) -> tuple[EnvState, Rollout, Ends]:
-        nenvs = envs.running_returns.shape[0]
-        indices = axis.index * nenvs + jnp.arange(nenvs)
-        return collect(model, env, state, envs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam)
-
+def rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int) -> Compiled:
+    """`collect`, compiled."""
+    collected = functools.partial(collect, model, env, steps=steps, axis=axis)
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, ROLLOUT_SPECS, BY_STEP)
-    return jax.jit(sharding.over_blocks(rollout, axis, into, out), donate_argnums=1)
+    return jax.jit(sharding.over_blocks(collected, axis, into, out), donate_argnums=1)
 
 
 def iterate_program(
-    model: Model, env: DeviceEnv, axis: DataAxis, steps: int, slices: int, halt_on: frozenset[FaultKind]
+    model: Model, env: DeviceEnv, axis: DataAxis, steps: int, halt_on: frozenset[FaultKind]
 ) -> Compiled:
-    def iterated(*arguments: Any) -> tuple[TrainState, EnvState, Chunk]:
-        return iterate(model, env, *arguments, steps=steps, slices=slices, halt_on=halt_on, axis=axis)
-
-    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED), (REPLICATED, BY_ENV, CHUNK)
+    """`iterate`, compiled."""
+    iterated = functools.partial(iterate, model, env, steps=steps, halt_on=halt_on, axis=axis)
+    into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED), (REPLICATED, BY_ENV, CHUNK_SPECS)
     return jax.jit(sharding.over_blocks(iterated, axis, into, out), donate_argnums=(0, 1))

@@ -178,7 +178,9 @@ class Runner:
             self.nsteps,
             self.nenvs,
             counts_episodes=self._stepper.counts_episodes,
-            sequence_length=self.nsteps // model.slices(self.nsteps) if model.is_recurrent else 0,
+            sequence_length=self.nsteps // model.sequences_per_env(self.nsteps, model.config.num_envs)
+            if model.is_recurrent
+            else 0,
         )
 
     def _complete(self, buffers: RolloutBuffers) -> Rollout:

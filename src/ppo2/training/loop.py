@@ -55,7 +55,7 @@ def run_updates(
         most = next_due(update, tasks, last) - update
         trainer.collect()
         with stop.deferred():
-            advance = trainer.learn(update + 1, most)
+            advance = trainer.make_updates(update + 1, most)
             update += advance.done
             record(update, advance)
         stop.patient = True

@@ -56,7 +56,7 @@ class Trainer(Protocol):
     def collect(self) -> None:
         """Collects the rollout that comes next, where that is a step of its own; a signal may break it off."""
 
-    def learn(self, first: int, most: int) -> Advance:
+    def make_updates(self, first: int, most: int) -> Advance:
         """Makes update `first`, and up to `most` in all where that is faster."""
 
 
@@ -83,7 +83,7 @@ class HostTrainer:
     def collect(self) -> None:
         self._rollout = self.runner.run()
 
-    def learn(self, first: int, most: int) -> Advance:
+    def make_updates(self, first: int, most: int) -> Advance:
         """See `Trainer`; one update."""
         assert self._rollout is not None
         stats = self._model.train(self._rollout, **self._numbers(first))
@@ -110,7 +110,7 @@ class DeviceTrainer:
     def collect(self) -> None:
         """See `Trainer`; part of the program."""
 
-    def learn(self, first: int, most: int) -> Advance:
+    def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, collectives.broadcast(self.runner.most_updates()))
         chunk = self.runner.iterate(
             [self._model.hyperparameters(**self._numbers(update)) for update in range(first, first + count)]

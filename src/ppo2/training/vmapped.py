@@ -145,11 +145,10 @@ class VmappedRuns:
     def collect(self) -> None:
         """See `Trainer`; part of the program."""
 
-    def learn(self, first: int, most: int) -> Advance:
+    def make_updates(self, first: int, most: int) -> Advance:
         count = max(1, min(self.capacity, most, int(CHUNK_SECONDS / self._seconds_per_update)))
         began = time.perf_counter()
-        sizes = (self.config.nsteps, self.model.slices(self.config.nsteps))
-        iterated = program(self.model, _iterate_runs, self.env, self.devices, *sizes)
+        iterated = program(self.model, _iterate_runs, self.env, self.devices, self.config.nsteps)
         self._states, self._runs, chunk = iterated(
             self._states, self._runs, self._hyperparameters(first, count), self.discount, np.int32(count)
         )
@@ -176,7 +175,7 @@ class VmappedRuns:
         states, runs = jax.device_put((states, first), NamedSharding(_mesh(self.devices), PartitionSpec(RUNS)))
         steps = warm_up_steps(self.config, self.model)
         if steps:
-            warmed = program(self.model, _warm_up_runs, self.env, self.devices, steps, self.model.slices(steps))
+            warmed = program(self.model, _warm_up_runs, self.env, self.devices, steps)
             states, runs, fault, ends = warmed(states, runs, self.discount)
             self.check_faults(0, Advance(0, UpdateStats.blank(), fault, np.zeros(nruns, int)))
             self._count(ends)
@@ -242,22 +241,18 @@ def _each(run: Program, devices: int, *, shared: int = 0) -> Program:
     return spread
 
 
-def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int, slices: int) -> Program:
+def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
     def warmed(
         state: TrainState, runs: EnvState, discount: tuple[Float[Array, ""], Float[Array, ""]]
     ) -> tuple[TrainState, EnvState, Fault, Ends]:
-        gamma, lam = discount
-        indices = jnp.arange(runs.running_returns.shape[0])
-        runs, rollout, ends = collect(
-            model, env, state, runs, indices, steps=steps, slices=slices, gamma=gamma, lam=lam
-        )
+        runs, rollout, ends = collect(model, env, state, runs, *discount, steps=steps)
         state, fault = fill_normaliser(model, state, rollout)
         return state, runs, fault, ends
 
     return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))
 
 
-def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, slices: int) -> Program:
+def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
     def iterated(
         state: TrainState,
         runs: EnvState,
@@ -266,8 +261,6 @@ def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, slices
         count: Int[Array, ""],
     ) -> tuple[TrainState, EnvState, Chunk]:
         halt_on = HALTING[model.config.on_nonfinite]
-        return iterate(
-            model, env, state, runs, hypers, count, discount, steps=steps, slices=slices, halt_on=halt_on, stops=False
-        )
+        return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
 
     return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))
