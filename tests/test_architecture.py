@@ -49,7 +49,7 @@ networks: adapters layers convolution cnn mlp registry recurrent encoders __init
 numerics: __init__ pieces randomness schedules sharding statistics
 reporting: __init__ display health tables logger plot
 runners: __init__ action_log episodes experience device_program host_program rollout_buffers snapshot device \
-    protocol runner_state host remote
+    protocol runner_state host ray_actor remote
 spaces: space_json actions checks __init__ device
 system: __init__ exits files launch processors runtime signals text
 training: __init__ plan run_directory start trainers loop setup context saver evaluator log_writer run learn \

@@ -60,7 +60,7 @@ def actors_alive() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if any("Collector" in part for part in process.cmdline()):
+            if any("RolloutActor" in part for part in process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue

@@ -1,1 +1,1 @@
-"""What acts and learns: the policy, the model, its compiled programs."""
+"""The agent: a policy that acts, and the model that learns it."""

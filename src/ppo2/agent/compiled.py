@@ -16,7 +16,7 @@ class Programs:
     """A cache of compiled programs.
 
     Args:
-        capacity: how many are kept; the one that was used longest ago goes first.
+        capacity: number of programs that are kept; the one that was used longest ago goes first.
     """
 
     def __init__(self, capacity: int = 48) -> None:

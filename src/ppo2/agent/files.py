@@ -23,7 +23,7 @@ def writer(
     """A function that writes the model as it is now to a path, however training goes on meanwhile; for threads too.
 
     Args:
-        run, runner: where training stands, for `learn` to go on from, and its runner's arrays.
+        run, runner: the progress of training, for `learn` to go on from, and its runner's arrays.
     """
     # everything is copied at once, before the next update is donated it
     state = copied(model.state, np.array)

@@ -30,8 +30,8 @@ def load(
     """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
 
     Args:
-        network, value_network, encoders, model_fn, network_kwargs: as they were given to `learn`, where that was an
-            object and not a name or a number.
+        network, value_network, encoders, model_fn, network_kwargs: the objects given to `learn`; names and numbers are
+            in the checkpoint.
 
     Raises:
         ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given.

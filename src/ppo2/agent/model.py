@@ -58,7 +58,7 @@ class Model:
 
     Args:
         policy: fresh, from `build_policy`.
-        config: how to learn.
+        config: settings of learning.
         key: root of the model's random streams.
 
     Attributes:
@@ -161,7 +161,7 @@ class Model:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether the policy remembers what it saw."""
+        """True if the policy has a recurrent state."""
         return self._recurrent_shape is not None
 
     def initial_state(self, nenvs: int) -> networks.State:
@@ -378,7 +378,7 @@ class Model:
 
         Args:
             path: the file; by convention it ends in `.safetensors`.
-            run, runner: where training stands, for `learn` to go on from, and its runner's arrays.
+            run, runner: the progress of training, for `learn` to go on from, and its runner's arrays.
 
         Raises:
             OSError: it can't be written; what was there before is untouched.

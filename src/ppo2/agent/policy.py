@@ -107,8 +107,9 @@ class Policy(eqx.Module):
         recurrent_state: networks.State = None,
         episode_starts: Bool[Array, "B L"] | None = None,
     ) -> EvaluatedActions:
-        """What the policy thinks of actions taken before; with a memory, of sequences (B, L, ...), whose state before
-        the first step was `recurrent_state`, (B, ...).
+        """The policy's figures of actions taken before.
+
+        A recurrent policy takes sequences (B, L, ...), and its state before their first step, (B, ...).
         """
         if episode_starts is None:
             distribution, values, _ = self(normaliser, obs)
@@ -172,8 +173,8 @@ def build_policy(
             value, with weights of its own (not of an NNX module or a Keras model, which comes with its weights); or a
             network of its own, as for `network` (a name then gets that builder's defaults).
         network_kwargs: for the network's builder.
-        encoders: of the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
-        action_dist: of a Box's numbers, "gaussian" or "squashed_gaussian".
+        encoders: networks for the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
+        action_dist: distribution of a Box's numbers, "gaussian" or "squashed_gaussian".
         key: initialises trunks and heads.
 
     Raises:

@@ -15,7 +15,7 @@ from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 
 
 class FaultKind(IntEnum):
-    """What kept an update from being made. Of several the first is told, as it brings the others about.
+    """Reasons why an update can't be made. The first of several is reported, as it causes the others.
 
     STATE is what learning began from; STEP what it came to, though losses and gradients were finite; STATISTICS the
     normaliser's.
@@ -34,7 +34,7 @@ class FaultKind(IntEnum):
 
 
 FATAL = frozenset({FaultKind.OBS_OUT_OF_RANGE, FaultKind.NO_LEGAL_ACTION, FaultKind.STATE_NOT_FINITE})
-"""What ends training even where others are skipped: it will be so again, whatever comes."""
+"""Faults that end training even where others are skipped: they would come again at every update."""
 
 
 class Fault(NamedTuple):
@@ -82,7 +82,7 @@ def find_fault(
 
 
 def is_finite(of: Any) -> Bool[Array, ""]:
-    """Whether there is no NaN and no infinity in a state, or in a part of one; pure."""
+    """True if a state, or a part of one, has no NaN and no infinity; pure."""
     finite = jnp.ones((), bool)
     for leaf in jax.tree.leaves(of):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -91,9 +91,9 @@ def is_finite(of: Any) -> Bool[Array, ""]:
 
 
 def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
-    """What an update made of a state, unless either isn't finite: then the state as it was, and the fault; pure.
+    """The result of an update, or where state or result are not finite the state as it was, and the fault; pure.
 
-    It stands around `Model.update`, as that may be anybody's.
+    Applied around `Model.update`, which a user may have overridden.
     """
     step_finite, statistics_finite = is_finite((after.params, after.opt_state)), is_finite(after.normaliser)
     fault = jnp.asarray(stats.fault, jnp.int32)
@@ -122,7 +122,7 @@ def _across(axis: DataAxis, mine: Fault, nenvs: int) -> Fault:
 
 
 def fault_words(kind: FaultKind, step: int, num_envs: int, observation_space: spaces.AnySpace) -> str:
-    """What was wrong, and how to mend it; `step` is the flat (T, N) index of the step to blame."""
+    """The fault and its remedy in words; `step` is the flat (T, N) index of the step to blame."""
     t, env = divmod(step, num_envs)
     where = f"environment {env} gave it at step {t} of the rollout"
     return {

@@ -40,7 +40,7 @@ class Normaliser:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is something to keep statistics of, and nothing was seen yet."""
+        """True if there are statistics to keep, and nothing was counted yet."""
         kept = jax.tree.leaves((self.obs, self.returns), is_leaf=_is_moments)
         return any(float(moments.count) < 1.0 for moments in kept if moments is not None)
 
@@ -62,7 +62,7 @@ class Normaliser:
         return jnp.clip(rewards * jax.lax.rsqrt(self.returns.var + EPSILON), -CLIP, CLIP)
 
     def with_returns(self, rollout: Rollout, axis: DataAxis = ONE_DEVICE) -> "Normaliser":
-        """With the discounted returns of a rollout counted in. Only scales rewards, so it may precede learning."""
+        """The normaliser with the discounted returns of a rollout counted in; may precede learning from it."""
         if self.returns is None:
             return self
         returns = discounted_returns(rollout)
@@ -70,7 +70,10 @@ class Normaliser:
         return Normaliser(obs=self.obs, returns=moments, masked=self.masked)
 
     def with_observations(self, rollout: Rollout, axis: DataAxis = ONE_DEVICE) -> "Normaliser":
-        """With the observations of a rollout counted in: after learning from it, or its first ratio wouldn't be 1."""
+        """The normaliser with the observations of a rollout counted in.
+
+        To be called after learning from the rollout, or its first ratio wouldn't be 1.
+        """
         if self.obs is None:
             return self
         weights = rollout.valid.ravel().astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""What learning changes, what an update is told, and what it tells."""
+"""The state that learning changes, and the figures of an update."""
 
 import math
 from collections.abc import Callable

@@ -46,7 +46,7 @@ class UpdateSettings(Protocol):
 
 
 class Learner(Protocol):
-    """What an update needs to know of the model that learns (`ppo2.Model`)."""
+    """The parts of a model that an update uses (`ppo2.Model`)."""
 
     @property
     def config(self) -> UpdateSettings: ...
@@ -62,7 +62,7 @@ class Learner(Protocol):
 
 
 class Carry(NamedTuple):
-    """What changes from minibatch to minibatch. `stopped`: True once `target_kl` has ended the update."""
+    """The state between two minibatches. `stopped`: True once `target_kl` has ended the update."""
 
     params: Float[Array, " P"]
     opt_state: optax.ScaleByAdamState

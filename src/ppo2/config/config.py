@@ -200,8 +200,8 @@ def names(*, traced: Literal["update", "rollout"] | None = None, together: bool 
     """The settings that reach compiled programs as numbers.
 
     Args:
-        traced: those of an update, or of a rollout; None: both.
-        together: those alone in which runs may differ that train in one program.
+        traced: numbers of an update, or of a rollout; None: both.
+        together: only numbers in which runs may differ that train in one program.
     """
     return tuple(
         name

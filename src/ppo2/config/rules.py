@@ -121,12 +121,12 @@ class Anything:
 
 @dataclasses.dataclass(frozen=True)
 class Use:
-    """What is known of a setting beside its type and default.
+    """Facts about a setting beside its type and default.
 
     Attributes:
         rule: for values other than None.
         null: None is allowed.
-        traced: where it reaches compiled programs as a number: "update" (`Hyperparameters`), or "rollout" (`Rollout`).
+        traced: its way into compiled programs as a number: "update" (`Hyperparameters`) or "rollout" (`Rollout`).
         static: compiled programs depend on its value.
         apart: runs of a sweep that differ in it are different programs, though it is traced.
         text: for a person.

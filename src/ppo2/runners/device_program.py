@@ -209,7 +209,7 @@ HALTING = {
 
 
 class Carry(NamedTuple):
-    """What changes from update to update of a chunk."""
+    """The state between two updates of a chunk."""
 
     state: TrainState
     envs: EnvState

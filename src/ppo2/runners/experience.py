@@ -1,4 +1,4 @@
-"""What was seen and done in a rollout, and what the policy makes of it; from the host and on the device alike."""
+"""The experience of a rollout, completed by the policy's figures; for the host and the device alike."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from ppo2.numerics.pieces import in_pieces, merge_leading_axes
 
 
 class Experience(NamedTuple):
-    """What was seen and done: see `Rollout`, but for obs, which is (T + 1, N, ...) from the host."""
+    """The fields of a `Rollout` that stepping gives; obs is (T + 1, N, ...) on the host."""
 
     obs: Any
     actions: Any

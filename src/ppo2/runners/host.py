@@ -38,7 +38,7 @@ class EnvGroup:
         rows: the environments.
         obs: observations to act on next.
         episode_starts: True where an episode starts with them; None for feed-forward policies.
-        recurrent_state: of a recurrent policy; else None.
+        recurrent_state: state of a recurrent policy; else None.
     """
 
     rows: slice

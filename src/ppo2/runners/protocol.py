@@ -1,4 +1,4 @@
-"""What training knows of a runner, whatever steps its environments."""
+"""The protocol of runners, whatever steps their environments."""
 
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ class RolloutRunner(Protocol):
     """Collects rollouts.
 
     Attributes:
-        rollouts: how many were collected so far, those of earlier processes of the run included.
+        rollouts: number of rollouts so far, those of earlier processes of the run included.
         axis: the devices that its rollouts lie on.
     """
 
@@ -29,7 +29,7 @@ class RolloutRunner(Protocol):
 
     @property
     def layout(self) -> dict[str, int]:
-        """How environments are parted; the last bits of the results depend on it. Saved with the run."""
+        """The division of the environments, on which the last bits of the results depend. Saved with the run."""
 
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, or so many."""
@@ -54,7 +54,7 @@ class HostRunner(RolloutRunner, Protocol):
     """A runner whose rollouts are collected apart from learning.
 
     Attributes:
-        seconds: of the last rollout.
+        seconds: times of the last rollout.
     """
 
     seconds: Seconds

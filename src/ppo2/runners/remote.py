@@ -1,152 +1,63 @@
-"""Collecting experience from environments that actors of Ray hold: each has a copy of the policy, and returns rollouts.
+"""Collecting rollouts from environments of Ray's actors: each has a copy of the policy, and returns whole rollouts.
 
-A step goes over no network, a rollout once: every actor has a `Runner` over its part of the environments, which are
-known by their global index everywhere, so that they do what they would here.
+No step goes over the network, only rollouts: every actor has a `Runner` over its part of the environments, which keep
+their global indices, and so do what they would do here.
 """
 
 import importlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from ppo2.agent.copies import ActorWeights, ModelTemplate, set_weights, template_of, weights_of
+from ppo2.agent.copies import template_of, weights_of
 from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.tensors import RUNNER
-from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureLog, FailureWindow
+from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
 from ppo2.runners.episodes import Ended
-from ppo2.runners.host import Runner
 from ppo2.runners.protocol import Seconds
+from ppo2.runners.ray_actor import ActorLocation, LostActor, RolloutActor, RolloutPart, RolloutRequest
 from ppo2.runners.runner_state import other_actors
 from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, part_of
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
 
 START_SECONDS = 30.0
-"""After which a line says that actors have not begun yet."""
+"""Seconds after which a line says that actors have not begun yet."""
 CLOSE_SECONDS = 2.0
-"""That environments have to close themselves."""
+"""Seconds that environments get to close."""
 AXES = {BY_STEP: 1, BY_ENV: 0}
 LEAST_KEPT = ("compile_time_secs", "entry_size_bytes")
 
 
-class Order(NamedTuple):
-    """What an actor is told with every rollout.
-
-    Attributes:
-        steps: see `Runner.run`.
-        rollouts: how many there were before.
-        settled: whether the last one was learned from.
-        elapsed: seconds of training by now, as clocks of two machines have nothing in common.
-    """
-
-    steps: int | None
-    rollouts: int
-    settled: bool
-    elapsed: float
-
-
-class Part(NamedTuple):
-    """What an actor returns: its environments' part of a rollout, in arrays of the host."""
-
-    rollout: Rollout
-    ended: list[Ended]
-    seconds: Seconds
-
-
-class Place(NamedTuple):
-    """Where an actor is."""
-
-    node: str
-    host: str
-    pid: int
-
-
-class Lost(NamedTuple):
-    """The answer of an actor that is no more."""
-
-    why: str
-
-
-class Collector:
-    """An actor. All that may fail is in its methods, as an error in a constructor would reach nobody as what it is."""
-
-    def begin(self, envs: RemoteEnvs, template: ModelTemplate, number: int, settings: Mapping[str, Any]) -> Place:
-        """Makes the environments, and takes the policy up; `settings` are for `Runner`.
-
-        Raises:
-            ValueError: the environments are others here.
-        """
-        env, first = envs.part(), number * envs.each
-        for name in ("single_observation_space", "single_action_space"):
-            here, there = getattr(env, name), getattr(envs, name)
-            if here != there:
-                raise ValueError(
-                    f"`env` has the {name} {here} on {socket.gethostname()}, but {there} where `learn` was called: "
-                    "install the same versions on all hosts."
-                )
-        env.failures = FailureLog(first)
-        self._env, self._runner = env, Runner(env=env, model=template.build(), first=first, **settings)
-        ray: Any = importlib.import_module("ray")
-        return Place(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
-
-    def run(self, weights: ActorWeights, order: Order) -> Part:
-        """The next rollout."""
-        runner = self._runner
-        set_weights(runner.model, weights)
-        if order.settled:
-            runner.mark_learned()
-        runner.rollouts = order.rollouts
-        runner.start_clock(time.perf_counter() - order.elapsed)
-        rollout = jax.tree.map(np.asarray, runner.run(order.steps))
-        return Part(rollout, runner.ended(), runner.seconds)
-
-    def snapshot(self, settled: bool) -> Snapshot:
-        """See `Runner.snapshot`; `settled` as in `Order`."""
-        if settled:
-            self._runner.mark_learned()
-        return self._runner.snapshot()
-
-    def resume(self, weights: ActorWeights, rollouts: int, saved: Checkpoint) -> list[str]:
-        """See `Runner.resume`; `saved` of this actor's environments."""
-        set_weights(self._runner.model, weights)
-        self._runner.rollouts = rollouts
-        return self._runner.resume(saved)
-
-    def close(self) -> None:
-        """Closes the environments."""
-        self._env.close()
-
-
 class RemoteRunner:
-    """What `Runner` is for environments of this machine. Actors begin with the first rollout.
+    """The runner of environments that actors hold. Actors begin with the first rollout.
 
-    An actor that is lost (its process was killed, its machine is gone) is replaced: what it should have returned is not
-    valid, its running episodes end there and are not counted, and its environments begin new ones.
+    A lost actor (its process was killed, its machine is gone) is replaced: its part of the rollout is not valid, its
+    running episodes end there and are not counted, and its environments begin new ones.
 
     Args:
-        env: what the actors hold.
+        env: the environments.
         model: learns; the actors' copies act.
         nsteps, gamma, lam: see `Runner`.
 
     Raises (`run`):
         EnvironmentFailureError: actors were lost more than three times within 60 seconds, where those that one machine
             loses in one rollout count as one; or what an environment raised.
-        ValueError: the policy can't travel; or see `Runner`.
+        ValueError: the policy can't be sent to actors; or see `Runner`.
     """
 
     def __init__(self, *, env: RemoteEnvs, model: Model, nsteps: int, gamma: float, lam: float) -> None:
@@ -158,14 +69,14 @@ class RemoteRunner:
         self._ray: Any = None
         self._owns_ray = False
         self._actors: list[Any] = []
-        self._begin: dict[int, Any] = {}  # what those will answer that haven't begun yet
-        self._places: dict[int, Place] = {}
+        self._begin: dict[int, Any] = {}  # pending answers of actors that haven't begun yet
+        self._locations: dict[int, ActorLocation] = {}
         self._losses = FailureWindow()
         self._ended: list[Ended] = []
-        self._steps = 0  # of each environment, since these were last told of
+        self._steps = 0  # of each environment since the last call of `ended`
         self._epoch = time.perf_counter()
-        self._is_settled = False
-        self._settled_rollouts: int | None = None
+        self._is_learned = False
+        self._learned_rollouts: int | None = None
 
     @property
     def layout(self) -> dict[str, int]:
@@ -176,14 +87,14 @@ class RemoteRunner:
         self._wait_for_all()
         began = time.perf_counter()
         weights = self._ray.put(weights_of(self.model))
-        parts: list[Part] = []
+        parts: list[RolloutPart] = []
         while not parts:  # with nothing to learn from there is no going on
-            order = Order(steps, self.rollouts, self._is_settled, time.perf_counter() - self._epoch)
-            answers = self._ask("run", *[(weights, order)] * self.envs.actors)
-            self._is_settled = False
+            request = RolloutRequest(steps, self.rollouts, self._is_learned, time.perf_counter() - self._epoch)
+            answers = self._ask("run", *[(weights, request)] * self.envs.actors)
+            self._is_learned = False
             self.rollouts += 1
-            parts = [answer for answer in answers if isinstance(answer, Part)]
-            self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, Lost)})
+            parts = [answer for answer in answers if isinstance(answer, RolloutPart)]
+            self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, LostActor)})
             if not parts:
                 self._wait_for_all()
         self._ended += [one._replace(step=one.step + self._steps) for part in parts for one in part.ended]
@@ -191,10 +102,10 @@ class RemoteRunner:
         acted = sum(part.seconds.act for part in parts) / len(parts)
         self.seconds = Seconds(act=acted, step=time.perf_counter() - began - acted)
         nothing = _nothing_like(parts[0].rollout)
-        return _side_by_side([answer.rollout if isinstance(answer, Part) else nothing for answer in answers])
+        return _side_by_side([answer.rollout if isinstance(answer, RolloutPart) else nothing for answer in answers])
 
     def mark_learned(self) -> None:
-        self._is_settled, self._settled_rollouts = True, self.rollouts
+        self._is_learned, self._learned_rollouts = True, self.rollouts
 
     def start_clock(self, seconds: float) -> None:
         self._epoch = seconds
@@ -205,9 +116,9 @@ class RemoteRunner:
         return done
 
     def snapshot(self) -> Snapshot:
-        rollouts = self.rollouts if self._settled_rollouts is None else self._settled_rollouts
-        answers = self._ask("snapshot", *[(self._is_settled,)] * self.envs.actors) if self._actors else []
-        if not answers or any(isinstance(answer, Lost) for answer in answers):
+        rollouts = self.rollouts if self._learned_rollouts is None else self._learned_rollouts
+        answers = self._ask("snapshot", *[(self._is_learned,)] * self.envs.actors) if self._actors else []
+        if not answers or any(isinstance(answer, LostActor) for answer in answers):
             return Snapshot({}, {"kind": "none"}, rollouts)
         whole = join_snapshots(answers)
         return Snapshot(whole.tensors, {**whole.facts, **self.layout}, rollouts)
@@ -225,9 +136,9 @@ class RemoteRunner:
         )
         parts = [part_of(mine, slice(i * each, (i + 1) * each), self.nenvs) for i in range(self.envs.actors)]
         answers = self._ask("resume", *[(weights_of(self.model), self.rollouts, part) for part in parts])
-        self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, Lost)})
-        self._settled_rollouts = self.rollouts
-        words = [line for answer in answers if not isinstance(answer, Lost) for line in answer]
+        self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, LostActor)})
+        self._learned_rollouts = self.rollouts
+        words = [line for answer in answers if not isinstance(answer, LostActor) for line in answer]
         return [*other_actors(facts, self.layout), *dict.fromkeys(words)]
 
     def close(self) -> None:
@@ -235,7 +146,7 @@ class RemoteRunner:
         if self._ray is None:
             return
         if self._ray.is_initialized():
-            closing = [actor.close.remote() for number, actor in enumerate(self._actors) if number in self._places]
+            closing = [actor.close.remote() for number, actor in enumerate(self._actors) if number in self._locations]
             if closing:
                 self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
             for actor in self._actors:
@@ -243,7 +154,7 @@ class RemoteRunner:
             if self._owns_ray:
                 self._ray.shutdown()
         self._actors, self._begin, self._ray = [], {}, None
-        self._places.clear()
+        self._locations.clear()
 
     # --- the actors -----------------------------------------------------------------------------------------------
 
@@ -267,13 +178,13 @@ class RemoteRunner:
                     file=sys.stderr,
                 )
         begin, self._begin = self._begin, {}
-        lost: dict[int, Lost] = {}
+        lost: dict[int, LostActor] = {}
         for number, ref in begin.items():
             answer = self._answer(ref, number)
-            if isinstance(answer, Lost):
+            if isinstance(answer, LostActor):
                 lost[number] = answer
             else:
-                self._places[number] = answer
+                self._locations[number] = answer
         if lost:
             self._replace(lost)
             self._wait_for_all()
@@ -297,26 +208,26 @@ class RemoteRunner:
 
     @property
     def _processors(self) -> int:
-        """That an actor needs."""
+        """Processors that an actor needs."""
         return 1 + self.envs.workers
 
     def _hire(self, number: int) -> Any:
-        """A new actor, which begins meanwhile.
+        """A new actor, which begins in the background.
 
         Raises:
-            ValueError: the policy can't travel.
+            ValueError: the policy can't be sent to it.
         """
         how = {"num_cpus": self._processors, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
         how["runtime_env"] = {"env_vars": _runtime()}
-        actor = self._ray.remote(**how)(Collector).remote()
+        actor = self._ray.remote(**how)(RolloutActor).remote()
         try:
             self._begin[number] = actor.begin.remote(self.envs, template_of(self.model), number, self._settings)
         except TypeError as error:
-            raise ValueError(f"the policy can't travel to the actors: {error}") from error
+            raise ValueError(f"the policy can't be sent to the actors: {error}") from error
         return actor
 
     def _ask(self, method: str, *arguments: Iterable[Any]) -> list[Any]:
-        """The answers of all actors, each to arguments of its own; `Lost` from those that are no more."""
+        """The answers of all actors, each to arguments of its own; `LostActor` for those that were lost."""
         refs = [getattr(actor, method).remote(*of) for actor, of in zip(self._actors, arguments, strict=True)]
         waiting = refs
         while waiting:  # for a signal to be heard in between
@@ -324,7 +235,7 @@ class RemoteRunner:
         return [self._answer(ref, number) for number, ref in enumerate(refs)]
 
     def _answer(self, ref: Any, number: int) -> Any:
-        """What an actor answered, or raised."""
+        """An actor's answer; raises what it raised."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(ref)
@@ -339,21 +250,21 @@ class RemoteRunner:
                 )
             raise cause from error
         except (errors.RayActorError, errors.ObjectLostError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
-            return Lost(str(error))
+            return LostActor(str(error))
 
-    def _replace(self, lost: Mapping[int, Lost]) -> None:
-        """Other actors for those that are no more.
+    def _replace(self, lost: Mapping[int, LostActor]) -> None:
+        """Replaces lost actors.
 
         Raises:
             EnvironmentFailureError: it happens too often.
         """
-        nodes = {self._places[number].node if number in self._places else "" for number in lost}
+        nodes = {self._locations[number].node if number in self._locations else "" for number in lost}
         exhausted = False
         for _ in nodes:
             exhausted = self._losses.add()
         for number in lost:
-            place, first = self._places.pop(number, None), number * self.envs.each
-            where = "before it began" if place is None else f"on {place.host}"
+            location, first = self._locations.pop(number, None), number * self.envs.each
+            where = "before it began" if location is None else f"on {location.host}"
             fate = "" if exhausted else " and is replaced: its episodes end there"
             print(
                 f"ppo2: actor {number} (environments {first} to {first + self.envs.each - 1}) was lost {where}{fate}.",
@@ -372,7 +283,7 @@ class RemoteRunner:
 
 
 def _nothing_like(rollout: Rollout) -> Rollout:
-    """A rollout of no experience, in which every episode is over."""
+    """A rollout of invalid steps, in which every episode ends."""
     nothing: Rollout = jax.tree.map(np.zeros_like, rollout)
     over: Any = np.ones_like(rollout.truncated)
     return nothing._replace(truncated=over, gamma=rollout.gamma, lam=rollout.lam)
@@ -389,8 +300,9 @@ def _side_by_side(parts: list[Rollout]) -> Rollout:
 
 
 def _runtime() -> dict[str, str]:
-    """JAX's settings for an actor, which leaves accelerators alone: see `ppo2.configure_runtime`. As variables, since
-    what an actor is sent may start JAX.
+    """JAX's settings for an actor, which leaves accelerators alone: see `ppo2.configure_runtime`.
+
+    Environment variables, as unpickling an actor's arguments may start JAX already.
     """
     values = jax.config.values
     kept = {f"jax_persistent_cache_min_{what}": values[f"jax_persistent_cache_min_{what}"] for what in LEAST_KEPT}

@@ -20,7 +20,7 @@ class TruncatedObs(NamedTuple):
     Attributes:
         t, env: the step of the rollout and the environment.
         obs: the observation, of one environment.
-        recurrent_state: of a recurrent policy before that observation, of the environment's group; else None.
+        recurrent_state: state of a recurrent policy before it, for the environment's group; else None.
         row: the environment's row in its group.
     """
 
@@ -46,7 +46,7 @@ class RolloutBuffers:
         record: rewards, ends and times.
         truncated_obs: observations at which episodes were cut short.
         episode_starts: (T, N); None for feed-forward policies.
-        recurrent_states: those before the first step of every sequence, (N, ...) each, group by group.
+        recurrent_states: states before the first step of every sequence, (N, ...) each, group by group.
         length: steps of a sequence; 0 for feed-forward policies.
     """
 

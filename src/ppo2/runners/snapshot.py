@@ -1,4 +1,4 @@
-"""What a runner leaves in a checkpoint, beside the model's own state, for a resumed run to go on from exactly."""
+"""Snapshots: a runner's part of a checkpoint, for a resumed run to go on from exactly."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -109,7 +109,7 @@ def taken(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None
 
 
 def states_of(saved: Checkpoint, facts: Mapping[str, Any], nenvs: int) -> list[dict[str, NDArray] | None]:
-    """What environments saved of themselves, for each; None where one didn't."""
+    """The state that each environment saved of itself; None where it didn't."""
     fields = facts.get("states")
     if not isinstance(fields, list) or len(fields) != nenvs:
         return [None] * nenvs

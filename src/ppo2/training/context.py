@@ -1,4 +1,4 @@
-"""What the parts of one `learn` share."""
+"""Things that the parts of one `learn` share."""
 
 import time
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from ppo2.training.setup import Setup
 
 @dataclass(frozen=True)
 class Context:
-    """What the parts of one `learn` share.
+    """Things that the parts of one `learn` share.
 
     Attributes:
-        setup: what it trains with.
-        run_dir: where files are written; None in other processes than the first, and where nothing is written.
+        setup: model, environments and settings.
+        run_dir: the directory to write files in; None in other processes than the first, and where nothing is written.
         logger: tells files and people.
         stop: the signals of this process.
         signal: the signal that all processes stop for.

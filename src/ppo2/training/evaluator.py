@@ -18,7 +18,7 @@ class Evaluator:
     """Evaluates the model at an interval, with frozen statistics and on the same episodes' seeds each time.
 
     Attributes:
-        figures: of the last evaluation, for the log's next row; empty once a row has them.
+        figures: results of the last evaluation, for the log's next row; empty once a row has them.
     """
 
     def __init__(self, context: Context, env: AnyEnvs, saver: Saver) -> None:

@@ -1,4 +1,4 @@
-"""What the arguments imply, for a person to read before training starts."""
+"""The plan of a training, for a person to read before it starts."""
 
 import math
 
@@ -16,7 +16,7 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
     """Environments, batch, minibatches, updates, steps that will really be taken, memory of the rollout.
 
     Args:
-        stepped_by: who steps the environments; None if unknown.
+        stepped_by: name of the processes that step the environments; None if unknown.
     """
     if first > config.nupdates:
         return f"nothing to train: {config.nupdates:,} updates were asked for" + (

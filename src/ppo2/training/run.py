@@ -33,8 +33,7 @@ class Run:
     """One call of `learn`. As a context it saves the model, whatever ends training early.
 
     Args:
-        run_dir: as `learn` was given it.
-        progress: as `learn` was given it.
+        run_dir, progress: arguments of `learn`.
 
     Attributes:
         first, nupdates: the update that comes first, above 1 where an earlier run goes on; and the last.

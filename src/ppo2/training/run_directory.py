@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 CURVE = "curve.png"
 SUPERSEDED = ".superseded"
-"""What is added to the names of checkpoints that training, taken up at an earlier one, will make again."""
+"""Suffix of checkpoints that a run, resumed from an earlier one, will write again."""
 
 
 def of(path: Path) -> Path:

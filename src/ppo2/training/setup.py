@@ -41,7 +41,7 @@ class Setup(NamedTuple):
     Attributes:
         numbers: see `trainers.Numbers`.
         eval_env: None: nothing is evaluated.
-        stepped_by: who steps the environments, for a person; None where that is the environment's own affair.
+        stepped_by: name of the processes that step the environments, for people; None if the environment decides.
     """
 
     config: Config
@@ -155,10 +155,10 @@ def default_shards(env: AnyEnvs, config: Config) -> int:
 
 
 def share_of(env: Any, num_envs: Any, world: distributed.World) -> Any:
-    """How many of the environments this process makes.
+    """The number of environments that this process makes.
 
     Raises:
-        ValueError: they can't be parted equally.
+        ValueError: they can't be divided equally.
     """
     if world.size == 1 or isinstance(env, gym.Env | gym.vector.VectorEnv):
         return num_envs
@@ -241,7 +241,7 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
 
 
 def warm_up_steps(config: Config, model: Model) -> int:
-    """How many steps of each environment fill the normaliser before the first rollout; 0 if it has seen something."""
+    """Steps of each environment that fill the normaliser before the first rollout; 0 if it has statistics already."""
     if config.nupdates == 0 or not model.state.normaliser.is_empty:
         return 0
     return min(config.nsteps, math.ceil(WARM_UP_TIMESTEPS / config.num_envs))

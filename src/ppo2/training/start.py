@@ -1,4 +1,4 @@
-"""Where training begins."""
+"""The start of training: fresh, from weights, resumed or restarted."""
 
 import os
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ class StartKind(StrEnum):
 
 
 class Start(NamedTuple):
-    """Where training begins.
+    """The start of training.
 
     Attributes:
         kind: see `StartKind`.
         saved: the checkpoint of WEIGHTS and RESUMED.
-        settings: those of the run that goes on, for RESUMED and RESTARTED.
+        settings: settings of the run that goes on, for RESUMED and RESTARTED.
     """
 
     kind: StartKind = StartKind.FRESH

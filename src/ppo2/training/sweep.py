@@ -35,7 +35,7 @@ TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.pn
 
 
 class Sweep:
-    """What came of a sweep. Runs are numbered from 0, in the order of `table`.
+    """The result of a sweep. Runs are numbered from 0, in the order of `table`.
 
     Attributes:
         table: one dict a run: `run`, `seed`, every setting that was swept and the scalar hyperparameters; then
@@ -43,9 +43,9 @@ class Sweep:
             `auc`, the area under that curve over its timesteps (so in units of return), `timesteps`, and
             `skipped_updates`, those that were not finite. NaN where no episode ended.
         models: the trained models.
-        curves: of each run, the timesteps and mean returns of its log.
+        curves: the learning curve of each run: timesteps and mean returns of its log.
         swept: the names of the settings that were swept, seed aside.
-        run_dir: where it was saved, or None.
+        run_dir: the directory that it was saved in, or None.
     """
 
     def __init__(
@@ -123,12 +123,12 @@ def sweep(
     one that `learn` would make of its seed and settings, to float tolerance.
 
     Args:
-        env: what to train on, in any form that `learn` takes.
+        env: environment to train on, in any form that `learn` takes.
         run_dir: directory for the table, the curves (CSV and PNG) and the models; None writes nothing. On host
             environments it also gets a run directory for each run.
         progress: say how it goes.
-        **arguments: those of `learn` and of the network's builder, each a value, or a list, range or array of values
-            to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run that
+        **arguments: arguments of `learn` and of the network's builder, each a value, or a list, range or array of
+            values to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run that
             diverges harms no other, and the table tells of its skipped updates.
 
     Returns:
@@ -183,11 +183,11 @@ def sweep(
 
 
 def _unsaid(_: str) -> None:
-    """For those who don't watch."""
+    """Says nothing, where nobody watches."""
 
 
 def _is_one_value(name: str, values: Any, arguments: Mapping[str, Any]) -> bool:
-    """Whether a list is one value of an argument of the network that is a list itself, such as `convs`."""
+    """True if a list is one value of an argument of the network that is a list itself, such as `convs`."""
     network = arguments.get("network", "mlp")
     builder = networks.known().get(network) if isinstance(network, str) else network
     option = networks.options(builder).get(name) if callable(builder) else None
@@ -199,7 +199,7 @@ def _depth(value: Any) -> int:
 
 
 def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What is to be swept over: the arguments given as several values."""
+    """The arguments to sweep over: those that were given as several values."""
     axes: dict[str, list[Any]] = {}
     for name, values in arguments.items():
         if not isinstance(values, list | range | np.ndarray | jax.Array) or _is_one_value(name, values, arguments):
@@ -233,7 +233,7 @@ def _claimed(path: Path) -> Path:
 
 
 def _announcement(axes: Mapping[str, Sequence[Any]], plans: Sequence[Plan]) -> str:
-    """What will be trained, for a person."""
+    """The line that announces a sweep."""
     words = [f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1]
     steps = sum(plan.config.nupdates * plan.config.nbatch for plan in plans)
     return f"sweep     {' x '.join(words) or 'one run'} = {len(plans)} runs of {steps // len(plans):,} timesteps"

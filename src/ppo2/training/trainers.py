@@ -37,8 +37,8 @@ class Advance(NamedTuple):
     """The outcome of some updates that were made in one go.
 
     Attributes:
-        done: how many were made.
-        stats: of the last of them.
+        done: number of updates that were made.
+        stats: figures of the last of them.
         fault, fault_update: the first fault, and the update that it kept from being made; arrays (R,) of R runs.
         halted: a fault ended them early; the last update left the model as it was.
     """

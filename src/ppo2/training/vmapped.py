@@ -82,7 +82,7 @@ def _groups(plans: Sequence[Plan]) -> list[list[int]]:
 
 
 def _runs_at_once(plan: Plan) -> int:
-    """How many runs fit in memory."""
+    """The number of runs that fit in memory."""
     each = COPIES * rollout_bytes(plan.config, plan.model) + 8 * 4 * plan.model.state.params.size
     each += 8 * plan.config.nbatch
     return max(1, int(MEMORY_SHARE * _free_memory() / each))
@@ -105,7 +105,7 @@ class VmappedRuns:
 
     Args:
         env: the environment.
-        plans: of the runs; their models learn.
+        plans: plans of the runs; their models learn.
     """
 
     def __init__(self, env: DeviceEnv, plans: Sequence[Plan]) -> None:
