@@ -19,6 +19,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/prose.py src tests bench examples
 
 test: lint
 	$(BIN)/pytest --numprocesses 2

@@ -128,8 +128,8 @@ def sweep(
             environments it also gets a run directory for each run.
         progress: say how it goes.
         **arguments: arguments of `learn` and of the network's builder, each a value, or a list, range or array of
-            values to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run that
-            diverges harms no other, and the table tells of its skipped updates.
+            values to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run
+            that diverges harms no other, and the table tells of its skipped updates.
 
     Returns:
         See `Sweep`.
