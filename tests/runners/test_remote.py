@@ -311,7 +311,7 @@ def test_an_environments_errors_are_what_they_would_be_here(how: str, error: Any
 @needs_ray
 @pytest.mark.parametrize("network", ["mlp", "lstm"])
 def test_a_run_goes_on_exactly(network: str, ray: Any, tmp_path: Path) -> None:
-    from test_resume import assert_same_run, stopping
+    from tests.training.test_resume import assert_same_run, stopping
 
     settings = {**SMALL, "total_timesteps": 6 * 64, "save_interval": 2, "log_interval": 1, "network": network}
     ppo2.learn(env=remote(), run_dir=tmp_path / "whole", **settings)
@@ -324,7 +324,7 @@ def test_a_run_goes_on_exactly(network: str, ray: Any, tmp_path: Path) -> None:
 def test_a_run_of_other_actors_goes_on_to_float_tolerance(
     ray: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from test_resume import stopping
+    from tests.training.test_resume import stopping
 
     settings = {**SMALL, "total_timesteps": 4 * 64}
     whole = ppo2.learn(env=remote(), **settings)
