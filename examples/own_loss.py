@@ -5,21 +5,22 @@ from typing import Any
 import jax.numpy as jnp
 
 import ppo2
-from ppo2.numerics.statistics import weighted_mean
 
 
 class ClipHigher(ppo2.Model):
-    """Replaces the policy's part of the loss; everything else is the library's."""
+    """Replaces the policy's term of the loss; everything else is the library's."""
 
     higher = 0.28
 
     def loss(self, policy: Any, normaliser: Any, batch: Any, hyper: Any) -> Any:
-        _, stats = super().loss(policy, normaliser, batch, hyper)
-        ratio = jnp.exp(policy.evaluate(normaliser, batch.obs, batch.actions).logp - batch.logp)
+        new = policy.evaluate(normaliser, batch.obs, batch.actions, batch.recurrent_state, batch.episode_starts)
+        loss, stats = ppo2.ppo_loss(new, batch, hyper)
+        ratio = jnp.exp(new.logp - batch.logp)
         clipped = jnp.clip(ratio, 1.0 - hyper.cliprange, 1.0 + self.higher)
-        policy_loss = weighted_mean(-jnp.minimum(batch.advantages * ratio, batch.advantages * clipped), batch.weights)
-        loss = policy_loss - hyper.ent_coef * stats.policy_entropy + hyper.vf_coef * stats.value_loss
-        return loss, stats._replace(policy_loss=policy_loss)
+        policy_loss = ppo2.weighted_mean(
+            jnp.maximum(-batch.advantages * ratio, -batch.advantages * clipped), batch.weights
+        )
+        return loss - stats.policy_loss + policy_loss, stats._replace(policy_loss=policy_loss)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ import optax
 
 import ppo2
 from own_device_env import Homing
-from ppo2.algorithm.gae import gae
 from ppo2.algorithm.hyperparameters import Hyperparameters
-from ppo2.algorithm.losses import normalise_advantages, ppo_loss
+from ppo2.algorithm.losses import normalise_advantages
 from ppo2.algorithm.minibatches import minibatches, shuffle_bits
 from ppo2.algorithm.rollout import Batch
 from ppo2.envs.device.env import initial_carry, unroll
@@ -44,7 +43,7 @@ def collect(model: ppo2.Model, params: Any, envs: Any, key: Any, update: Any, hy
     # V of the next observation: the next step's value, but where an episode was cut short, and after the last step
     seen_last = policy(normaliser, steps.next_obs.reshape(NSTEPS * NUM_ENVS, -1)).values.reshape(NSTEPS, NUM_ENVS)
     next_values = jnp.where(steps.truncated.at[-1].set(True), seen_last, jnp.roll(values, -1, axis=0))
-    advantages = gae(
+    advantages = ppo2.gae(
         steps.rewards, values, next_values, steps.terminated, steps.truncated, gamma=hyper.gamma, lam=hyper.lam
     ).ravel()
     return envs, Batch(
@@ -58,14 +57,14 @@ def collect(model: ppo2.Model, params: Any, envs: Any, key: Any, update: Any, hy
     )
 
 
-def learn(
+def improve(
     model: ppo2.Model, params: Any, opt_state: Any, batch: Batch, key: Any, update: Any, hyper: Any
 ) -> tuple[Any, Any]:
     """Some epochs over the batch, each in minibatches of another order; a step of Adam on each minibatch."""
 
     def loss(params: Any, minibatch: Batch) -> Any:
         new = model.policy_of(params).evaluate(model.state.normaliser, minibatch.obs, minibatch.actions)
-        return ppo_loss(new, minibatch, hyper)
+        return ppo2.ppo_loss(new, minibatch, hyper)
 
     def step(carry: Any, minibatch: Batch) -> tuple[Any, Any]:
         params, opt_state = carry
@@ -94,7 +93,7 @@ def train(nupdates: int = NUPDATES, seed: int = 0) -> ppo2.Model:
     @jax.jit
     def one_update(params: Any, opt_state: Any, envs: Any, update: Any, hyper: Any) -> tuple[Any, Any, Any]:
         envs, batch = collect(model, params, envs, key, update, hyper)
-        return *learn(model, params, opt_state, batch, key, update, hyper), envs
+        return *improve(model, params, opt_state, batch, key, update, hyper), envs
 
     hyper = Hyperparameters(**{name: jnp.float32(number) for name, number in NUMBERS.items()})  # traced
     for update in range(nupdates):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ppo2.agent.loading import load
     from ppo2.agent.microbatched import MicrobatchedModel
     from ppo2.agent.model import Model
+    from ppo2.algorithm.gae import gae
+    from ppo2.algorithm.losses import policy_loss, ppo_loss, value_loss
     from ppo2.config import Config
     from ppo2.envs import make, preset
     from ppo2.evaluation.evaluate import Evaluation, evaluate
@@ -36,13 +38,17 @@ __all__ = [
     "distributed",
     "envs",
     "evaluate",
+    "gae",
     "learn",
     "load",
     "make",
     "networks",
+    "policy_loss",
+    "ppo_loss",
     "preset",
     "register",
     "sweep",
+    "value_loss",
     "weighted_mean",
 ]
 
@@ -56,12 +62,16 @@ _MODULES = {
     "Sweep": "ppo2.training.sweep",
     "configure_runtime": "ppo2.system.runtime",
     "evaluate": "ppo2.evaluation.evaluate",
+    "gae": "ppo2.algorithm.gae",
     "learn": "ppo2.training.learn",
     "load": "ppo2.agent.loading",
     "make": "ppo2.envs",
+    "policy_loss": "ppo2.algorithm.losses",
+    "ppo_loss": "ppo2.algorithm.losses",
     "preset": "ppo2.envs",
     "register": "ppo2.networks",
     "sweep": "ppo2.training.sweep",
+    "value_loss": "ppo2.algorithm.losses",
     "weighted_mean": "ppo2.numerics.statistics",
 }
 """The module that defines each public name; a name in `__all__` without one is a subpackage."""
