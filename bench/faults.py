@@ -8,6 +8,7 @@ included.
 import argparse
 import statistics
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -47,10 +48,10 @@ def made(settings: dict[str, Any], checked: bool) -> tuple[Callable[[], None], f
     shape = {name: settings.pop(name) for name in ("env", "num_envs", "nsteps")}
     normalised = str(shape["env"]).startswith("Half")
     held: list[Model] = []
-    programs = Programs()
+    programs: Programs = OrderedDict()
     replaced: list[tuple[str, Any, list[str]]] = [
         ("find_fault", none_found, ["algorithm.update"]),
-        ("only_finite", as_it_is, ["agent.model", "runners.device"]),
+        ("only_finite", as_it_is, ["agent.model", "runners.device_program"]),
     ]
     patches: list[Any] = [mock.patch("ppo2.agent.compiled.SHARED", programs)]
     for name, stand_in, modules in [] if checked else replaced:

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -12,34 +12,13 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 
-class Programs:
-    """A cache of compiled programs.
+Programs = OrderedDict[Hashable, Any]
+"""Compiled programs by what they were made from; the last is the one that was used last."""
 
-    Args:
-        capacity: number of programs that are kept; the one that was used longest ago goes first.
-    """
-
-    def __init__(self, capacity: int = 48) -> None:
-        self._capacity = capacity
-        self._programs: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], P]) -> P:
-        """The program of `key`; `make()` if there is none."""
-        if key not in self._programs:
-            self._programs[key] = make()
-            if len(self._programs) > self._capacity:
-                self._programs.popitem(last=False)
-        self._programs.move_to_end(key)
-        program: P = self._programs[key]
-        return program
-
-    def __iter__(self) -> Iterator[Any]:
-        """The programs."""
-        return iter(self._programs.values())
-
-
-SHARED = Programs()
+SHARED: Programs = OrderedDict()
 """The programs of all models that others may share."""
+MOST_PROGRAMS = 48
+"""Number of programs that are kept; the one that was used longest ago goes first."""
 
 
 def program(model: "Model", make: Callable[..., P], *arguments: Any) -> P:
@@ -52,7 +31,14 @@ def program(model: "Model", make: Callable[..., P], *arguments: Any) -> P:
     identity = model.trace_identity()
     shared = identity is not None and all(map(is_immutable, arguments))
     key = (make, identity, *map(typed_key if shared else identity_key, arguments))
-    return (SHARED if shared else model.own_programs).get(key, lambda: make(without_state(model), *arguments))
+    programs = SHARED if shared else model.own_programs
+    if key not in programs:
+        programs[key] = make(without_state(model), *arguments)
+        if len(programs) > MOST_PROGRAMS:
+            programs.popitem(last=False)
+    programs.move_to_end(key)
+    found: P = programs[key]
+    return found
 
 
 def without_state(model: "Model") -> "Model":
@@ -83,22 +69,9 @@ def typed_key(x: Any) -> Hashable:
     return (type(x), x)
 
 
-class _Identity:
-    """A key that equals only the key of the same object, which it keeps alive."""
-
-    def __init__(self, x: object) -> None:
-        self._x = x
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self._x is other._x
-
-    def __hash__(self) -> int:
-        return id(self._x)
-
-
 def identity_key(x: Any) -> Hashable:
-    """`x` itself, or a key of this very object where it has no hash."""
-    return x if is_hashable(x) else _Identity(x)
+    """`x` itself or, where it has no hash, its identity: the program keeps `x` alive, so that no other takes its id."""
+    return x if is_hashable(x) else ("id", id(x))
 
 
 def is_hashable(x: object) -> bool:

@@ -1,5 +1,6 @@
 """Copies of a model in other processes: its template is sent once, the weights to act with before each rollout."""
 
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from ppo2.agent.compiled import Programs, without_state
+from ppo2.agent.compiled import without_state
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import Counters, TrainState
 from ppo2.algorithm.update import adam
@@ -33,7 +34,7 @@ class ModelTemplate(NamedTuple):
         """The model, which can act after `set_weights`; it doesn't learn."""
         model = self.model
         _, model.unravel = ravel_pytree(jax.tree.map(jnp.asarray, self.arrays))
-        model.own_programs = Programs()
+        model.own_programs = OrderedDict()
         return model
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ class Model:
         )
         self._recurrent_shape = jax.eval_shape(policy.initial_state)
         self.act_count = 0
-        self.own_programs = Programs()
+        self.own_programs: Programs = OrderedDict()
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
