@@ -1,4 +1,4 @@
-"""An environment of one's own, in JAX: a point on a plane that has to come to the origin and stay, against the wind."""
+"""A custom environment in JAX: a point on a plane must move to the origin and stay there, against the wind."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ import ppo2
 
 @dataclass(frozen=True)
 class Homing:
-    """Pure functions of one environment; nothing to inherit from. A step is worth 1 at the origin, e^-1 at `reach`.
+    """One environment as pure functions, without a base class. The reward is 1 at the origin, e^-1 at distance `reach`.
 
-    Frozen, and so equal to others of the same `reach`: training once more on one compiles nothing.
+    The dataclass is frozen, so instances with the same `reach` are equal, and a second training compiles nothing.
     """
 
     reach: float = 0.2

@@ -1,4 +1,4 @@
-"""A loss of one's own: PPO whose ratio may grow further than it may shrink ("clip higher", DAPO, arXiv:2503.14476)."""
+"""A custom loss: PPO with a higher upper limit of the probability ratio ("clip higher", DAPO, arXiv:2503.14476)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import ppo2
 
 
 class ClipHigher(ppo2.Model):
-    """Replaces the policy's term of the loss; everything else is the library's."""
+    """Replaces the policy term of the loss; everything else is unchanged."""
 
     higher = 0.28
 

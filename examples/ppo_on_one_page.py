@@ -1,7 +1,7 @@
 """PPO on one page: what `ppo2.learn` does on a device environment, from the first reset to the last gradient step.
 
-It draws from the same random streams, and so ends with the very parameters of `ppo2.learn` (tests/test_examples.py).
-The names in capitals are arguments of `learn`; T = NSTEPS, N = NUM_ENVS.
+It uses the same random streams and ends with the same parameters as `ppo2.learn` (tests/test_examples.py). Names in
+capitals are arguments of `learn`; T = NSTEPS, N = NUM_ENVS.
 """
 
 from typing import Any
@@ -28,10 +28,10 @@ adam = optax.scale_by_adam(eps=1e-5)
 
 
 def collect(model: ppo2.Model, params: Any, envs: Any, key: Any, update: Any, hyper: Any) -> tuple[Any, Batch]:
-    """T steps of N environments, with the advantage of every action that was taken: a batch (T * N, ...)."""
+    """Takes T steps in N environments; returns them, with the advantage of every action, as a batch (T * N, ...)."""
     policy, normaliser = model.policy_of(params), model.state.normaliser
     act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), update, jnp.arange(NUM_ENVS))
-    noise = model.acting_noise(act_keys, NSTEPS)  # (T, N, ...): all of the rollout's randomness, drawn at once
+    noise = model.acting_noise(act_keys, NSTEPS)  # (T, N, ...): all random numbers of the actions, drawn at once
 
     def act(obs: Any, noise: Any, *_: Any) -> tuple[Any, None]:
         return policy(normaliser, obs).distribution.sample(noise), None
@@ -40,7 +40,7 @@ def collect(model: ppo2.Model, params: Any, envs: Any, key: Any, update: Any, hy
     obs, actions = (x.reshape(NSTEPS * NUM_ENVS, -1) for x in (steps.obs, steps.actions))
     old = policy.evaluate(normaliser, obs, actions)
     values = old.values.reshape(NSTEPS, NUM_ENVS)
-    # V of the next observation: the next step's value, but where an episode was cut short, and after the last step
+    # V of the next observation is the next step's value, except at truncations and after the last step
     seen_last = policy(normaliser, steps.next_obs.reshape(NSTEPS * NUM_ENVS, -1)).values.reshape(NSTEPS, NUM_ENVS)
     next_values = jnp.where(steps.truncated.at[-1].set(True), seen_last, jnp.roll(values, -1, axis=0))
     advantages = ppo2.gae(
@@ -60,7 +60,7 @@ def collect(model: ppo2.Model, params: Any, envs: Any, key: Any, update: Any, hy
 def improve(
     model: ppo2.Model, params: Any, opt_state: Any, batch: Batch, key: Any, update: Any, hyper: Any
 ) -> tuple[Any, Any]:
-    """Some epochs over the batch, each in minibatches of another order; a step of Adam on each minibatch."""
+    """Learns for NOPTEPOCHS epochs; each shuffles the batch into minibatches, with one step of Adam per minibatch."""
 
     def loss(params: Any, minibatch: Batch) -> Any:
         new = model.policy_of(params).evaluate(model.state.normaliser, minibatch.obs, minibatch.actions)
@@ -84,9 +84,9 @@ def improve(
 
 
 def train(nupdates: int = NUPDATES, seed: int = 0) -> ppo2.Model:
-    """The whole of training."""
+    """Trains from start to end, and returns the model."""
     settings: dict[str, Any] = {"env": env, "num_envs": NUM_ENVS, "nsteps": NSTEPS, "seed": seed}
-    model = ppo2.learn(**settings, total_timesteps=0)  # a policy that has learned nothing
+    model = ppo2.learn(**settings, total_timesteps=0)  # an untrained policy
     key, params, envs = model.state.key, model.state.params, initial_carry(env, NUM_ENVS)
     opt_state = adam.init(params)
 

@@ -1,4 +1,4 @@
-"""The READMEs' Python snippets run as they stand."""
+"""The README's Python snippets run as they are; links and paths in the documents exist."""
 
 import re
 import subprocess
@@ -11,6 +11,8 @@ from support.children import STRICT_PYTHON
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.iterdir() if path.is_dir()}
+"""Folders whose files the pages name, from the root or from src/ppo2."""
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
@@ -36,8 +38,31 @@ def test_the_chinese_readme_has_every_argument() -> None:
         assert f"`{name}`" in text or f"`**{name}`" in text, name
 
 
-def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
-            assert (ROOT / target).exists(), f"{name} links to {target}"
+def pages() -> list[Path]:
+    """Every page for people: those at the root, in docs/ and bench/, and the folders' own in src/."""
+    return sorted(page for where in (".", "docs", "bench") for page in (ROOT / where).glob("*.md")) + sorted(
+        (ROOT / "src").rglob("*.md")
+    )
+
+
+def anchor(heading: str) -> str:
+    """GitHub's anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, heading in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in map(anchor, headings), f"{target}#{heading}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"`((?:[\w-]+/)+(?:[\w-]+\.(?:py|md))?|tests/[\w/.-]+)`", text):
+        if name.split("/")[0] in PLACES:
+            assert any((root / name).exists() for root in (ROOT, ROOT / "src" / "ppo2", page.parent)), name
