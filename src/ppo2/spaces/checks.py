@@ -6,7 +6,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, AnySpace, describe, mapped
+from ppo2.spaces.parts import AnySpace, mapped
+from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, describe
 
 MASKED = {"observation", "action_mask"}
 """The keys of an observation that brings along which actions are legal."""
@@ -160,7 +161,7 @@ def device_dtype(space: AnySpace) -> np.dtype[Any]:
     return np.dtype(np.int32 if dtype.kind != "f" and fits else np.float32)
 
 
-def room(space: AnySpace, batch: tuple[int, ...]) -> Any:
+def zeros(space: AnySpace, batch: tuple[int, ...]) -> Any:
     """Zeros for so many observations, on the host, in the dtypes that they have on the device."""
     return mapped(lambda leaf: np.zeros((*batch, *(leaf.shape or ())), device_dtype(leaf)), space)
 

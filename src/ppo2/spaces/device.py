@@ -1,4 +1,4 @@
-"""Observations and actions on the device: as what a network sees, and as what a device environment wants."""
+"""Observations on the device, and encoded for a network."""
 
 import functools
 from typing import Any
@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree, Shaped
 
-from ppo2.spaces.actions import between
 from ppo2.spaces.checks import device_dtype, integer_range
-from ppo2.spaces.space_json import AnySpace, tree
+from ppo2.spaces.parts import AnySpace, tree
 
 
 def on_device(space: AnySpace, obs: Any) -> PyTree[Array]:
@@ -63,25 +62,3 @@ def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arr
     low, high = integer_range(space)
     wrong = (obs < low) | (obs > high)
     return jnp.any(wrong, axis=tuple(range(2, wrong.ndim)))
-
-
-def to_device_environment(
-    space: AnySpace, action: PyTree[Shaped[Array, "..."]], *, squash: bool = False
-) -> PyTree[Shaped[Array, "..."]]:
-    """`to_environment` for one action, on the device; 64 bits become 32."""
-    match space:
-        case gym.spaces.Tuple():
-            pairs = zip(space.spaces, action, strict=True)
-            return tuple(to_device_environment(part, own, squash=squash) for part, own in pairs)
-        case gym.spaces.Dict():
-            return {k: to_device_environment(part, action[k], squash=squash) for k, part in space.spaces.items()}
-    converted = action.reshape(space.shape or ())
-    if squash and isinstance(space, gym.spaces.Box):
-        converted = between(space, jnp.tanh(converted))
-    converted = converted.astype(device_dtype(space))
-    match space:
-        case gym.spaces.Discrete() | gym.spaces.MultiDiscrete():
-            converted = converted + jnp.asarray(space.start, converted.dtype)
-        case gym.spaces.Box():
-            converted = jnp.clip(converted, space.low.astype(converted.dtype), space.high.astype(converted.dtype))
-    return converted

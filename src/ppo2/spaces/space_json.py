@@ -1,14 +1,15 @@
-"""Spaces as text and as trees."""
+"""Spaces as text, and back."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-AnySpace = gym.Space[Any]
+from ppo2.spaces.parts import AnySpace
+
 KNOWN_OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
 
 
@@ -51,40 +52,6 @@ def describe(space: AnySpace) -> dict[str, Any]:
         case gym.spaces.Dict() if all(isinstance(key, str) for key in space.spaces):
             return {"kind": "Dict", "spaces": {key: describe(part) for key, part in space.spaces.items()}}
     raise TypeError(f"the space {space} isn't supported; known are {KNOWN_OBSERVATIONS}, and Tuple and Dict of these.")
-
-
-def tree(space: AnySpace) -> Any:
-    """Dicts and tuples, as observations and actions of `space` are made of, with the other spaces in them as leaves."""
-    match space:
-        case gym.spaces.Tuple():
-            return tuple(tree(part) for part in space.spaces)
-        case gym.spaces.Dict():
-            return {key: tree(part) for key, part in space.spaces.items()}
-    return space
-
-
-COMPOSITE = (gym.spaces.Tuple, gym.spaces.Dict)
-"""Spaces of several parts."""
-
-
-def leaves(space: AnySpace, of: Any) -> list[Any]:
-    """The parts of `of`, which has the structure of `tree(space)`, in the space's order."""
-    match space:
-        case gym.spaces.Tuple():
-            return [leaf for part, own in zip(space.spaces, of, strict=True) for leaf in leaves(part, own)]
-        case gym.spaces.Dict():
-            return [leaf for key, part in space.spaces.items() for leaf in leaves(part, of[key])]
-    return [of]
-
-
-def mapped(function: Callable[..., Any], space: AnySpace, *of: Any) -> Any:
-    """`function(leaf space, *parts)` of each leaf of `space`, in the structure of `tree(space)`."""
-    match space:
-        case gym.spaces.Tuple():
-            return tuple(mapped(function, part, *own) for part, *own in zip(space.spaces, *of, strict=True))
-        case gym.spaces.Dict():
-            return {key: mapped(function, part, *(one[key] for one in of)) for key, part in space.spaces.items()}
-    return function(space, *of)
 
 
 def from_description(description: Any) -> AnySpace:
