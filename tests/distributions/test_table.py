@@ -20,8 +20,8 @@ from ppo2.distributions import (
 )
 
 SPACES = [
-    (spaces.Discrete(4), Categorical, 4, (), (), np.int32),
-    (spaces.Discrete(4, start=-2), Categorical, 4, (), (), np.int32),
+    (spaces.Discrete(4), Categorical, 4, (4,), (), np.int32),
+    (spaces.Discrete(4, start=-2), Categorical, 4, (4,), (), np.int32),
     (spaces.MultiDiscrete([2, 5]), MultiCategorical, 7, (2, 5), (2,), np.int32),
     (spaces.MultiDiscrete([[2, 3], [4, 5]]), MultiCategorical, 14, (2, 3, 4, 5), (4,), np.int32),
     (spaces.MultiBinary(3), Bernoulli, 3, (), (3,), np.int32),
@@ -32,12 +32,12 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize(("space", "kind", "num_params", "sizes", "shape", "dtype"), SPACES, ids=str)
-def test_each_space_has_its_distribution(space, kind, num_params, sizes, shape, dtype):
+@pytest.mark.parametrize(("space", "kind", "num_params", "choices", "shape", "dtype"), SPACES, ids=str)
+def test_each_space_has_its_distribution(space, kind, num_params, choices, shape, dtype):
     made = action_distribution(space)
     assert made == action_distribution(space)
     assert hash(made) == hash(action_distribution(space))
-    assert (made.num_params, made.choices) == (num_params, sizes)
+    assert (made.num_params, made.choices) == (num_params, choices)
     assert (made.action.shape, made.action.dtype) == (shape, dtype)
     assert made.noise_size == num_params
     assert made.log_std_size == (num_params if kind is DiagGaussian else 0)
