@@ -5,9 +5,9 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import equinox as eqx
 import jax
@@ -112,11 +112,13 @@ class ArrayActions(ActionDistribution):
         shape: shape of one action inside the library: () for Discrete, flattened to (k,) else.
         dtype: dtype of actions inside the library.
         choices: number of options of each choice; () where there are none.
+        draw: draws standard noise: (key, shape) -> array.
     """
 
     shape: tuple[int, ...]
     dtype: type[np.generic] = np.int32
     choices: tuple[int, ...] = ()
+    draw: ClassVar[Callable[..., Array]]
 
     @classmethod
     @abc.abstractmethod
@@ -131,9 +133,7 @@ class ArrayActions(ActionDistribution):
     def can_be_masked(self) -> bool:
         return bool(self.choices)
 
-    def build(
-        self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None = None, mask: Mask = None
-    ) -> Distribution:
+    def build(self, params: Array, log_std: Array | None = None, mask: Mask = None) -> Distribution:
         if mask is not None:
             legal = split(self._legal(mask, params.ndim), self.choices)
             pairs = zip(split(params, self.choices), legal, strict=True)
@@ -141,12 +141,15 @@ class ArrayActions(ActionDistribution):
         return self.of_params(params, log_std)
 
     @abc.abstractmethod
-    def of_params(self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None) -> Distribution:
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
         """`build` after the mask was applied."""
+
+    def noise(self, key: PRNGKeyArray, batch: tuple[int, ...]) -> Float[Array, "... k"]:
+        return self.draw(key, (*batch, self.noise_size))
 
     def none_legal(self, mask: Mask) -> Bool[Array, "..."]:
         none = [~choice.any(axis=-1) for choice in split(self._legal(mask), self.choices)]
-        found: Bool[Array, "..."] = functools.reduce(operator.or_, none)
+        found: Bool[Array, ...] = functools.reduce(operator.or_, none)
         return found
 
     def _legal(self, mask: Mask, most_axes: float = math.inf) -> Bool[Array, "... n"]:

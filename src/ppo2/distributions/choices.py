@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from ppo2.distributions.base import ArrayActions, Distribution, split
 from ppo2.spaces import Spec
@@ -80,15 +80,14 @@ class Bernoulli(Distribution):
 class CategoricalActions(ArrayActions):
     """Actions of a Discrete space; they count from 0, and the environment's from `start`."""
 
+    draw = staticmethod(jax.random.gumbel)
+
     @classmethod
     def of(cls, space: Any) -> Self:
         n = int(space.n)
         return cls(spec=Spec(space), num_params=n, noise_size=n, shape=(), choices=(n,))
 
-    def noise(self, key: PRNGKeyArray, batch: tuple[int, ...]) -> Float[Array, "... k"]:
-        return jax.random.gumbel(key, (*batch, self.noise_size))
-
-    def of_params(self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None) -> Distribution:
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
         return Categorical(params)
 
     def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
@@ -104,20 +103,19 @@ class MultiCategoricalActions(CategoricalActions):
         sizes = tuple(int(n) for n in space.nvec.ravel())
         return cls(spec=Spec(space), num_params=sum(sizes), noise_size=sum(sizes), shape=(len(sizes),), choices=sizes)
 
-    def of_params(self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None) -> Distribution:
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
         return MultiCategorical(params, self.choices)
 
 
 class BernoulliActions(ArrayActions):
     """Actions of a MultiBinary space, row by row."""
 
+    draw = staticmethod(jax.random.logistic)
+
     @classmethod
     def of(cls, space: Any) -> Self:
         k = math.prod(space.shape)
         return cls(spec=Spec(space), num_params=k, noise_size=k, shape=(k,))
 
-    def noise(self, key: PRNGKeyArray, batch: tuple[int, ...]) -> Float[Array, "... k"]:
-        return jax.random.logistic(key, (*batch, self.noise_size))
-
-    def of_params(self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None) -> Distribution:
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
         return Bernoulli(params)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ppo2.distributions.base import ArrayActions, Distribution, namespace
 from ppo2.spaces import Spec
@@ -89,15 +89,14 @@ def _log_tanh_slope(u: Float[Array, "..."]) -> Float[Array, "..."]:
 class GaussianActions(ArrayActions):
     """Actions of a Box, flattened; clipped to its bounds. The standard deviations are parameters beside the network."""
 
+    draw = staticmethod(jax.random.normal)
+
     @classmethod
     def of(cls, space: Any) -> Self:
         k = math.prod(space.shape)
         return cls(spec=Spec(space), num_params=k, noise_size=k, log_std_size=k, shape=(k,), dtype=np.float32)
 
-    def noise(self, key: PRNGKeyArray, batch: tuple[int, ...]) -> Float[Array, "... k"]:
-        return jax.random.normal(key, (*batch, self.noise_size))
-
-    def of_params(self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None) -> Distribution:
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
         assert log_std is not None
         return DiagGaussian(params, clipped_log_std(log_std))
 
@@ -126,7 +125,7 @@ class SquashedGaussianActions(GaussianActions):
         k = math.prod(space.shape)
         return cls(spec=Spec(space), num_params=2 * k, noise_size=k, shape=(k,), dtype=np.float32)
 
-    def of_params(self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None) -> Distribution:
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
         mean, raw = jnp.split(params, 2, axis=-1)
         low, high = self.bounds(np.dtype(np.float64))
         log_scale = float(np.sum(np.log(high / 2 - low / 2)))

@@ -84,9 +84,7 @@ class JointActions(ActionDistribution):
         keys = jax.random.split(key, len(self.parts))
         return jnp.concatenate([part.noise(own, batch) for part, own in zip(self.parts, keys, strict=True)], -1)
 
-    def build(
-        self, params: Float[Array, "... p"], log_std: Float[Array, " k"] | None = None, mask: Mask = None
-    ) -> Distribution:
+    def build(self, params: Array, log_std: Array | None = None, mask: Mask = None) -> Distribution:
         nothing = [None] * len(self.parts)
         pieces = zip(
             self.parts,

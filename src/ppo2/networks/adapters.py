@@ -40,7 +40,7 @@ def library(x: object) -> str | None:
 
 
 def has_weights(x: object) -> bool:
-    """Whether `x` is an object of another library that comes with its weights."""
+    """True for an object of another library that comes with its weights."""
     return library(x) in ("flax.nnx", "keras.layers")
 
 
@@ -119,7 +119,7 @@ def adapt(network: Any, obs: jax.ShapeDtypeStruct, what: str, *, key: PRNGKeyArr
 
 @contextlib.contextmanager
 def trial(what: str, obs: PyTree[jax.ShapeDtypeStruct], batched: bool) -> Iterator[None]:
-    """Says of an error in a network's code what the network was called on."""
+    """Context that adds to an error in a network's code the observation that the network was called on."""
     shape = jax.tree.map(lambda x: x.shape, obs)
     try:
         yield
@@ -135,19 +135,15 @@ def _linen(module: Any, obs: jax.ShapeDtypeStruct, what: str, key: PRNGKeyArray)
     network = LinenNetwork(variables.pop("params", {}), module)
     if variables:
         raise _stateful(what, f"the collections {', '.join(variables)}", "nn.LayerNorm and nn.GroupNorm have no state.")
-    with trial(what, obs, batched=True):
-        draws = _linen_draws(network, obs)
-    if draws:
-        raise _stateful(what, "a source of randomness (dropout)", "Switch it off: nn.Dropout(..., deterministic=True).")
-    return network
-
-
-def _linen_draws(network: LinenNetwork, obs: jax.ShapeDtypeStruct) -> bool:
     try:
-        eqx.filter_eval_shape(network, obs)
-    except importlib.import_module("flax.errors").InvalidRngError:
-        return True
-    return False
+        with trial(what, obs, batched=True):
+            eqx.filter_eval_shape(network, obs)
+    except ValueError as error:
+        if isinstance(error.__cause__, importlib.import_module("flax.errors").InvalidRngError):
+            remedy = "Switch it off: nn.Dropout(..., deterministic=True)."
+            raise _stateful(what, "a source of randomness (dropout)", remedy) from None
+        raise
+    return network
 
 
 def _nnx(module: Any, obs: jax.ShapeDtypeStruct, what: str) -> NNXNetwork:
@@ -171,7 +167,7 @@ def _nnx(module: Any, obs: jax.ShapeDtypeStruct, what: str) -> NNXNetwork:
 
 
 def _nnx_draws(nnx: Any, network: NNXNetwork, obs: jax.ShapeDtypeStruct) -> bool:
-    """Whether a call leaves the module's random streams at another place."""
+    """True if a call draws from the module's random streams: it leaves them at another place."""
     moved: list[bool] = []
 
     def call(network: NNXNetwork, x: Array) -> None:
@@ -210,7 +206,7 @@ def _stateful(what: str, state: str, remedy: str) -> ValueError:
 
 
 def _only(out: PyTree[Array]) -> Array:
-    """What a network gives for the only observation of its batch."""
+    """The output for the only observation of a batch."""
     for leaf in jax.tree.leaves(out):
         if jnp.shape(leaf)[:1] != (1,):
             raise ValueError(f"it gives {jnp.shape(leaf)}, whose first axis is not the batch.")

@@ -158,7 +158,7 @@ _over_blocks.defvjp(_forward, _backward)
 
 
 def _windows(blocks: Shaped[Array, "b I J D"], across: int) -> list[Float[Array, "b h w K"]]:
-    """What stands at each place of the windows of across x across blocks; in one array if the channels are few."""
+    """The blocks at each place of windows of across x across blocks; in one array if the channels are few."""
     rows, columns = (length - across + 1 for length in blocks.shape[1:3])
     places = itertools.product(range(across), repeat=2)
     slices = [as_float(blocks[:, u : u + rows, v : v + columns]) for u, v in places]

@@ -19,7 +19,7 @@ def on_device(space: AnySpace, obs: Any) -> PyTree[Array]:
 
 
 def all_finite(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Bool[Array, "..."]:
-    """Which observations hold no NaN and no infinity; the first axes are the batch's."""
+    """True for observations without NaN and infinity; the first axes are the batch's."""
     leaves = jax.tree.leaves(obs)
     finite = jnp.ones(leaves[0].shape[:batch_axes], bool)
     for leaf in leaves:
@@ -43,15 +43,14 @@ def _encode(space: AnySpace, obs: Shaped[Array, "*shape"]) -> Shaped[Array, "*en
             return jax.nn.one_hot(obs - int(space.start), int(space.n))
         case gym.spaces.MultiDiscrete():
             choices = (obs - space.start).ravel()
-            sizes = space.nvec.ravel().tolist()
-            return jnp.concatenate([jax.nn.one_hot(choices[i], n) for i, n in enumerate(sizes)])
+            return jnp.concatenate([jax.nn.one_hot(choices[i], n) for i, n in enumerate(space.nvec.ravel().tolist())])
         case gym.spaces.Box() if np.dtype(space.dtype).itemsize == 1:
             return obs
     return obs.astype(jnp.float32)
 
 
 def out_of_range(space: AnySpace, obs: PyTree[Shaped[Array, "T N *shape"]]) -> Bool[Array, "T N"]:
-    """Which observations of a rollout are no member of a space of integers, on the device."""
+    """True for observations of a rollout that are no members of a space of integers."""
     wrong: list[Bool[Array, "T N"]] = jax.tree.leaves(jax.tree.map(_out_of_range, tree(space), obs))
     return functools.reduce(jnp.logical_or, wrong)
 
