@@ -106,7 +106,7 @@ class GaussianActions(ArrayActions):
     def bounds(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
         """Lowest and highest action."""
         space: Any = self.spec.space
-        return space.low.astype(dtype), space.high.astype(dtype)
+        return space.low.astype(dtype, copy=False), space.high.astype(dtype, copy=False)
 
 
 class SquashedGaussianActions(GaussianActions):

@@ -28,13 +28,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 BASES = {"flax.linen": "Module", "flax.nnx": "Module", "keras.layers": "Layer"}
+"""Base classes of networks, by the modules that hold them."""
 
 
 def library(x: object) -> str | None:
     """The module of BASES that `x` is an object of; None if it is of none."""
-    for name, base in BASES.items():
-        kind = getattr(sys.modules.get(name), base, None)
-        if isinstance(kind, type) and isinstance(x, kind):
+    for name, base_name in BASES.items():
+        base = getattr(sys.modules.get(name), base_name, None)
+        if isinstance(base, type) and isinstance(x, base):
             return name
     return None
 
@@ -80,18 +81,18 @@ class NNXNetwork(Adapted):
 
 class KerasNetwork(Adapted):
     weights: list[Array]
-    held: "_Held"  # a leaf, because models share compiled programs only if their leaves can be hashed
+    reference: "_Reference"  # a leaf, because models share compiled programs only if their leaves can be hashed
 
     def __call__(self, x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
-        return _only(self.held.model.stateless_call(self.weights, [], x[None])[0])
+        return _only(self.reference.model.stateless_call(self.weights, [], x[None])[0])
 
     def unwrap(self) -> Any:
-        for variable, weight in zip(self.held.model.trainable_variables, self.weights, strict=True):
+        for variable, weight in zip(self.reference.model.trainable_variables, self.weights, strict=True):
             variable.assign(weight)
-        return self.held.model
+        return self.reference.model
 
 
-class _Held:
+class _Reference:
     """A Keras model, which may change between two trainings: equal to itself alone and without a hash."""
 
     def __init__(self, model: Any) -> None:
@@ -135,14 +136,14 @@ def _linen(module: Any, obs: jax.ShapeDtypeStruct, what: str, key: PRNGKeyArray)
     network = LinenNetwork(variables.pop("params", {}), module)
     if variables:
         raise _stateful(what, f"the collections {', '.join(variables)}", "nn.LayerNorm and nn.GroupNorm have no state.")
-    try:
-        with trial(what, obs, batched=True):
+    draws = False
+    with trial(what, obs, batched=True):
+        try:
             eqx.filter_eval_shape(network, obs)
-    except ValueError as error:
-        if isinstance(error.__cause__, importlib.import_module("flax.errors").InvalidRngError):
-            remedy = "Switch it off: nn.Dropout(..., deterministic=True)."
-            raise _stateful(what, "a source of randomness (dropout)", remedy) from None
-        raise
+        except importlib.import_module("flax.errors").InvalidRngError:
+            draws = True
+    if draws:
+        raise _stateful(what, "a source of randomness (dropout)", "Switch it off: nn.Dropout(..., deterministic=True).")
     return network
 
 
@@ -198,7 +199,7 @@ def _keras(model: Any, obs: jax.ShapeDtypeStruct, what: str) -> KerasNetwork:
             "Leave out Dropout, put LayerNormalization or GroupNormalization in place of BatchNormalization, and let "
             "all layers be trainable.",
         )
-    return KerasNetwork([jnp.array(variable.value) for variable in model.trainable_variables], _Held(model))
+    return KerasNetwork([jnp.array(variable.value) for variable in model.trainable_variables], _Reference(model))
 
 
 def _stateful(what: str, state: str, remedy: str) -> ValueError:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
@@ -14,13 +13,7 @@ from ppo2.networks.layers import SQRT2, as_float, dense, linear
 from ppo2.numerics.randomness import host_split
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "elu": jax.nn.elu,
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
-    "leaky_relu": jax.nn.leaky_relu,
-    "sigmoid": jax.nn.sigmoid,
+    name: getattr(jax.nn, name) for name in ("tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid")
 }
 
 MOST_LAYERS = 100

@@ -72,9 +72,7 @@ def unroll(
     inputs, step = _inputs_and_step(network, xs)  # of all steps at once
     inputs = jax.tree.map(lambda x: x.reshape(*episode_starts.shape, *x.shape[1:]), inputs)
 
-    def run(
-        inputs: PyTree[Shaped[Array, "L ..."]], state: State, episode_starts: Bool[Array, " L"]
-    ) -> Float[Array, "L f"]:
+    def run(inputs: PyTree[Array], state: State, episode_starts: Bool[Array, " L"]) -> Float[Array, "L f"]:
         def next_step(state: State, now: tuple[Any, Array]) -> tuple[State, Array]:
             out, state = step(now[0], state, now[1])
             return state, out
