@@ -149,7 +149,7 @@ class ArrayActions(ActionDistribution):
 
     def none_legal(self, mask: Mask) -> Bool[Array, "..."]:
         none = [~choice.any(axis=-1) for choice in split(self._legal(mask), self.choices)]
-        found: Bool[Array, ...] = functools.reduce(operator.or_, none)
+        found: Array = functools.reduce(operator.or_, none)
         return found
 
     def _legal(self, mask: Mask, most_axes: float = math.inf) -> Bool[Array, "... n"]:
@@ -178,7 +178,7 @@ class ArrayActions(ActionDistribution):
 
 
 def split(flat: Shaped[Any, "... n"], sizes: Sequence[int]) -> list[Shaped[Any, "... k"]]:
-    """Parts of the last axis; NumPy's of NumPy's."""
+    """The parts that lie side by side on the last axis, as arrays of the same library."""
     parts: list[Any] = namespace(flat).split(flat, list(itertools.accumulate(sizes))[:-1], axis=-1)
     return parts
 
