@@ -10,7 +10,7 @@ what the environment wants.
 
 A new distribution is one file that holds a `Distribution`, with the arrays of a batch, and an `ArrayActions`, with the
 facts: numbers of parameters and noise, how to build it, how its samples become the environment's actions. One line in
-`table.py` gives it to a kind of space, or to a name for users.
+`table.py` gives it to a kind of space, or to a name for users (which `ActionDist`, beside it, repeats as a type).
 
 Shapes: `...` are batch axes, the same for parameters, noise and actions.
 """
