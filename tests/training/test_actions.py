@@ -19,10 +19,8 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
 from ppo2.distributions import ActionDist, action_distribution
 from ppo2.envs import DeviceVector
-from ppo2.envs.host.stepper import Stepper
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import run_episodes
-from ppo2.numerics.randomness import Purpose
 from support.environments import Spaced, vector
 
 OBS = Box(-1.0, 1.0, (3,))
@@ -186,16 +184,6 @@ def test_gymnasiums_vectors_take_batches_of_parts(mode: AutoresetMode) -> None:
     env = vector(lambda: Spaced(OBS, space), lambda: Spaced(OBS, space), mode=mode)
     model = ppo2.learn(env=env, **SMALL)
     assert int(model.state.counters.updates) == 3
-
-
-def test_actions_keep_the_environments_order_of_keys() -> None:
-    parts = {"b": Discrete(2), "a": Box(-1, 1, (1,))}
-    env = vector(lambda: Spaced(OBS, Dict(list(parts.items()))), mode=AutoresetMode.SAME_STEP)
-    assert list(env.single_action_space.spaces) == ["b", "a"]
-    stepper = Stepper(env, action_distribution(Dict(parts)))  # sorted, as the space of a model from a file
-    stepper.reset(0, Purpose.ENV)
-    stepper.step({"a": np.zeros((1, 1), np.float32), "b": np.zeros(1, np.int32)})
-    assert [list(action) for action in env.envs[0].unwrapped.actions] == [["b", "a"]]
 
 
 def test_a_squashed_policy_learns_where_to_be() -> None:

@@ -145,10 +145,7 @@ class Stepper:
         """
         if self._host is not None:
             return self._host_transition(self._host.finish(group))
-        actions = self._converted(self._actions)
-        if isinstance(self._action_space, spaces.COMPOSITE):  # keys in this order, which a model from a file has lost
-            actions = spaces.mapped(lambda _, part: part, self._action_space, actions)
-        obs, rewards, terminated, truncated, infos = self.env.step(actions)
+        obs, rewards, terminated, truncated, infos = self.env.step(self._converted(self._actions))
         # flags of a user's environment may be 0 and 1, or a list
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         valid, final_obs = self._all_valid, None
