@@ -36,7 +36,7 @@ def collect(model: ppo2.Model, params: Any, envs: Any, key: Any, update: Any, hy
     def act(obs: Any, noise: Any, *_: Any) -> tuple[Any, None]:
         return policy(normaliser, obs).distribution.sample(noise), None
 
-    envs, steps = unroll(env, act, envs, noise, env_keys)  # resets environments whose episode ended
+    envs, steps = unroll(env, act, envs, noise, env_keys, model.distribution)  # resets environments whose episode ended
     obs, actions = (x.reshape(NSTEPS * NUM_ENVS, -1) for x in (steps.obs, steps.actions))
     old = policy.evaluate(normaliser, obs, actions)
     values = old.values.reshape(NSTEPS, NUM_ENVS)

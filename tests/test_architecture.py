@@ -37,7 +37,7 @@ checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep train __init__
 config: placeholders rules config __init__
 distributed: messages monitor heartbeat collectives agreed_signal processes __init__
-distributions: base choices gaussians joint action_distribution __init__
+distributions: base choices gaussians joint table __init__
 envs: __init__ construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ env check
@@ -50,7 +50,7 @@ numerics: __init__ pieces randomness schedules sharding statistics
 reporting: __init__ display health tables logger plot
 runners: __init__ action_log episodes experience snapshot device_program host_program protocol rollout_buffers \
     runner_state device host ray_actor remote
-spaces: space_json actions checks __init__ device
+spaces: parts space_json checks __init__ device
 system: __init__ exits files launch text processors signals runtime
 training: __init__ plan run_directory trainers loop start setup context sweep_plan saver vmapped evaluator \
     log_writer run learn sweep_in_turn sweep

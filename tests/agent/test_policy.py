@@ -9,7 +9,7 @@ from ppo2.agent.policy import build_policy
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.networks.layers import as_float
 from ppo2.numerics.statistics import Moments
-from ppo2.spaces import Spec, encode, to_environment
+from ppo2.spaces import Spec, encode
 
 KEY = jax.random.key(0)
 OBS_SPACE = Box(-np.inf, np.inf, (3,))
@@ -83,7 +83,7 @@ def test_acting_and_evaluating_are_of_one_distribution(space):
     np.testing.assert_allclose(found, figures, rtol=1e-5, atol=1e-6)
     # actions are the distribution's, and become the environment's
     assert (actions.shape, actions.dtype) == ((5, *mine.distribution.shape), mine.distribution.dtype)
-    for action in np.asarray(to_environment(space, np.asarray(actions))):
+    for action in np.asarray(mine.distribution.to_environment(np.asarray(actions))):
         assert space.contains(np.asarray(action, space.dtype))
 
 

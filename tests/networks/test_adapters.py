@@ -69,7 +69,7 @@ def learn(network, updates=2, **kwargs):
 
 
 def theirs(unwrapped, x):
-    """What the library itself makes of a batch."""
+    """The library's own output for a batch."""
     if isinstance(unwrapped, tuple):
         module, variables = unwrapped
         return module.apply(variables, x)
@@ -174,7 +174,7 @@ def test_images_come_as_they_are():
 
 
 def weights_in(given):
-    """Those in a library's own object; a Linen module has none."""
+    """Weights in a library's own object; a Linen module has none."""
     if hasattr(given, "trainable_variables"):
         return [np.array(variable.value) for variable in given.trainable_variables]
     return weights(imported("flax.nnx").state(given)) if type(given).__module__.startswith("flax.nnx") else []

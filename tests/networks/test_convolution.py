@@ -80,7 +80,7 @@ def test_the_lowering_is_chosen_by_backend(monkeypatch):
 
 
 def test_many_kernels_at_once():
-    """As in a sweep: a kernel for each seed, on its own images."""
+    """A kernel for each seed, on its own images: a sweep."""
     images, kernels, biases = normal(2, 4, 9, 9, 3), normal(2, 3, 3, 3, 5), normal(2, 5)
     mine, theirs = (
         value_and_gradients(jax.vmap(lambda *a, way=way: way(2, "valid", *a)), images, kernels, biases, by=(0, 1, 2))

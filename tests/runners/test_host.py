@@ -13,6 +13,7 @@ from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
 from ppo2.algorithm.update import batch_of
 from ppo2.config import Config
+from ppo2.distributions import action_distribution
 from ppo2.envs.host.stepper import Stepper
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.numerics.randomness import root_key
@@ -165,10 +166,10 @@ def test_an_unknown_autoreset_mode_is_refused() -> None:
     env = vector(lambda: Script(3), mode=AutoresetMode.SAME_STEP)
     env.metadata["autoreset_mode"] = "sometimes"
     with pytest.raises(ValueError, match=r"autoreset_mode.*'sometimes'.*must be one of"):
-        Stepper(env)
+        Stepper(env, action_distribution(env.single_action_space))
     del env.metadata["autoreset_mode"]
     with pytest.raises(ValueError, match=r"autoreset_mode.*None"):
-        Stepper(env)
+        Stepper(env, action_distribution(env.single_action_space))
 
 
 def test_environments_with_a_vector_of_their_own() -> None:

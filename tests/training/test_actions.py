@@ -17,6 +17,7 @@ import ppo2
 from ppo2 import spaces
 from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
+from ppo2.distributions import ActionDist, action_distribution
 from ppo2.envs import DeviceVector
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import run_episodes
@@ -115,7 +116,7 @@ def check_answers(model: Model, space: Any, tmp_path: Path) -> None:
     ("space", "action_dist"),
     [*ACTIONS[2:], *(pytest.param(*one.values, id=one.id, marks=pytest.mark.slow) for one in ACTIONS[:2])],
 )
-def test_on_the_host(space: Any, action_dist: str, tmp_path: Path) -> None:
+def test_on_the_host(space: Any, action_dist: ActionDist, tmp_path: Path) -> None:
     env = vector(lambda: Spaced(OBS, space), lambda: Spaced(OBS, space), mode=AutoresetMode.SAME_STEP)
     if space is NESTED:  # its Box of rank 0 Gymnasium's own vectors hand on as a number
         env = HostVectorEnv([lambda: Spaced(OBS, space)] * 2)
@@ -125,30 +126,25 @@ def test_on_the_host(space: Any, action_dist: str, tmp_path: Path) -> None:
     # what the environments were sent is what was sampled, converted
     for i, one in enumerate(env.envs):
         sampled = [jax.tree.map(lambda x: np.asarray(x[:, i]), rollout.actions) for rollout in model.rollouts]  # noqa: B023
-        squash = action_dist == "squashed_gaussian"
-        sent = [each for part in sampled for each in spaces.separate(space, convert(space, part, squash))]
+        convert = action_distribution(space, action_dist).to_environment
+        sent = [each for part in sampled for each in spaces.separate(space, convert(part))]
         assert_same(one.actions, sent)
     check_answers(model, space, tmp_path)
     assert ppo2.evaluate(model, lambda: Spaced(OBS, space), episodes=3).lengths.tolist() == [5, 5, 5]
 
 
-def convert(space: Any, actions: Any, squash: bool) -> Any:
-    return spaces.to_environment(space, actions, squash=squash)
-
-
 @pytest.mark.parametrize(
     ("space", "action_dist"), [pytest.param(*ACTIONS[1].values, id=ACTIONS[1].id, marks=pytest.mark.slow), ACTIONS[2]]
 )
-def test_on_the_device(space: Any, action_dist: str, tmp_path: Path) -> None:
+def test_on_the_device(space: Any, action_dist: ActionDist, tmp_path: Path) -> None:
     env = OnDevice(space)
     model = ppo2.learn(env=env, num_envs=2, action_dist=action_dist, **SMALL)
     assert int(model.state.counters.updates) == 3
     runner = ppo2.DeviceRunner(env=env, num_envs=2, model=model, nsteps=8, gamma=0.99, lam=0.95)
     rollout = jax.tree.map(np.asarray, runner.run())
     # what the environment saw of its action is what was sampled, converted
-    squash = action_dist == "squashed_gaussian"
     flat = jax.tree.map(lambda x: x.reshape(16, *x.shape[2:]), rollout.actions)
-    leaves = [x.reshape(8, 2, -1) for x in jax.tree.leaves(convert(space, flat, squash))]
+    leaves = [x.reshape(8, 2, -1) for x in jax.tree.leaves(model.distribution.to_environment(flat))]
     sent = np.concatenate(leaves, axis=-1).astype(np.float32)
     np.testing.assert_allclose(rollout.rewards, sent.sum(-1), rtol=1e-5, atol=1e-5)
     assert np.all(np.isfinite(rollout.logp))
@@ -161,7 +157,7 @@ def test_on_the_device(space: Any, action_dist: str, tmp_path: Path) -> None:
 def test_deterministic_evaluation_on_the_device_sends_the_mode(squash: bool) -> None:
     """The same first action for all, as the first observation is: its reward on host and device."""
     env = OnDevice(Box(2, 3, (1,)))
-    action_dist = "squashed_gaussian" if squash else "gaussian"
+    action_dist: ActionDist = "squashed_gaussian" if squash else "gaussian"
     model = ppo2.learn(env=env, num_envs=2, action_dist=action_dist, **SMALL | {"total_timesteps": 0})
     total, obs = 0.0, np.zeros(1, np.float32)
     for _ in range(5):
@@ -174,7 +170,7 @@ def test_deterministic_evaluation_on_the_device_sends_the_mode(squash: bool) -> 
 
 
 @pytest.mark.parametrize(("action_dist", "expected"), [("gaussian", 2), ("squashed_gaussian", 2.5)])
-def test_evaluation_on_the_host_sends_the_mode(action_dist: str, expected: float) -> None:
+def test_evaluation_on_the_host_sends_the_mode(action_dist: ActionDist, expected: float) -> None:
     """As above: the lower bound if clipped, the middle if squashed."""
     env = Spaced(OBS, Box(2, 3, (1,)))
     model = ppo2.learn(env=env, action_dist=action_dist, **SMALL | {"total_timesteps": 0})

@@ -233,8 +233,7 @@ class Model:
         return act(now.params, now.normaliser, obs, key, np.uint32(count), state, episode_starts)
 
     def _actions(self, actions: PyTree[Array], single: bool) -> Any:
-        squash = self.distribution.squashes
-        batch = spaces.to_environment(self.action_space, jax.device_get(actions), squash=squash)
+        batch = self.distribution.to_environment(jax.device_get(actions))
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
     def acting_noise(self, keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from ppo2 import networks, spaces
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import EvaluatedActions
-from ppo2.distributions import ActionDistribution, Distribution
+from ppo2.distributions import ActionDist, ActionDistribution, Distribution, action_distribution
 from ppo2.networks.layers import dense, linear
 from ppo2.numerics.pieces import merge_leading_axes
 from ppo2.numerics.randomness import host_split
@@ -162,7 +162,7 @@ def build_policy(
     value_network: object = None,
     network_kwargs: Mapping[str, Any] | None = None,
     encoders: Mapping[str, object] | None = None,
-    action_dist: str = "gaussian",
+    action_dist: ActionDist = "gaussian",
     key: PRNGKeyArray,
 ) -> Policy:
     """A fresh policy for the two spaces (of one environment).
@@ -174,16 +174,16 @@ def build_policy(
             network of its own, as for `network` (a name then gets that builder's defaults).
         network_kwargs: for the network's builder.
         encoders: networks for the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
-        action_dist: distribution of a Box's numbers, "gaussian" or "squashed_gaussian".
+        action_dist: distribution of a Box's numbers.
         key: initialises trunks and heads.
 
     Raises:
         ValueError, TypeError: an unsupported space, or a network that can't be built (`ppo2.networks.build`).
     """
     spaces.check_observation_space(observation_space)
-    distribution = ActionDistribution.of(action_space, action_dist)
+    distribution = action_distribution(action_space, action_dist)
     inner = spaces.unmasked(observation_space)
-    seen = jax.eval_shape(lambda one: spaces.encode(inner, one), spaces.room(inner, ()))
+    seen = jax.eval_shape(lambda one: spaces.encode(inner, one), spaces.zeros(inner, ()))
     _check_mask(observation_space, action_space, distribution)
     trunk_key, value_key, action_head_key, value_head_key = host_split(key, 4)
     kwargs = dict(network_kwargs or {})
@@ -207,7 +207,7 @@ def build_policy(
         value_trunk=value_trunk,
         action_head=dense(features, distribution.num_params, ACTION_GAIN, key=action_head_key),
         value_head=dense(value_features, 1, VALUE_GAIN, key=value_head_key),
-        log_std=jnp.asarray(np.zeros(distribution.log_std_size, np.float32)) if distribution.has_log_std else None,
+        log_std=jnp.asarray(np.zeros(distribution.log_std_size, np.float32)) if distribution.log_std_size else None,
         observation_space=spaces.Spec(observation_space),
         action_space=spaces.Spec(action_space),
         distribution=distribution,
@@ -220,9 +220,10 @@ def _check_mask(
     """Raises ValueError where observations bring along a mask that isn't one of the actions."""
     if not spaces.is_masked(observation_space):
         return
-    mask = spaces.room(observation_space, ())["action_mask"]
+    numbers = np.zeros(distribution.num_params, np.float32), np.zeros(distribution.log_std_size, np.float32)
+    mask = spaces.zeros(observation_space, ())["action_mask"]
     try:
-        distribution.check_mask(mask)
+        jax.eval_shape(distribution.build, *numbers, mask)
     except ValueError as error:
         raise ValueError(
             f"`env` gives observations with an action_mask that doesn't fit its action space {action_space}: {error}"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ppo2.config.placeholders import jsonable
 from ppo2.config.rules import Anything, Flag, MappingTo, Number, OneOf, Schedule, Use, Whole, setting
-from ppo2.distributions import ACTION_DISTS
+from ppo2.distributions import BOXES, ActionDist
 from ppo2.numerics.schedules import ScheduleLike
 
 
@@ -89,8 +89,8 @@ class Config:
         False, Flag(), "bring observations to mean 0 and standard deviation 1, by running statistics.")
     normalize_rewards: bool = setting(
         False, Flag(), "divide rewards by the running standard deviation of discounted returns.")
-    action_dist: Literal["gaussian", "squashed_gaussian"] = setting(
-        "gaussian", OneOf(ACTION_DISTS), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
+    action_dist: ActionDist = setting(
+        "gaussian", OneOf(tuple(BOXES)), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
         'standard deviations learned beside the network; or "squashed_gaussian", through tanh to between the bounds, '
         "which must be finite, with standard deviations that the network gives.", static=True)
     log_interval: int = setting(

@@ -1,25 +1,22 @@
-"""Distributions over choices: one, several, and bits; and what a mask makes of them."""
+"""Distributions over choices: one, several, and bits."""
+
+import math
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Int
 
-from ppo2.distributions.base import Elementary, cut
-
-ILLEGAL = -1e9
-"""The logit of an action that a mask rules out, the best legal one's being 0: its probability is 0 in any precision,
-and all that is made of it stays finite, gradients and squares too."""
+from ppo2.distributions.base import ArrayActions, Distribution, split
+from ppo2.spaces import Spec
 
 
-class Categorical(Elementary):
+class Categorical(Distribution):
     """One of n actions; sampled by the Gumbel trick: argmax(logits + g) is distributed as softmax(logits)."""
 
     logits: Float[Array, "... n"]
-
-    @staticmethod
-    def noise(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
-        return jax.random.gumbel(key, shape)
 
     def sample(self, noise: Float[Array, "... n"]) -> Int[Array, "..."]:
         return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
@@ -36,26 +33,18 @@ class Categorical(Elementary):
         log_probs = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
-    def kl(self, other: "Categorical") -> Float[Array, "..."]:
-        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
-        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
-
-class MultiCategorical(Elementary):
+class MultiCategorical(Distribution):
     """Several independent choices; the logits of all of them lie side by side on the last axis."""
 
     logits: Float[Array, "... sum_n"]
     sizes: tuple[int, ...] = eqx.field(static=True)
 
     def choices(self) -> list[Categorical]:
-        return [Categorical(logits) for logits in cut(self.logits, self.sizes)]
-
-    @staticmethod
-    def noise(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
-        return Categorical.noise(key, shape)
+        return [Categorical(logits) for logits in split(self.logits, self.sizes)]
 
     def sample(self, noise: Float[Array, "... sum_n"]) -> Int[Array, "... k"]:
-        pairs = zip(self.choices(), cut(noise, self.sizes), strict=True)
+        pairs = zip(self.choices(), split(noise, self.sizes), strict=True)
         return jnp.stack([choice.sample(own) for choice, own in pairs], axis=-1)
 
     def mode(self) -> Int[Array, "... k"]:
@@ -67,19 +56,11 @@ class MultiCategorical(Elementary):
     def entropy(self) -> Float[Array, "..."]:
         return sum((choice.entropy() for choice in self.choices()), start=jnp.zeros(()))
 
-    def kl(self, other: "MultiCategorical") -> Float[Array, "..."]:
-        pairs = zip(self.choices(), other.choices(), strict=True)
-        return sum((mine.kl(theirs) for mine, theirs in pairs), start=jnp.zeros(()))
 
-
-class Bernoulli(Elementary):
+class Bernoulli(Distribution):
     """k independent bits; a logit plus logistic noise is positive with probability sigmoid(logit)."""
 
     logits: Float[Array, "... k"]
-
-    @staticmethod
-    def noise(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
-        return jax.random.logistic(key, shape)
 
     def sample(self, noise: Float[Array, "... k"]) -> Int[Array, "... k"]:
         return (self.logits + noise > 0).astype(jnp.int32)
@@ -95,14 +76,46 @@ class Bernoulli(Elementary):
         on, off = jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)
         return -jnp.sum(jnp.exp(on) * on + jnp.exp(off) * off, axis=-1)
 
-    def kl(self, other: "Bernoulli") -> Float[Array, "..."]:
-        on, off = jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)
-        other_on, other_off = jax.nn.log_sigmoid(other.logits), jax.nn.log_sigmoid(-other.logits)
-        return jnp.sum(jnp.exp(on) * (on - other_on) + jnp.exp(off) * (off - other_off), axis=-1)
+
+class CategoricalActions(ArrayActions):
+    """Actions of a Discrete space; they count from 0, and the environment's from `start`."""
+
+    draw = staticmethod(jax.random.gumbel)
+
+    @classmethod
+    def of(cls, space: Any) -> Self:
+        n = int(space.n)
+        return cls(spec=Spec(space), num_params=n, noise_size=n, shape=(), choices=(n,))
+
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
+        return Categorical(params)
+
+    def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
+        space: Any = self.spec.space
+        return actions.astype(dtype) + np.asarray(space.start, dtype)
 
 
-def masked(logits: Float[Array, "... n"], mask: Bool[Array, "... n"]) -> Float[Array, "... n"]:
-    """The logits of legal actions, of which the best is moved to 0, and ILLEGAL."""
-    legal = mask | ~jnp.any(mask, axis=-1, keepdims=True)
-    best = jnp.max(logits, axis=-1, keepdims=True, where=legal, initial=-jnp.inf)
-    return jnp.where(legal, logits - jax.lax.stop_gradient(best), ILLEGAL)
+class MultiCategoricalActions(CategoricalActions):
+    """Actions of a MultiDiscrete space, row by row."""
+
+    @classmethod
+    def of(cls, space: Any) -> Self:
+        sizes = tuple(int(n) for n in space.nvec.ravel())
+        return cls(spec=Spec(space), num_params=sum(sizes), noise_size=sum(sizes), shape=(len(sizes),), choices=sizes)
+
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
+        return MultiCategorical(params, self.choices)
+
+
+class BernoulliActions(ArrayActions):
+    """Actions of a MultiBinary space, row by row."""
+
+    draw = staticmethod(jax.random.logistic)
+
+    @classmethod
+    def of(cls, space: Any) -> Self:
+        k = math.prod(space.shape)
+        return cls(spec=Spec(space), num_params=k, noise_size=k, shape=(k,))
+
+    def of_params(self, params: Array, log_std: Array | None) -> Distribution:
+        return Bernoulli(params)

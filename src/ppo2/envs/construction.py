@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from ppo2 import spaces
-from ppo2.distributions import ActionDistribution
+from ppo2.distributions import action_distribution
 from ppo2.envs import adapters
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceVector, is_device_env
@@ -257,7 +257,7 @@ def _with_mask(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
     Raises:
         TypeError: actions that no policy can take.
     """
-    ActionDistribution.of(first.action_space)
+    action_distribution(first.action_space)
     return (MaskedEnv(first), MaskedFactory(factory)) if _gives_mask(first) else (first, factory)
 
 
@@ -267,7 +267,7 @@ def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
     prefix = "single_" if isinstance(env, VectorEnv) else ""
     if MASK_KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
         return False
-    return ActionDistribution.of(getattr(env, f"{prefix}action_space")).can_be_masked
+    return action_distribution(getattr(env, f"{prefix}action_space")).can_be_masked
 
 
 def _count(num_envs: Any) -> int:

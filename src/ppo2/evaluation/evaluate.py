@@ -118,7 +118,7 @@ def _run_on_host(
     until: Callable[[], bool],
 ) -> list[tuple[float, int]]:
     """Return and length of so many episodes of each environment, from global index `first` on."""
-    stepper = Stepper(env, squash=model.distribution.squashes)
+    stepper = Stepper(env, model.distribution)
     key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
@@ -209,7 +209,7 @@ def _steps_program(
             output = policy(normaliser, obs, recurrent_state, episode_starts)
             return output.distribution.mode(), output.recurrent_state
 
-        running, step = unroll(env, act, running, noise, env_keys, squash=model.distribution.squashes)
+        running, step = unroll(env, act, running, noise, env_keys, model.distribution)
         no_legal_action = model.distribution.none_legal(step.obs["action_mask"]) if masked else None
         return running, step.returns, step.lengths, no_legal_action
 

@@ -28,19 +28,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 BASES = {"flax.linen": "Module", "flax.nnx": "Module", "keras.layers": "Layer"}
+"""Base classes of networks, by the modules that hold them."""
 
 
 def library(x: object) -> str | None:
     """The module of BASES that `x` is an object of; None if it is of none."""
-    for name, base in BASES.items():
-        kind = getattr(sys.modules.get(name), base, None)
-        if isinstance(kind, type) and isinstance(x, kind):
+    for name, base_name in BASES.items():
+        base = getattr(sys.modules.get(name), base_name, None)
+        if isinstance(base, type) and isinstance(x, base):
             return name
     return None
 
 
 def has_weights(x: object) -> bool:
-    """Whether `x` is an object of another library that comes with its weights."""
+    """True for an object of another library that comes with its weights."""
     return library(x) in ("flax.nnx", "keras.layers")
 
 
@@ -80,18 +81,18 @@ class NNXNetwork(Adapted):
 
 class KerasNetwork(Adapted):
     weights: list[Array]
-    held: "_Held"  # a leaf, because models share compiled programs only if their leaves can be hashed
+    reference: "_Reference"  # a leaf, because models share compiled programs only if their leaves can be hashed
 
     def __call__(self, x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
-        return _only(self.held.model.stateless_call(self.weights, [], x[None])[0])
+        return _only(self.reference.model.stateless_call(self.weights, [], x[None])[0])
 
     def unwrap(self) -> Any:
-        for variable, weight in zip(self.held.model.trainable_variables, self.weights, strict=True):
+        for variable, weight in zip(self.reference.model.trainable_variables, self.weights, strict=True):
             variable.assign(weight)
-        return self.held.model
+        return self.reference.model
 
 
-class _Held:
+class _Reference:
     """A Keras model, which may change between two trainings: equal to itself alone and without a hash."""
 
     def __init__(self, model: Any) -> None:
@@ -119,7 +120,7 @@ def adapt(network: Any, obs: jax.ShapeDtypeStruct, what: str, *, key: PRNGKeyArr
 
 @contextlib.contextmanager
 def trial(what: str, obs: PyTree[jax.ShapeDtypeStruct], batched: bool) -> Iterator[None]:
-    """Says of an error in a network's code what the network was called on."""
+    """Context that adds to an error in a network's code the observation that the network was called on."""
     shape = jax.tree.map(lambda x: x.shape, obs)
     try:
         yield
@@ -135,19 +136,15 @@ def _linen(module: Any, obs: jax.ShapeDtypeStruct, what: str, key: PRNGKeyArray)
     network = LinenNetwork(variables.pop("params", {}), module)
     if variables:
         raise _stateful(what, f"the collections {', '.join(variables)}", "nn.LayerNorm and nn.GroupNorm have no state.")
+    draws = False
     with trial(what, obs, batched=True):
-        draws = _linen_draws(network, obs)
+        try:
+            eqx.filter_eval_shape(network, obs)
+        except importlib.import_module("flax.errors").InvalidRngError:
+            draws = True
     if draws:
         raise _stateful(what, "a source of randomness (dropout)", "Switch it off: nn.Dropout(..., deterministic=True).")
     return network
-
-
-def _linen_draws(network: LinenNetwork, obs: jax.ShapeDtypeStruct) -> bool:
-    try:
-        eqx.filter_eval_shape(network, obs)
-    except importlib.import_module("flax.errors").InvalidRngError:
-        return True
-    return False
 
 
 def _nnx(module: Any, obs: jax.ShapeDtypeStruct, what: str) -> NNXNetwork:
@@ -171,7 +168,7 @@ def _nnx(module: Any, obs: jax.ShapeDtypeStruct, what: str) -> NNXNetwork:
 
 
 def _nnx_draws(nnx: Any, network: NNXNetwork, obs: jax.ShapeDtypeStruct) -> bool:
-    """Whether a call leaves the module's random streams at another place."""
+    """True if a call draws from the module's random streams: it leaves them at another place."""
     moved: list[bool] = []
 
     def call(network: NNXNetwork, x: Array) -> None:
@@ -202,7 +199,7 @@ def _keras(model: Any, obs: jax.ShapeDtypeStruct, what: str) -> KerasNetwork:
             "Leave out Dropout, put LayerNormalization or GroupNormalization in place of BatchNormalization, and let "
             "all layers be trainable.",
         )
-    return KerasNetwork([jnp.array(variable.value) for variable in model.trainable_variables], _Held(model))
+    return KerasNetwork([jnp.array(variable.value) for variable in model.trainable_variables], _Reference(model))
 
 
 def _stateful(what: str, state: str, remedy: str) -> ValueError:
@@ -210,7 +207,7 @@ def _stateful(what: str, state: str, remedy: str) -> ValueError:
 
 
 def _only(out: PyTree[Array]) -> Array:
-    """What a network gives for the only observation of its batch."""
+    """The output for the only observation of a batch."""
     for leaf in jax.tree.leaves(out):
         if jnp.shape(leaf)[:1] != (1,):
             raise ValueError(f"it gives {jnp.shape(leaf)}, whose first axis is not the batch.")

@@ -1,6 +1,7 @@
 """Convolutional networks, for images."""
 
 import math
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +21,7 @@ Channels: TypeAlias = Literal["auto", "first", "last"]
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 SMALL = ((8, 8, 4), (16, 4, 2))
 MOST_CHANNELS = 4
-"""Of a first axis that is taken for the channels: a colour image, or four grey frames."""
+"""Largest first axis that is taken for the channels: a colour image, or four grey frames."""
 
 
 class Convolution(eqx.Module):
@@ -104,7 +105,7 @@ def cnn(channels: Channels = "auto") -> Callable[..., CNN]:
     """The network of Mnih et al. 2015 (Nature 518): 32 8x8 filters at stride 4, 64 4x4 at 2, 64 3x3 at 1, dense 512.
 
     Args:
-        channels: where an image of three axes has its channels: first, last, or auto: first if that axis is at most 4
+        channels: place of the channels in an image of three axes: first, last, or auto: first if that axis is at most 4
             and shorter than the last, as in (4, 84, 84), else last, as in (84, 84, 4). Images of two axes have one.
 
     Raises:
@@ -117,7 +118,7 @@ def cnn_small(channels: Channels = "auto") -> Callable[..., CNN]:
     """A small convolutional network: 8 8x8 filters at stride 4, 16 4x4 at stride 2, dense 128.
 
     Args:
-        channels: where an image of three axes has its channels: first, last or auto (see cnn).
+        channels: place of the channels in an image of three axes: first, last or auto (see cnn).
 
     Raises:
         ValueError: see `cnn`.
@@ -133,18 +134,18 @@ def conv_only(
     Args:
         convs: (filters, size, stride) of each, from the image on; for example (32, 8, 4), (64, 4, 2).
         padding: valid keeps windows inside the image, same surrounds it with zeros.
-        channels: where an image of three axes has its channels: first, last or auto (see cnn).
+        channels: place of the channels in an image of three axes: first, last or auto (see cnn).
 
     Raises:
         ValueError: no convolution, one that isn't three positive whole numbers, or an unknown `padding`; see also
             `cnn`.
     """
-    if not (_is_list(convs) and all(map(_is_convolution, convs))):
+    if not (_is_list(convs) and all(_is_list(conv, _is_size) and len(conv) == 3 for conv in convs)):
         raise ValueError(
             f"`convs` (={convs!r}) must be a list of (filters, size, stride), whole numbers of at least 1, for example "
             "[(32, 8, 4), (64, 4, 2), (64, 3, 1)]."
         )
-    _check_choice("padding", padding, ("valid", "same"))
+    _check_choice("padding", padding, typing.get_args(Padding))
     return _stack("conv_only", [(filters, size, stride) for filters, size, stride in convs], None, padding, channels)
 
 
@@ -158,32 +159,30 @@ def impala_cnn(
     Args:
         depths: filters of each block's convolutions, from the image on; for example 16, 32, 32.
         dense: units of the dense layer.
-        channels: where an image of three axes has its channels: first, last or auto (see cnn).
+        channels: place of the channels in an image of three axes: first, last or auto (see cnn).
 
     Raises:
         ValueError: no depth, or one that isn't a positive whole number, and so for `dense`; and see `cnn`.
     """
-    if not (_is_list(depths) and all(map(_is_size, depths))):
+    if not _is_list(depths, _is_size):
         raise ValueError(
             f"`depths` (={depths!r}) must be a list of whole numbers of at least 1, for example [16, 32, 32]."
         )
     if not _is_size(dense):
         raise ValueError(f"`dense` (={dense!r}) must be a whole number of at least 1, for example 256.")
-    _check_choice("channels", channels, ("auto", "first", "last"))
+    _check_choice("channels", channels, typing.get_args(Channels))
 
     def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> ImpalaCNN:
         (height, width, before), first = image_shape("impala_cnn", input_shape, channels)
         *block_keys, dense_key = host_split(key, len(depths) + 1)
         blocks = []
         for depth, block_key in zip(depths, block_keys, strict=True):
-            conv_key, *keys = host_split(block_key, 5)
-            inner = [convolution(depth, depth, 3, padding="same", key=k) for k in keys]
-            blocks.append(
-                ImpalaBlock(
-                    convolution(before, depth, 3, padding="same", key=conv_key),
-                    [Residual(inner[0], inner[1]), Residual(inner[2], inner[3])],
-                )
+            sizes = (before, depth, depth, depth, depth)
+            entry, *inner = (
+                convolution(size, depth, 3, padding="same", key=conv_key)
+                for size, conv_key in zip(sizes, host_split(block_key, 5), strict=True)
             )
+            blocks.append(ImpalaBlock(entry, [Residual(*inner[:2]), Residual(*inner[2:])]))
             height, width, before = math.ceil(height / 2), math.ceil(width / 2), depth
         return ImpalaCNN(blocks, layers.dense(height * width * before, dense, SQRT2, key=dense_key), first)
 
@@ -191,13 +190,9 @@ def impala_cnn(
 
 
 def _stack(
-    name: str,
-    convs: Sequence[tuple[int, int, int]],
-    units: int | None,
-    padding: Padding,
-    channels: Channels,
+    name: str, convs: Sequence[tuple[int, int, int]], units: int | None, padding: Padding, channels: Channels
 ) -> Callable[..., CNN]:
-    _check_choice("channels", channels, ("auto", "first", "last"))
+    _check_choice("channels", channels, typing.get_args(Channels))
 
     def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> CNN:
         (height, width, before), first = image_shape(name, input_shape, channels)
@@ -207,10 +202,8 @@ def _stack(
         *keys, dense_key = host_split(key, len(convs) + 1)
         for (filters, size, stride), conv_key in zip(convs, keys, strict=True):
             convolutions.append(convolution(before, filters, size, stride, padding, key=conv_key))
-            height, width = (
-                (n - size) // stride + 1 if padding == "valid" else math.ceil(n / stride) for n in (height, width)
-            )
-            before = filters
+            outside = size - 1 if padding == "valid" else 0
+            height, width, before = *(math.ceil((n - outside) / stride) for n in (height, width)), filters
         last = None if units is None else layers.dense(height * width * before, units, SQRT2, key=dense_key)
         return CNN(convolutions, last, first)
 
@@ -249,8 +242,7 @@ def _check_large_enough(
 
 
 def _images(x: Shaped[Array, "B *shape"], channels_first: bool) -> Shaped[Array, "B H W C"]:
-    if x.ndim == 3:
-        return x[..., None]
+    x = x[..., None] if x.ndim == 3 else x
     return jnp.moveaxis(x, 1, -1) if channels_first else x
 
 
@@ -259,16 +251,13 @@ def _flattened(h: Float[Array, "B h w C"], last: eqx.nn.Linear | None) -> Float[
     return flat if last is None else jax.nn.relu(jax.vmap(lambda one: linear(last, one))(flat))
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
-
-
-def _is_convolution(value: Any) -> bool:
-    return _is_list(value) and len(value) == 3 and all(map(_is_size, value))
-
-
 def _is_size(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | np.integer) and int(value) >= 1
+
+
+def _is_list(values: Any, rule: Callable[[Any], bool] = lambda _: True) -> bool:
+    """True for a list or tuple that isn't empty, all of whose values keep a rule."""
+    return isinstance(values, Sequence) and not isinstance(values, str) and bool(values) and all(map(rule, values))
 
 
 def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:

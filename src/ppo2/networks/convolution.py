@@ -45,13 +45,7 @@ def convolve(
     return by_xla(stride, padding, images, kernel, bias)
 
 
-def by_xla(
-    stride: int,
-    padding: Padding,
-    images: Shaped[Array, "B H W C"],
-    kernel: Float[Array, "k k C F"],
-    bias: Float[Array, " F"],
-) -> Float[Array, "B h w F"]:
+def by_xla(stride: int, padding: Padding, images: Array, kernel: Array, bias: Array) -> Float[Array, "B h w F"]:
     """`convolve` by XLA's own convolution."""
     product = jax.lax.conv_general_dilated(
         as_float(images), kernel, (stride, stride), padding.upper(), dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -66,13 +60,7 @@ def by_xla(
 # y = sum_(u, v) x[:, u : u + h, v : v + w] @ kernel[u, v], so that windows, which overlap, needn't be copied out.
 
 
-def by_products(
-    stride: int,
-    padding: Padding,
-    images: Shaped[Array, "B H W C"],
-    kernel: Float[Array, "k k C F"],
-    bias: Float[Array, " F"],
-) -> Float[Array, "B h w F"]:
+def by_products(stride: int, padding: Padding, images: Array, kernel: Array, bias: Array) -> Float[Array, "B h w F"]:
     """`convolve` by matrix products."""
     blocks = _blocks(kernel.shape[0], stride, padding, images)
     return _over_blocks(blocks, _kernel_blocks(stride, kernel), bias)
@@ -129,15 +117,13 @@ def _forward(blocks: Array, weights: Array, bias: Array) -> tuple[Float[Array, "
 def _backward(
     residuals: tuple[Array, Array], cotangent: Float[Array, "B h w F"]
 ) -> tuple[Float[Array, "B I J D"] | None, Float[Array, "m m D F"], Float[Array, " F"]]:
-    """The gradients by blocks (none for 8-bit ones), weights and bias; those of the weights summed over the pieces."""
+    """The gradients by blocks (none for 8-bit ones), weights and bias; by weights and bias summed over the images."""
     blocks, weights = residuals
     across, features = weights.shape[0], weights.shape[-1]
     transposed = weights.reshape(-1, features).T
     is_float = jnp.issubdtype(blocks.dtype, jnp.floating)
 
-    def of_piece(
-        sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]
-    ) -> tuple[Float[Array, "F mmD"], Float[Array, "b I J D"] | None]:
+    def of_piece(sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
         blocks, cotangent = piece
         # Features, which are few, as rows: three times as fast on CPU as the transpose (see `layers.linear`).
         by_weights = [jnp.tensordot(cotangent, x, ((0, 1, 2), (0, 1, 2))) for x in _windows(blocks, across)]
@@ -158,7 +144,7 @@ _over_blocks.defvjp(_forward, _backward)
 
 
 def _windows(blocks: Shaped[Array, "b I J D"], across: int) -> list[Float[Array, "b h w K"]]:
-    """What stands at each place of the windows of across x across blocks; in one array if the channels are few."""
+    """The blocks at each place of windows of across x across blocks; in one array if the channels are few."""
     rows, columns = (length - across + 1 for length in blocks.shape[1:3])
     places = itertools.product(range(across), repeat=2)
     slices = [as_float(blocks[:, u : u + rows, v : v + columns]) for u, v in places]

@@ -1,5 +1,7 @@
 """Observations of several parts: an encoder for each, side by side, before the network."""
 
+import contextlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +15,11 @@ from ppo2.networks.recurrent import Recurrent, flat, is_recurrent
 from ppo2.numerics.randomness import host_split
 
 IMAGES = ("cnn", "cnn_small")
-"""What encodes an image by default: the first that it is large enough for; a smaller image is flattened."""
+"""Encoders of images by default: the first that an image is large enough for; a smaller image is flattened."""
 
 
 class Encoders(eqx.Module):
-    """What the parts' encoders give, in the order of the parts' paths, as one vector."""
+    """The features that the parts' encoders give, in the order of the parts' paths, as one vector."""
 
     parts: list[registry.Network]
 
@@ -52,10 +54,10 @@ def assemble(
     key: PRNGKeyArray,
     argument: str = "network",
 ) -> tuple[registry.Network, int]:
-    """The network that an argument means, for one observation, and its features' number.
+    """The network that an argument means, and the number of its features.
 
-    One of several parts is encoded part by part, and what the encoders give side by side is the network's input. A
-    ready network sees the parts as they are, unless `encoders` are given.
+    An observation of several parts is encoded part by part; the network's input is all that the encoders give, side by
+    side. A ready network sees the parts as they are, unless `encoders` are given.
 
     Args:
         seen: shape and dtype of one observation, or of each of its parts.
@@ -94,21 +96,20 @@ def assemble(
 def _encoders(
     seen: PyTree[jax.ShapeDtypeStruct], given: Mapping[str, object], *, key: PRNGKeyArray
 ) -> tuple[Encoders, int]:
-    parts = [(_path(path), leaf) for path, leaf in jax.tree.leaves_with_path(seen)]
-    leaves = dict(parts)
-    if len(leaves) < len(parts):
+    """The encoders of all parts, and the width of all that they give."""
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(seen)]
+    if len(set(paths)) < len(paths):
         raise ValueError(
-            f"the observation's parts {', '.join(path for path, _ in parts)} have one path twice: rename a key that "
-            "has a '/'."
+            f"the observation's parts {', '.join(paths)} have one path twice: rename a key that has a '/'."
         )
     for path in given:
-        if path not in leaves:
+        if path not in paths:
             raise ValueError(
-                f"`encoders` has {path!r}, which the observation lacks: its parts are {', '.join(map(repr, leaves))}."
+                f"`encoders` has {path!r}, which the observation lacks: its parts are {', '.join(map(repr, paths))}."
             )
     made = [
-        _default(leaf, key=one) if path not in given else _encoder(path, leaf, given[path], key=one)
-        for (path, leaf), one in zip(parts, host_split(key, len(leaves)), strict=True)
+        _encoder(path, leaf, given[path], key=one) if path in given else _default_encoder(leaf, key=one)
+        for path, leaf, one in zip(paths, jax.tree.leaves(seen), host_split(key, len(paths)), strict=True)
     ]
     return Encoders([part for part, _ in made]), sum(width for _, width in made)
 
@@ -128,14 +129,9 @@ def _encoder(
     return made, width
 
 
-def _default(leaf: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> tuple[registry.Network, int]:
-    for name in IMAGES if leaf.dtype == jnp.uint8 and len(leaf.shape) == 3 else ():
-        try:
-            return registry.build(name, leaf.shape, {}, key=key, dtype=leaf.dtype)
-        except ValueError:  # too small an image
-            continue
-    return flat, registry.features(flat, leaf, "flat")
-
-
-def _path(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def _default_encoder(leaf: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> tuple[registry.Network, int]:
+    if leaf.dtype == jnp.uint8 and len(leaf.shape) == 3:
+        for name in IMAGES:
+            with contextlib.suppress(ValueError):  # too small an image
+                return registry.build(name, leaf.shape, {}, key=key, dtype=leaf.dtype)
+    return flat, math.prod(leaf.shape)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
@@ -14,18 +13,11 @@ from ppo2.networks.layers import SQRT2, as_float, dense, linear
 from ppo2.numerics.randomness import host_split
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "elu": jax.nn.elu,
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
-    "leaky_relu": jax.nn.leaky_relu,
-    "sigmoid": jax.nn.sigmoid,
+    name: getattr(jax.nn, name) for name in ("tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid")
 }
 
-
 MOST_LAYERS = 100
-"""More never learn, and a file that asks for a billion shall get none."""
+"""Largest number of layers: more never learn, and a damaged or hostile file may ask for a billion."""
 
 
 class MLP(eqx.Module):
@@ -54,7 +46,7 @@ def mlp(
     """A multi-layer perceptron, of the same width throughout.
 
     Args:
-        num_layers: how many hidden layers; usually 1 to 4.
+        num_layers: number of hidden layers; usually 1 to 4.
         num_hidden: units in each; usually 32 to 512.
         activation: tanh, relu, elu, gelu, silu, leaky_relu or sigmoid, or any function of arrays.
         layer_norm: normalise each layer's output before its activation (Ba et al. 2016, arXiv:1607.06450).
@@ -76,10 +68,8 @@ def mlp(
 
     def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> MLP:
         sizes = (math.prod(input_shape), *[num_hidden] * num_layers)
-        layers = [
-            dense(n_in, n_out, SQRT2, key=k)
-            for (n_in, n_out), k in zip(itertools.pairwise(sizes), host_split(key, num_layers), strict=True)
-        ]
+        keys = host_split(key, num_layers)
+        layers = [dense(*pair, SQRT2, key=one) for pair, one in zip(itertools.pairwise(sizes), keys, strict=True)]
         norms = [eqx.nn.LayerNorm(num_hidden) for _ in layers] if layer_norm else None
         return MLP(layers, norms, function)
 

@@ -2,14 +2,15 @@
 
 | member of a cell | shape | meaning |
 |---|---|---|
-| `initial_state()` | any pytree of float arrays | what an episode begins with |
+| `initial_state()` | any pytree of float arrays | the state that an episode begins with |
 | `cell(x, state)` | (features,), state -> (outputs,), state | one step of one environment |
 
-A network of one's own that has these two members is taken as a cell without a trunk.
+A user's network with these two members is taken as a cell without a trunk.
 """
 
 import abc
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -30,14 +31,14 @@ class Recurrent(eqx.Module):
     """A trunk that sees each observation alone, and a cell that remembers."""
 
     trunk: registry.Network
-    cell: Any  # Gated, or what has the members of a cell
+    cell: Any  # Gated, or another object with the members of a cell
 
     def initial_state(self) -> State:
         state: State = self.cell.initial_state()
         return state
 
     def inputs(self, xs: PyTree[Shaped[Array, "B ..."]]) -> Shaped[Array, "B ..."]:
-        """What steps need of a batch of observations; doesn't depend on the state."""
+        """The part of the steps that doesn't depend on the state, for a batch of observations."""
         features = registry.apply(self.trunk, xs)
         return jax.vmap(self.cell.inputs)(features) if isinstance(self.cell, Gated) else features
 
@@ -59,7 +60,7 @@ def advance(
     network: Any, xs: PyTree[Shaped[Array, "B ..."]], state: State, episode_starts: Bool[Array, " B"]
 ) -> tuple[Float[Array, "B features"], State]:
     """A step of a recurrent network in B environments; the state starts anew where an episode begins."""
-    inputs, step = _prepared(network, xs)
+    inputs, step = _inputs_and_step(network, xs)
     found: tuple[Array, State] = jax.vmap(step)(inputs, state, episode_starts)
     return found
 
@@ -67,27 +68,24 @@ def advance(
 def unroll(
     network: Any, xs: PyTree[Shaped[Array, "BL ..."]], state: State, episode_starts: Bool[Array, "B L"]
 ) -> Float[Array, "BL features"]:
-    """What a recurrent network gives at L steps of B environments, whose first states are `state`, (B, ...)."""
-    inputs, step = _prepared(network, xs)  # all steps at once, where nothing depends on the state
+    """The features at L steps of B environments, whose first states are `state`, (B, ...)."""
+    inputs, step = _inputs_and_step(network, xs)  # of all steps at once
+    inputs = jax.tree.map(lambda x: x.reshape(*episode_starts.shape, *x.shape[1:]), inputs)
 
-    def one(
-        inputs: PyTree[Shaped[Array, "L ..."]], state: State, episode_starts: Bool[Array, " L"]
-    ) -> Float[Array, "L f"]:
+    def run(inputs: PyTree[Array], state: State, episode_starts: Bool[Array, " L"]) -> Float[Array, "L f"]:
         def next_step(state: State, now: tuple[Any, Array]) -> tuple[State, Array]:
-            inputs, new = now
-            out, state = step(inputs, state, new)
+            out, state = step(now[0], state, now[1])
             return state, out
 
         outs: Array = jax.lax.scan(next_step, state, (inputs, episode_starts))[1]
         return outs
 
-    inputs = jax.tree.map(lambda x: x.reshape(*episode_starts.shape, *x.shape[1:]), inputs)
-    outs = jax.vmap(one)(inputs, state, episode_starts)
+    outs = jax.vmap(run)(inputs, state, episode_starts)
     return outs.reshape(-1, outs.shape[-1])
 
 
-def _prepared(network: Any, xs: PyTree[Shaped[Array, "B ..."]]) -> tuple[Any, Callable[..., Any]]:
-    """What the steps of a recurrent network need of observations, and one such step of one environment."""
+def _inputs_and_step(network: Any, xs: PyTree[Shaped[Array, "B ..."]]) -> tuple[Any, Callable[..., Any]]:
+    """The inputs of the steps, and the step of one environment, which starts anew where an episode begins."""
     inputs, step = (network.inputs(xs), network.step) if isinstance(network, Recurrent) else (xs, network)
 
     def restarted(inputs: Any, state: State, episode_starts: Bool[Array, ""]) -> tuple[Array, State]:
@@ -99,7 +97,7 @@ def _prepared(network: Any, xs: PyTree[Shaped[Array, "B ..."]]) -> tuple[Any, Ca
 
 
 def flat(x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
-    """A trunk that does nothing but flatten."""
+    """A trunk that only flattens."""
     return as_float(x).ravel()
 
 
@@ -107,7 +105,7 @@ def flat(x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
 
 
 class Gated(eqx.Module):
-    """A cell whose input is multiplied with weights before the state comes in."""
+    """A cell that multiplies its input with weights before the state comes in."""
 
     input_weight: Float[Array, "gates features"]
     state_weight: Float[Array, "gates units"]
@@ -118,7 +116,7 @@ class Gated(eqx.Module):
         return self.state_weight.shape[1]
 
     def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
-        """What a step needs of its input; doesn't depend on the state."""
+        """The part of a step that doesn't depend on the state."""
         return self.input_weight @ x + self.bias
 
     @abc.abstractmethod
@@ -147,13 +145,9 @@ class LSTM(Gated):
 
     def step(self, inputs: Float[Array, " gates"], state: Memory) -> tuple[Float[Array, " units"], Memory]:
         i, f, o, u = jnp.split(inputs + self.state_weight @ state.h, 4)
-        c = _kept(i, f, u, state.c)
+        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return h, Memory(c, h)
-
-    @classmethod
-    def made(cls, features: int, units: int, *, key: PRNGKeyArray) -> "LSTM":
-        return cls(*_weights(features, units, 4, key=key))
 
 
 class LayerNormLSTM(Gated):
@@ -174,14 +168,9 @@ class LayerNormLSTM(Gated):
 
     def step(self, inputs: Float[Array, " gates"], state: Memory) -> tuple[Float[Array, " units"], Memory]:
         i, f, o, u = jnp.split(inputs + self.state_norm(self.state_weight @ state.h), 4)
-        c = _kept(i, f, u, state.c)
+        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
         h = jax.nn.sigmoid(o) * jnp.tanh(self.memory_norm(c))
         return h, Memory(c, h)
-
-    @classmethod
-    def made(cls, features: int, units: int, *, key: PRNGKeyArray) -> "LayerNormLSTM":
-        norms = (eqx.nn.LayerNorm(4 * units), eqx.nn.LayerNorm(4 * units), eqx.nn.LayerNorm(units))
-        return cls(*_weights(features, units, 4, key=key), *norms)
 
 
 class GRU(Gated):
@@ -204,22 +193,6 @@ class GRU(Gated):
         h = (1 - kept) * candidate + kept * state
         return h, h
 
-    @classmethod
-    def made(cls, features: int, units: int, *, key: PRNGKeyArray) -> "GRU":
-        return cls(*_weights(features, units, 3, key=key), zeros(units, key=key))
-
-
-def _kept(i: Array, f: Array, u: Array, c: Array) -> Array:
-    return jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(u)
-
-
-def _weights(features: int, units: int, gates: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-    """Orthogonal with gain 1, and zero bias: Baselines'."""
-    input_key, state_key = host_split(key, 2)
-    seen = orthogonal((gates * units, features), 1.0, key=input_key)
-    kept = orthogonal((gates * units, units), 1.0, key=state_key)
-    return seen, kept, zeros(gates * units, key=key)
-
 
 def lstm(nlstm: int = 128) -> Callable[..., LSTM]:
     """A long short-term memory.
@@ -227,7 +200,8 @@ def lstm(nlstm: int = 128) -> Callable[..., LSTM]:
     Args:
         nlstm: units; usually 64 to 512.
     """
-    return _maker(LSTM, "nlstm", nlstm)
+    units = _units("nlstm", nlstm)
+    return lambda input_shape, *, key: LSTM(*_weights(input_shape, units, 4, key=key))
 
 
 def lnlstm(nlstm: int = 128) -> Callable[..., LayerNormLSTM]:
@@ -236,7 +210,13 @@ def lnlstm(nlstm: int = 128) -> Callable[..., LayerNormLSTM]:
     Args:
         nlstm: units; usually 64 to 512.
     """
-    return _maker(LayerNormLSTM, "nlstm", nlstm)
+    units = _units("nlstm", nlstm)
+
+    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> LayerNormLSTM:
+        norms = (eqx.nn.LayerNorm(size) for size in (4 * units, 4 * units, units))
+        return LayerNormLSTM(*_weights(input_shape, units, 4, key=key), *norms)
+
+    return build
 
 
 def gru(ngru: int = 128) -> Callable[..., GRU]:
@@ -245,17 +225,21 @@ def gru(ngru: int = 128) -> Callable[..., GRU]:
     Args:
         ngru: units; usually 64 to 512.
     """
-    return _maker(GRU, "ngru", ngru)
+    units = _units("ngru", ngru)
+    return lambda input_shape, *, key: GRU(*_weights(input_shape, units, 3, key=key), zeros(units, key=key))
 
 
-def _maker(kind: Any, name: str, units: Any) -> Callable[..., Any]:
+def _units(name: str, units: object) -> int:
     if isinstance(units, bool) or not isinstance(units, int | np.integer) or units < 1:
         raise ValueError(f"`{name}` (={units!r}) must be a whole number of at least 1, for example 128.")
+    return int(units)
 
-    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> Any:
-        return kind.made(int(np.prod(input_shape)), int(units), key=key)
 
-    return build
+def _weights(input_shape: tuple[int, ...], units: int, gates: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    """Weights of input and state, orthogonal with gain 1, and zero bias: Baselines'."""
+    shapes = (gates * units, math.prod(input_shape)), (gates * units, units)
+    weights = [orthogonal(shape, 1.0, key=one) for shape, one in zip(shapes, host_split(key, 2), strict=True)]
+    return weights[0], weights[1], zeros(gates * units, key=key)
 
 
 CELLS: dict[str, registry.Builder] = {"lstm": lstm, "lnlstm": lnlstm, "gru": gru}
@@ -268,7 +252,7 @@ def recurrent(trunk: object = None, cell: object = "lstm") -> registry.Builder:
     """The builder of a network with a memory: `learn(network=ppo2.networks.recurrent("mlp", "gru"), ngru=64)`.
 
     Args:
-        trunk: what sees each observation before the cell does, in any form that `network` takes; None flattens it.
+        trunk: the network between the observation and the cell, in any form that `network` takes; None flattens.
         cell: lstm, lnlstm or gru; or a builder, or a module, of a cell of your own (see `ppo2.networks.recurrent`'s
             module).
 
@@ -288,41 +272,42 @@ def recurrent(trunk: object = None, cell: object = "lstm") -> registry.Builder:
         raise ValueError(f"`trunk` and `cell` both take `{min(both)}`: build one of the two beforehand.")
 
     def builder(**kwargs: Any) -> Callable[..., Recurrent]:
+        cell_kwargs = {name: value for name, value in kwargs.items() if name in cell_options}
+        trunk_kwargs = {name: value for name, value in kwargs.items() if name not in cell_options}
+
         def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray, dtype: Any = jnp.float32) -> Recurrent:
             trunk_key, cell_key = host_split(key, 2)
-            seen: Any = jax.ShapeDtypeStruct(input_shape, dtype)
-            features = jax.eval_shape(flat, seen).shape[0]
             made_trunk: registry.Network = flat
+            features = math.prod(input_shape)
             if trunk is not None:
-                given = {name: value for name, value in kwargs.items() if name not in cell_options}
                 made_trunk, features = registry.build(
-                    trunk, input_shape, given, key=trunk_key, dtype=dtype, argument="trunk"
+                    trunk, input_shape, trunk_kwargs, key=trunk_key, dtype=dtype, argument="trunk"
                 )
-            given = {name: value for name, value in kwargs.items() if name in cell_options}
-            made_cell: Any = (
-                cell
-                if cell_builder is None
-                else registry.shaped(cell_builder(**given), (features,), key=cell_key, dtype=jnp.float32)
-            )
+            made_cell: Any = cell
+            if cell_builder is not None:
+                made_cell = registry.shaped(cell_builder(**cell_kwargs), (features,), key=cell_key, dtype=jnp.float32)
             if not is_recurrent(made_cell):
                 raise TypeError(f"`cell` (={made_cell!r}) has no initial_state().")
             return Recurrent(made_trunk, made_cell)
 
         return build
 
-    _describe(builder, [part for part in (trunk_builder, cell_builder) if part is not None])
+    _document(builder, [part for part in (trunk_builder, cell_builder) if part is not None])
     return builder
 
 
-def _describe(builder: Any, parts: list[registry.Builder]) -> None:
-    """Gives a builder the signature, the types and the documentation of its parts, for errors and the command line."""
-    options = {name: p for part in parts for name, p in registry.options(part).items()}
-    documents = [inspect.getdoc(part) or part.__name__ for part in parts]
-    titles = [text.partition("\n")[0].rstrip(".") for text in documents]
-    arguments = [text.partition("Args:\n")[2].partition("\n\n")[0] for text in documents]
-    builder.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in options.values()])
+def _document(builder: Any, parts: list[registry.Builder]) -> None:
+    """Gives a builder the signature, the types and the documentation of its parts together.
+
+    `inspect` and `typing` look them up for errors and for the command line's options; a plain signature can't be
+    written down, as any trunk may stand before any cell.
+    """
+    options = [p.replace(kind=p.KEYWORD_ONLY) for part in parts for p in registry.options(part).values()]
+    docs = [inspect.getdoc(part) or part.__name__ for part in parts]
+    title = " Then: ".join(doc.partition("\n")[0] for doc in docs)
+    arguments = [doc.partition("Args:\n")[2].partition("\n\n")[0] for doc in docs]
+    builder.__signature__ = inspect.Signature(options)
     builder.__annotations__ = {name: hint for part in parts for name, hint in part.__annotations__.items()}
     builder.__name__ = "_".join(part.__name__ for part in parts) or "recurrent"
     builder.__qualname__ = f"recurrent({builder.__name__})"
-    later = [title[0].lower() + title[1:] for title in titles[1:]]
-    builder.__doc__ = "\n".join([f"{', then '.join(titles[:1] + later)}.", "", "Args:", *filter(None, arguments)])
+    builder.__doc__ = "\n".join([title, "", "Args:", *filter(None, arguments)])

@@ -12,7 +12,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import equinox as eqx
@@ -76,11 +76,9 @@ def check(network: object, name: str = "network") -> Builder | None:
     """
     if isinstance(network, str):
         if network not in _builders:
-            close = difflib.get_close_matches(network, _builders, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(
-                f"`{name}` (={network!r}): unknown network type{hint} Known are {', '.join(known())}; "
-                "add your own with @ppo2.register(name), or pass a builder or a network."
+                f"`{name}` (={network!r}): unknown network type{_hint(network, _builders, '{!r}')} Known are "
+                f"{', '.join(known())}; add your own with @ppo2.register(name), or pass a builder or a network."
             )
         return _builders[network]
     if isinstance(network, eqx.Module):
@@ -97,19 +95,24 @@ def check(network: object, name: str = "network") -> Builder | None:
     )
 
 
-def check_options(builder: Builder, kwargs: Mapping[str, Any], name: str) -> None:
+def _check_options(builder: Builder, kwargs: Mapping[str, Any], name: str) -> None:
     """Raises ValueError for keyword arguments that the builder doesn't take."""
     if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values()):
         return
     taken = options(builder)
-    for key, value in kwargs.items():
+    for key in kwargs:
         if key not in taken:
-            close = difflib.get_close_matches(key, taken, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else "."
+            names = ", ".join(f"`{option}`" for option in taken) or "none"
             raise ValueError(
-                f"`{key}` (={value!r}) is no argument of learn() nor of the network {name!r}, which takes "
-                f"{', '.join(f'`{option}`' for option in taken) or 'none'}{hint}"
+                f"`{key}` (={kwargs[key]!r}) is no argument of learn() nor of the network {name!r}, which takes {names}"
+                f"{_hint(key, taken, '`{}`')}"
             )
+
+
+def _hint(name: str, known: Iterable[str], form: str) -> str:
+    """The end of an error about an unknown name: the known one that is nearest to it, if any is."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {form.format(close[0])}?" if close else "."
 
 
 def build(
@@ -121,7 +124,7 @@ def build(
     dtype: DTypeLike = jnp.float32,
     argument: str = "network",
 ) -> tuple[Network, int]:
-    """The network that an argument means, for one observation of the given shape and dtype; and its features' number.
+    """The network that an argument means, for one observation of some shape and dtype, and the number of its features.
 
     Raises:
         ValueError: an unknown name, an unknown keyword argument, keyword arguments for a ready network, or a network
@@ -130,18 +133,19 @@ def build(
     """
     builder = check(network, argument)
     called = network if isinstance(network, str) else getattr(network, "__name__", type(network).__name__)
+    what = f"`{argument}` ({called})"
     if builder is None:
         if kwargs:
             raise ValueError(f"`{next(iter(kwargs))}`: a ready {argument} ({called}) takes no network arguments.")
         made = network
     else:
-        check_options(builder, kwargs, called)
-        _check_call(builder, (), kwargs, f"`{argument}` ({called})")
+        _check_options(builder, kwargs, called)
+        _check_call(builder, (), kwargs, what)
         made = builder(**kwargs)
         if not _is_ready(made):
-            _check_call(made, (input_shape,), {}, f"what `{argument}` ({called}) gave", ("key", "dtype"))
+            _check_call(made, (input_shape,), {}, f"what {what} gave", ("key", "dtype"))
         made = shaped(made, input_shape, key=key, dtype=dtype)
-    obs, what = jax.ShapeDtypeStruct(input_shape, dtype), f"`{argument}` ({called})"
+    obs = jax.ShapeDtypeStruct(input_shape, dtype)
     made = adapters.adapt(made, obs, what, key=key)
     if not callable(made):
         raise TypeError(f"{what} gave {made!r}, which is no network: it can't be called.")
@@ -155,7 +159,7 @@ def apply(network: Network, inputs: PyTree[Shaped[Array, "B ..."]]) -> Float[Arr
 
 
 def shaped(made: Any, input_shape: tuple[int, ...], **more: Any) -> Any:
-    """What a builder returned, called with the shape, and what it takes of `more`, unless it is the network already."""
+    """The network: `made` itself, or the result of `made`, called with the shape and the part of `more` it takes."""
     if _is_ready(made):
         return made
     taken = inspect.signature(made).parameters
@@ -180,17 +184,8 @@ def _check_call(
         ) from None
 
 
-def _stepped(network: Network, obs: Any, state: Any) -> Any:
-    """The features that a recurrent network gives, as a shape."""
-    out, after = eqx.filter_eval_shape(network, obs, state)
-    before = eqx.filter_eval_shape(lambda: state)
-    if not eqx.tree_equal(before, after):
-        raise ValueError(f"its state changes from {before} to {after}; it must keep structure, shapes and dtypes.")
-    return out
-
-
 def features(network: Network, obs: PyTree[jax.ShapeDtypeStruct], what: str) -> int:
-    """How many features a network gives for one observation.
+    """The number of features that a network gives for one observation.
 
     Raises:
         ValueError: it can't be called, or gives no vector of floats.
@@ -202,13 +197,19 @@ def features(network: Network, obs: PyTree[jax.ShapeDtypeStruct], what: str) -> 
             "returns what it begins with."
         )
     with adapters.trial(what, obs, batched=isinstance(network, adapters.Adapted)):
-        out = eqx.filter_eval_shape(network, obs) if state is None else _stepped(network, obs, state())
-    if not (isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1 and jnp.issubdtype(out.dtype, jnp.floating)):
-        shapes: Any = jax.tree.map(lambda x: getattr(x, "shape", x), out)
-        if isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1:
-            shapes = f"{shapes} of {out.dtype}, which is no float,"
-        seen = jax.tree.map(lambda x: x.shape, obs)
-        raise ValueError(
-            f"{what} gives {shapes} for one observation of shape {seen}; it must give one vector of features."
-        )
-    return int(out.shape[0])
+        if state is None:
+            out = eqx.filter_eval_shape(network, obs)
+        else:
+            before = eqx.filter_eval_shape(state)
+            out, after = eqx.filter_eval_shape(network, obs, state())
+            if not eqx.tree_equal(before, after):
+                raise ValueError(
+                    f"its state changes from {before} to {after}; it must keep structure, shapes and dtypes."
+                )
+    is_vector = isinstance(out, jax.ShapeDtypeStruct) and out.ndim == 1
+    if is_vector and jnp.issubdtype(out.dtype, jnp.floating):
+        return int(out.shape[0])
+    shapes = jax.tree.map(lambda x: getattr(x, "shape", x), out)
+    found = f"{shapes} of {out.dtype}, which is no float," if is_vector else shapes
+    seen = jax.tree.map(lambda x: x.shape, obs)
+    raise ValueError(f"{what} gives {found} for one observation of shape {seen}; it must give one vector of features.")

@@ -74,7 +74,7 @@ def collect(
         envs.running,
         noise,
         env_keys,
-        squash=model.distribution.squashes,
+        model.distribution,
     )
     before = envs.running.recurrent_state
     cuts = jax.tree.map(

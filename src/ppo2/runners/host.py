@@ -73,7 +73,7 @@ class Runner:
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
         self.seconds = Seconds(0.0, 0.0)
-        self._stepper = Stepper(env, squash=model.distribution.squashes)
+        self._stepper = Stepper(env, model.distribution)
         self._epoch = time.perf_counter()
         self._groups: list[EnvGroup] = []
         self._running_returns = np.zeros(self.nenvs, np.float32)

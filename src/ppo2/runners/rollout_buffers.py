@@ -60,7 +60,7 @@ class RolloutBuffers:
         counts_episodes: bool,
         sequence_length: int,
     ) -> None:
-        self.obs = spaces.room(space, (nsteps + 1, nenvs))
+        self.obs = spaces.zeros(space, (nsteps + 1, nenvs))
         self.actions = jax.tree.map(lambda x: np.zeros((nsteps, nenvs, *x.shape), x.dtype), distribution.action)
         self.record = Record.empty(nsteps, nenvs, counted=counts_episodes)
         self.truncated_obs: list[TruncatedObs] = []
@@ -116,7 +116,7 @@ class RolloutBuffers:
         """The observations at which episodes were cut short, with their recurrent states, in batches of one size."""
         for first in range(0, len(self.truncated_obs), size):
             some = self.truncated_obs[first : first + size]
-            obs = spaces.room(space, (size,))
+            obs = spaces.zeros(space, (size,))
             for i, one in enumerate(some):
                 write(obs, i, one.obs)
             states = [jax.tree.map(lambda x, row=one.row: np.asarray(x)[row], one.recurrent_state) for one in some]

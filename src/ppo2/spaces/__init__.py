@@ -7,7 +7,6 @@ device is imported when it is asked for: the workers that step environments do w
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ppo2.spaces.actions import separate, to_environment
 from ppo2.spaces.checks import (
     check_legal,
     check_observation_space,
@@ -15,13 +14,14 @@ from ppo2.spaces.checks import (
     is_float_box,
     is_masked,
     observation,
-    room,
     unmasked,
+    zeros,
 )
-from ppo2.spaces.space_json import COMPOSITE, AnySpace, Spec, describe, from_description, leaves, mapped, tree
+from ppo2.spaces.parts import COMPOSITE, AnySpace, leaves, mapped, separate, tree
+from ppo2.spaces.space_json import Spec, describe, from_description
 
 if TYPE_CHECKING:
-    from ppo2.spaces.device import all_finite, encode, on_device, out_of_range, to_device_environment
+    from ppo2.spaces.device import all_finite, encode, on_device, out_of_range
 
 __all__ = [
     "COMPOSITE",
@@ -41,12 +41,10 @@ __all__ = [
     "observation",
     "on_device",
     "out_of_range",
-    "room",
     "separate",
-    "to_device_environment",
-    "to_environment",
     "tree",
     "unmasked",
+    "zeros",
 ]
 
 

@@ -1,19 +1,20 @@
 """Observations as checked input; without JAX, for the workers that step environments."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, AnySpace, describe, mapped
+from ppo2.spaces.parts import COMPOSITE, AnySpace, mapped
+from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, describe
 
 MASKED = {"observation", "action_mask"}
-"""The keys of an observation that brings along which actions are legal."""
+"""Keys of an observation with a mask of legal actions."""
 
 
 def is_masked(space: AnySpace) -> bool:
-    """Whether observations say which actions are legal."""
+    """True if observations say which actions are legal."""
     return isinstance(space, gym.spaces.Dict) and set(space.spaces) == MASKED
 
 
@@ -31,7 +32,7 @@ def check_observation_space(space: AnySpace) -> None:
         )
     try:
         describe(space)
-        known = _holds_something(space)
+        known = not _has_empty_part(space)
     except TypeError:
         known = False
     if not known:
@@ -42,17 +43,15 @@ def check_observation_space(space: AnySpace) -> None:
         )
 
 
-def _holds_something(space: AnySpace) -> bool:
-    match space:
-        case gym.spaces.Dict():
-            return bool(space.spaces) and all(map(_holds_something, space.spaces.values()))
-        case gym.spaces.Tuple():
-            return bool(space.spaces) and all(map(_holds_something, space.spaces))
-    return True
+def _has_empty_part(space: AnySpace) -> bool:
+    if not isinstance(space, COMPOSITE):
+        return False
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
+    return not parts or any(map(_has_empty_part, parts))
 
 
 def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bool]:
-    """`obs` as arrays (B, *shape) of the space's dtypes, and whether it was one observation alone.
+    """`obs` as arrays (B, *shape) of the space's dtypes, and True if it was one observation alone.
 
     Integers are cast where they are in range, floats to the declared precision.
 
@@ -61,6 +60,16 @@ def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bo
             range (of Discrete, MultiDiscrete and MultiBinary, and of a Box's integer dtype: float bounds are not
             enforced, as many environments overstep their own).
     """
+    arrays, alone = zip(*(_array(*leaf) for leaf in _named_leaves(space, obs, name)), strict=True)
+    sizes = {len(array) for array in arrays}
+    if len(set(alone)) > 1 or len(sizes) > 1:
+        raise ValueError(f"{name}: its parts are not of one batch: they hold {sorted(sizes)} observations.")
+    in_turn = iter(arrays)
+    return mapped(lambda _: next(in_turn), space), alone[0]
+
+
+def _named_leaves(space: AnySpace, obs: Any, name: str) -> Iterator[tuple[AnySpace, Any, str]]:
+    """The parts of a space and of an observation, in the space's order, with their names for errors."""
     match space:
         case gym.spaces.Dict():
             if not isinstance(obs, Mapping) or set(obs) != set(space.spaces):
@@ -68,68 +77,43 @@ def observation(space: AnySpace, obs: Any, name: str = "`obs`") -> tuple[Any, bo
                 raise ValueError(
                     f"{name}: the observation space is a Dict of {', '.join(space.spaces)}; it has {found}."
                 )
-            parts = {key: observation(own, obs[key], f"{name}[{key!r}]") for key, own in space.spaces.items()}
-            single = _all_single(parts.values(), name)
-            return {key: batch for key, (batch, _) in parts.items()}, single
+            for key, part in space.spaces.items():
+                yield from _named_leaves(part, obs[key], f"{name}[{key!r}]")
         case gym.spaces.Tuple():
             if not isinstance(obs, tuple | list) or len(obs) != len(space.spaces):
                 found = f"{len(obs)} parts" if isinstance(obs, tuple | list) else type(obs).__name__
                 raise ValueError(f"{name}: the observation space is a Tuple of {len(space.spaces)}; it has {found}.")
-            several = [
-                observation(own, x, f"{name}[{i}]") for i, (own, x) in enumerate(zip(space.spaces, obs, strict=True))
-            ]
-            single = _all_single(several, name)
-            return tuple(batch for batch, _ in several), single
-    return _array(space, obs, name)
-
-
-def _all_single(parts: Iterable[tuple[Any, bool]], name: str) -> bool:
-    parts = list(parts)
-    sizes = {size for batch, _ in parts for size in _sizes(batch)}
-    if len({single for _, single in parts}) > 1 or len(sizes) > 1:
-        raise ValueError(f"{name}: its parts are not of one batch: they hold {sorted(sizes)} observations.")
-    return parts[0][1]
-
-
-def _sizes(batch: Any) -> set[int]:
-    if isinstance(batch, dict | tuple):
-        parts = batch.values() if isinstance(batch, dict) else batch
-        return {size for part in parts for size in _sizes(part)}
-    return {len(batch)}
+            for i, (part, own) in enumerate(zip(space.spaces, obs, strict=True)):
+                yield from _named_leaves(part, own, f"{name}[{i}]")
+        case _:
+            yield space, obs, name
 
 
 def _array(space: AnySpace, obs: Any, name: str) -> tuple[np.ndarray[Any, Any], bool]:
-    """`observation` of what is one array."""
+    """`observation` of a space that is one array."""
     array = np.asarray(obs)
     shape = space.shape or ()
-    if array.shape == shape:
-        array, single = array[None], True
-    elif array.ndim == len(shape) + 1 and array.shape[1:] == shape:
-        single = False
-    else:
+    alone = array.shape == shape
+    if not alone and array.shape[1:] != shape:
         raise ValueError(
             f"{name} has the shape {array.shape}; the observation space {space} wants {shape} for one observation "
             f"or (n,{','.join(f' {size}' for size in shape)}) for a batch of n."
         )
-    _check_kind(space, array, name)
+    array = array[None] if alone else array
+    whole = np.dtype(space.dtype).kind in "iub"
+    if array.dtype.kind not in ("iub" if whole else "iubf"):
+        kinds = "integers" if whole else "real numbers"
+        raise ValueError(f"{name} has the dtype {array.dtype}; the observation space {space} wants {kinds}.")
     low, high = integer_range(space)
-    if low is not None and array.size and (np.any(array < low) or np.any(array > high)):
-        bad = array[np.logical_or(array < low, array > high)].flat[0]
+    outside = np.zeros(0, bool) if low is None else (array < low) | (array > high)
+    if outside.any():
+        bad = array[outside].flat[0]
         raise ValueError(f"{name} holds {bad}, which is out of range for the observation space {space}.")
     with np.errstate(over="ignore"):
         cast = array.astype(space.dtype, copy=False)
     if cast is not array and cast.dtype.kind == "f" and np.any(np.isinf(cast) & np.isfinite(array)):
         raise ValueError(f"{name} holds numbers too large for {cast.dtype}, which the observation space {space} has.")
-    return cast, single
-
-
-def _check_kind(space: AnySpace, array: np.ndarray[Any, Any], name: str) -> None:
-    wanted = np.dtype(space.dtype)
-    integers = np.issubdtype(wanted, np.integer) or wanted == np.bool_
-    allowed = "iub" if integers else "iubf"
-    if array.dtype.kind not in allowed:
-        kinds = "integers" if integers else "real numbers"
-        raise ValueError(f"{name} has the dtype {array.dtype}; the observation space {space} wants {kinds}.")
+    return cast, alone
 
 
 def integer_range(space: AnySpace) -> tuple[Any, Any]:
@@ -160,18 +144,18 @@ def device_dtype(space: AnySpace) -> np.dtype[Any]:
     return np.dtype(np.int32 if dtype.kind != "f" and fits else np.float32)
 
 
-def room(space: AnySpace, batch: tuple[int, ...]) -> Any:
-    """Zeros for so many observations, on the host, in the dtypes that they have on the device."""
+def zeros(space: AnySpace, batch: tuple[int, ...]) -> Any:
+    """Zeros in place of a batch of observations, on the host, in the dtypes that they have on the device."""
     return mapped(lambda leaf: np.zeros((*batch, *(leaf.shape or ())), device_dtype(leaf)), space)
 
 
 def is_float_box(space: AnySpace) -> bool:
-    """Whether the normaliser keeps statistics of `space`'s observations."""
+    """True if the normaliser keeps statistics of `space`'s observations."""
     return isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
 
 
 def check_legal(no_legal_action: np.ndarray[Any, Any], what: str, when: str = "") -> None:
-    """Raises ValueError where a mask, (N,), leaves no legal action; `what` has the states, `when` tells since when."""
+    """Raises ValueError where one of N states has no legal action; `what` has the states, `when` is for the error."""
     if no_legal_action.any():
         first = int(np.argmax(no_legal_action))
         raise ValueError(

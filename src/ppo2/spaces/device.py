@@ -1,4 +1,4 @@
-"""Observations and actions on the device: as what a network sees, and as what a device environment wants."""
+"""Observations on the device, and encoded for a network."""
 
 import functools
 from typing import Any
@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree, Shaped
 
-from ppo2.spaces.actions import between
 from ppo2.spaces.checks import device_dtype, integer_range
-from ppo2.spaces.space_json import AnySpace, tree
+from ppo2.spaces.parts import AnySpace, tree
 
 
 def on_device(space: AnySpace, obs: Any) -> PyTree[Array]:
@@ -20,7 +19,7 @@ def on_device(space: AnySpace, obs: Any) -> PyTree[Array]:
 
 
 def all_finite(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Bool[Array, "..."]:
-    """Which observations hold no NaN and no infinity; the first axes are the batch's."""
+    """True for observations without NaN and infinity; the first axes are the batch's."""
     leaves = jax.tree.leaves(obs)
     finite = jnp.ones(leaves[0].shape[:batch_axes], bool)
     for leaf in leaves:
@@ -44,15 +43,14 @@ def _encode(space: AnySpace, obs: Shaped[Array, "*shape"]) -> Shaped[Array, "*en
             return jax.nn.one_hot(obs - int(space.start), int(space.n))
         case gym.spaces.MultiDiscrete():
             choices = (obs - space.start).ravel()
-            sizes = space.nvec.ravel().tolist()
-            return jnp.concatenate([jax.nn.one_hot(choices[i], n) for i, n in enumerate(sizes)])
+            return jnp.concatenate([jax.nn.one_hot(choices[i], n) for i, n in enumerate(space.nvec.ravel().tolist())])
         case gym.spaces.Box() if np.dtype(space.dtype).itemsize == 1:
             return obs
     return obs.astype(jnp.float32)
 
 
 def out_of_range(space: AnySpace, obs: PyTree[Shaped[Array, "T N *shape"]]) -> Bool[Array, "T N"]:
-    """Which observations of a rollout are no member of a space of integers, on the device."""
+    """True for observations of a rollout that are no members of a space of integers."""
     wrong: list[Bool[Array, "T N"]] = jax.tree.leaves(jax.tree.map(_out_of_range, tree(space), obs))
     return functools.reduce(jnp.logical_or, wrong)
 
@@ -63,25 +61,3 @@ def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Arr
     low, high = integer_range(space)
     wrong = (obs < low) | (obs > high)
     return jnp.any(wrong, axis=tuple(range(2, wrong.ndim)))
-
-
-def to_device_environment(
-    space: AnySpace, action: PyTree[Shaped[Array, "..."]], *, squash: bool = False
-) -> PyTree[Shaped[Array, "..."]]:
-    """`to_environment` for one action, on the device; 64 bits become 32."""
-    match space:
-        case gym.spaces.Tuple():
-            pairs = zip(space.spaces, action, strict=True)
-            return tuple(to_device_environment(part, own, squash=squash) for part, own in pairs)
-        case gym.spaces.Dict():
-            return {k: to_device_environment(part, action[k], squash=squash) for k, part in space.spaces.items()}
-    converted = action.reshape(space.shape or ())
-    if squash and isinstance(space, gym.spaces.Box):
-        converted = between(space, jnp.tanh(converted))
-    converted = converted.astype(device_dtype(space))
-    match space:
-        case gym.spaces.Discrete() | gym.spaces.MultiDiscrete():
-            converted = converted + jnp.asarray(space.start, converted.dtype)
-        case gym.spaces.Box():
-            converted = jnp.clip(converted, space.low.astype(converted.dtype), space.high.astype(converted.dtype))
-    return converted

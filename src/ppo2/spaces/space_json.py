@@ -1,14 +1,15 @@
-"""Spaces as text and as trees."""
+"""Spaces as text, and back."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-AnySpace = gym.Space[Any]
+from ppo2.spaces.parts import AnySpace
+
 KNOWN_OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
 
 
@@ -53,40 +54,6 @@ def describe(space: AnySpace) -> dict[str, Any]:
     raise TypeError(f"the space {space} isn't supported; known are {KNOWN_OBSERVATIONS}, and Tuple and Dict of these.")
 
 
-def tree(space: AnySpace) -> Any:
-    """Dicts and tuples, as observations and actions of `space` are made of, with the other spaces in them as leaves."""
-    match space:
-        case gym.spaces.Tuple():
-            return tuple(tree(part) for part in space.spaces)
-        case gym.spaces.Dict():
-            return {key: tree(part) for key, part in space.spaces.items()}
-    return space
-
-
-COMPOSITE = (gym.spaces.Tuple, gym.spaces.Dict)
-"""Spaces of several parts."""
-
-
-def leaves(space: AnySpace, of: Any) -> list[Any]:
-    """The parts of `of`, which has the structure of `tree(space)`, in the space's order."""
-    match space:
-        case gym.spaces.Tuple():
-            return [leaf for part, own in zip(space.spaces, of, strict=True) for leaf in leaves(part, own)]
-        case gym.spaces.Dict():
-            return [leaf for key, part in space.spaces.items() for leaf in leaves(part, of[key])]
-    return [of]
-
-
-def mapped(function: Callable[..., Any], space: AnySpace, *of: Any) -> Any:
-    """`function(leaf space, *parts)` of each leaf of `space`, in the structure of `tree(space)`."""
-    match space:
-        case gym.spaces.Tuple():
-            return tuple(mapped(function, part, *own) for part, *own in zip(space.spaces, *of, strict=True))
-        case gym.spaces.Dict():
-            return {key: mapped(function, part, *(one[key] for one in of)) for key, part in space.spaces.items()}
-    return function(space, *of)
-
-
 def from_description(description: Any) -> AnySpace:
     """The space that `describe` described.
 
@@ -100,18 +67,14 @@ def from_description(description: Any) -> AnySpace:
 
 
 LARGEST_BYTES = 2**25
-"""What the parts of one observation that a file describes may take in all, so that a lie takes no more."""
+"""Most bytes of one observation that a file describes, so that a hostile one takes no more memory."""
 
-DTYPES = frozenset(f"{kind}int{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)) | {
-    "bool",
-    "float16",
-    "float32",
-    "float64",
-}
+DTYPES = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))}
+"""Known dtypes: NumPy reads whole structures of any size from other text."""
 
 
-def _from_description(description: Any, room: list[int]) -> AnySpace:
-    """`room`: how many bytes are left."""
+def _from_description(description: Any, budget: list[int]) -> AnySpace:
+    """`budget`: the bytes that are left, one number that all parts share."""
     match description["kind"]:
         case "Discrete":
             n, start = _whole(description["n"]), _whole(description["start"])
@@ -121,39 +84,38 @@ def _from_description(description: Any, room: list[int]) -> AnySpace:
             first, nvec = (np.array(_each_whole(description[name]), dtype) for name in ("start", "nvec"))
             return gym.spaces.MultiDiscrete(nvec, start=first, dtype=dtype.type)
         case "MultiBinary":
-            shape = _shape(description, np.dtype(np.int8), room)
+            shape = _shape(description, np.dtype(np.int8), budget)
             return gym.spaces.MultiBinary(shape[0] if len(shape) == 1 else list(shape))
         case "Box":
             dtype = _dtype(description)
-            shape = _shape(description, dtype, room)
+            shape = _shape(description, dtype, budget)
             low, high = (_full(description[side], shape, dtype) for side in ("low", "high"))
             return gym.spaces.Box(low, high, shape, dtype.type)
         case "Tuple":
-            return gym.spaces.Tuple([_from_description(part, room) for part in description["spaces"]])
+            return gym.spaces.Tuple([_from_description(part, budget) for part in description["spaces"]])
         case "Dict":
             parts = description["spaces"].items()
-            return gym.spaces.Dict({key: _from_description(part, room) for key, part in parts})
+            return gym.spaces.Dict({key: _from_description(part, budget) for key, part in parts})
     raise ValueError(f"the space {description['kind']!r} isn't known.")
 
 
 def _dtype(description: Mapping[str, Any]) -> np.dtype[Any]:
-    """By name: NumPy reads whole structures of any size from other text."""
     if description["dtype"] not in DTYPES:
         raise ValueError(f"the dtype {description['dtype']!r} isn't known.")
     dtype: np.dtype[Any] = np.dtype(description["dtype"])
     return dtype
 
 
-def _shape(description: Mapping[str, Any], dtype: np.dtype[Any], room: list[int]) -> tuple[int, ...]:
+def _shape(description: Mapping[str, Any], dtype: np.dtype[Any], budget: list[int]) -> tuple[int, ...]:
     shape = tuple(_whole(size) for size in description["shape"])
-    room[0] -= math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or room[0] < 0:
+    budget[0] -= math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or budget[0] < 0:
         raise ValueError(f"the shape {shape} of {dtype} can't be: an observation may take {LARGEST_BYTES:,} bytes.")
     return shape
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if type(value) is not int:
         raise TypeError(f"{value!r} is no whole number")
     return value
 
@@ -171,5 +133,6 @@ def _bound(bound: np.ndarray[Any, Any]) -> Any:
 
 
 def _full(bound: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The inverse of `_bound`."""
     numbers = np.array(bound, dtype)
     return np.broadcast_to(numbers.reshape(shape) if isinstance(bound, list) else numbers, shape).copy()

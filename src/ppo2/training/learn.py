@@ -12,6 +12,7 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
+from ppo2.distributions import ActionDist
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training.loop import run_updates
@@ -49,7 +50,7 @@ def learn(
     normalize_obs: bool = Config.normalize_obs,
     normalize_rewards: bool = Config.normalize_rewards,
     value_cliprange: ScheduleLike | None = Config.value_cliprange,
-    action_dist: Literal["gaussian", "squashed_gaussian"] = Config.action_dist,
+    action_dist: ActionDist = Config.action_dist,
     target_kl: float | None = Config.target_kl,
     bootstrap_truncated: bool = Config.bootstrap_truncated,
     eval_interval: int | None = Config.eval_interval,

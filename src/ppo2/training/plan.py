@@ -43,7 +43,7 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
 def rollout_bytes(config: Config, model: Model) -> int:
     """Size of one rollout on the device. A shuffled copy of it is made while learning."""
     space = model.observation_space
-    obs = sum(x.nbytes for x in jax.tree.leaves(spaces.room(space, ())))
+    obs = sum(x.nbytes for x in jax.tree.leaves(spaces.zeros(space, ())))
     actions = sum(math.prod(x.shape) * FLOAT32 for x in jax.tree.leaves(model.distribution.action))
     noise = model.distribution.noise_size * FLOAT32
     numbers, flags = 4 * FLOAT32, 3 * np.dtype(bool).itemsize

@@ -429,7 +429,9 @@ def test_rooms_truncate_at_the_limit_and_terminate_at_the_goal(prefix: str) -> N
 def test_xminigrid_takes_parameters() -> None:
     env = adapters.make("xminigrid:MiniGrid-Empty-5x5", view_size=5)
     assert env.observation_space.shape == (5, 5, 2)
-    seen = jax.eval_shape(lambda one: spaces.encode(env.observation_space, one), spaces.room(env.observation_space, ()))
+    seen = jax.eval_shape(
+        lambda one: spaces.encode(env.observation_space, one), spaces.zeros(env.observation_space, ())
+    )
     assert seen.shape == (5 * 5 * (13 + 12),)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ppo2 import spaces
-from ppo2.distributions import ActionDistribution
+from ppo2.distributions import action_distribution
 from ppo2.envs import DeviceVector, TimeLimit, is_device_env, resolve
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import initial_carry, step_one, unroll
@@ -31,7 +31,7 @@ def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
         def act(*_: Any) -> tuple[Any, None]:
             return jnp.zeros(nenvs, jnp.int32), None
 
-        return unroll(env, act, first, jnp.zeros((steps, nenvs, 1)), keys)
+        return unroll(env, act, first, jnp.zeros((steps, nenvs, 1)), keys, action_distribution(env.action_space))
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(nenvs))
     return jax.tree.map(np.asarray, play(initial_carry(env, nenvs), keys))
@@ -209,10 +209,10 @@ ACTION_SPACES = [
 
 @pytest.mark.parametrize("space", ACTION_SPACES, ids=str)
 def test_actions_are_those_of_the_host(space: Any) -> None:
-    distribution = ActionDistribution.of(space)
+    distribution = action_distribution(space)
     noise = distribution.noise(key(), (64,))
     params = 2 * jax.random.normal(key(1), (64, distribution.num_params))
-    log_std = jnp.zeros(distribution.num_params) if distribution.has_log_std else None
+    log_std = jnp.zeros(distribution.log_std_size)
     actions = distribution.build(params, log_std).sample(noise)
     seen = []
 
@@ -221,8 +221,9 @@ def test_actions_are_those_of_the_host(space: Any) -> None:
         return state, action.astype(jnp.float32), 0.0, False, False, {}
 
     env = good(observation_space=gym.spaces.Box(-np.inf, np.inf, space.shape), action_space=space, step=step)
-    found = jax.vmap(lambda action: step_one(env, jnp.zeros(2), action, key()).obs)(actions)
-    expected = spaces.to_environment(space, np.asarray(actions))
+    sent = distribution.to_environment(actions)
+    found = jax.vmap(lambda action: step_one(env, jnp.zeros(2), action, key()).obs)(sent)
+    expected = distribution.to_environment(np.asarray(actions))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert seen == [(space.shape, spaces.device_dtype(space))]  # one environment's, of 32 bits at most
     assert all(space.contains(np.asarray(one, space.dtype)) for one in np.asarray(found))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.distributions import ActionDistribution
+from ppo2.distributions import action_distribution
 from ppo2.envs.device.env import DeviceEnv
 from ppo2.numerics.randomness import abstract_key
 
@@ -36,9 +36,9 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
             was found.
     """
     spaces.check_observation_space(env.observation_space)
-    distribution = ActionDistribution.of(env.action_space)
+    distribution = action_distribution(env.action_space)
     key = abstract_key()
-    action = jax.eval_shape(lambda one: spaces.to_device_environment(env.action_space, one), distribution.action)
+    action = jax.eval_shape(distribution.to_environment, distribution.action)
     first = _trace(env, name, "reset", key)
     if not isinstance(first, tuple | list) or len(first) != 2:
         raise ValueError(f"`{name}`.reset must return (state, obs); it gave {_counted(first)}.")

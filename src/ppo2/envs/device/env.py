@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import spaces
+from ppo2.distributions import ActionDistribution
 from ppo2.numerics.randomness import abstract_key
 
 State = Any  # a pytree of arrays
@@ -143,12 +144,9 @@ class EnvStep(NamedTuple):
     truncated: Bool[Array, ""]
 
 
-def step_one(
-    env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]], key: PRNGKeyArray, *, squash: bool = False
-) -> EnvStep:
-    """Steps one environment with the distribution's action. An episode that terminated isn't truncated as well."""
-    sent = spaces.to_device_environment(env.action_space, action, squash=squash)
-    state, obs, reward, terminated, truncated, _ = env.step(state, sent, key)
+def step_one(env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]], key: PRNGKeyArray) -> EnvStep:
+    """Steps one environment. An episode that terminated isn't truncated as well."""
+    state, obs, reward, terminated, truncated, _ = env.step(state, action, key)
     terminated = jnp.asarray(terminated, bool)
     return EnvStep(
         jax.tree.map(strongly_typed, state),
@@ -235,16 +233,14 @@ def unroll(
     carry: EnvCarry,
     noise: Float[Array, "T N p"],
     keys: PRNGKeyArray,
-    *,
-    squash: bool = False,
+    distribution: ActionDistribution,
 ) -> tuple[EnvCarry, DeviceTransition]:
     """Steps N environments T times, with a reset before the step after an episode's end.
 
     Args:
-        act: gives the distribution's actions.
+        act: gives actions of `distribution`.
         noise: for the actions, one row a step.
         keys: (N,), a stream for each environment, of these T steps alone.
-        squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
     """
 
     def step(carry: EnvCarry, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[EnvCarry, DeviceTransition]:
@@ -252,7 +248,7 @@ def unroll(
         state, obs = _reset_ended(env, carry.ended, keys, t, carry.state, carry.obs)
         actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
         step_keys = jax.vmap(_step_key, (0, None))(keys, t)
-        outcome = jax.vmap(lambda *one: step_one(env, *one, squash=squash))(state, actions, step_keys)
+        outcome = jax.vmap(lambda *one: step_one(env, *one))(state, distribution.to_environment(actions), step_keys)
         # A number that isn't finite would stay so for ever: its episode is truncated here. The value of the last
         # observation isn't finite either, by which learning sees the fault.
         broken = ~(jnp.isfinite(outcome.reward) & spaces.all_finite(outcome.obs, 1))

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from ppo2 import spaces
+from ppo2.distributions import ActionDistribution
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 from ppo2.envs.host.replay import EpisodePosition, EpisodeReplay, State
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
@@ -42,18 +43,18 @@ class Stepper:
     """Steps and resets a vector environment, Gymnasium's or ours.
 
     Args:
-        squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
+        distribution: makes the policy's actions those of the environment.
 
     Raises:
         ValueError: its autoreset mode is none that Gymnasium defines.
     """
 
-    def __init__(self, env: AnyVectorEnv, *, squash: bool = False) -> None:
+    def __init__(self, env: AnyVectorEnv, distribution: ActionDistribution) -> None:
         self.env = env
         self.mode = autoreset_mode(env)
         self.space: spaces.AnySpace = env.single_observation_space
         self._action_space: spaces.AnySpace = env.single_action_space
-        self._squash = squash
+        self._distribution = distribution
         self._host = env if isinstance(env, HostVectorEnv) else None
         # Gymnasium splits a Tuple or Dict of batches itself.
         self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not isinstance(
@@ -109,9 +110,7 @@ class Stepper:
 
     def leaves_of(self, actions: Any) -> list[NDArray]:
         """The distribution's actions, (T, ...), as the actions of an `EpisodeReplay`."""
-        return spaces.leaves(
-            self._action_space, spaces.to_environment(self._action_space, actions, squash=self._squash)
-        )
+        return spaces.leaves(self._action_space, self._distribution.to_environment(actions))
 
     def restore(
         self, position: EpisodePosition, replays: Sequence[EpisodeReplay], obs: Any
@@ -215,7 +214,7 @@ class Stepper:
     def _converted(self, actions: Any) -> Any:
         if self._as_list:
             return [action + self._start for action in actions.tolist()]
-        sent = spaces.to_environment(self._action_space, actions, squash=self._squash)
+        sent = self._distribution.to_environment(actions)
         return spaces.separate(self._action_space, sent) if self._one_by_one else sent
 
     def _final_obs(self, infos: dict[str, Any], env: int) -> Any:

@@ -1,0 +1,93 @@
+"""Layers: initialisation, scaling of images, the linear layer and its gradients."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppo2.networks.layers import as_float, dense, linear
+from support.networks import KEY, assert_orthogonal
+
+
+@pytest.mark.parametrize(("n_in", "n_out", "gain"), [(3, 5, math.sqrt(2)), (5, 3, 0.01), (4, 4, 1.0)])
+def test_dense_is_orthogonal_with_zero_bias(n_in, n_out, gain):
+    layer = dense(n_in, n_out, gain, key=KEY)
+    assert layer.weight.shape == (n_out, n_in)
+    assert_orthogonal(layer.weight, gain)
+    np.testing.assert_array_equal(layer.bias, np.zeros(n_out))
+
+
+def test_only_8_bit_images_are_scaled():
+    found = as_float(np.uint8([0, 51, 255]))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [0, 0.2, 1])
+    for dtype in (np.int8, np.int32, np.float16, np.bool_):
+        given = np.array([0, 1, 100]).astype(dtype)
+        assert as_float(given).dtype == np.float32
+        np.testing.assert_array_equal(as_float(given), given.astype(np.float32))
+
+
+def stacked(*trees):
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+def biased(seed):
+    """4 features to 3, with a bias that is not 0."""
+    layer = dense(4, 3, 1.0, key=jax.random.key(seed))
+    return eqx.tree_at(lambda m: m.bias, layer, jax.random.normal(jax.random.key(seed), (3,)))
+
+
+INPUTS = jax.random.normal(KEY, (5, 4))
+
+
+def over_inputs(apply, layer):
+    return jax.vmap(lambda x: apply(layer, x))(INPUTS)
+
+
+WAYS = {
+    "one input": (lambda apply, layer: apply(layer, INPUTS[0]), lambda: biased(0)),
+    "inputs": (over_inputs, lambda: biased(0)),
+    "inputs twice": (
+        lambda apply, layer: jax.vmap(jax.vmap(lambda x: apply(layer, x)))(INPUTS.reshape(5, 2, 2).repeat(2, -1)),
+        lambda: biased(0),
+    ),
+    "layers, then inputs": (
+        lambda apply, layers: jax.vmap(lambda layer: over_inputs(apply, layer))(layers),
+        lambda: stacked(biased(0), biased(1)),
+    ),
+    "inputs, then layers": (
+        lambda apply, layers: jax.vmap(lambda x: jax.vmap(lambda layer: apply(layer, x))(layers))(INPUTS),
+        lambda: stacked(biased(0), biased(1)),
+    ),
+    "layers with inputs of their own": (
+        lambda apply, layers: jax.vmap(apply)(layers, INPUTS),
+        lambda: stacked(*map(biased, range(5))),
+    ),
+    "layers alone": (
+        lambda apply, layers: jax.vmap(lambda layer: apply(layer, INPUTS[0]))(layers),
+        lambda: stacked(biased(0), biased(1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_linear_is_the_layer_and_so_are_its_gradients(way, jit):
+    """Against Equinox's own, however it is mapped: by sample as in policies, by seed as in sweeps, or not at all."""
+    apply_in, make = WAYS[way]
+
+    def outputs_and_gradients(apply, layer, x_scale):
+        def loss(layer, x_scale):
+            found = apply_in(lambda layer, x: apply(layer, x * x_scale), layer)
+            return jnp.sum(jnp.sin(found)), found
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(layer, x_scale)
+
+    run = jax.jit(outputs_and_gradients, static_argnums=0) if jit else outputs_and_gradients
+    arguments = make(), jnp.float32(0.7)
+    mine, theirs = (run(apply, *arguments) for apply in (linear, lambda layer, x: layer(x)))
+    for one, other in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
