@@ -273,7 +273,7 @@ def main(run: Path, first: int, count: int) -> None:
 
     import ppo2
     from ppo2.checkpoints import tensors
-    from ppo2.checkpoints.progress import Position
+    from ppo2.checkpoints.progress import Progress
     from ppo2.cli import main as command
     from ppo2.cli import train
 
@@ -293,7 +293,7 @@ def main(run: Path, first: int, count: int) -> None:
         try:
             model = ppo2.load(file)
             saved = checkpoint.load(file)
-            Position.of(saved)
+            Progress.of(saved)
             for name, tensor in tensors.to_tensors(model.state, model.unravel).items():
                 if tensor.tobytes() != saved.tensors[name].tobytes():
                     came = f"another {name}"

@@ -95,7 +95,7 @@ def test_a_signal_that_is_passed_on_as_well_is_one(monkeypatch: pytest.MonkeyPat
         send(signal.SIGTERM)
         time.sleep(0.05)
         assert stop._listener is not None
-        assert (stop.received, stop._listener.count) == (signal.SIGTERM, 1)
+        assert (stop.received, len(stop._listener.times)) == (signal.SIGTERM, 1)
 
     def another(_: StopSignals) -> None:
         send(signal.SIGINT)
@@ -249,7 +249,7 @@ def test_signals_of_a_process_that_was_forked_off_are_its_own() -> None:
         time.sleep(0.05)
         assert stop.received is None
         assert stop._listener is not None
-        assert stop._listener.count == 0
+        assert len(stop._listener.times) == 0
 
 
 def test_what_a_signal_means() -> None:
