@@ -122,13 +122,11 @@ def all_gather_bytes(message: bytes, *, to_first: bool = False) -> list[bytes]:
     Args:
         to_first: only the first process wants it; the others get nothing.
     """
-    framed, most = (
-        len(message).to_bytes(_LENGTH, "big") + message,
-        max(FIRST_PIECE, MOST_GATHERED // jax.process_count()),
-    )
+    framed = len(message).to_bytes(_LENGTH, "big") + message
     said = [bytearray(piece) for piece in _exchange(framed[:FIRST_PIECE], FIRST_PIECE)]
     lengths = [int.from_bytes(one[:_LENGTH], "big") for one in said]
     wanted = not to_first or jax.process_index() == 0
+    most = max(FIRST_PIECE, MOST_GATHERED // jax.process_count())
     for start, room in _pieces(FIRST_PIECE, max(lengths) + _LENGTH, most):
         pieces = _exchange(framed[start : start + room], room)
         for one, piece in zip(said if wanted else [], pieces, strict=False):

@@ -19,7 +19,8 @@ def last_words(rank: object, words: str) -> str:
         rank: of the process that is the reason, of which `words` say what it did.
     """
     stop = "" if words.endswith((".", "?")) else "."
-    return f"rank {rank} {words}{stop} All processes of this job end; started again, it can go on from its last checkpoint."
+    advice = "All processes of this job end; started again, it can go on from its last checkpoint."
+    return f"rank {rank} {words}{stop} {advice}"
 
 
 class ProcessLocation(NamedTuple):

@@ -129,10 +129,8 @@ def _slurm(given: Environment) -> Launch | None:
     # only srun's steps have the second: the script of sbatch itself is one process, whatever was asked for
     if not given.get("SLURM_JOB_ID") or not given.get("SLURM_STEP_NODELIST"):
         return None
-    rank, size = (
-        _number(given, "SLURM_PROCID"),
-        _number(given, "SLURM_STEP_NUM_TASKS", _number(given, "SLURM_NTASKS", 1)),
-    )
+    rank = _number(given, "SLURM_PROCID")
+    size = _number(given, "SLURM_STEP_NUM_TASKS", _number(given, "SLURM_NTASKS", 1))
     tasks = re.match(r"\d+", given.get("SLURM_STEP_TASKS_PER_NODE", ""))  # such as 4(x2),3
     here, mine = int(tasks[0]) if tasks else 1, _number(given, "SLURM_LOCALID", 0)
     # on several machines JAX finds the first one, at a port that all steps of a job share

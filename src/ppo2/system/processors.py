@@ -7,7 +7,7 @@ from ppo2.system import launch
 
 
 def usable_processors() -> int:
-    """Number of processors that this process may use; of a job of several on this machine, which share them, its part."""
+    """Number of processors that this process may use: of several on this machine, which share them, its part."""
     processes, affinity = launch.detected().local_size, getattr(os, "sched_getaffinity", None)
     if affinity is None:
         return max(1, (os.cpu_count() or 1) // processes)

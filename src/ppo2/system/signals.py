@@ -192,9 +192,7 @@ def _put_all_back() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        after_in_child=_put_all_back
-    )  # a forked worker, such as Gymnasium's, has its signals for itself
+    os.register_at_fork(after_in_child=_put_all_back)  # a worker that Gymnasium forked has its signals for itself
 
 
 def is_same(before: int, at: float, number: int) -> bool:
