@@ -63,14 +63,8 @@ def test_two_processes_learn_what_one_does(cases: tuple[str, ...], tmp_path: Pat
     job = Job(tmp_path / "of-two", *call_in_child(learn_all, tmp_path / "two", *cases), XLA_FLAGS=with_devices(1))
     assert job.end() == [0, 0], job.output()
     alone = {**os.environ, "XLA_FLAGS": with_devices(2)}
-    done = subprocess.run(
-        call_in_child(learn_all, tmp_path / "one", *cases),
-        cwd=ROOT,
-        env=alone,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    child = call_in_child(learn_all, tmp_path / "one", *cases)
+    done = subprocess.run(child, cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for case in cases:
         two, one = (last_tensors(tmp_path / which / case) for which in ("two", "one"))
@@ -151,7 +145,7 @@ def test_wrong_arguments_of_init(arguments: Any, words: str) -> None:
         distributed.init(*arguments)
 
 
-def test_an_error_before_the_monitor_is_there_is_shown_by_the_process_that_has_it(
+def test_an_error_before_the_monitor_is_there_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(heartbeat, "_CURRENT", [Heartbeat(1, 2)])  # without a connection yet, or in a forked child
@@ -171,7 +165,7 @@ def test_a_process_by_itself_is_first_of_one() -> None:
     assert distributed.init() == distributed.world() == (0, 1)
 
 
-def test_processes_that_did_not_join_are_warned_once(
+def test_a_job_that_did_not_join_is_warned_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in OPEN_MPI.items():
