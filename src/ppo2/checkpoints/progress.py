@@ -18,7 +18,7 @@ class Progress(NamedTuple):
 
     Attributes:
         update: the last update that was made; 0 before the first.
-        seconds: of training.
+        seconds: seconds of training.
         episodes: rows of monitor.csv.
         rollouts: collected by the runner.
         best: None without evaluations, or where all checkpoints are kept.

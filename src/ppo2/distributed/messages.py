@@ -13,11 +13,7 @@ DIED = "died without a word: killed, or out of memory?"
 
 
 def last_words(rank: object, words: str) -> str:
-    """The line that says why all processes end, and what to do.
-
-    Args:
-        rank: of the process that is the reason, of which `words` say what it did.
-    """
+    """The line that says why all processes end, and what to do; `words` say what the process of a rank did."""
     stop = "" if words.endswith((".", "?")) else "."
     advice = "All processes of this job end; started again, it can go on from its last checkpoint."
     return f"rank {rank} {words}{stop} {advice}"
@@ -60,7 +56,7 @@ class ProcessProgress(NamedTuple):
     """The progress of a process.
 
     Attributes:
-        collectives: how many collectives it has come to.
+        collectives: number of collectives that it has come to.
         ticks: a number that grows while it works.
         may_pause: True if its present work may take any time.
     """
@@ -77,7 +73,7 @@ class ProcessFailure(NamedTuple):
         words: the words after "rank 1".
         status: the exit status of all.
         is_secondary: True if it only says that another process is gone, or the network.
-        collectives, may_pause: of its progress.
+        collectives, may_pause: see `ProcessProgress`.
     """
 
     words: str

@@ -47,8 +47,8 @@ class Member:
     """A process as the monitor knows it.
 
     Attributes:
-        since: when its progress changed last, or others began to wait for it.
-        heard: when it last said anything.
+        since: time of its last progress, or at which others began to wait for it.
+        heard: time of its last message.
         left: True if it needs no other process any more.
         died: True if its connection broke.
     """

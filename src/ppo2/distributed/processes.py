@@ -77,7 +77,7 @@ def init(
     Without arguments it finds out by itself under torchrun, srun, Open MPI's and MPICH's mpirun, or from the variables
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (or JOB_COMPLETION_INDEX): see docs/distributed.md.
 
-    From then on the processes watch each other: where one is killed, raises an error or hangs, all end with status 75,
+    From then on the processes watch each other. If one is killed, raises an error or hangs, all end with status 75,
     within `heartbeat` seconds, and one line on standard error says which it was, and why.
 
     Args:

@@ -33,7 +33,7 @@ SIGNAL_HOOKS: set[Callable[[int], object]] = set()
 class Interrupted(KeyboardInterrupt):
     """Raised by a signal that stops at once; `StopSignals` turns it into the exception that the signal means.
 
-    No SystemExit, whatever the signal: that may be an environment's own failure, after which it is made anew.
+    Never a SystemExit, which may be an environment's own failure, after which it is made anew.
     """
 
     def __init__(self, number: int) -> None:
@@ -45,8 +45,8 @@ class StopSignals:
     """Context in which SIGINT and SIGTERM are noted, for training to stop after the update; a second one stops at once.
 
     To stop at once is to raise `Interrupted`. Python's handlers don't run while a compiled program does, so a thread
-    listens too: where the exception isn't raised in time, or what follows takes too long, it ends the process with
-    status 128 + number. Not in an interactive session, where a person has more to lose than this training.
+    listens too. It ends the process with status 128 + number if the exception isn't raised in time, or the way out
+    takes too long; but not in an interactive session, where a person has more to lose than this training.
 
     Handlers are installed in the main thread only, and put back on the way out; elsewhere nothing is noted.
 
@@ -122,7 +122,7 @@ class _Listener:
     """A thread that hears of signals while Python's handlers can't run, and ends the process where it must.
 
     Attributes:
-        times: when each signal came.
+        times: `time.monotonic` of each signal that came.
     """
 
     def __init__(self, stop: StopSignals) -> None:
