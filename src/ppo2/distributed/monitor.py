@@ -160,11 +160,12 @@ class Monitor:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             rank = self._admit(sock, json.loads(lines.readline(GREETING_BYTES)))
         self._strangers.release()
-        if rank is not None:
+        if rank is None:
+            lines.close()
+            sock.close()
+        else:
             sock.settimeout(None)
             self._hear(rank, lines)
-        lines.close()
-        sock.close()
 
     def _admit(self, sock: socket.socket, greeting: dict[str, Any]) -> int | None:
         if not hmac.compare_digest(str(greeting["word"]).encode(), self._word.encode()):
@@ -183,6 +184,8 @@ class Monitor:
             with self._lock, contextlib.suppress(TypeError):
                 member.hear(message)
         member.died = True
+        lines.close()
+        member.sock.close()
 
     def _send_all(self, message: object) -> None:
         for member in self._members.values():
