@@ -138,6 +138,7 @@ class Heartbeat:
         return self._sock is not None and self._pid == os.getpid()  # not in a forked child
 
     def _start(self, sock: socket.socket) -> None:
+        sock.settimeout(None)  # silence is noticed by `_report`
         self._sock, self._heard = sock, time.monotonic()
         threading.Thread(target=self._obey, args=(sock,), daemon=True).start()
         threading.Thread(target=self._report, name="ppo2-heartbeat", daemon=True).start()

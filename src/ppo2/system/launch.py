@@ -153,9 +153,9 @@ def _mpich(given: Environment) -> Launch | None:
         return None
     rank, size = _number(given, "PMI_RANK"), _number(given, "PMI_SIZE")
     here, mine = _number(given, "MPI_LOCALNRANKS", 1), _number(given, "MPI_LOCALRANKID", 0)
-    job = given.get("I_MPI_HYDRA_UUID", str(os.getppid()))  # MPICH gives no name: its mpirun is our parent
-    # which makes each process that it starts the leader of a group
-    if size > 1 and "I_MPI_HYDRA_UUID" not in given and os.getpgrp() != os.getpid():
+    # Intel's gives the job a name. MPICH's doesn't: the launcher is our parent, if it is who made us lead a group.
+    job = given.get("I_MPI_HYDRA_UUID", str(os.getppid()))
+    if "I_MPI_HYDRA_UUID" not in given and size > 1 and os.getpgrp() != os.getpid():
         raise ValueError(
             "mpirun started another program, such as a shell, which started this process, so that the job has no name "
             "here: let mpirun start it, or the shell by `exec`; or set JAX_COORDINATOR_ADDRESS=127.0.0.1:PORT, "
