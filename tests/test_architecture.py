@@ -46,7 +46,7 @@ envs/host: __init__ env_types failures semaphore watchdog buffers replay serial_
     worker worker_pool vector parallelism stepper remote
 evaluation: __init__ evaluate play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
-numerics: __init__ pieces randomness schedules sharding statistics
+numerics: __init__ pieces randomness schedules sharding storable statistics
 reporting: __init__ display health tables logger plot
 runners: __init__ action_log episodes experience snapshot device_program host_program protocol rollout_buffers \
     runner_state device host ray_actor remote

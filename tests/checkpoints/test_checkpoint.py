@@ -345,7 +345,7 @@ def test_metadata_are_json_in_the_header(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_a_file_of_each_format_loads_for_ever(path):
-    """What the model in it says is in the .json beside it."""
+    """The answers of the model in it are in the .json beside it."""
     model, known = ppo2.load(path), json.loads(path.with_suffix(".json").read_text())
     obs = np.array(known["obs"], np.float32)
     np.testing.assert_allclose(model.value(obs), known["values"], rtol=1e-5)

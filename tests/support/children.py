@@ -1,4 +1,4 @@
-"""How tests start Python as a child process that takes every warning for an error."""
+"""Python as a child process of a test, which takes every warning for an error."""
 
 import sys
 

@@ -254,7 +254,7 @@ SIGNED = [_signed_tensors, _signed_metadata, _signed_metadata, _signed_metadata,
 
 
 def mutation(data: bytes, seed: int) -> tuple[str, bytes]:
-    """What was done to a checkpoint, and what came of it; raw ones have an even seed."""
+    """The name of a change to a checkpoint, and the changed file; raw changes have an even seed."""
     rng = random.Random(seed)
     if seed % 2 == 0:
         return rng.choice(RAW)(rng, data)
@@ -273,7 +273,7 @@ def main(run: Path, first: int, count: int) -> None:
 
     import ppo2
     from ppo2.checkpoints import tensors
-    from ppo2.checkpoints.progress import Position
+    from ppo2.checkpoints.progress import Progress
     from ppo2.cli import main as command
     from ppo2.cli import train
 
@@ -293,7 +293,7 @@ def main(run: Path, first: int, count: int) -> None:
         try:
             model = ppo2.load(file)
             saved = checkpoint.load(file)
-            Position.of(saved)
+            Progress.of(saved)
             for name, tensor in tensors.to_tensors(model.state, model.unravel).items():
                 if tensor.tobytes() != saved.tensors[name].tobytes():
                     came = f"another {name}"

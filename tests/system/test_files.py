@@ -22,7 +22,7 @@ def test_permissions_are_those_of_any_other_file(tmp_path):
 
 
 def test_the_file_then_its_name_then_its_folder(tmp_path, monkeypatch):
-    """What is on the disk after a power cut is what was synced: content before name, name before we go on."""
+    """After a power cut the disk has only what was synced: content before name, name before we go on."""
     done, sync, replace = [], os.fsync, os.replace
 
     def synced(descriptor):

@@ -88,14 +88,14 @@ def test_a_second_signal_stops_at_once(first: int, second: Any) -> None:
 
 
 def test_a_signal_that_is_passed_on_as_well_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a script hands SIGTERM on to this process, which got it from the scheduler already."""
+    """A script may hand SIGTERM on to this process, which got it from the scheduler already."""
     monkeypatch.setattr("ppo2.system.signals.SAME_SECONDS", 5.0)
     with StopSignals() as stop:
         send(signal.SIGTERM)
         send(signal.SIGTERM)
         time.sleep(0.05)
         assert stop._listener is not None
-        assert (stop.received, stop._listener.count) == (signal.SIGTERM, 1)
+        assert (stop.received, len(stop._listener.times)) == (signal.SIGTERM, 1)
 
     def another(_: StopSignals) -> None:
         send(signal.SIGINT)
@@ -219,7 +219,7 @@ def test_whoever_listened_before_still_hears_of_other_signals() -> None:
 
 
 def test_in_an_event_loop() -> None:
-    """As in a notebook: the loop's own signals come when training is over."""
+    """In a notebook the loop's own signals come when training is over."""
     heard = []
 
     async def main() -> None:
@@ -249,7 +249,7 @@ def test_signals_of_a_process_that_was_forked_off_are_its_own() -> None:
         time.sleep(0.05)
         assert stop.received is None
         assert stop._listener is not None
-        assert stop._listener.count == 0
+        assert len(stop._listener.times) == 0
 
 
 def test_what_a_signal_means() -> None:
@@ -446,7 +446,7 @@ class Trained:
             self.text += os.read(self.terminal, 2**16).decode(errors="replace")
 
     def signalled(self, *numbers: int) -> float:
-        """How many seconds it took to end after the last of some signals."""
+        """Sends signals, and returns the seconds from the last one to the end of the process."""
         for number in numbers:
             self.process.send_signal(number)
             time.sleep(0.2)
@@ -510,7 +510,7 @@ def test_two_signals_while_a_compiled_program_runs(trained: dict[str, Trained]) 
 
 
 def test_one_signal_while_the_first_update_is_compiled(trained: dict[str, Trained]) -> None:
-    """What runs here as long is the first update itself: Python hears as little of it."""
+    """The first update itself runs for long here, in which Python hears as little as while it is compiled."""
     one = trained["compiling"]
     one.read_until("begins")
     time.sleep(1.5)

@@ -313,3 +313,11 @@ def test_the_command(capsys: Any, tmp_path: Any) -> None:
 def test_the_preset_is_that_of_the_environment_wherever_it_is_named(words: list[str]) -> None:
     fields = sweep_command(words).__dataclass_fields__
     assert fields["gamma"].default == (0.98,)
+
+
+def test_a_sweep_by_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun = {"MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "0", "WORLD_SIZE": "8"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="PPO2_ALONE=1"):
+        ppo2.sweep(env="gymnax:CartPole-v1", seed=range(2))

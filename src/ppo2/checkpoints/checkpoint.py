@@ -1,5 +1,6 @@
 """Tensors and metadata in one safetensors file: nothing in it can run, and it is never half there."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds: named tensors, and `metadata` that JSON can hold."""
+    """The content of a file: named tensors, and `metadata` that JSON can hold."""
 
     path: Path
     tensors: Tensors
@@ -61,11 +62,11 @@ def _without_runner(metadata: dict[str, Any], tensors: Tensors) -> tuple[dict[st
 Migration = Callable[[dict[str, Any], Tensors], tuple[dict[str, Any], Tensors]]
 
 MIGRATIONS: Mapping[int, Migration] = {1: _without_runner}
-"""From each earlier format to the next: what it held, as the next one has it. tests/golden has a file of each."""
+"""Functions from the content of each earlier format to that of the next; tests/checkpoints/golden has files of each."""
 
 
 def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]) -> Path:
-    """Writes a file, whole: whatever happens, `path` is the old one or the new one.
+    """Writes a file that is never half there: whatever happens, `path` is the old one or the new one.
 
     Raises:
         OSError: the file can't be written; what was at `path` is untouched.
@@ -78,24 +79,11 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
     return path
 
 
-def to_message(saved: Checkpoint) -> bytes:
-    """A checkpoint for another process, which has no part in the file system where it was read."""
-    text = json.dumps({"path": str(saved.path), "metadata": saved.metadata})
-    return safetensors.numpy.save(saved.tensors, {"checkpoint": text})
-
-
-def from_message(message: bytes) -> Checkpoint:
-    """The inverse of `to_message`."""
-    length = int.from_bytes(message[:8], "little")  # of the header, as the format has it
-    told = json.loads(json.loads(message[8 : 8 + length])["__metadata__"]["checkpoint"])
-    return Checkpoint(Path(told["path"]), safetensors.numpy.load(message), told["metadata"])
-
-
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """The newest checkpoint at `path`: a file, a folder of checkpoints, or a run directory.
 
     Raises:
-        ValueError: there is none, or the file is damaged, foreign, or of a newer format. Of a damaged one it names
+        ValueError: there is none, or the file is damaged, foreign, or of a newer format. Beside a damaged one it names
             the one before it that is whole, which is never taken unasked.
     """
     file = newest(path)
@@ -135,18 +123,17 @@ def newest(path: str | os.PathLike[str]) -> Path:
 
 def numbered(folder: Path) -> dict[int, Path]:
     """The checkpoints of a run, by their updates, the last first."""
-    names = sorted(folder.glob(f"*{SUFFIX}"))
-    found = {int(file.stem): file for file in names if re.fullmatch("[0-9]+", file.stem)}
-    return dict(sorted(found.items(), reverse=True))
+    files_of_updates = (file for file in folder.glob(f"*{SUFFIX}") if re.fullmatch("[0-9]+", file.stem))
+    return {int(file.stem): file for file in sorted(files_of_updates, key=lambda file: int(file.stem), reverse=True)}
 
 
 def file_of(run_dir: Path, update: int) -> Path:
-    """Where a run keeps the checkpoint of an update."""
+    """The path of the checkpoint of an update."""
     return run_dir / FOLDER / f"{update:05d}{SUFFIX}"
 
 
 def digest(tensors: Tensors, metadata: str) -> str:
-    """A checksum of the content: formats such as safetensors only check their structure."""
+    """The checksum of the content: safetensors only checks its structure."""
     found = hashlib.sha256(metadata.encode())
     for name in sorted(tensors):
         found.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
@@ -159,12 +146,12 @@ def _read(file: Path) -> Checkpoint:
         with safetensors.safe_open(file, framework="numpy") as opened:
             header = opened.metadata() or {}
             version = None if header.get("format") != FORMAT else _version(header["version"])
-            # not of a newer format, which may have tensors that we don't know
-            readable = version is not None and version <= VERSION
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()} if readable else {}  # noqa: SIM118 (not a mapping)
-        if readable and digest(tensors, header["metadata"]) != header["sha256"]:
-            raise ValueError("its content isn't what was written")
-        metadata = parse_json(header["metadata"]) if readable else {}
+            tensors, metadata = {}, {}
+            if version is not None and version <= VERSION:  # a newer one may have tensors that we don't know
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+                if digest(tensors, header["metadata"]) != header["sha256"]:
+                    raise ValueError("its content isn't what was written")
+                metadata = parse_json(header["metadata"])
     except Exception as error:  # whatever a hostile file brings about
         raise DamagedError(file, error) from error
     if version is None:
@@ -189,11 +176,9 @@ def _version(text: str) -> int:
 
 def _whole_before(file: Path) -> Path | None:
     """The last checkpoint before a run's damaged one that is whole."""
-    if re.fullmatch("[0-9]+", file.stem):
-        for update, earlier in numbered(file.parent).items():
-            if update < int(file.stem):
-                try:
-                    return _read(earlier).path
-                except ValueError:
-                    continue
+    there = numbered(file.parent)
+    if file in there.values():
+        for earlier in [path for update, path in there.items() if update < int(file.stem)]:
+            with contextlib.suppress(ValueError):
+                return _read(earlier).path
     return None

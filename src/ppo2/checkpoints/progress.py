@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from ppo2.checkpoints import checkpoint
+from ppo2.checkpoints.checkpoint import Checkpoint
 
 
 class Best(NamedTuple):
@@ -18,7 +18,7 @@ class Progress(NamedTuple):
 
     Attributes:
         update: the last update that was made; 0 before the first.
-        seconds: of training.
+        seconds: seconds of training.
         episodes: rows of monitor.csv.
         rollouts: collected by the runner.
         best: None without evaluations, or where all checkpoints are kept.
@@ -31,7 +31,7 @@ class Progress(NamedTuple):
     best: Best | None = None
 
     @classmethod
-    def of(cls, saved: checkpoint.Checkpoint) -> "Progress":
+    def of(cls, saved: Checkpoint) -> "Progress":
         """The progress of the run that wrote a checkpoint.
 
         Raises:
@@ -43,16 +43,16 @@ class Progress(NamedTuple):
                 f"{saved.path} was saved by hand and doesn't say where training stood: move it elsewhere, or name "
                 "another checkpoint, to go on from the run's own, or train from it in another `run_dir`."
             )
-        whole = {name: run.get(name, 0) for name in ("update", "episodes", "rollouts")}
-        seconds, best = run.get("seconds", 0.0), run.get("best")
-        if all(map(_is_count, whole.values())) and _is_number(seconds) and seconds >= 0:
-            if best is None:
-                return cls(**whole, seconds=float(seconds))
-            if isinstance(best, dict) and set(best) == set(Best._fields):
-                found = Best(**best)
-                if _is_count(found.update) and _is_number(found.eval_eprewmean):
-                    return cls(**whole, seconds=float(seconds), best=found)
-        raise ValueError(f"the checkpoint {saved.path} tells nonsense of where training stood: {run!r}"[:1000])
+        try:
+            best = None if run.get("best") is None else Best(**run["best"])
+            found = cls(**{name: run[name] for name in cls._fields if name in run} | {"best": best})
+        except TypeError:  # no object, or one with other names
+            found = cls(update=-1)
+        counts = [found.update, found.episodes, found.rollouts, *(() if found.best is None else found.best[:1])]
+        numbers = [found.seconds, *(() if found.best is None else found.best[1:])]
+        if not all(map(_is_count, counts)) or not all(map(_is_number, numbers)) or found.seconds < 0:
+            raise ValueError(f"the checkpoint {saved.path} tells nonsense of where training stood: {run!r}"[:1000])
+        return found
 
 
 def _is_count(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""A training state as named tensors: a file shows each layer by name, whatever it is inside."""
+"""Training states as named tensors: a file shows each layer by name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,11 +16,11 @@ from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
 Unravel = Callable[[Array], Any]
 
 RUNNER = "runner/"
-"""What begins the names of tensors that are the runner's (`ppo2.runners.snapshot`), not the model's."""
+"""Beginning of the names of tensors that are the runner's (`ppo2.runners.snapshot`), not the model's."""
 
 
 def to_tensors(state: TrainState, unravel: Unravel) -> Tensors:
-    """Every array of the state; `unravel` takes the flat parameters apart."""
+    """Every array of the state; `unravel` makes layers of the flat parameters."""
     named, _ = jax.tree.flatten_with_path(_named(state, unravel))
     return {_name(path): np.asarray(leaf) for path, leaf in named}
 

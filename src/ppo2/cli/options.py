@@ -128,7 +128,8 @@ def choose(arguments: Sequence[str]) -> Chosen:
         family = envs.FAMILIES[-1] if env is None else envs.family_of(env)
         preset = {**family.settings} if env is None else envs.preset(env)
         if "num_envs" in preset:  # as many in each process
-            preset["num_envs"] = -(-preset["num_envs"] // launch.process_count()) * launch.process_count()
+            processes_count = launch.detected().size
+            preset["num_envs"] = -(-preset["num_envs"] // processes_count) * processes_count
         name = preset.get("network", "mlp") if network is None else network
         networks.check(name)
     except ValueError:

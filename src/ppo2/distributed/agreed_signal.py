@@ -19,11 +19,14 @@ class AgreedSignal:
         self._stop = stop
         self._signal: int | None = None
 
+    def start(self) -> None:
+        """From now on all processes stop together, or not at all; one by itself may still stop at once."""
+        self._stop.patient |= jax.process_count() > 1
+
     def all_gather(self, fact: Any) -> list[Any]:
         """`collectives.all_gather`, which also tells all of a signal that came."""
         gathered = collectives.all_gather([self._stop.received, fact])
-        signals = (signal for signal, _ in gathered if signal is not None)
-        self._signal = next(signals, self._signal)
+        self._signal = next((signal for signal, _ in gathered if signal is not None), self._signal)
         return [fact for _, fact in gathered]
 
     @property

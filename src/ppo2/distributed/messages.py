@@ -1,4 +1,4 @@
-"""What processes tell each other over the connections of the watch (guard.py, hub.py): a JSON object a line."""
+"""Messages between the heartbeats of processes and the monitor in rank 0: a JSON object a line."""
 
 import contextlib
 import json
@@ -6,14 +6,21 @@ import os
 import re
 import signal
 import socket
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
-MOST_BYTES = 2**16
-"""Of a message."""
+DIED = "died without a word: killed, or out of memory?"
+
+
+def last_words(rank: object, words: str) -> str:
+    """The line that says why all processes end, and what to do; `words` say what the process of a rank did."""
+    stop = "" if words.endswith((".", "?")) else "."
+    advice = "All processes of this job end; started again, it can go on from its last checkpoint."
+    return f"rank {rank} {words}{stop} {advice}"
 
 
 class ProcessLocation(NamedTuple):
-    """A process, and among which others its number is its own."""
+    """The number of a process, with the host and the PID namespace in which it is valid."""
 
     pid: int
     host: str
@@ -21,14 +28,14 @@ class ProcessLocation(NamedTuple):
 
     @classmethod
     def here(cls) -> "ProcessLocation | None":
-        """Of this process; None where that can't be told."""
+        """The location of this process; None where the system doesn't tell."""
         try:
             return cls(os.getpid(), socket.gethostname(), os.stat("/proc/self/ns/pid").st_ino)
         except OSError:
             return None
 
     def kill(self) -> None:
-        """Ends it, if it is near: one that is stopped, or holds its interpreter's lock, can't end itself."""
+        """Kills the process, if it is near: one that is stopped, or holds its interpreter's lock, can't end itself."""
         mine = ProcessLocation.here()
         if mine is not None and mine[1:] == self[1:]:
             with contextlib.suppress(OSError):
@@ -36,22 +43,22 @@ class ProcessLocation(NamedTuple):
 
 
 class MonitorAddress(NamedTuple):
-    """Where the hub listens and is, the word that lets a process in, and the heartbeat of all."""
+    """The monitor's address, the word that lets a process in, the heartbeat of all, and where rank 0 runs."""
 
     host: str
     port: int
     word: str
     heartbeat: float
-    place: ProcessLocation | None
+    location: ProcessLocation | None
 
 
 class ProcessProgress(NamedTuple):
-    """How far a process has come.
+    """The progress of a process.
 
     Attributes:
-        collectives: how often it came to where all meet.
+        collectives: number of collectives that it has come to.
         ticks: a number that grows while it works.
-        may_pause: whether what it does now may take any time.
+        may_pause: True if its present work may take any time.
     """
 
     collectives: int = 0
@@ -60,13 +67,13 @@ class ProcessProgress(NamedTuple):
 
 
 class ProcessFailure(NamedTuple):
-    """Why a process can't go on.
+    """The reason why a process can't go on.
 
     Attributes:
-        words: what comes after "rank 1".
-        status: that all end with.
-        is_secondary: it only says that another one is gone, or the network.
-        collectives, may_pause: of its progress.
+        words: the words after "rank 1".
+        status: the exit status of all.
+        is_secondary: True if it only says that another process is gone, or the network.
+        collectives, may_pause: see `ProcessProgress`.
     """
 
     words: str
@@ -77,38 +84,23 @@ class ProcessFailure(NamedTuple):
 
     @property
     def cause(self) -> str:
-        """The same for all to whom the same has happened: objects have other addresses in each."""
+        """Words that are the same in all processes that failed alike: objects have other addresses in each."""
         return re.sub(r"0x[0-9a-fA-F]+", "0x", self.words)
 
 
-def lines(text: bytes) -> tuple[list[dict[str, Any]], bytes]:
-    """The messages in what came, and what is left of one that hasn't come yet. Nonsense is left out."""
-    *whole, rest = text.split(b"\n")
-    said = []
-    for line in whole:
-        with contextlib.suppress(ValueError, RecursionError):
-            one = json.loads(line)
-            if isinstance(one, dict):
-                said.append(one)
-    return said, rest
-
-
-def received(sock: socket.socket) -> bytes:
-    """What came; nothing where the connection is gone.
-
-    Raises:
-        TimeoutError: nothing came.
-    """
-    try:
-        return sock.recv(MOST_BYTES)
-    except TimeoutError:
-        raise
-    except OSError:
-        return b""
+def receive(lines: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The messages that come over a connection, until it is gone. Lines that are no messages are left out."""
+    with contextlib.suppress(OSError):
+        for line in lines:
+            message = None
+            with contextlib.suppress(ValueError, RecursionError):
+                message = json.loads(line)
+            if isinstance(message, dict):
+                yield message
 
 
 def send(sock: socket.socket | None, message: object) -> None:
-    """Sends what JSON can hold."""
+    """Sends what JSON can hold. A connection that is gone is no error here: whoever reads from it notices."""
     if sock is not None:
-        with contextlib.suppress(OSError):  # whoever reads will notice
+        with contextlib.suppress(OSError):
             sock.sendall(json.dumps(message).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Several processes that train one model: starting them, and what they tell each other beside gradients.
+"""Several processes that train one model: how they join, and what an error in one of them means for all.
 
 `init` is called before anything else; the command line does. From then on `learn` trains over all processes: each steps
 its part of the environments, all learn the same, and the first alone writes and speaks.
@@ -27,22 +27,39 @@ from ppo2.system.launch import Launch
 from ppo2.system.signals import Interrupted
 
 HEARTBEAT_SECONDS = 30.0
-LATER, LATER_SECONDS = 4, 60
-"""How many times as patient JAX's own watch is, and at least so long, for ours to speak first."""
-SHUTDOWN_SECONDS = 300
-"""That JAX waits for all to be there at the very end, for which ours has waited already."""
+
+JAX_PATIENCE, JAX_LEAST_SECONDS = 4, 60
+"""Heartbeats, and seconds at least, after which JAX gives a process up by itself: long enough for ours to speak first.
+"""
+
+JAX_SHUTDOWN_SECONDS = 300
+"""Time that JAX waits for all processes at the very end, for which ours has waited already."""
+
+SECONDARY_SIGNS = ("Gloo", "NCCL", "nccl", "coordination service", "UNAVAILABLE:")
+"""Words of errors that only say that a collective failed, as another process died."""
+
+SECONDARY_SECONDS = 3.0
+"""Time that a process with such an error waits for the monitor to end it, which knows why."""
+
+MOST_WORDS = 4000
+"""Most characters of an error that the other processes hear of."""
 
 
 class World(NamedTuple):
-    """Which of how many processes this one is."""
+    """The index of this process, and the number of processes."""
 
     rank: int
     size: int
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """True for the process that writes and speaks."""
         return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """The indices, of `count` among all processes, that are this one's."""
+        each = count // self.size
+        return slice(each * self.rank, each * (self.rank + 1))
 
 
 ALONE = World(0, 1)
@@ -60,13 +77,13 @@ def init(
     Without arguments it finds out by itself under torchrun, srun, Open MPI's and MPICH's mpirun, or from the variables
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (or JOB_COMPLETION_INDEX): see docs/distributed.md.
 
-    From then on the processes watch each other: where one is killed, raises an error or hangs, all end with status 75,
+    From then on the processes watch each other. If one is killed, raises an error or hangs, all end with status 75,
     within `heartbeat` seconds, and one line on standard error says which it was, and why.
 
     Args:
         coordinator: "host:port" at which the first process listens, as the others reach it.
-        num_processes: how many there are.
-        process_id: which of them this is, from 0.
+        num_processes: number of processes.
+        process_id: index of this process, from 0.
         heartbeat: seconds without a sign of life, or without progress while others wait, after which a process is
             given up.
 
@@ -88,40 +105,25 @@ def init(
     mine = _launch(coordinator, num_processes, process_id)
     if isinstance(heartbeat, bool | str) or not heartbeat > 0:
         raise ValueError(f"`heartbeat` (={heartbeat!r}) must be above 0 seconds.")
-    if mine is None or mine.size == 1:
+    if mine.size == 1:
         return ALONE
-    alone_here = launch.is_loopback(mine.coordinator or "")
-    if mine.spans_machines and not alone_here:
-        launch.check_host_name()
-    jax.config.update("jax_enable_preemption_service", False)  # signals are ours: see `ppo2.system.signals`
-    where: dict[str, Any] = {}
-    if mine.coordinator is not None:
-        where = {"coordinator_address": mine.coordinator, "num_processes": mine.size, "process_id": mine.rank}
-        where["local_device_ids"] = own_accelerator(mine, os.environ)
-    if alone_here:
-        where["coordinator_bind_address"] = mine.coordinator  # JAX's default is all interfaces
-    jax.distributed.initialize(
-        **where,
-        heartbeat_timeout_seconds=max(LATER_SECONDS, int(LATER * heartbeat)),
-        shutdown_timeout_seconds=SHUTDOWN_SECONDS,
-    )
+    _start_jax(mine, heartbeat)
     _start_heartbeat(mine, heartbeat)
     return world()
 
 
 def world() -> World:
-    """Which of how many processes this one is. Starts JAX."""
+    """The index of this process, and the number of processes. Starts JAX."""
     return World(jax.process_index(), jax.process_count())
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks; before `init` each does. Doesn't start JAX."""
+    """True for the process that speaks; before `init` each does. Doesn't start JAX."""
     return current().rank == 0
 
 
-def _launch(coordinator: str | None, num_processes: int | None, process_id: int | None) -> Launch | None:
-    given = (coordinator, num_processes, process_id)
-    if all(one is None for one in given):
+def _launch(coordinator: str | None, num_processes: int | None, process_id: int | None) -> Launch:
+    if all(given is None for given in (coordinator, num_processes, process_id)):
         return launch.detect()
     if coordinator is None or num_processes is None or process_id is None:
         raise ValueError(
@@ -135,8 +137,26 @@ def _launch(coordinator: str | None, num_processes: int | None, process_id: int 
     return launch.by_hand("init", coordinator, num_processes, process_id)
 
 
+def _start_jax(mine: Launch, heartbeat: float) -> None:
+    is_here = launch.is_loopback(mine.coordinator or "")
+    if mine.spans_machines and not is_here:
+        launch.check_host_name()
+    where: dict[str, Any] = {}
+    if mine.coordinator is not None:
+        where = {"coordinator_address": mine.coordinator, "num_processes": mine.size, "process_id": mine.rank}
+        where["local_device_ids"] = own_accelerator(mine, os.environ)
+    if is_here:
+        where["coordinator_bind_address"] = mine.coordinator  # JAX's default is all interfaces
+    jax.config.update("jax_enable_preemption_service", False)  # signals are ours: see `ppo2.system.signals`
+    jax.distributed.initialize(
+        **where,
+        heartbeat_timeout_seconds=max(JAX_LEAST_SECONDS, int(JAX_PATIENCE * heartbeat)),
+        shutdown_timeout_seconds=JAX_SHUTDOWN_SECONDS,
+    )
+
+
 def own_accelerator(mine: Launch, environment: Mapping[str, str]) -> list[int] | None:
-    """Which accelerator a process takes where several on a machine see them all; None: what JAX does by itself."""
+    """The accelerator of a process where several on a machine see them all; None: what JAX does by itself."""
     if mine.local_size == 1 or environment.get("JAX_LOCAL_DEVICE_IDS"):
         return None
     seen = environment.get("CUDA_VISIBLE_DEVICES")
@@ -145,33 +165,32 @@ def own_accelerator(mine: Launch, environment: Mapping[str, str]) -> list[int] |
     return [mine.local_rank]
 
 
-def _start_heartbeat(mine: Launch, heartbeat: float) -> None:
-    watch = Heartbeat(mine.rank, mine.size, heartbeat)
-    begin(watch)
+def _start_heartbeat(mine: Launch, seconds: float) -> None:
+    heartbeat = Heartbeat(mine.rank, mine.size, seconds)
+    begin(heartbeat)
     sys.excepthook = functools.partial(_fail_all, sys.excepthook)
-    told = _listening(watch, mine) if mine.rank == 0 else None
-    address = MonitorAddress(*collectives.broadcast(told))
+    address = MonitorAddress(*collectives.broadcast(_listen(heartbeat, mine) if mine.rank == 0 else None))
     if mine.rank:
-        watch.heartbeat = address.heartbeat
-        watch.join(address._replace(place=None if address.place is None else ProcessLocation(*address.place)))
-    watch.wait_for_all()
+        location = None if address.location is None else ProcessLocation(*address.location)
+        heartbeat.join(address._replace(location=location))
+    heartbeat.wait_for_all()
 
 
-def _listening(watch: Heartbeat, mine: Launch) -> MonitorAddress:
+def _listen(heartbeat: Heartbeat, mine: Launch) -> MonitorAddress:
     """Has rank 0 wait for the others, where they reach it for JAX too."""
     if not mine.spans_machines:
-        return watch.listen("127.0.0.1")
+        return heartbeat.listen("127.0.0.1")
     host = socket.gethostname() if mine.coordinator is None else mine.coordinator.rpartition(":")[0].strip("[]")
     try:
-        return watch.listen(host)
+        return heartbeat.listen(host)
     except OSError:  # a name of something before this machine, which passes on to it
-        return watch.listen("")._replace(host=host)
+        return heartbeat.listen("")._replace(host=host)
 
 
 def _fail_all(
     before: Callable[..., Any], kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """An error that nobody catches ends the process, and so all. What all have done alike the first one tells of."""
+    """Ends all processes for an error that nobody catches. An error that all share is shown by the first one."""
     if not issubclass(kind, KeyboardInterrupt):
         fail(error)
     if not raised_by_all(error) or is_first():
@@ -182,26 +201,29 @@ def fail(error: BaseException) -> None:
     """Ends all processes because of an error in this one, unless all have failed alike: then it returns, and does
     nothing on a second call. In a process by itself it does nothing.
     """
-    watch = current()
-    if watch.size == 1 or raised_by_all(error):
+    if raised_by_all(error):
         return
-    is_secondary = any(sign in str(error) for sign in ECHOES)
+    is_secondary = any(sign in str(error) for sign in SECONDARY_SIGNS)
     if is_secondary:
-        time.sleep(ECHO_SECONDS)
-    trace = "".join(traceback.format_exception(error)) if watch.shows_tracebacks else ""
-    if watch.fail(*_told_of(error), is_secondary=is_secondary, trace=trace):
+        time.sleep(SECONDARY_SECONDS)
+    heartbeat = current()
+    trace = "".join(traceback.format_exception(error)) if heartbeat.shows_tracebacks else ""
+    if heartbeat.fail(*_words_and_status(error), is_secondary=is_secondary, trace=trace):
         vars(error)[_RAISED_BY_ALL] = True
 
 
+_RAISED_BY_ALL = "_ppo2_raised_by_all"
+
+
 def raised_by_all(error: BaseException) -> bool:
-    """Whether all processes have failed alike, by this error."""
-    return _RAISED_BY_ALL in vars(error)
+    """True if all processes have failed alike, by this error; so they have where there is one."""
+    return current().size == 1 or _RAISED_BY_ALL in vars(error)
 
 
 @contextlib.contextmanager
 def errors_end_all() -> Iterator[None]:
-    """Whatever ends it early in one of several processes ends all of them, however their scripts would go on; what
-    does so in all of them alike is raised.
+    """Context in which an error in one of several processes ends all of them, however their scripts would go on; an
+    error in all of them alike is raised.
     """
     try:
         yield
@@ -210,17 +232,8 @@ def errors_end_all() -> Iterator[None]:
         raise
 
 
-_RAISED_BY_ALL = "_ppo2_agreed"
-
-ECHOES = ("Gloo", "NCCL", "nccl", "coordination service", "UNAVAILABLE:")
-"""Words of errors that only say that a collective failed, as another process died."""
-
-ECHO_SECONDS = 3.0
-"""That such a process waits for the guard to end it, which knows why."""
-
-
-def _told_of(error: BaseException) -> tuple[str, int]:
-    """What the others are told of an error, and the status that all end with."""
+def _words_and_status(error: BaseException) -> tuple[str, int]:
+    """The words about an error for the other processes, and the exit status of all."""
     if isinstance(error, KeyboardInterrupt):
         number = signal.Signals(error.number if isinstance(error, Interrupted) else signal.SIGINT)
         return f"was stopped by {number.name}", 128 + number
@@ -232,19 +245,13 @@ def _told_of(error: BaseException) -> tuple[str, int]:
     return f"failed: {words[:MOST_WORDS]}", FAILED
 
 
-MOST_WORDS = 4000
-
-
+@functools.cache
 def warn_if_alone() -> None:
-    """Says on standard error where a launcher started several processes, but each trains by itself."""
+    """Says once on standard error where a launcher started several processes, but each trains by itself."""
     found = launch.detected()
-    if found is not None and found.rank == 0 and not jax.distributed.is_initialized() and not _WARNED:
-        _WARNED.append(True)
+    if found.size > 1 and found.rank == 0 and not jax.distributed.is_initialized():
         print(
             f"ppo2: {found.by} started {found.size} processes, each of which trains a model of its own: call "
             "ppo2.distributed.init() first for them to train one together (PPO2_ALONE=1 silences this).",
             file=sys.stderr,
         )
-
-
-_WARNED: list[bool] = []

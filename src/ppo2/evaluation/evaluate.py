@@ -100,11 +100,11 @@ def run_episodes(
     Args:
         share: this process's part: of P processes with as many environments each, all of which evaluate.
     """
-    total, first = env.num_envs * share.size, env.num_envs * share.rank
+    total = env.num_envs * share.size
     quota = np.full(total, episodes // total) + (np.arange(total) < episodes % total)
     run = _run_on_device if isinstance(env, DeviceVector) else _run_on_host
-    mine = quota[first : first + env.num_envs]
-    done = run(model, env, mine, first, deterministic, seed, until)  # type: ignore[arg-type]
+    mine = share.part(total)
+    done = run(model, env, quota[mine], mine.start, deterministic, seed, until)  # type: ignore[arg-type]
     return Evaluation(np.array([r for r, _ in done]), np.array([length for _, length in done]))
 
 

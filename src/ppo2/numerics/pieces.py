@@ -10,19 +10,17 @@ T = TypeVar("T")
 
 
 def merge_leading_axes(x: Shaped[Array, "A B ..."]) -> Shaped[Array, "AB ..."]:
-    """The first two axes as one, also of what has no size."""
+    """The first two axes as one, also of empty arrays."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 CPU_PIECE = 256
-"""Samples that a CPU computes at once: what a layer gives then stays in the cache. Gradients of 32,768 samples take 1.6
+"""Samples that a CPU computes at once, for a layer's output to stay in its cache. Gradients of 32,768 samples take 1.6
 times as long in one piece (docs/benchmarks.md)."""
 
 
 def piece_size(size: int, most: int = CPU_PIECE) -> int:
-    """How many samples of a batch to compute at once: on CPU `most`, or a few less, so that their intermediate results
-    stay in its cache; on other devices all.
-    """
+    """The number of samples of a batch to compute at once: on CPU `most` or a few less, elsewhere all."""
     if jax.default_backend() != "cpu":
         return size
     divisor = next(d for d in range(min(size, most), 0, -1) if size % d == 0)

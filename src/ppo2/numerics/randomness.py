@@ -28,14 +28,14 @@ class Purpose(IntEnum):
 
 
 IMPLEMENTATION = "threefry2x32"
-"""Of all keys, whatever JAX's default is set to."""
+"""PRNG implementation of every key, whatever JAX's default is set to."""
 
 PURPOSES = 16
-"""Room for purposes. Part of saved runs, as are their numbers."""
+"""Most purposes. Part of saved runs, as are their numbers."""
 
 
 def root_key(seed: int, purpose: Purpose | None = None) -> PRNGKeyArray:
-    """The key that all of a run's keys come from, or one of its branches' made on the host, without compiling."""
+    """The key from which all of a run's keys come, or that of a branch; made on the host, without compiling."""
     branches = () if purpose is None else (int(purpose),)
     return _wrap(np.random.SeedSequence(seed, spawn_key=branches).generate_state(2))
 
@@ -59,7 +59,7 @@ def stream(key: PRNGKeyArray, purpose: Purpose | Int[Array, ""], counter: int | 
 def environment_keys(
     key: PRNGKeyArray, purposes: Sequence[Purpose], counter: int | Int[Array, ""], envs: Int[Array, " N"]
 ) -> PRNGKeyArray:
-    """The counter-th key for each of some purposes and each environment, (purposes, N), given their global indices."""
+    """The counter-th keys for some purposes and environments, given by global index: (purposes, N)."""
 
     def of_purpose(purpose: Int[Array, ""]) -> PRNGKeyArray:
         return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, purpose, counter), envs)
@@ -77,7 +77,7 @@ def copied_key(key: PRNGKeyArray) -> PRNGKeyArray:
 
 
 def host_split(key: PRNGKeyArray, count: int) -> list[PRNGKeyArray]:
-    """Independent keys made of one, without compiling anything, as `jax.random.split` would: for building networks."""
+    """Independent keys from one, for building networks; `jax.random.split` would compile a program."""
     if is_traced(key):
         return [key] * count
     words = host_generator(key).bit_generator.seed_seq.generate_state(2 * count).reshape(count, 2)
@@ -85,19 +85,19 @@ def host_split(key: PRNGKeyArray, count: int) -> list[PRNGKeyArray]:
 
 
 def is_traced(key: PRNGKeyArray) -> bool:
-    """Whether a network is only built for its shapes (`jax.eval_shape`), so that there is nothing to draw from."""
+    """True if a network is only built for its shapes (`jax.eval_shape`): there is nothing to draw from."""
     return isinstance(key, jax.core.Tracer)
 
 
 def host_generator(key: PRNGKeyArray) -> np.random.Generator:
-    """NumPy's generator for a key, for what is drawn once on the host."""
+    """NumPy's generator for a key, for numbers that are drawn once on the host."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
 
 
 def environment_seeds(seed: int, purpose: Purpose, count: int, first: int = 0, start: int = 0) -> list[int]:
-    """A seed of 31 bits for each of `count` environments, from global index `first` on; no two are the same.
+    """Seeds of 31 bits for `count` environments, from global index `first` on; no two are the same.
 
-    `start` tells the starts of a run apart: 0 at first, then how many rollouts were collected when it was resumed.
+    `start` distinguishes the starts of a run: 0 at first, then the number of rollouts when it was resumed.
     """
     branches = (int(purpose), start) if start else (int(purpose),)
     base = int(np.random.SeedSequence(seed, spawn_key=branches).generate_state(1)[0])
@@ -106,5 +106,5 @@ def environment_seeds(seed: int, purpose: Purpose, count: int, first: int = 0, s
 
 
 def fresh_seed() -> int:
-    """A seed for those who gave none."""
+    """A seed where none was given."""
     return secrets.randbits(31)

@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[float], Schedule]] = {"constant": constant, "linear":
 
 
 def parse(value: ScheduleLike, name: str = "schedule") -> Schedule:
-    """The schedule that `value` means; `name` is the argument to speak of in errors.
+    """The schedule that `value` means; `name` is the argument's name in errors.
 
     Raises:
         ValueError: text of another form, or a number that is negative or not finite.

@@ -1,8 +1,8 @@
 """The data axis: environments in equal blocks, one for each device, that learn as if they were one.
 
-Everything that a mean is taken of is summed over the axis, so that a program on several devices computes what it would
-on one, to float tolerance. The devices may be those of several processes (`ppo2.distributed`), each of which holds the
-environments of its own: of N environments and P processes those from rank N / P on.
+Means are taken of sums over the axis, so that a program on several devices computes what it would on one, to float
+tolerance. The devices may be those of several processes (`ppo2.distributed`): of N environments and P processes each
+holds those from rank * N / P on.
 """
 
 from collections import Counter
@@ -25,8 +25,7 @@ BY_STEP = PartitionSpec(None, AXIS)
 BY_UPDATE = PartitionSpec(None, None, AXIS)
 
 LEAST_BLOCK = 32
-"""Environments that a device must get for itself: with fewer, what the devices tell each other costs more than they
-save (docs/benchmarks.md)."""
+"""Fewest environments of a device: with fewer, collectives cost more than they save (docs/benchmarks.md)."""
 
 T = TypeVar("T")
 Compiled = Callable[..., Any]
@@ -34,27 +33,23 @@ Compiled = Callable[..., Any]
 
 @dataclass(frozen=True)
 class DataAxis:
-    """How a program's environments lie: `devices` equal blocks on the axis `data`, as many in each of `processes`. With
-    one device there is no axis.
-    """
+    """The layout of a program's environments: `devices` equal blocks, as many in each process. One device: no axis."""
 
     devices: int = 1
     processes: int = 1
 
     @property
     def index(self) -> int | Int[Array, ""]:
-        """Which block this device holds."""
+        """The index of this device's block."""
         return 0 if self.devices == 1 else jax.lax.axis_index(AXIS)
 
     @property
     def local_devices(self) -> int:
-        """How many of the blocks this process holds."""
+        """The number of blocks of this process."""
         return self.devices // self.processes
 
     def sum(self, tree: T) -> T:
-        """The sum over all blocks of each leaf. As one vector: a collective costs the same for one number as for
-        thousands.
-        """
+        """The sum over all blocks of each leaf; as one vector, as each collective has a price of its own."""
         if self.devices == 1:
             return tree
         flat, unravel = ravel_pytree(tree)
@@ -63,10 +58,8 @@ class DataAxis:
 
     def gather(self, tree: T) -> T:
         """Every leaf with a leading axis of all blocks."""
-        if self.devices == 1:
-            single: T = jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
-            return single
-        gathered: T = jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS), tree)
+        alone = self.devices == 1
+        gathered: T = jax.tree.map(lambda x: jnp.asarray(x)[None] if alone else jax.lax.all_gather(x, AXIS), tree)
         return gathered
 
 
@@ -74,25 +67,23 @@ ONE_DEVICE = DataAxis()
 
 
 def default_shards(num_envs: int, nsteps: int, nminibatches: int, *, devices: int | None = None) -> int:
-    """As many blocks as there are devices, if each gets environments enough, and minibatches can be cut of them; at
-    least one for each process.
+    """The number of blocks: one for each device, or fewer if environments are few or blocks don't divide into
+    minibatches; at least one for each process.
 
     Args:
-        num_envs: of all processes.
-        devices: how many of its own a process may use; None: all.
+        num_envs: number of environments of all processes.
+        devices: number of its own devices that a process may use; None: all.
     """
     processes: int = jax.process_count()
     mine = num_envs // processes
-    most = min(_usable(devices), mine // LEAST_BLOCK)
-
-    def fits(blocks: int) -> bool:
-        return mine % blocks == 0 and mine // blocks * nsteps % max(1, nminibatches) == 0
-
-    return processes * next((blocks for blocks in range(most, 1, -1) if fits(blocks)), 1)
+    for blocks in range(min(_usable(devices), mine // LEAST_BLOCK), 1, -1):
+        if mine % blocks == 0 and mine // blocks * nsteps % max(1, nminibatches) == 0:
+            return processes * blocks
+    return processes
 
 
 def split_for(shards: int, *, devices: int | None = None) -> DataAxis:
-    """Whole blocks for each of as many devices as can have them.
+    """The layout that gives each of as many devices as possible whole blocks.
 
     Raises:
         ValueError: the processes can't have as many blocks each.
@@ -109,7 +100,7 @@ def split_for(shards: int, *, devices: int | None = None) -> DataAxis:
 
 
 def across_processes() -> DataAxis:
-    """One device of each process, which learns from what its own environments did."""
+    """The layout of host environments: one device in each process."""
     return DataAxis(jax.process_count(), jax.process_count())
 
 
@@ -120,10 +111,10 @@ def first_environment(mine: int) -> int:
 
 
 def _usable(devices: int | None) -> int:
-    """How many of its devices a process uses: of several processes, as many as each has.
+    """The number of devices that each process uses.
 
     Raises:
-        ValueError: it doesn't have as many as it shall.
+        ValueError: `devices` are more than a process has.
     """
     there: int = min(Counter(device.process_index for device in jax.devices()).values())
     if devices is not None and not 1 <= devices <= there:
@@ -135,12 +126,9 @@ def _usable(devices: int | None) -> int:
 
 def mesh(axis: DataAxis) -> jax.sharding.Mesh:
     """The first devices of each process, along the axis."""
-    if axis.processes == 1:
-        return jax.sharding.Mesh(np.array(jax.local_devices()[: axis.devices]), (AXIS,))
-    chosen: list[jax.Device] = []
-    for process in range(axis.processes):
-        of_it = [device for device in jax.devices() if device.process_index == process]
-        chosen += of_it[: axis.local_devices]
+    ranks = range(axis.processes) if axis.processes > 1 else [jax.process_index()]
+    of_each = [[device for device in jax.devices() if device.process_index == rank] for rank in ranks]
+    chosen = [device for devices in of_each for device in devices[: axis.local_devices]]
     return jax.sharding.Mesh(np.array(chosen), (AXIS,))
 
 
@@ -153,7 +141,7 @@ def over_blocks(function: Compiled, axis: DataAxis, into: Any, out: Any) -> Comp
 
 
 def to_global(tree: T, axis: DataAxis, specs: Any) -> T:
-    """The part of some arrays that this process has, where programs over the blocks expect it.
+    """The part of some arrays that this process has, laid out as programs over the blocks expect it.
 
     Args:
         specs: REPLICATED, BY_ENV and so on, for all of the tree or for its parts.
@@ -166,14 +154,14 @@ def to_global(tree: T, axis: DataAxis, specs: Any) -> T:
         sharding = NamedSharding(where, spec)
         if axis.processes == 1:
             return jax.device_put(tree, sharding)
-        return jax.tree.map(lambda x: _joined(x, axis, sharding), tree)
+        return jax.tree.map(lambda x: _join(x, axis, sharding), tree)
 
-    everywhere: T = jax.tree.map(part, specs, tree, is_leaf=_is_spec)
+    everywhere: T = jax.tree.map(part, specs, tree, is_leaf=lambda x: isinstance(x, PartitionSpec))
     return everywhere
 
 
 def to_local(tree: T, axis: DataAxis, specs: Any) -> T:
-    """The inverse of `placed`: this process's part, on its first device."""
+    """The inverse of `to_global`: this process's part, on its first device."""
     if axis.devices == 1:
         return tree
     if axis.processes == 1:
@@ -181,25 +169,20 @@ def to_local(tree: T, axis: DataAxis, specs: Any) -> T:
         return single
 
     def part(spec: PartitionSpec, tree: Any) -> Any:
-        return jax.tree.map(lambda x: _mine(x, spec), tree)
+        return jax.tree.map(lambda x: _split_off(x, spec), tree)
 
-    mine: T = jax.tree.map(part, specs, tree, is_leaf=_is_spec)
+    mine: T = jax.tree.map(part, specs, tree, is_leaf=lambda x: isinstance(x, PartitionSpec))
     return mine
-
-
-def _is_spec(x: object) -> bool:
-    return isinstance(x, PartitionSpec)
 
 
 def _axis(spec: PartitionSpec) -> int | None:
     return spec.index(AXIS) if AXIS in spec else None
 
 
-def _joined(x: Any, axis: DataAxis, sharding: NamedSharding) -> Any:
-    """An array of all processes, of which this one has `x`."""
-    devices = [device for device in sharding.mesh.devices.flat if device.process_index == jax.process_index()]
-    dim, shape = _axis(sharding.spec), list(np.shape(x))
-    parts = [x] * len(devices)
+def _join(x: Any, axis: DataAxis, sharding: NamedSharding) -> Any:
+    """The array of all processes, of which this one has `x`."""
+    devices = sharding.mesh.local_devices
+    dim, shape, parts = _axis(sharding.spec), list(np.shape(x)), [x] * len(devices)
     if dim is not None:
         parts = parts if len(devices) == 1 else jnp.split(x, len(devices), dim)
         shape[dim] *= axis.processes
@@ -207,7 +190,8 @@ def _joined(x: Any, axis: DataAxis, sharding: NamedSharding) -> Any:
     return jax.make_array_from_single_device_arrays(tuple(shape), sharding, arrays)
 
 
-def _mine(x: Any, spec: PartitionSpec) -> Any:
+def _split_off(x: Any, spec: PartitionSpec) -> Any:
+    """The part of an array of all processes that this one has."""
     dim, shards = _axis(spec), x.addressable_shards
     if dim is None or len(shards) == 1:
         return shards[0].data

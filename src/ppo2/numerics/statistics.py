@@ -12,7 +12,7 @@ from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and (population) variance of what was seen, and how much that was.
+    """Mean and (population) variance of data, and their number.
 
     A registered dataclass, as JAX takes it apart in a fraction of an equinox.Module's time: each acting step does.
     """
@@ -23,7 +23,7 @@ class Moments:
 
     @classmethod
     def start(cls, shape: tuple[int, ...]) -> "Moments":
-        """Nothing seen: mean 0, variance 1, and a count of 1e-4 (Baselines') so that the first data outweigh it."""
+        """Moments of no data: mean 0, variance 1, and a count of 1e-4 (Baselines') that the first data outweigh."""
         return cls(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.asarray(1e-4, jnp.float32))
 
     def merge(self, other: "Moments") -> "Moments":
@@ -45,7 +45,7 @@ class Moments:
     def update(
         self, data: Float[Array, "B ..."], weights: Float[Array, " B"], axis: DataAxis = ONE_DEVICE
     ) -> "Moments":
-        """With the rows of `data`, those of all blocks, added, each counting `weights` (0 or 1) times."""
+        """The moments after adding the rows of `data` in all blocks, each counting `weights` (0 or 1) times."""
         return self.merge(weighted_moments(data, weights, axis))
 
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
 from ppo2.checkpoints.tensors import RUNNER
 from ppo2.distributed import collectives
+from ppo2.numerics.storable import from_storable, to_storable
 
 NDArray = np.ndarray[Any, Any]
 
@@ -91,7 +91,7 @@ def facts_of(saved: Checkpoint) -> Mapping[str, Any]:
 
 def named(name: str, tree: Any) -> Tensors:
     """The arrays of a tree, numbered, as names that users' own containers give may be anything."""
-    return {f"{RUNNER}{name}/{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    return {f"{RUNNER}{name}/{i}": to_storable(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 def taken(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None = None) -> Any:
@@ -121,18 +121,8 @@ def states_of(saved: Checkpoint, facts: Mapping[str, Any], nenvs: int) -> list[d
     return states
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _plain(leaf: Any) -> NDArray:
-    """A leaf as a file can hold it: a dtype that isn't NumPy's own, such as bfloat16, as the numbers of its bytes."""
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
-
-
 def _checked(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | None) -> Any:
-    own = _plain(like)
+    own = to_storable(like)
     expected = own.shape if shape is None else (*shape, *own.shape[1:])
     tensor = saved.tensors.get(name)
     if tensor is None or tensor.dtype != own.dtype or not _fits(tensor.shape, expected):
@@ -141,10 +131,7 @@ def _checked(saved: Checkpoint, name: str, like: Any, shape: tuple[int, ...] | N
             f"the checkpoint {saved.path}, {name!r}: expected {own.dtype} of shape {expected}, found {found}. It is of "
             "another environment, or of another version of it: train on from its weights in another `run_dir`."
         )
-    if _is_key(like):
-        return jax.random.wrap_key_data(jnp.asarray(tensor), impl=jax.random.key_impl(like))
-    foreign = not _is_key(like) and np.asarray(like).dtype.kind == "V"
-    return tensor.view(np.asarray(like).dtype).copy() if foreign else tensor.copy()
+    return from_storable(tensor.copy(), like)
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:

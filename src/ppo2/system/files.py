@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 TEMPORARY = ".tmp"
-"""What the names of files that aren't whole yet end in; they begin with a dot."""
+"""End of the names of files that aren't whole yet; they begin with a dot."""
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -62,14 +62,14 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Those that killed processes left; nobody else may be writing there."""
+    """Removes files that killed processes left half written; nobody else may be writing there."""
     for file in folder.glob(f".*{TEMPORARY}"):
         with contextlib.suppress(OSError):
             file.unlink()
 
 
 def remedy(error: OSError) -> str:
-    """What a person can do for a file to be written next time."""
+    """Advice for a file to be written next time."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "make room on the disk"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

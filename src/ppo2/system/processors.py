@@ -3,16 +3,16 @@
 import contextlib
 import os
 
-from ppo2.system.launch import local_process_count
+from ppo2.system import launch
 
 
 def usable_processors() -> int:
-    """How many processors this process may use; of a job of several on this machine, which share them, its part."""
-    affinity = getattr(os, "sched_getaffinity", None)
+    """Number of processors that this process may use: of several on this machine, which share them, its part."""
+    processes, affinity = launch.detected().local_size, getattr(os, "sched_getaffinity", None)
     if affinity is None:
-        return max(1, (os.cpu_count() or 1) // local_process_count())
+        return max(1, (os.cpu_count() or 1) // processes)
     mine = affinity(0)
     with contextlib.suppress(OSError):
         if len(mine) < len(affinity(os.getppid())):  # the launcher has given each process its own
             return len(mine)
-    return max(1, len(mine) // local_process_count())
+    return max(1, len(mine) // processes)

@@ -1,4 +1,4 @@
-"""What others wrote: JSON that is no more than that, and text that can't steer a terminal."""
+"""Text of others: strict JSON, and characters that can't steer a terminal."""
 
 import json
 import math
@@ -12,8 +12,8 @@ def parse_json(text: str) -> dict[str, Any]:
     """The object in a JSON text.
 
     Raises:
-        ValueError: it is no JSON, or no object, or has what JSON proper doesn't: a key twice, NaN, infinities; or is
-            nested or has numbers beyond all that we write.
+        ValueError: it is no JSON, or no object; has a key twice, NaN or infinities, which are no proper JSON; or is
+            nested, or has numbers, beyond all that we write.
     """
     try:
         found = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
@@ -26,10 +26,7 @@ def parse_json(text: str) -> dict[str, Any]:
 
 
 def printable(text: object) -> str:
-    """As text that shows every character and does nothing else: what would steer a terminal, or hide, as escapes.
-
-    Lines and tabs stay as they are.
-    """
+    """Text that only shows: characters that steer a terminal, or hide, become escapes. Lines and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
 
 

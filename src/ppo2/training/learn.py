@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config, separate_settings, settings_help
@@ -156,7 +155,6 @@ def learn(
         config, model, runner = setup.config, setup.model, setup.trainer.runner
         warm_up = warm_up_steps(config, model)
         run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=setup.stepped_by))
-        stop.patient |= distributed.world().size > 1  # all stop together, or not at all
         if init_fn is not None:
             init_fn()
         run.synchronise("when training began")

@@ -107,8 +107,8 @@ class Run:
         try:
             begun = self._setup.trainer.runner.rollouts > self._rollouts_before
             in_first_update = kind is Interrupted and self._done < self.first
-            together = distributed.world().size == 1 or (error is not None and processes.raised_by_all(error))
-            if kind is not None and begun and together and not in_first_update:
+            together = error is not None and processes.raised_by_all(error)
+            if begun and together and not in_first_update:
                 with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
                     self._saver.save_for_good(self._done)
                     collectives.all_gather(None)  # nobody goes before it is written
@@ -121,14 +121,13 @@ class Run:
         setup, runner, config = self._setup, self._setup.trainer.runner, self._setup.config
         runner.rollouts = self._rollouts_before
         if setup.start.resumed is not None:
-            world = distributed.world()
-            each = config.num_envs // world.size
-            rows = slice(each * world.rank, each * (world.rank + 1))
+            rows = distributed.world().part(config.num_envs)
             for line in runner.resume(part_of(setup.start.resumed, rows, config.num_envs)):
                 self.logger.say(line)
         runner.start_clock(self._context.started)
         if setup.start.kind is StartKind.WEIGHTS:
             self._saver.save(0)  # for this run to begin again from there, wherever it is stopped
+        self.signal.start()
 
     def synchronise(self, when: str) -> None:
         """Has all processes go on with the first one's model, and says so where another had become of it.

@@ -69,17 +69,18 @@ def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathL
     Raises:
         ValueError: there is no checkpoint, or it can't be read (`ppo2.checkpoints.checkpoint.load`).
     """
-    found: list[Start] = []
+    mine = Start()
 
-    def find() -> tuple[str, Mapping[str, Any]]:
-        found.append(_find(load_path, run_dir))
-        return found[0].kind, found[0].settings
+    def find() -> tuple[str, Mapping[str, Any], list[Any] | None]:
+        nonlocal mine
+        mine = _find(load_path, run_dir)
+        return mine.kind, mine.settings, None if mine.saved is None else [str(mine.saved.path), mine.saved.metadata]
 
-    kind, settings = collectives.run_on_first(find)
-    saved = collectives.broadcast_encoded(
-        found[0].saved if found else None, checkpoint.to_message, checkpoint.from_message
-    )
-    return Start(StartKind(kind), saved, settings)
+    kind, settings, saved = collectives.run_on_first(find)
+    if saved is None:
+        return Start(StartKind(kind), settings=settings)
+    tensors = collectives.broadcast_tensors({} if mine.saved is None else mine.saved.tensors)
+    return Start(StartKind(kind), Checkpoint(Path(saved[0]), tensors, saved[1]), settings)
 
 
 def _find(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Start:

@@ -138,7 +138,7 @@ def sweep(
         ValueError, TypeError: an argument that can't be, before any training; it says which, and why.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`.
     """
-    if launch.process_count() > 1 or distributed.world().size > 1:
+    if launch.detected().size > 1 or distributed.world().size > 1:
         raise ValueError(
             "a sweep trains in one process, on all its devices, and this is one of several: start one, or set "
             "PPO2_ALONE=1 for each to make a sweep of its own (with another `run_dir`, and without "

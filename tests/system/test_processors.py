@@ -1,0 +1,18 @@
+"""Processors that a process may use."""
+
+import os
+
+import pytest
+
+from ppo2.system.processors import usable_processors
+
+
+def test_processors_of_a_machine_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun = {"MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    sets = {0: set(range(8)), os.getppid(): set(range(8))}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: sets[process], raising=False)
+    assert usable_processors() == 2
+    sets[0] = {2, 3, 4}  # given by the launcher
+    assert usable_processors() == 3
