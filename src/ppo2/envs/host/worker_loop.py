@@ -4,7 +4,7 @@ import mmap
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ STEP, RESET, SAVE, RESTORE, CLOSE = range(1, 6)
 REQUESTS: dict[int, Callable[..., Any]] = {
     RESET: SerialEnvs.reset, SAVE: SerialEnvs.save_states, RESTORE: SerialEnvs.restore,
 }  # fmt: skip
-"""Commands between steps, each with one argument that comes by the connection."""
+"""Commands between steps, each with one argument."""
 CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
 """Offsets in a worker's row of control words: the index of the environment at work; then, for each of at most two
 groups, its command (0: none), 1 if an episode of it ended, 1 if the connection holds an answer about it.
@@ -34,7 +34,7 @@ class WorkerSetup(NamedTuple):
     Attributes:
         factories: factories of its environments, for each group; at most two.
         rows: their global indices, for each group.
-        spaces: observation and action space that they must have.
+        spaces: spaces that they must have.
         num_envs: number of all environments, whose buffers the memory holds.
         descriptor, size: shared memory, which holds the buffers and a row of control words for each worker.
         worker: number of its row of control words.
@@ -53,6 +53,11 @@ class WorkerSetup(NamedTuple):
     spin: bool
     info_keys: tuple[str, ...]
     argv: list[str]
+
+
+def answer_request(groups: Sequence[SerialEnvs], request: int, arguments: Mapping[int, Any]) -> dict[int, Any]:
+    """Answers of some of a worker's groups to a request, given an argument for each."""
+    return {group: REQUESTS[request](groups[group], argument) for group, argument in arguments.items()}
 
 
 def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
@@ -82,20 +87,19 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
     _send(connection, None)
     turn = 0
     while True:
-        go.acquire(spin=setup.spin, check=_wait_on)
+        go.acquire(spin=setup.spin)
         while not control[COMMAND + turn]:
             turn = (turn + 1) % len(groups)
         command, control[COMMAND + turn] = int(control[COMMAND + turn]), 0
-        envs = groups[turn]
         answer: Any = None
         try:
             if command == STEP:
-                control[ENDED + turn], failures = envs.step()
+                control[ENDED + turn], failures = groups[turn].step()
                 answer = failures or None
             elif command == CLOSE:
                 break
             else:
-                answer = REQUESTS[command](envs, cloudpickle.loads(connection.recv_bytes()))
+                answer = answer_request(groups, command, cloudpickle.loads(connection.recv_bytes()))
         except ENV_ERRORS as error:
             answer = _portable(error)
         control[NEWS + turn] = answer is not None
@@ -117,7 +121,3 @@ def _portable(error: BaseException) -> Exception:
     portable: Any = type(error)(str(error)) if known else RuntimeError(f"{type(error).__name__}: {error}")
     portable.add_note("".join(traceback.format_exception(error)))
     return portable  # type: ignore[no-any-return]
-
-
-def _wait_on() -> None:
-    """A worker ends with its parent, so that it never waits in vain."""

@@ -1,7 +1,7 @@
 """The workers of a vector environment: which of its environments each one steps, over shared memory.
 
 A worker steps a slice of every group. `start` starts a step, which `finish` must end; `ask` makes one of `REQUESTS`,
-for which each environment may take `patience` times as long as for a step, and `answer` waits for the answer.
+with an argument for each group, and for each environment `patience` times as long as for a step; `answers` waits.
 """
 
 import itertools
@@ -9,16 +9,16 @@ import mmap
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ppo2.envs.host.buffers import ALIGNED, buffers_in, control_rows_in, open_memory
-from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray
+from ppo2.envs.host.env_types import AnyEnv, Factory
 from ppo2.envs.host.failures import EnvFailure
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
 from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
 from ppo2.envs.host.watchdog import WATCHDOG, StepWatch
-from ppo2.envs.host.worker_loop import REQUESTS, WorkerSetup
+from ppo2.envs.host.worker_loop import WorkerSetup, answer_request
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
 
@@ -33,32 +33,32 @@ class LocalWorker:
 
     def __init__(self, groups: Sequence[SerialEnvs], timeout: float) -> None:
         self.groups = groups
-        self._actions: list[Iterable[Any] | None] = [None] * len(groups)
-        self._answers: list[Any] = [None] * len(groups)
         self._timeout = timeout
         self._watch = StepWatch(timeout)
         for envs in groups:
             envs.current = self._watch.current
         WATCHDOG.add(self._watch)
 
-    def start(self, group: int, actions: Iterable[Any] | None = None) -> None:
-        """Starts a step with actions one by one; None: those in the buffers."""
-        self._actions[group] = actions
+    def start(self, group: int) -> None:
+        pass
 
     def finish(self, group: int) -> StepOutcome:
         with self._watch:
-            return self.groups[group].step(self._actions[group])
+            return self.groups[group].step()
 
-    def ask(self, group: int, request: int, argument: Any, patience: float = 1.0) -> None:
+    def ask(self, request: int, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
         self._watch.timeout = self._timeout * patience
         try:
             with self._watch:
-                self._answers[group] = REQUESTS[request](self.groups[group], argument)
+                self._answers = answer_request(self.groups, request, arguments)
         finally:
             self._watch.timeout = self._timeout
 
-    def answer(self, group: int) -> Any:
-        return self._answers[group]
+    def answers(self) -> dict[int, Any]:
+        return self._answers
+
+    def make_ready(self) -> None:
+        pass
 
     def close(self) -> None:
         WATCHDOG.remove(self._watch)
@@ -85,7 +85,7 @@ class WorkerPool:
     Attributes:
         buffers: buffers of all environments.
         group_buffers: buffers of each group.
-        observation_space, action_space, metadata, render_mode: as each environment has them.
+        spaces, metadata, render_mode: as each environment has them.
 
     Raises:
         ContractError: environments of different spaces.
@@ -102,17 +102,16 @@ class WorkerPool:
         info_keys: tuple[str, ...],
         owned: bool,
     ) -> None:
-        self._factories, self._timeout = list(factories), timeout
-        self._info_keys, self._owned = info_keys, owned
-        local = len(groups) == 1 or not processes
-        parts = [split_evenly(rows, processes + local) for rows in groups]
+        self._factories, self._timeout, self._info_keys, self._owned = list(factories), timeout, info_keys, owned
+        is_local = len(groups) == 1 or not processes
+        parts = [split_evenly(rows, processes + is_local) for rows in groups]
         self._rows = [list(rows) for rows in zip(*parts, strict=True)]
         """Indices of each worker's environments, for each group."""
-        mine = [self._make_envs(rows) for rows in self._rows[0]] if local else []
-        pattern = mine[0] if local else self._make_envs(slice(0, 1))
-        self.observation_space, self.action_space = pattern.observation_space, pattern.action_space
+        mine = [self._make_envs(rows) for rows in self._rows[0]] if is_local else []
+        pattern = mine[0] if is_local else self._make_envs(slice(0, 1))
+        self.spaces = pattern.spaces
         self.metadata, self.render_mode = pattern.envs[0].metadata, pattern.envs[0].render_mode
-        what = ((self.observation_space, self.action_space), len(factories), len(info_keys))
+        what = (self.spaces, len(factories), len(info_keys))
         size = buffers_in(None, *what)[1]
         memory_size = size + processes * ALIGNED
         descriptor = open_memory(memory_size) if processes else -1
@@ -121,36 +120,24 @@ class WorkerPool:
         self.group_buffers = [self.buffers.rows(rows) for rows in groups]
         self.workers: list[Worker] = []
         self._finalizer = weakref.finalize(self, _close, self.workers, descriptor)
-        if local:
+        if is_local:
             self.workers.append(self._local_worker(mine, self._rows[0]))
         else:
             pattern.close()
-        try:
-            self._start_processes(descriptor, memory_size, control_rows_in(memory, size))
-        except BaseException:
-            self.close()
-            raise
-
-    def _start_processes(self, descriptor: int, size: int, control: NDArray) -> None:
-        """Starts the worker processes, whose environments are there when they are first needed."""
-        process_rows = self._rows[len(self.workers) :]
-        for number, rows in enumerate(process_rows):
+        for number, rows in enumerate(self._rows[len(self.workers) :]):
             setup = WorkerSetup(
                 factories=[self._factories[part] for part in rows],
                 rows=rows,
-                spaces=(self.observation_space, self.action_space),
-                num_envs=len(self._factories),
+                spaces=self.spaces,
+                num_envs=len(factories),
                 descriptor=descriptor,
-                size=size,
+                size=memory_size,
                 worker=number,
-                spin=len(process_rows) + 1 <= usable_processors(),
-                info_keys=self._info_keys,
+                spin=processes + 1 <= usable_processors(),
+                info_keys=info_keys,
                 argv=sys.argv,
             )
-            try:
-                self.workers.append(ProcessWorker(setup, self.buffers, control[number], self._timeout))
-            except WorkerLostError as lost:
-                self.workers.append(self._stand_in(rows, lost))
+            self.workers.append(ProcessWorker(setup, self.buffers, control_rows_in(memory, size)[number], timeout))
 
     def _make_envs(self, rows: slice) -> SerialEnvs:
         return SerialEnvs(self._factories[rows], first=rows.start, info_keys=self._info_keys, owned=self._owned)
@@ -159,16 +146,6 @@ class WorkerPool:
         for envs, part in zip(groups, rows, strict=True):
             envs.attach(self.buffers.rows(part))
         return LocalWorker(groups, self._timeout)
-
-    def _stand_in(self, rows: Sequence[slice], lost: WorkerLostError) -> LocalWorker:
-        """Makes the environments of a process that could not start in this one."""
-        print(f"ppo2: {printable(lost)}, so that this process steps them itself.", file=sys.stderr)
-        return self._local_worker([self._make_envs(part) for part in rows], rows)
-
-    @property
-    def is_alone(self) -> bool:
-        """True if this process steps all environments at once."""
-        return len(self.workers) == 1 and isinstance(self.workers[0], LocalWorker)
 
     @property
     def processes(self) -> int:
@@ -181,14 +158,10 @@ class WorkerPool:
         local = [worker for worker in self.workers if isinstance(worker, LocalWorker)]
         return [env for worker in local for envs in worker.groups for env in envs.envs]
 
-    def start(self, group: int, actions: Iterable[Any] | None = None) -> None:
-        """Starts a step of a group.
-
-        Args:
-            actions: one by one, where this process is alone; None: those in the buffers.
-        """
-        for worker in reversed(self.workers):  # the processes first
-            worker.start(group, actions)
+    def start(self, group: int) -> None:
+        """Starts a step of a group, with the actions in the buffers."""
+        for worker in self.workers:
+            worker.start(group)
 
     def finish(self, group: int) -> StepOutcome:
         """Waits for the end of a group's step.
@@ -196,20 +169,17 @@ class WorkerPool:
         Raises:
             Exception: the first error that isn't an environment's failure, after all workers have finished.
         """
-        if self.is_alone:
-            return self.workers[0].finish(group)
-        ended, failures = False, list[EnvFailure]()
-        error: Exception | None = None
+        ended, failures, errors = False, list[EnvFailure](), list[Exception]()
         for worker in self.workers:  # this process first: the others are busy meanwhile
             try:
-                result = worker.finish(group)
-            except Exception as raised:
-                error = error or raised
+                outcome = worker.finish(group)
+            except Exception as error:
+                errors.append(error)
                 continue
-            ended |= result.ended
-            failures += result.failures
-        if error is not None:
-            raise error
+            ended |= outcome.ended
+            failures += outcome.failures
+        if errors:
+            raise errors[0]
         return StepOutcome(ended, failures)
 
     def ask(self, request: int, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
@@ -222,21 +192,19 @@ class WorkerPool:
             The answers, by the index of their first environment.
         """
         pairs = [*zip(self.workers, self._rows, strict=True)]
-        for worker, rows in reversed(pairs):
-            for group, part in enumerate(rows):
-                worker.ask(group, request, argument(part), patience)
-        return {part.start: worker.answer(group) for worker, rows in pairs for group, part in enumerate(rows)}
+        for worker, rows in reversed(pairs):  # the processes first
+            worker.ask(request, {group: argument(part) for group, part in enumerate(rows)}, patience)
+        return {rows[group].start: answer for worker, rows in pairs for group, answer in worker.answers().items()}
 
     def make_ready(self) -> None:
         """Waits for workers to start, and for what was broken off; takes over from those that could not start."""
         for i, worker in enumerate(self.workers):
-            if isinstance(worker, ProcessWorker):
-                try:
-                    worker.wait_until_ready()
-                    worker.drain()
-                except WorkerLostError as lost:
-                    worker.close()
-                    self.workers[i] = self._stand_in(self._rows[i], lost)
+            try:
+                worker.make_ready()
+            except WorkerLostError as lost:
+                print(f"ppo2: {printable(lost)}, so that this process steps them itself.", file=sys.stderr)
+                worker.close()
+                self.workers[i] = self._local_worker([self._make_envs(part) for part in self._rows[i]], self._rows[i])
 
     def close(self) -> None:
         """Closes all environments and ends the processes."""
