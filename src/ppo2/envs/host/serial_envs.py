@@ -141,7 +141,7 @@ class SerialEnvs:
         if buffers.episodes[i] and not self._reseeds:
             raise ReplayError("its episodes have no seeds of their own")
         obs, returns, steps = self._reset(i, self._episode_seed(i)), 0.0, len(replay.actions[0])
-        for done, action in enumerate(self._split(replay.actions), start=1):
+        for done, action in enumerate(split_actions(self.spaces.action, replay.actions), start=1):
             obs, reward, terminated, truncated, _ = self.envs[i].step(action)
             returns += float(reward)
             if terminated or truncated:
@@ -158,7 +158,7 @@ class SerialEnvs:
         buffers, shape, dtype, info_keys = self._buffers, self._shape, self._dtype, self._info_keys
         deadlines, first, current, ended = self._deadlines, self._first, self.current, False
         single = buffers.obs[0] if self._is_array else None
-        actions = self._split([leaf.copy() for leaf in buffers.actions])  # an environment may keep its last action
+        actions = split_actions(self.spaces.action, buffers.actions)
         self._clock = clock = self._clock + 1
         # Lists, each written to its array at once: writing an array number by number costs more.
         rewards, terminated, truncated = [], [], []
@@ -194,9 +194,6 @@ class SerialEnvs:
         self._write_numbers(buffers.terminated, terminated, "terminated")
         self._write_numbers(buffers.truncated, truncated, "truncated")
         return StepOutcome(ended, failures)
-
-    def _split(self, leaves: list[NDArray]) -> Iterable[Any]:
-        return split_actions(self.spaces.action, from_leaves(self.spaces.action, leaves))
 
     def _write_numbers(self, row: NDArray, given: list[Any], name: str) -> None:
         try:
@@ -303,11 +300,13 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def split_actions(space: spaces.AnySpace, actions: Any) -> Iterable[Any]:
-    """Actions of a batch one by one; those of a Discrete space as Python's integers.
+def split_actions(space: spaces.AnySpace, leaves: list[NDArray]) -> Iterable[Any]:
+    """Copies of actions one by one, from a batch's leaves; those of a Discrete space as Python's integers.
 
     `families.factories.QuickDiscrete` is made for such integers, and Gymnasium's Discrete knows them fastest too.
     """
-    quick = isinstance(space, gym.spaces.Discrete)
-    split: Iterable[Any] = actions.tolist() if quick else spaces.separate(space, actions)
-    return split
+    if isinstance(space, gym.spaces.Discrete):
+        integers: list[int] = leaves[0].tolist()
+        return integers
+    actions: Iterable[Any] = spaces.separate(space, from_leaves(space, [leaf.copy() for leaf in leaves]))
+    return actions

@@ -168,7 +168,7 @@ class Stepper:
 
     def _converted(self, actions: Any) -> Any:
         sent = spaces.to_environment(self._action_space, actions, squash=self._squash)
-        return split_actions(self._action_space, sent) if self._one_by_one else sent
+        return split_actions(self._action_space, [sent]) if self._one_by_one else sent
 
     def _final_obs(self, infos: dict[str, Any], env: int) -> Any:
         given = infos.get("final_obs")

@@ -79,6 +79,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             factories, self.groups, workers, timeout=env_timeout, info_keys=self._info_keys, owned=owned
         )
         self._can_step = False
+        # isinstance of Gymnasium's Tuple or Dict takes a microsecond
+        self._obs_is_array, self._action_is_array = (not isinstance(space, spaces.COMPOSITE) for space in pool.spaces)
         self.single_observation_space, self.single_action_space = pool.spaces
         self.observation_space, self.action_space = (batch_space(space, self.num_envs) for space in pool.spaces)
         self.metadata = {**pool.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -172,10 +174,12 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def step(self, actions: Any) -> StepResult:
         """One action for each environment: a batch of the action space, or a list of actions."""
         self._write_actions(self._pool.buffers, actions)
+        ended = False
         for group in range(len(self.groups)):
             self._pool.start(group)
-        ended = [self._finish(group) for group in range(len(self.groups))]
-        return self._result(self._pool.buffers, ended=any(ended))
+        for group in range(len(self.groups)):
+            ended |= self._finish(group)
+        return self._result(self._pool.buffers, ended=ended)
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group, with an action for each of its environments; `finish` must follow.
@@ -194,7 +198,9 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
                 "call reset() first: these environments have not begun, or a step of theirs was broken off."
             )
         space = self.single_action_space
-        if isinstance(actions, list) and isinstance(space, spaces.COMPOSITE):
+        if self._action_is_array:
+            leaves = [actions]
+        elif isinstance(actions, list):
             leaves = [np.stack(part) for part in zip(*(spaces.leaves(space, one) for one in actions), strict=True)]
         else:
             leaves = spaces.leaves(space, actions)
@@ -248,7 +254,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _obs_of(self, buffers: EnvBuffers) -> Any:
         leaves = [leaf.copy() for leaf in buffers.obs] if self.copy else buffers.obs
-        return from_leaves(self.single_observation_space, leaves)
+        return leaves[0] if self._obs_is_array else from_leaves(self.single_observation_space, leaves)
 
     # --- the rest of Gymnasium's interface ---
 

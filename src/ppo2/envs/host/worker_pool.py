@@ -169,6 +169,8 @@ class WorkerPool:
         Raises:
             Exception: the first error that isn't an environment's failure, after all workers have finished.
         """
+        if len(self.workers) == 1:
+            return self.workers[0].finish(group)
         ended, failures, errors = False, list[EnvFailure](), list[Exception]()
         for worker in self.workers:  # this process first: the others are busy meanwhile
             try:
