@@ -17,7 +17,7 @@ from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailur
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
 from ppo2.envs.host.serial_envs import StepOutcome
-from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, SAVE, STEP, WorkerSetup
+from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, ENDED, NEWS, REQUEST, STEP, WorkerSetup
 from ppo2.system.exits import EXIT_HOOKS
 
 START_SECONDS = 120.0
@@ -34,10 +34,9 @@ class ProcessWorker:
     """A process that steps its environments; another one takes its place when it dies or hangs.
 
     Args:
-        setup: first message to the process.
         buffers: buffers of all environments.
         control: the process's control words.
-        timeout: seconds that a step or reset of one environment may take.
+        timeout: see `HostVectorEnv`.
     """
 
     def __init__(self, setup: WorkerSetup, buffers: EnvBuffers, control: NDArray, timeout: float) -> None:
@@ -69,26 +68,26 @@ class ProcessWorker:
         self._begin_anew(group)
         return StepOutcome(ended=True, failures=failures)
 
-    def ask(self, request: int, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
-        self._request = (request, arguments, patience)
+    def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
+        self._request = (method, arguments, patience)
         self._stale -= arguments.keys()
-        message = cloudpickle.dumps(arguments)
+        message = cloudpickle.dumps((method, arguments))
         # The process must be about to read: what doesn't fit into the pipe waits for it.
-        self._command(min(arguments), request, patience)
+        self._command(min(arguments), REQUEST, patience)
         with contextlib.suppress(OSError):  # it is lost, which `answers` will see
             self._connection.send_bytes(message)
 
     def answers(self) -> dict[int, Any]:
         """Waits for the answers. A process that is lost is replaced, once; one that was to save, at the next step."""
-        request, arguments, patience = self._request
+        method, arguments, _ = self._request
         try:
             answers: dict[int, Any] = self._wait(min(arguments))
         except WorkerLostError:
-            if request == SAVE:
+            if method == "save_states":
                 self._running.clear()
                 return {}
             self._relaunch()
-            self.ask(request, arguments, patience)
+            self.ask(*self._request)
             answers = self._wait(min(arguments))
         return answers
 
@@ -104,7 +103,7 @@ class ProcessWorker:
         """Resets environments that were lost, with other seeds; their step has failed."""
         rows, seeds = self._rows[group], self._buffers.seeds
         seeds[rows] = [seed if seed == UNSEEDED else episode_seed(seed, -self._losses) for seed in seeds[rows].tolist()]
-        self.ask(RESET, {group: None})
+        self.ask("reset", {group: None})
         self._wait(group)
         buffers = self._buffers.rows(rows)
         for obs, final_obs in zip(buffers.obs, buffers.final_obs, strict=True):

@@ -39,7 +39,7 @@ class SerialEnvs:
         info_keys: entries of `info`, numbers, to be written to the buffers.
         owned: True makes an environment that raised anew and closes all in the end; False, for the user's own
             environments, only resets it.
-        expected: spaces that all must have, those of environment 0; None: those of the first one.
+        expected: spaces that all must have, those of environment 0; None: it is among these.
 
     Attributes:
         current: memory of one number, into which the index of the environment that is at work is written.
@@ -65,7 +65,6 @@ class SerialEnvs:
             for factory in factories:
                 self.envs.append(factory())
             self.spaces = expected or Spaces(self.envs[0].observation_space, self.envs[0].action_space)
-            self._compared_with = first if expected is None else 0
             spaces.check_observation_space(self.spaces.observation)
             for i in range(len(self.envs)):
                 self._check_spaces(i)
@@ -84,8 +83,8 @@ class SerialEnvs:
             found = getattr(self.envs[i], f"{kind}_space")
             if expected != found:
                 raise ContractError(
-                    f"`env`: its environments differ in {kind}_space: number {self._compared_with} has {expected}, "
-                    f"number {self._first + i} {found}. All must be alike."
+                    f"`env`: its environments differ in {kind}_space: number 0 has {expected}, number "
+                    f"{self._first + i} {found}. All must be alike."
                 )
 
     def attach(self, buffers: EnvBuffers) -> None:

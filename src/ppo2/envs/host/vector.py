@@ -13,32 +13,27 @@ from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay, State
-from ppo2.envs.host.worker_loop import RESET, RESTORE, SAVE
 from ppo2.envs.host.worker_pool import WorkerPool, split_evenly
 
 StepResult: TypeAlias = tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]
 
 
 class HostVectorEnv(VectorEnv[Any, Any, Any]):
-    """A vector environment with SAME_STEP autoreset, stepped over shared memory: nothing is pickled in a step.
+    """A vector environment with SAME_STEP autoreset, stepped over shared memory by this process and workers beside it.
 
-    This process steps a slice of the environments, each worker process another. A worker is a fresh interpreter: it
-    imports neither JAX nor the script that started it, ends with this process, and leaves nothing behind. Every episode
-    is reset with a seed of its own, so that environments do the same whichever process they are in; every observation
-    is checked against the declared space, and an error names the environment.
+    Every episode is reset with a seed of its own, so that environments do the same whichever process they are in; every
+    observation is checked against the declared space, and an error names the environment.
 
     `infos` holds `final_obs` where episodes ended; the entries that were asked for (NaN: none); `episode`, as
     Gymnasium's RecordEpisodeStatistics gives it, of environments that count episodes themselves; and `failed` where a
     step was no experience because its environment raised, hung or lost its process; it has begun anew then, as after a
     truncation.
 
-    With two groups the environments of one can be stepped (`start`, `finish`) while something else is done with the
-    other.
-
     Args:
         factories: each makes one environment; to workers they travel by cloudpickle.
         workers: number of processes besides this one.
-        groups: 1 or 2. With 2 and workers, this process steps none.
+        groups: 1 or 2, so that one can be stepped (`start`, `finish`) while something else is done with the other.
+            With 2 and workers, this process steps none.
         copy: True returns arrays that stay as they are; False those that the next step overwrites.
         env_timeout: seconds that a step or reset of one environment may take. Its worker is replaced then; in this
             process it is interrupted, if it can be (see `Watchdog`).
@@ -116,13 +111,13 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         if len(seed) != self.num_envs:
             raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
         self._pool.buffers.seeds[:] = [UNSEEDED if one is None else int(one) for one in seed]
-        self._pool.ask(RESET, lambda _: options)
+        self._pool.ask("reset", lambda _: options)
         return self._begin(), {}
 
     def save_states(self) -> list[State | None]:
         """States of the environments that can save them (see `SavableEnv`); None for the others."""
         states: list[State | None] = [None] * self.num_envs
-        for first, some in self._pool.ask(SAVE, lambda _: None).items():
+        for first, some in self._pool.ask("save_states", lambda _: None).items():
             states[first : first + len(some)] = some
         return states
 
@@ -145,7 +140,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         for leaf, given in zip(buffers.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
             leaf[:] = given
         patience = max(1.0, *(replay.steps for replay in replays))
-        answers = self._pool.ask(RESTORE, lambda rows: replays[rows], patience)
+        answers = self._pool.ask("restore", lambda rows: replays[rows], patience)
         return self._begin(), {env: reason for some in answers.values() for env, reason in some.items()}
 
     @property

@@ -19,10 +19,7 @@ class HungError(Exception):
 
 
 class StepWatch:
-    """Context manager around steps of environments, each of which may take so long.
-
-    Args:
-        timeout: seconds for one environment.
+    """Context manager around steps of environments, each of which may take `timeout` seconds.
 
     Attributes:
         current: list of one number, the index of the environment at work.
@@ -45,9 +42,11 @@ class StepWatch:
     def __exit__(self, *_: object) -> None:
         self.busy = False
 
-    @property
-    def seconds(self) -> float:
-        """How long the environment at work has been seen at one step."""
+    def look(self) -> float:
+        """Seconds for which the environment at work has been seen at one step."""
+        now = (self.steps, self.current[0])
+        self.polls = self.polls + 1 if self.busy and self.seen == now else 0
+        self.seen = now
         return self.polls * POLL_SECONDS
 
 
@@ -58,9 +57,8 @@ class Watchdog:
     handles that signal: this ends waiting, sleeping and endless loops in Python. Elsewhere, and in compiled code, the
     hang is only reported.
 
-    An exception in the trainer's own process is a heavy tool, but there is no lighter one: README promises that
-    training goes on after an environment hangs, also where no workers step, and Python offers no other way to get a
-    thread out of a blocking call.
+    An exception in the trainer's own process is a heavy tool, but Python has no other way to get a thread out of a
+    blocking call, and training must go on after a hang, also where no workers step.
     """
 
     def __init__(self) -> None:
@@ -96,17 +94,15 @@ class Watchdog:
                     return
                 watches = list(self._watches)
             for watch in watches:
-                now = (watch.steps, watch.current[0])
-                watch.polls = watch.polls + 1 if watch.busy and watch.seen == now else 0
-                watch.seen = now
-                if watch.seconds > watch.timeout:
-                    self._end(watch)
+                excess = watch.look() - watch.timeout
+                if excess > 0:
+                    self._end(watch, excess)
 
-    def _end(self, watch: StepWatch) -> None:
+    def _end(self, watch: StepWatch, excess: float) -> None:
         if SIGNAL and watch.thread == threading.main_thread().ident and self._is_installed():
             self._hung = watch
             signal.pthread_kill(watch.thread, SIGNAL)
-        if not watch.reported and watch.seconds > watch.timeout + 2 * POLL_SECONDS:
+        if not watch.reported and excess > 2 * POLL_SECONDS:
             watch.reported = True
             stack = "".join(traceback.format_stack(sys._current_frames().get(watch.thread)))
             print(

@@ -4,7 +4,7 @@ import mmap
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -16,12 +16,8 @@ from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
 from ppo2.envs.host.semaphore import Semaphore
 from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
 
-STEP, RESET, SAVE, RESTORE, CLOSE = range(1, 6)
-"""Commands."""
-REQUESTS: dict[int, Callable[..., Any]] = {
-    RESET: SerialEnvs.reset, SAVE: SerialEnvs.save_states, RESTORE: SerialEnvs.restore,
-}  # fmt: skip
-"""Commands between steps, each with one argument."""
+STEP, REQUEST, CLOSE = 1, 2, 3
+"""Commands. A request, between steps, comes by the connection: a method of `SerialEnvs` and an argument for groups."""
 CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
 """Offsets in a worker's row of control words: the index of the environment at work; then, for each of at most two
 groups, its command (0: none), 1 if an episode of it ended, 1 if the connection holds an answer about it.
@@ -55,9 +51,9 @@ class WorkerSetup(NamedTuple):
     argv: list[str]
 
 
-def answer_request(groups: Sequence[SerialEnvs], request: int, arguments: Mapping[int, Any]) -> dict[int, Any]:
+def answer_request(groups: Sequence[SerialEnvs], method: str, arguments: Mapping[int, Any]) -> dict[int, Any]:
     """Answers of some of a worker's groups to a request, given an argument for each."""
-    return {group: REQUESTS[request](groups[group], argument) for group, argument in arguments.items()}
+    return {group: getattr(groups[group], method)(argument) for group, argument in arguments.items()}
 
 
 def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
@@ -99,7 +95,7 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
             elif command == CLOSE:
                 break
             else:
-                answer = answer_request(groups, command, cloudpickle.loads(connection.recv_bytes()))
+                answer = answer_request(groups, *cloudpickle.loads(connection.recv_bytes()))
         except ENV_ERRORS as error:
             answer = _portable(error)
         control[NEWS + turn] = answer is not None

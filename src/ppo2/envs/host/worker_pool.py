@@ -1,7 +1,8 @@
 """The workers of a vector environment: which of its environments each one steps, over shared memory.
 
-A worker steps a slice of every group. `start` starts a step, which `finish` must end; `ask` makes one of `REQUESTS`,
-with an argument for each group, and for each environment `patience` times as long as for a step; `answers` waits.
+A worker steps a slice of every group. `start` starts a step, which `finish` must end. `ask` calls a method of
+`SerialEnvs` with an argument for each group, and gives each environment `patience` times the seconds of a step;
+`answers` waits for what it returns.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ppo2.envs.host.buffers import ALIGNED, buffers_in, control_rows_in, open_memory
+from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in, open_memory
 from ppo2.envs.host.env_types import AnyEnv, Factory
 from ppo2.envs.host.failures import EnvFailure
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
@@ -24,12 +25,7 @@ from ppo2.system.text import printable
 
 
 class LocalWorker:
-    """A worker in this process, which steps its environments when it is asked to finish.
-
-    Args:
-        groups: its environments of each group.
-        timeout: seconds that a step or reset of one environment may take; see `Watchdog`.
-    """
+    """A worker in this process, which steps its environments, some of each group, when it is asked to finish."""
 
     def __init__(self, groups: Sequence[SerialEnvs], timeout: float) -> None:
         self.groups = groups
@@ -46,11 +42,11 @@ class LocalWorker:
         with self._watch:
             return self.groups[group].step()
 
-    def ask(self, request: int, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
+    def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
         self._watch.timeout = self._timeout * patience
         try:
             with self._watch:
-                self._answers = answer_request(self.groups, request, arguments)
+                self._answers = answer_request(self.groups, method, arguments)
         finally:
             self._watch.timeout = self._timeout
 
@@ -76,15 +72,12 @@ class WorkerPool:
     processes step the other.
 
     Args:
-        factories: each makes one environment.
         groups: indices of each group's environments.
         processes: number of worker processes.
-        timeout: seconds that a step or reset of one environment may take.
-        info_keys, owned: see `SerialEnvs`.
+        factories, timeout, info_keys, owned: see `HostVectorEnv`.
 
     Attributes:
-        buffers: buffers of all environments.
-        group_buffers: buffers of each group.
+        buffers, group_buffers: buffers of all environments, and of each group.
         spaces, metadata, render_mode: as each environment has them.
 
     Raises:
@@ -107,8 +100,7 @@ class WorkerPool:
         parts = [split_evenly(rows, processes + is_local) for rows in groups]
         self._rows = [list(rows) for rows in zip(*parts, strict=True)]
         """Indices of each worker's environments, for each group."""
-        mine = [self._make_envs(rows) for rows in self._rows[0]] if is_local else []
-        pattern = mine[0] if is_local else self._make_envs(slice(0, 1))
+        pattern = self._make_envs(self._rows[0][0] if is_local else slice(0, 1), None)
         self.spaces = pattern.spaces
         self.metadata, self.render_mode = pattern.envs[0].metadata, pattern.envs[0].render_mode
         what = (self.spaces, len(factories), len(info_keys))
@@ -121,7 +113,7 @@ class WorkerPool:
         self.workers: list[Worker] = []
         self._finalizer = weakref.finalize(self, _close, self.workers, descriptor)
         if is_local:
-            self.workers.append(self._local_worker(mine, self._rows[0]))
+            self.workers.append(self._local_worker(self._rows[0], pattern))
         else:
             pattern.close()
         for number, rows in enumerate(self._rows[len(self.workers) :]):
@@ -139,10 +131,13 @@ class WorkerPool:
             )
             self.workers.append(ProcessWorker(setup, self.buffers, control_rows_in(memory, size)[number], timeout))
 
-    def _make_envs(self, rows: slice) -> SerialEnvs:
-        return SerialEnvs(self._factories[rows], first=rows.start, info_keys=self._info_keys, owned=self._owned)
+    def _make_envs(self, rows: slice, expected: Spaces | None) -> SerialEnvs:
+        how: Any = {"info_keys": self._info_keys, "owned": self._owned, "expected": expected}
+        return SerialEnvs(self._factories[rows], first=rows.start, **how)
 
-    def _local_worker(self, groups: Sequence[SerialEnvs], rows: Sequence[slice]) -> LocalWorker:
+    def _local_worker(self, rows: Sequence[slice], *made: SerialEnvs) -> LocalWorker:
+        """A worker with environments of such indices; those of the first groups may be made already."""
+        groups = [*made, *(self._make_envs(part, self.spaces) for part in rows[len(made) :])]
         for envs, part in zip(groups, rows, strict=True):
             envs.attach(self.buffers.rows(part))
         return LocalWorker(groups, self._timeout)
@@ -184,18 +179,15 @@ class WorkerPool:
             raise errors[0]
         return StepOutcome(ended, failures)
 
-    def ask(self, request: int, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
-        """Makes a request to all workers, for all groups.
+    def ask(self, method: str, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
+        """Calls a method of all `SerialEnvs`; returns what they do, by the index of their first environment.
 
         Args:
-            argument: gives the request's argument for the environments of such indices.
-
-        Returns:
-            The answers, by the index of their first environment.
+            argument: gives the method's argument for the environments of such indices.
         """
         pairs = [*zip(self.workers, self._rows, strict=True)]
         for worker, rows in reversed(pairs):  # the processes first
-            worker.ask(request, {group: argument(part) for group, part in enumerate(rows)}, patience)
+            worker.ask(method, {group: argument(part) for group, part in enumerate(rows)}, patience)
         return {rows[group].start: answer for worker, rows in pairs for group, answer in worker.answers().items()}
 
     def make_ready(self) -> None:
@@ -206,7 +198,7 @@ class WorkerPool:
             except WorkerLostError as lost:
                 print(f"ppo2: {printable(lost)}, so that this process steps them itself.", file=sys.stderr)
                 worker.close()
-                self.workers[i] = self._local_worker([self._make_envs(part) for part in self._rows[i]], self._rows[i])
+                self.workers[i] = self._local_worker(self._rows[i])
 
     def close(self) -> None:
         """Closes all environments and ends the processes."""
