@@ -30,15 +30,11 @@ class StepOutcome(NamedTuple):
 class SerialEnvs:
     """Environments of one worker and one group, which read actions from buffers and write what they return to them.
 
-    Every episode is reset with a seed of its own, so that an environment's first seed and its actions determine all
-    that it does. An environment that raises is made and reset anew; that step has failed.
+    An environment that raises is made and reset anew; that step has failed.
 
     Args:
-        factories: each makes one environment; see `EnvTraits`.
+        factories, info_keys, owned: see `HostVectorEnv`.
         first: global index of the first environment, for messages.
-        info_keys: entries of `info`, numbers, to be written to the buffers.
-        owned: True makes an environment that raised anew and closes all in the end; False, for the user's own
-            environments, only resets it.
         expected: spaces that all must have, those of environment 0; None: it is among these.
 
     Attributes:
@@ -95,7 +91,7 @@ class SerialEnvs:
         """Resets all environments with the seeds in the buffers; what they raise is the caller's."""
         self._buffers.episodes[:] = 0
         for i in self._one_by_one():
-            self._begin_episode(i, self._episode_seed(i), options)
+            self._write(self._buffers.obs, i, self._reset(i, options=options), first=True)
 
     def save_states(self, _: None = None) -> list[State | None]:
         """States of the environments that can save them; None for the others."""
@@ -119,7 +115,7 @@ class SerialEnvs:
             except ENV_ERRORS as error:
                 reasons[self._first + i] = f"it raised {type(error).__name__}: {error}"
                 self._make(i)
-            self._begin_episode(i, self._next_seed(i))
+            self._write(self._buffers.obs, i, self._next_episode(i), first=True)
         return reasons
 
     def _one_by_one(self) -> Iterator[int]:
@@ -139,7 +135,7 @@ class SerialEnvs:
             raise ReplayError("its episode had become too long for its actions to be kept (`replay_limit`)")
         if buffers.episodes[i] and not self._reseeds:
             raise ReplayError("its episodes have no seeds of their own")
-        obs, returns, steps = self._reset(i, self._episode_seed(i)), 0.0, len(replay.actions[0])
+        obs, returns, steps = self._reset(i), 0.0, len(replay.actions[0])
         for done, action in enumerate(split_actions(self.spaces.action, replay.actions), start=1):
             obs, reward, terminated, truncated, _ = self.envs[i].step(action)
             returns += float(reward)
@@ -176,7 +172,7 @@ class SerialEnvs:
                     if self._counts:
                         episode = info.get("episode", NO_EPISODE)
                         buffers.returns[i], buffers.lengths[i] = episode["r"], episode["l"]
-                    obs = self._reset(i, self._next_seed(i))
+                    obs = self._next_episode(i)
                 if single is not None and type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
                     single[i] = obs
                 else:
@@ -226,13 +222,17 @@ class SerialEnvs:
         for row, leaf in zip(rows, spaces.leaves(space, batch), strict=True):
             row[i] = leaf[0]
 
-    def _begin_episode(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> None:
-        """Resets environment i and writes its first observation."""
-        self._write(self._buffers.obs, i, self._reset(i, seed, options), first=True)
+    def _next_episode(self, i: int, *, anew: bool = False) -> Any:
+        """Resets environment i for its next episode; returns the first observation."""
+        self._buffers.episodes[i] += 1
+        return self._reset(i, seeded=self._reseeds or anew)
 
-    def _reset(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> Any:
+    def _reset(self, i: int, *, seeded: bool = True, options: dict[str, Any] | None = None) -> Any:
+        """Resets environment i, with the seed of the episode in the buffers; returns the first observation."""
         self._set_deadline(i)
-        return self.envs[i].reset(seed=seed, options=options)[0]
+        seed = int(self._buffers.seeds[i])
+        seed_of_episode = episode_seed(seed, int(self._buffers.episodes[i])) if seeded and seed != UNSEEDED else None
+        return self.envs[i].reset(seed=seed_of_episode, options=options)[0]
 
     def _set_deadline(self, i: int, steps: int = 0) -> None:
         """Sets when the time limit ends an episode that is so many steps old."""
@@ -251,7 +251,7 @@ class SerialEnvs:
             failures.append(EnvFailure(self._first + i, text))
             try:
                 self._make(i)
-                obs = self._reset(i, self._next_seed(i, anew=True))
+                obs = self._next_episode(i, anew=True)
             except ENV_ERRORS:
                 text = traceback.format_exc()
                 continue
@@ -269,16 +269,6 @@ class SerialEnvs:
             self._close(i)
             self.envs[i] = self._factories[i]()
             self._check_spaces(i)
-
-    def _next_seed(self, i: int, *, anew: bool = False) -> int | None:
-        """Seed of the next episode, which begins to count as the running one."""
-        self._buffers.episodes[i] += 1
-        return self._episode_seed(i) if self._reseeds or anew else None
-
-    def _episode_seed(self, i: int) -> int | None:
-        """Seed of the running episode."""
-        seed = int(self._buffers.seeds[i])
-        return None if seed == UNSEEDED else episode_seed(seed, int(self._buffers.episodes[i]))
 
     def _close(self, i: int) -> None:
         try:

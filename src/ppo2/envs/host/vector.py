@@ -12,6 +12,7 @@ from ppo2 import spaces
 from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import FailureLog
+from ppo2.envs.host.process_worker import ProcessWorker
 from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay, State
 from ppo2.envs.host.worker_pool import WorkerPool, split_evenly
 
@@ -84,15 +85,10 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     @property
     def stepped_by(self) -> str:
         """Words that say which processes step the environments."""
-        count = self._pool.processes
+        count = sum(isinstance(worker, ProcessWorker) for worker in self._pool.workers)
         here = ["this process"] if self.envs else []
         workers = [f"{count} worker{'s' if count > 1 else ''}"] if count else []
         return " and ".join(here + workers) + (", half by half" if len(self.groups) > 1 else "")
-
-    @property
-    def has_workers(self) -> bool:
-        """True if other processes step environments."""
-        return self._pool.processes > 0
 
     @property
     def envs(self) -> list[AnyEnv]:
@@ -259,7 +255,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ValueError: workers step some of them.
         """
-        if self.has_workers:
+        if len(self.envs) < self.num_envs:
             raise ValueError("environments in workers can't be drawn from here; make them with workers=0.")
         return tuple(env.render() for env in self.envs)
 

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in, open_memory
 from ppo2.envs.host.env_types import AnyEnv, Factory
-from ppo2.envs.host.failures import EnvFailure
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
 from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
 from ppo2.envs.host.watchdog import WATCHDOG, StepWatch
@@ -95,7 +94,8 @@ class WorkerPool:
         info_keys: tuple[str, ...],
         owned: bool,
     ) -> None:
-        self._factories, self._timeout, self._info_keys, self._owned = list(factories), timeout, info_keys, owned
+        self._factories, self._timeout = list(factories), timeout
+        self._how: dict[str, Any] = {"info_keys": info_keys, "owned": owned}
         is_local = len(groups) == 1 or not processes
         parts = [split_evenly(rows, processes + is_local) for rows in groups]
         self._rows = [list(rows) for rows in zip(*parts, strict=True)]
@@ -132,8 +132,7 @@ class WorkerPool:
             self.workers.append(ProcessWorker(setup, self.buffers, control_rows_in(memory, size)[number], timeout))
 
     def _make_envs(self, rows: slice, expected: Spaces | None) -> SerialEnvs:
-        how: Any = {"info_keys": self._info_keys, "owned": self._owned, "expected": expected}
-        return SerialEnvs(self._factories[rows], first=rows.start, **how)
+        return SerialEnvs(self._factories[rows], first=rows.start, expected=expected, **self._how)
 
     def _local_worker(self, rows: Sequence[slice], *made: SerialEnvs) -> LocalWorker:
         """A worker with environments of such indices; those of the first groups may be made already."""
@@ -141,11 +140,6 @@ class WorkerPool:
         for envs, part in zip(groups, rows, strict=True):
             envs.attach(self.buffers.rows(part))
         return LocalWorker(groups, self._timeout)
-
-    @property
-    def processes(self) -> int:
-        """Number of worker processes."""
-        return sum(isinstance(worker, ProcessWorker) for worker in self.workers)
 
     @property
     def local_envs(self) -> list[AnyEnv]:
@@ -166,18 +160,17 @@ class WorkerPool:
         """
         if len(self.workers) == 1:
             return self.workers[0].finish(group)
-        ended, failures, errors = False, list[EnvFailure](), list[Exception]()
+        outcomes, errors = list[StepOutcome](), list[Exception]()
         for worker in self.workers:  # this process first: the others are busy meanwhile
             try:
-                outcome = worker.finish(group)
+                outcomes.append(worker.finish(group))
             except Exception as error:
                 errors.append(error)
-                continue
-            ended |= outcome.ended
-            failures += outcome.failures
         if errors:
             raise errors[0]
-        return StepOutcome(ended, failures)
+        return StepOutcome(
+            any(one.ended for one in outcomes), [failure for one in outcomes for failure in one.failures]
+        )
 
     def ask(self, method: str, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
         """Calls a method of all `SerialEnvs`; returns what they do, by the index of their first environment.
