@@ -57,14 +57,10 @@ class EnvBuffers(NamedTuple):
 
 
 def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: int) -> tuple[EnvBuffers, int]:
-    """Lays buffers of `count` environments into memory.
+    """Buffers of `count` environments and `infos` entries of `info`, laid into memory, and the bytes that they take.
 
     Args:
         memory: None only measures the buffers, whose arrays are empty then.
-        infos: number of entries of `info` that were asked for.
-
-    Returns:
-        The buffers and the bytes that they take.
     """
     offset = 0
 

@@ -1,9 +1,4 @@
-"""Exact resume of host environments: records of an environment's place in its episodes, seeds, and saved states.
-
-Every episode is reset with a seed of its own, derived from the environment's seed and the episode's number, so that
-seed and actions determine what the environment does. A checkpoint keeps both, and a resumed run repeats the actions;
-an environment that can save its state is given that instead.
-"""
+"""Exact resume of host environments: an environment's place in its episodes, their seeds, and saved states."""
 
 import json
 from collections.abc import Mapping

@@ -266,20 +266,21 @@ class SerialEnvs:
     def _make(self, i: int) -> None:
         """Puts a new environment in the place of one that raised, unless it is the user's own."""
         if self._owned:
-            self._close(i)
+            _close(self.envs[i])
             self.envs[i] = self._factories[i]()
             self._check_spaces(i)
 
-    def _close(self, i: int) -> None:
-        try:
-            self.envs[i].close()
-        except Exception:
-            traceback.print_exc()
-
     def close(self) -> None:
         """Closes the environments, unless they are the user's own."""
-        for i in range(len(self.envs) if self._owned else 0):
-            self._close(i)
+        for env in self.envs if self._owned else ():
+            _close(env)
+
+
+def _close(env: AnyEnv) -> None:
+    try:
+        env.close()
+    except Exception:
+        traceback.print_exc()
 
 
 def _number(value: Any) -> float:

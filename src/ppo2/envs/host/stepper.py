@@ -69,10 +69,10 @@ class Stepper:
         self._actions: Any = None
 
     def reset(self, seed: int, purpose: Purpose, start: int = 0, first: int = 0) -> Any:
-        """Resets every environment with a seed of its own; returns the first observations, (N, ...).
+        """Resets every environment with a seed of its own (see `environment_seeds`).
 
-        Args:
-            seed, purpose, start, first: see `environment_seeds`.
+        Returns:
+            The first observations, (N, ...).
 
         Raises:
             ValueError: they are not of the declared space.

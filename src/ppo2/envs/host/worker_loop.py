@@ -28,11 +28,10 @@ class WorkerSetup(NamedTuple):
     """First message to a worker process.
 
     Attributes:
-        factories: factories of its environments, for each group; at most two.
-        rows: their global indices, for each group.
+        factories, rows: factories and global indices of its environments, for each group; at most two.
         spaces: spaces that they must have.
-        num_envs: number of all environments, whose buffers the memory holds.
-        descriptor, size: shared memory, which holds the buffers and a row of control words for each worker.
+        num_envs: number of all environments.
+        descriptor, size: shared memory, which holds their buffers and a row of control words for each worker.
         worker: number of its row of control words.
         spin: True if it may spin while it waits.
         info_keys: see `SerialEnvs`.

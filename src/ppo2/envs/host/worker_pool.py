@@ -67,8 +67,7 @@ Worker: TypeAlias = LocalWorker | ProcessWorker
 class WorkerPool:
     """Workers that step consecutive slices, as equal as can be, of each group of environments.
 
-    This process is the first worker, unless there are two groups and processes: then it acts for one group while the
-    processes step the other.
+    This process is the first worker, unless there are two groups and processes.
 
     Args:
         groups: indices of each group's environments.
@@ -80,8 +79,7 @@ class WorkerPool:
         spaces, metadata, render_mode: as each environment has them.
 
     Raises:
-        ContractError: environments of different spaces.
-        TypeError: a space that isn't supported.
+        ContractError, TypeError: see `SerialEnvs`.
     """
 
     def __init__(
@@ -168,9 +166,8 @@ class WorkerPool:
                 errors.append(error)
         if errors:
             raise errors[0]
-        return StepOutcome(
-            any(one.ended for one in outcomes), [failure for one in outcomes for failure in one.failures]
-        )
+        ended, failures = zip(*outcomes, strict=True)
+        return StepOutcome(any(ended), [*itertools.chain(*failures)])
 
     def ask(self, method: str, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
         """Calls a method of all `SerialEnvs`; returns what they do, by the index of their first environment.
