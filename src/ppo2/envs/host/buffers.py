@@ -57,10 +57,9 @@ class EnvBuffers(NamedTuple):
 
 
 def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: int) -> tuple[EnvBuffers, int]:
-    """Buffers of `count` environments and `infos` entries of `info`, laid into memory, and the bytes that they take.
+    """Buffers of `count` environments and `infos` entries of `info`, and the bytes that they take in memory.
 
-    Args:
-        memory: None only measures the buffers, whose arrays are empty then.
+    Without memory the arrays are empty: that only measures them.
     """
     offset = 0
 

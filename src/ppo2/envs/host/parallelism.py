@@ -58,7 +58,7 @@ def vectorize(
         options: other arguments of `HostVectorEnv`.
 
     Raises:
-        ValueError: `workers` is neither, or more than there are environments but one.
+        ValueError: `workers` is neither, or too many.
     """
     if groups is None:
         groups = choose_groups(first.observation_space, count)

@@ -44,6 +44,7 @@ class ProcessWorker:
         self._buffers, self._timeout = buffers, timeout
         self._running: set[int] = set()  # groups whose command isn't done yet
         self._stale: set[int] = set()  # groups whose environments were lost with their process
+        self._whose = "environments " + " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
         self._losses = 0
         self.process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(WorkerLostError):  # `make_ready` tries again
@@ -121,12 +122,7 @@ class ProcessWorker:
         self._go.release()
 
     def _wait(self, group: int) -> Any:
-        """Waits until a group's command is done and returns the process's answer, if there is one.
-
-        Raises:
-            WorkerLostError: the process died or hangs.
-            Exception: what the command raised there.
-        """
+        """Waits until a group's command is done. Returns the process's answer, if there is one, or raises its error."""
         if group not in self._running:
             return None
         self._done[group].acquire(spin=self._setup.spin, check=self._check)
@@ -161,19 +157,10 @@ class ProcessWorker:
             raise WorkerLostError(f"the process that steps {self._whose} ended with status {status}") from None
         raise WorkerLostError(f"{self._whose} took more than {START_SECONDS:g} s to start")
 
-    @property
-    def _whose(self) -> str:
-        return "environments " + " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
-
     # --- beginning and end of the process ---
 
     def make_ready(self) -> None:
-        """Waits until the process has made its environments, and for what it began before an interrupt or an error.
-
-        Raises:
-            WorkerLostError: it couldn't make them.
-            ContractError: they have other spaces.
-        """
+        """Waits until the process has made its environments, and for what it began before an interrupt or an error."""
         self._wait_for_start()
         for group in [*self._running]:
             try:

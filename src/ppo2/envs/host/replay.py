@@ -70,11 +70,7 @@ def episode_seed(seed: int, episode: int) -> int:
 
 
 def load_state(env: AnyEnv, state: State) -> None:
-    """Gives an environment the state that another one saved.
-
-    Raises:
-        ReplayError: it can't load states.
-    """
+    """Gives an environment the state that another one saved; raises ReplayError if it can't load any."""
     savable = _savable(env)
     if savable is None:
         raise ReplayError("it can't take up the state that it saved")

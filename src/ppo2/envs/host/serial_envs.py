@@ -100,10 +100,8 @@ class SerialEnvs:
     def restore(self, replays: Sequence[EpisodeReplay]) -> dict[int, str]:
         """Brings all environments to their places: the seeds, episodes and observations that the buffers hold.
 
-        An environment that can't be brought there begins its next episode.
-
         Returns:
-            The reasons of those that couldn't, by index.
+            Reasons, by index, of those that couldn't be brought there, and began their next episodes.
         """
         reasons: dict[int, str] = {}
         for i in self._one_by_one():
@@ -239,11 +237,7 @@ class SerialEnvs:
         self._deadlines[i] = self._clock + self._limits[i] - steps
 
     def _begin_anew(self, i: int) -> list[EnvFailure]:
-        """Makes environment i anew; returns what it has just raised, and raised meanwhile.
-
-        Raises:
-            EnvironmentFailureError: it can't be made.
-        """
+        """Makes environment i anew; returns what it has just raised, and raised meanwhile."""
         buffers, failures, text = self._buffers, list[EnvFailure](), traceback.format_exc()
         buffers.failed[i], buffers.infos[i] = True, np.nan
         buffers.returns[i], buffers.lengths[i] = np.nan, np.nan

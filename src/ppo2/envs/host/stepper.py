@@ -41,7 +41,7 @@ class Stepper:
     """Steps and resets a vector environment, Gymnasium's or ours.
 
     Args:
-        squash: how actions become the environment's: see `ppo2.spaces.to_environment`.
+        squash: see `ppo2.spaces.to_environment`.
 
     Attributes:
         host: the environment, if it is ours, which can be brought to a place in its episodes; else None.
@@ -69,14 +69,7 @@ class Stepper:
         self._actions: Any = None
 
     def reset(self, seed: int, purpose: Purpose, start: int = 0, first: int = 0) -> Any:
-        """Resets every environment with a seed of its own (see `environment_seeds`).
-
-        Returns:
-            The first observations, (N, ...).
-
-        Raises:
-            ValueError: they are not of the declared space.
-        """
+        """First observations, (N, ...), after a reset of every environment with its own of `environment_seeds`."""
         seeds: Any = environment_seeds(seed, purpose, self.env.num_envs, first=first, start=start)
         if not isinstance(self.env.unwrapped, HostVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
             seeds = seeds[0]  # environments that are vectors by nature take one seed
@@ -105,11 +98,7 @@ class Stepper:
             self.host.start(self._converted(actions), group)
 
     def finish(self, group: int = 0) -> Transition:
-        """Waits for a group's step; the transition of as many environments as it has.
-
-        Raises:
-            ValueError: observations that are not of the declared space.
-        """
+        """Waits for a group's step; raises ValueError for observations that are not of the declared space."""
         if self.host is not None:
             return self._host_transition(self.host.finish(group))
         obs, rewards, terminated, truncated, infos = self.env.step(self._converted(self._actions))
@@ -182,11 +171,7 @@ class Stepper:
 
 
 def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:
-    """Gymnasium's mode in which `env` resets episodes that ended.
-
-    Raises:
-        ValueError: its metadata name none.
-    """
+    """Gymnasium's mode in which `env` resets episodes that ended; raises ValueError if its metadata name none."""
     declared = env.metadata.get("autoreset_mode")
     try:
         return declared if isinstance(declared, AutoresetMode) else AutoresetMode(declared)

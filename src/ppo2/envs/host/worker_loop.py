@@ -56,12 +56,9 @@ def answer_request(groups: Sequence[SerialEnvs], method: str, arguments: Mapping
 
 
 def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
-    """Receives the setup and obeys commands until it is told to close.
+    """Receives the setup and obeys commands, each a release of `go`, until it is told to close.
 
-    Args:
-        connection: brings the setup and arguments of requests, takes answers that don't fit into the buffers.
-        go: released by the parent for each command.
-        done: for each group, released when its command has been obeyed.
+    `done[group]` is released when a group's command has been obeyed; `connection` takes what the buffers can't.
     """
     groups: list[SerialEnvs] = []
     try:
@@ -77,9 +74,9 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
             envs.current = control[CURRENT : CURRENT + 1]
             groups.append(envs)
     except ENV_ERRORS as error:
-        _send(connection, _portable(error))
+        connection.send_bytes(cloudpickle.dumps(_portable(error)))
         return
-    _send(connection, None)
+    connection.send_bytes(cloudpickle.dumps(None))
     turn = 0
     while True:
         go.acquire(spin=setup.spin)
@@ -100,14 +97,10 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         control[NEWS + turn] = answer is not None
         done[turn].release()
         if answer is not None:
-            _send(connection, answer)
+            connection.send_bytes(cloudpickle.dumps(answer))
         turn = (turn + 1) % len(groups)
     for envs in groups:
         envs.close()
-
-
-def _send(connection: Connection, message: Any) -> None:
-    connection.send_bytes(cloudpickle.dumps(message))
 
 
 def _portable(error: BaseException) -> Exception:

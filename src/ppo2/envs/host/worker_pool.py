@@ -17,7 +17,7 @@ from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in,
 from ppo2.envs.host.env_types import AnyEnv, Factory
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
 from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
-from ppo2.envs.host.watchdog import WATCHDOG, StepWatch
+from ppo2.envs.host.watchdog import Watchdog
 from ppo2.envs.host.worker_loop import WorkerSetup, answer_request
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
@@ -29,25 +29,24 @@ class LocalWorker:
     def __init__(self, groups: Sequence[SerialEnvs], timeout: float) -> None:
         self.groups = groups
         self._timeout = timeout
-        self._watch = StepWatch(timeout)
+        self._watchdog = Watchdog(timeout)
         for envs in groups:
-            envs.current = self._watch.current
-        WATCHDOG.add(self._watch)
+            envs.current = self._watchdog.current
 
     def start(self, group: int) -> None:
         pass
 
     def finish(self, group: int) -> StepOutcome:
-        with self._watch:
+        with self._watchdog:
             return self.groups[group].step()
 
     def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
-        self._watch.timeout = self._timeout * patience
+        self._watchdog.timeout = self._timeout * patience
         try:
-            with self._watch:
+            with self._watchdog:
                 self._answers = answer_request(self.groups, method, arguments)
         finally:
-            self._watch.timeout = self._timeout
+            self._watchdog.timeout = self._timeout
 
     def answers(self) -> dict[int, Any]:
         return self._answers
@@ -56,7 +55,7 @@ class LocalWorker:
         pass
 
     def close(self) -> None:
-        WATCHDOG.remove(self._watch)
+        self._watchdog.closed = True
         for envs in self.groups:
             envs.close()
 
@@ -76,7 +75,7 @@ class WorkerPool:
 
     Attributes:
         buffers, group_buffers: buffers of all environments, and of each group.
-        spaces, metadata, render_mode: as each environment has them.
+        spaces, metadata, render_mode: those of each environment.
 
     Raises:
         ContractError, TypeError: see `SerialEnvs`.
@@ -170,10 +169,10 @@ class WorkerPool:
         return StepOutcome(any(ended), [*itertools.chain(*failures)])
 
     def ask(self, method: str, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
-        """Calls a method of all `SerialEnvs`; returns what they do, by the index of their first environment.
+        """Calls a method of all `SerialEnvs`, with an argument for each one's indices of environments.
 
-        Args:
-            argument: gives the method's argument for the environments of such indices.
+        Returns:
+            The answers, by the index of the first environment.
         """
         pairs = [*zip(self.workers, self._rows, strict=True)]
         for worker, rows in reversed(pairs):  # the processes first
