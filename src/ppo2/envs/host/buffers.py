@@ -59,7 +59,7 @@ class EnvBuffers(NamedTuple):
 def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: int) -> tuple[EnvBuffers, int]:
     """Buffers of `count` environments and `infos` entries of `info`, and the bytes that they take in memory.
 
-    Without memory the arrays are empty: that only measures them.
+    Without memory this only measures: the arrays are empty.
     """
     offset = 0
 

@@ -75,7 +75,7 @@ class WorkerPool:
 
     Attributes:
         buffers, group_buffers: buffers of all environments, and of each group.
-        spaces, metadata, render_mode: those of each environment.
+        spaces, metadata, render_mode: the same for each environment.
 
     Raises:
         ContractError, TypeError: see `SerialEnvs`.
