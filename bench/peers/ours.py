@@ -105,7 +105,7 @@ def stepping(job: Job) -> Result:
 
     env_id, count = job["env"], job["num_envs"]
     auto = ppo2.make(env_id, num_envs=count, seed=job["seed"])
-    chosen = "workers" if auto.has_workers else "alone"
+    chosen = "workers" if "worker" in auto.stepped_by else "alone"
     auto.close()
     made: dict[str, Any] = {
         "sync": gymnasiums(env_id, count, "sync"),

@@ -402,7 +402,7 @@ def test_a_signal_to_all_processes_ends_it_cleanly(number: signal.Signals, tmp_p
 
 
 def test_a_runner_that_never_began_closes() -> None:
-    envs = RemoteEnvs(lambda: gym.make("CartPole-v1"), 4, 2, 0, 60.0, 10, gym.spaces.Box(0, 1), gym.spaces.Discrete(2))
+    envs = RemoteEnvs(lambda: gym.make("CartPole-v1"), 4, 2, 0, {}, gym.spaces.Box(0, 1), gym.spaces.Discrete(2))
     model: Any = None
     runner = RemoteRunner(env=envs, model=model, nsteps=4, gamma=0.9, lam=0.9)
     assert runner.snapshot().facts == {"kind": "none"}

@@ -95,7 +95,8 @@ def make(
     if backend != "local":
         _check_backend(backend, env_id, foreign, seed=seed, groups=groups, info_keys=info_keys)
         first, factory = _with_mask(*_first_of(env_id, kwargs, options))
-        return remote(factory, first, _count(num_envs), actors, workers, env_timeout, replay_limit)
+        limits = {"env_timeout": env_timeout, "replay_limit": replay_limit}
+        return remote(factory, first, _count(num_envs), actors, workers, **limits)
     if actors is not None:
         raise ValueError(f"`actors` (={actors!r}) are those of Ray: say backend='ray', or leave it out.")
     if foreign or adapters.adapter_of(env_id) is not None:

@@ -78,7 +78,7 @@ class Runner:
         self._groups: list[EnvGroup] = []
         self._running_returns = np.zeros(self.nenvs, np.float32)
         self._tally = Tally(self.nenvs)
-        self._log = ActionLog.start(self.nenvs, self._stepper.replay_limit)
+        self._log = ActionLog.start(self.nenvs, self._stepper.host.replay_limit if self._stepper.host else 0)
         self._latest: RunnerState | None = None  # None in the middle of a rollout
         self._learned: RunnerState | None = None
 
@@ -230,7 +230,7 @@ class Runner:
             obs=_concatenated([group.obs for group in self._groups]),
             episode_starts=_concatenated([group.episode_starts for group in self._groups]),
             recurrent_state=self._recurrent_state(),
-            position=self._stepper.position,
+            position=self._stepper.host.position if self._stepper.host else None,
             running_returns=self._running_returns,
             returns=returns,
             lengths=lengths,
@@ -246,11 +246,11 @@ class Runner:
         return {"groups": len(self._stepper.groups)}
 
     def snapshot(self) -> Snapshot:
-        state = self._learned
-        if state is None or state.position is None:
+        state, host = self._learned, self._stepper.host
+        if state is None or host is None:
             return Snapshot({}, {"kind": "none"}, self.rollouts if state is None else state.rollouts)
         # environments save themselves as they are now, which may be later
-        env_states = self._stepper.save_states() if state is self._latest else [None] * self.nenvs
+        env_states = host.save_states() if state is self._latest else [None] * self.nenvs
         return to_snapshot(state, env_states, self.model.distribution, self.layout)
 
     def resume(self, saved: Checkpoint) -> list[str]:
@@ -259,8 +259,8 @@ class Runner:
         Raises:
             ValueError: the snapshot is of other environments.
         """
-        facts, position = facts_of(saved), self._stepper.position
-        if position is None:
+        facts, host = facts_of(saved), self._stepper.host
+        if host is None:
             return ["`env` is a vector environment that can't be brought to where it was: it begins new episodes"]
         if not self.rollouts:
             return []  # nothing had begun
@@ -268,10 +268,10 @@ class Runner:
             return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
         returns, lengths = self._tally.running
         fresh = RunnerState(
-            obs=self._stepper.obs,
+            obs=host.obs,
             episode_starts=self._all_start(),
             recurrent_state=self.model.initial_state(self.nenvs),
-            position=position,
+            position=host.position,
             running_returns=self._running_returns,
             returns=returns,
             lengths=lengths,

@@ -91,19 +91,20 @@ def restore(
     Raises:
         ValueError: it is of other environments.
     """
+    host = stepper.host
+    assert host is not None
     facts, nenvs = facts_of(saved), len(fresh.returns)
     obs = taken(saved, "obs", fresh.obs)
     recurrent_state, episode_starts = taken(saved, "memory", (fresh.recurrent_state, fresh.episode_starts))
     episodes = taken(saved, "episodes", (fresh.running_returns, fresh.returns, fresh.lengths))
     steps = taken(saved, "steps", fresh.log.steps)
     actions = _saved_actions(saved, steps, facts, one_action(distribution))
-    assert fresh.position is not None
     replays = [
         EpisodeReplay(int(n), float(returns), None if one is None else stepper.leaves_of(one), env_state)
         for n, returns, one, env_state in zip(steps, episodes[1], actions, states_of(saved, facts, nenvs), strict=True)
     ]
-    position = EpisodePosition(*taken(saved, "position", tuple(fresh.position)))
-    obs, lost = stepper.restore(position, replays, obs)
+    position = EpisodePosition(*taken(saved, "position", tuple(host.position)))
+    obs, lost = host.restore(position, replays, obs)
     obs, gone = jax.tree.map(np.array, obs), sorted(lost)
     for array in (steps, *episodes):
         array[gone] = 0
@@ -114,7 +115,7 @@ def restore(
         obs=obs,
         episode_starts=episode_starts,
         recurrent_state=recurrent_state,
-        position=stepper.position,
+        position=host.position,
         running_returns=episodes[0],
         returns=episodes[1],
         lengths=episodes[2],

@@ -6,9 +6,9 @@ import gymnasium as gym
 import jax
 import numpy as np
 
-from ppo2.envs.host.buffers import ALIGNED, EnvBuffers, buffers_in, control_rows_in
+from ppo2.envs.host.buffers import ALIGNED, EnvBuffers, Spaces, buffers_in, control_rows_in
 
-SPACES = (
+SPACES = Spaces(
     gym.spaces.Dict({"image": gym.spaces.Box(0, 255, (3, 3), np.uint8), "arm": gym.spaces.Box(-1, 1, (), np.float32)}),
     gym.spaces.Discrete(2),
 )

@@ -4,18 +4,23 @@ import math
 import mmap
 import os
 import tempfile
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ppo2 import spaces
 from ppo2.envs.host.env_types import NDArray
 
-Spaces: TypeAlias = tuple[spaces.AnySpace, spaces.AnySpace]
-"""Observation and action space."""
-
 ALIGNED = 64
 """Bytes of a cache line: every array begins at one, so that two processes never write to the same."""
+
+
+class Spaces(NamedTuple):
+    """Spaces of one environment."""
+
+    observation: spaces.AnySpace
+    action: spaces.AnySpace
 
 
 class EnvBuffers(NamedTuple):
@@ -52,14 +57,9 @@ class EnvBuffers(NamedTuple):
 
 
 def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: int) -> tuple[EnvBuffers, int]:
-    """Lays buffers of `count` environments into memory.
+    """Buffers of `count` environments and `infos` entries of `info`, and the bytes that they take in memory.
 
-    Args:
-        memory: None only measures the buffers, whose arrays are empty then.
-        infos: number of entries of `info` that were asked for.
-
-    Returns:
-        The buffers and the bytes that they take.
+    Without memory this only measures: the arrays are empty.
     """
     offset = 0
 
@@ -74,11 +74,10 @@ def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: 
     def leaves(space: spaces.AnySpace) -> list[NDArray]:
         return [array(leaf.dtype, count, *(leaf.shape or ())) for leaf in spaces.leaves(space, spaces.tree(space))]
 
-    observation_space, action_space = env_spaces
     buffers = EnvBuffers(
-        actions=leaves(action_space),
-        obs=leaves(observation_space),
-        final_obs=leaves(observation_space),
+        actions=leaves(env_spaces.action),
+        obs=leaves(env_spaces.observation),
+        final_obs=leaves(env_spaces.observation),
         rewards=array(np.float64, count),
         terminated=array(bool, count),
         truncated=array(bool, count),
@@ -90,6 +89,12 @@ def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: 
         episodes=array(np.int64, count),
     )
     return buffers, offset
+
+
+def from_leaves(space: spaces.AnySpace, leaves: Iterable[Any]) -> Any:
+    """A batch of `space` made of its leaves: the inverse of `spaces.leaves`."""
+    parts = iter(leaves)
+    return spaces.mapped(lambda _: next(parts), space)
 
 
 def control_rows_in(memory: mmap.mmap, offset: int) -> NDArray:

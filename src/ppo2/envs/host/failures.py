@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -33,21 +32,15 @@ class FailureWindow:
     """Counter of failures: `total` of all, `recent` of those in the last WINDOW_SECONDS."""
 
     def __init__(self) -> None:
-        self.total = 0
-        self._times: deque[float] = deque()
+        self.total = self.recent = 0
+        self._times: list[float] = []
 
     def add(self) -> bool:
         """Counts one more failure; True if that makes more than MAX_FAILURES within WINDOW_SECONDS."""
         now = time.monotonic()
-        self.total += 1
-        self._times.append(now)
-        while now - self._times[0] > WINDOW_SECONDS:
-            self._times.popleft()
+        self._times = [*(before for before in self._times if now - before <= WINDOW_SECONDS), now]
+        self.total, self.recent = self.total + 1, len(self._times)
         return self.recent > MAX_FAILURES
-
-    @property
-    def recent(self) -> int:
-        return len(self._times)
 
 
 class FailureLog:
@@ -77,9 +70,7 @@ class FailureLog:
                     f"{failure.text}"
                 )
             last_line = failure.text.strip().rpartition("\n")[2]
-            if last_line in self._reported:
-                words = f"failed again and begins anew: {printable(last_line)}"
-            else:
-                self._reported.add(last_line)
-                words = f"failed and begins anew:\n{printable(failure.text)}"
-            print(f"ppo2: environment {env} {words}", file=sys.stderr)
+            again = last_line in self._reported
+            self._reported.add(last_line)
+            words = f" again and begins anew: {last_line}" if again else f" and begins anew:\n{failure.text}"
+            print(f"ppo2: environment {env} failed{printable(words)}", file=sys.stderr)

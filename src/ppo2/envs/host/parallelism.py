@@ -22,8 +22,7 @@ WORTH_SECONDS = 5e-5
 """Seconds that workers must save in a vector step: the cost of waking them and waiting for them."""
 OVERLAP_PROCESSORS = 4
 """Processors from which on the policy acts for one group of environments while the other is stepped."""
-TRIAL_SECONDS = 0.02
-TRIAL_STEPS = 32
+TRIAL_SECONDS, TRIAL_STEPS = 0.02, 32
 """Most seconds and steps of a trial."""
 
 
@@ -31,13 +30,11 @@ class _ReusedFirst(EnvTraits):
     """A factory that first returns an environment which exists already."""
 
     def __init__(self, first: AnyEnv, factory: Factory) -> None:
-        self._first: AnyEnv | None = first
-        self._factory = factory
+        self._made, self._factory = [first], factory
         self.copy_traits(factory)
 
     def __call__(self) -> AnyEnv:
-        first, self._first = self._first, None
-        return self._factory() if first is None else first
+        return self._made.pop() if self._made else self._factory()
 
 
 def vectorize(
@@ -61,7 +58,7 @@ def vectorize(
         options: other arguments of `HostVectorEnv`.
 
     Raises:
-        ValueError: `workers` is neither, or more than there are environments but one.
+        ValueError: `workers` is neither, or too many.
     """
     if groups is None:
         groups = choose_groups(first.observation_space, count)
@@ -70,8 +67,7 @@ def vectorize(
     if workers == "auto":
         most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
         workers = most if may_try and most and _worth_it(first, count, most) else 0
-    obstacle = worker_obstacle(factory) if workers else None
-    if obstacle is not None:
+    if workers and (obstacle := worker_obstacle(factory)):
         print(f"ppo2: {printable(obstacle)}, so that this process steps all environments itself.", file=sys.stderr)
         workers = 0
     factories: list[Factory] = [_ReusedFirst(first, factory), *[factory] * (count - 1)]
@@ -101,15 +97,10 @@ def worker_obstacle(factory: Factory) -> str | None:
     return None
 
 
-def _worth_it(first: AnyEnv, count: int, workers: int) -> bool:
-    """True if workers save more time than they cost, by a trial."""
-    if first.render_mode == "human":
+def _worth_it(env: AnyEnv, count: int, workers: int) -> bool:
+    """True if workers save more time than they cost, by a short trial, after which `env` must be reset."""
+    if env.render_mode == "human":
         return False
-    return _step_seconds(first) * count * workers / (workers + 1) > WORTH_SECONDS
-
-
-def _step_seconds(env: AnyEnv) -> float:
-    """Seconds of a step with random actions, by a short trial, after which `env` must be reset; 0.0 if it raises."""
     action_space = copy.deepcopy(env.action_space)  # the random state of its own is the environment's affair
     action_space.seed(0)
     masked = spaces.is_masked(env.observation_space)
@@ -124,5 +115,5 @@ def _step_seconds(env: AnyEnv) -> float:
             if terminated or truncated:
                 obs, _ = env.reset()
     except ENV_ERRORS:  # training will report it, if it happens again
-        return 0.0
-    return statistics.median(seconds)
+        return False
+    return statistics.median(seconds) * count * workers / (workers + 1) > WORTH_SECONDS

@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from multiprocessing import Pipe
 from typing import Any
 
@@ -17,7 +17,7 @@ from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailur
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
 from ppo2.envs.host.serial_envs import StepOutcome
-from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, ENDED, NEWS, RESET, SAVE, STEP, WorkerSetup
+from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, ENDED, NEWS, REQUEST, STEP, WorkerSetup
 from ppo2.system.exits import EXIT_HOOKS
 
 START_SECONDS = 120.0
@@ -26,7 +26,7 @@ CLOSE_SECONDS = 5.0
 """Seconds that closing its environments may take."""
 
 
-class WorkerLostError(Exception):
+class WorkerLostError(EnvironmentFailureError):
     """A worker process is of no use any more; the message gives the reason."""
 
 
@@ -34,32 +34,25 @@ class ProcessWorker:
     """A process that steps its environments; another one takes its place when it dies or hangs.
 
     Args:
-        setup: first message to the process.
         buffers: buffers of all environments.
         control: the process's control words.
-        timeout: seconds that a step or reset of one environment may take.
-
-    Raises:
-        WorkerLostError: the process could not be started.
+        timeout: see `HostVectorEnv`.
     """
 
     def __init__(self, setup: WorkerSetup, buffers: EnvBuffers, control: NDArray, timeout: float) -> None:
         self._setup, self._rows, self._control = setup, setup.rows, control
         self._buffers, self._timeout = buffers, timeout
-        self._requests: list[tuple[int, Any, float]] = [(RESET, None, 1.0) for _ in self._rows]
-        self._answers: dict[int, Any] = {}  # those that came while a process was replaced
-        self._patience = 1.0
         self._running: set[int] = set()  # groups whose command isn't done yet
         self._stale: set[int] = set()  # groups whose environments were lost with their process
+        self._whose = "environments " + " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
         self._losses = 0
-        self._seen, self._checks = -1, 0
         self.process: subprocess.Popen[bytes] | None = None
-        self._launch()
+        with contextlib.suppress(WorkerLostError):  # `make_ready` tries again
+            self._launch()
 
     # --- what a `LocalWorker` does as well ---
 
-    def start(self, group: int, actions: Iterable[Any] | None = None) -> None:
-        assert actions is None  # they are in the buffers
+    def start(self, group: int) -> None:
         if group not in self._stale:
             self._command(group, STEP)
 
@@ -71,58 +64,33 @@ class ProcessWorker:
                 return StepOutcome(bool(self._control[ENDED + group]), failures)
             except WorkerLostError as lost:
                 failures = [EnvFailure(int(self._control[CURRENT]), str(lost))]
-                try:
-                    self._relaunch()
-                except WorkerLostError as again:
-                    raise EnvironmentFailureError(f"a process that was lost could not be replaced: {again}.") from again
+                self._relaunch()
                 self._stale = set(range(len(self._rows)))
         self._begin_anew(group)
         return StepOutcome(ended=True, failures=failures)
 
-    def ask(self, group: int, request: int, argument: Any, patience: float = 1.0) -> None:
-        if request == SAVE and group in self._stale:  # there is nothing to be saved
-            return
-        self._stale.discard(group)
-        self._answers.pop(group, None)
-        self._requests[group] = (request, argument, patience)
-        message = cloudpickle.dumps(argument)
+    def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
+        self._request = (method, arguments, patience)
+        self._stale -= arguments.keys()
+        message = cloudpickle.dumps((method, arguments))
         # The process must be about to read: what doesn't fit into the pipe waits for it.
-        self._command(group, request, patience)
-        with contextlib.suppress(OSError):  # it is lost, which `answer` will see
+        self._command(min(arguments), REQUEST, patience)
+        with contextlib.suppress(OSError):  # it is lost, which `answers` will see
             self._connection.send_bytes(message)
 
-    def answer(self, group: int) -> Any:
-        """Waits for the answer. A process that is lost is replaced, once; one that was to save, at the next step.
-
-        Raises:
-            EnvironmentFailureError: the other process was lost as well.
-        """
-        if group in self._answers:
-            return self._answers.pop(group)
+    def answers(self) -> dict[int, Any]:
+        """Waits for the answers. A process that is lost is replaced, once; one that was to save, at the next step."""
+        method, arguments, _ = self._request
         try:
-            return self._wait(group)
-        except WorkerLostError as lost:
-            if self._requests[group][0] == SAVE:
-                self._running.discard(group)
-                return None
-            try:
-                self._relaunch()
-                for each, request in enumerate(self._requests):
-                    self.ask(each, *request)
-                self._answers = {each: self._wait(each) for each in range(len(self._rows))}
-            except WorkerLostError as again:
-                raise EnvironmentFailureError(f"{lost}, in a reset; another process: {again}.") from again
-            return self._answers.pop(group)
-
-    def drain(self) -> None:
-        """Waits for what was started before an interrupt or an error."""
-        for group in [*self._running]:
-            try:
-                self._wait(group)
-            except WorkerLostError:
-                self._relaunch()
-            except Exception:  # reported already, or of steps that nobody asks for any more
-                self._running.discard(group)
+            answers: dict[int, Any] = self._wait(min(arguments))
+        except WorkerLostError:
+            if method == "save_states":
+                self._running.clear()
+                return {}
+            self._relaunch()
+            self.ask(*self._request)
+            answers = self._wait(min(arguments))
+        return answers
 
     def close(self) -> None:
         """Lets the process close its environments, and ends it."""
@@ -136,11 +104,8 @@ class ProcessWorker:
         """Resets environments that were lost, with other seeds; their step has failed."""
         rows, seeds = self._rows[group], self._buffers.seeds
         seeds[rows] = [seed if seed == UNSEEDED else episode_seed(seed, -self._losses) for seed in seeds[rows].tolist()]
-        self.ask(group, RESET, None)
-        try:
-            self._wait(group)
-        except WorkerLostError as lost:
-            raise EnvironmentFailureError(f"{lost}, in a reset after another process was lost.") from lost
+        self.ask("reset", {group: None})
+        self._wait(group)
         buffers = self._buffers.rows(rows)
         for obs, final_obs in zip(buffers.obs, buffers.final_obs, strict=True):
             final_obs[:] = obs
@@ -157,12 +122,7 @@ class ProcessWorker:
         self._go.release()
 
     def _wait(self, group: int) -> Any:
-        """Waits until a group's command is done and returns the process's answer, if there is one.
-
-        Raises:
-            WorkerLostError: the process died or hangs.
-            Exception: what the command raised there.
-        """
+        """Waits until a group's command is done. Returns the process's answer, if there is one, or raises its error."""
         if group not in self._running:
             return None
         self._done[group].acquire(spin=self._setup.spin, check=self._check)
@@ -181,7 +141,7 @@ class ProcessWorker:
         status, env = self.process.poll(), int(self._control[CURRENT])
         if status is not None:
             how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
-            raise WorkerLostError(f"the process that steps environments {self._whose} {how} in environment {env}")
+            raise WorkerLostError(f"the process that steps {self._whose} {how} in environment {env}")
         self._checks = self._checks + 1 if env == self._seen else 0
         self._seen = env
         if self._checks * CHECK_SECONDS > self._timeout * self._patience:
@@ -193,26 +153,26 @@ class ProcessWorker:
             if self._connection.poll(START_SECONDS):
                 return cloudpickle.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError):
-            self.process.wait()
-            raise WorkerLostError(
-                f"the process that steps environments {self._whose} ended with status {self.process.returncode}"
-            ) from None
-        raise WorkerLostError(f"environments {self._whose} took more than {START_SECONDS:g} s to start")
-
-    @property
-    def _whose(self) -> str:
-        return " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
+            status = self.process.wait()
+            raise WorkerLostError(f"the process that steps {self._whose} ended with status {status}") from None
+        raise WorkerLostError(f"{self._whose} took more than {START_SECONDS:g} s to start")
 
     # --- beginning and end of the process ---
+
+    def make_ready(self) -> None:
+        """Waits until the process has made its environments, and for what it began before an interrupt or an error."""
+        self._wait_for_start()
+        for group in [*self._running]:
+            try:
+                self._wait(group)
+            except WorkerLostError:
+                self._relaunch()
+            except Exception:  # reported already, or of steps that nobody asks for any more
+                self._running.discard(group)
 
     def _launch(self) -> None:
         """Starts a process, which makes its environments meanwhile."""
         self._ready = False
-        try:
-            message = cloudpickle.dumps(self._setup)
-        except Exception as error:  # of whatever is asked to travel
-            words = f"environments {self._whose} can't travel ({type(error).__name__}: {error})"
-            raise WorkerLostError(words) from error
         self._go, self._done = Semaphore(), [Semaphore() for _ in self._rows]
         self._connection, theirs = Pipe()
         life, self._lifeline = os.pipe()
@@ -220,6 +180,7 @@ class ProcessWorker:
         names = [semaphore.name for semaphore in (self._go, *self._done)]
         path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         try:
+            message = cloudpickle.dumps(self._setup)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ppo2.envs.host.worker", *map(str, handed[:2]), *names],
                 pass_fds=handed,
@@ -228,28 +189,24 @@ class ProcessWorker:
             )
             EXIT_HOOKS.add(self.process.kill)  # an environment that hangs may keep it from ending by itself
             self._connection.send_bytes(message)
-        except OSError as error:
+        except Exception as error:  # of the system, or of a factory that can't travel
             self._end()
-            raise WorkerLostError(f"no process could be started for environments {self._whose} ({error})") from error
+            words = f"no process could be started for {self._whose} ({type(error).__name__}: {error})"
+            raise WorkerLostError(words) from error
         finally:
             theirs.close()
             os.close(life)
 
-    def wait_until_ready(self) -> None:
-        """Waits until the process has made its environments.
-
-        Raises:
-            WorkerLostError: it couldn't.
-            ContractError: they have other spaces.
-        """
+    def _wait_for_start(self) -> None:
+        if self.process is None:
+            self._launch()
         if self._ready:
             return
         answer = self._receive()
         if isinstance(answer, ContractError):
             raise answer
         if isinstance(answer, Exception):
-            words = f"environments {self._whose} could not be made in another process ({answer})"
-            raise WorkerLostError(words) from answer
+            raise WorkerLostError(f"{self._whose} could not be made in another process ({answer})") from answer
         self._ready = True
 
     def _relaunch(self) -> None:
@@ -258,14 +215,14 @@ class ProcessWorker:
         self._losses += 1
         self._running.clear()
         self._control[:] = 0
-        self._launch()
-        self.wait_until_ready()
+        self._wait_for_start()
 
     def _end(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             EXIT_HOOKS.discard(self.process.kill)
+            self.process = None
         for semaphore in (self._go, *self._done):  # a process that had no time to remove their names
             semaphore.unlink()
         self._connection.close()

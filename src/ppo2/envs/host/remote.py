@@ -1,6 +1,7 @@
 """Environments that actors of Ray hold, on this machine or on others."""
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class RemoteEnvs:
         num_envs: number of environments of all actors.
         actors: number of actors, each of which holds an equal part of consecutive environments.
         workers: processes beside each actor that step its environments.
-        env_timeout, replay_limit: see `HostVectorEnv`.
+        options: other arguments of each actor's `HostVectorEnv`.
     """
 
     ppo2_runner = "ppo2.runners.remote:RemoteRunner"
@@ -34,8 +35,7 @@ class RemoteEnvs:
     num_envs: int
     actors: int
     workers: int
-    env_timeout: float
-    replay_limit: int
+    options: Mapping[str, Any]
     single_observation_space: spaces.AnySpace
     single_action_space: spaces.AnySpace
 
@@ -69,24 +69,15 @@ class RemoteEnvs:
     def part(self) -> HostVectorEnv:
         """Makes the environments of one actor, in whose process this is called."""
         # in one group, whatever the machine: the policy's last bits depend on it
-        return HostVectorEnv(
-            [self.factory] * self.each,
-            workers=self.workers,
-            copy=False,
-            env_timeout=self.env_timeout,
-            replay_limit=self.replay_limit,
-        )
+        return HostVectorEnv([self.factory] * self.each, workers=self.workers, copy=False, **self.options)
 
 
-def remote(
-    factory: Factory, first: Any, num_envs: int, actors: Any, workers: Any, env_timeout: float, replay_limit: int
-) -> RemoteEnvs:
+def remote(factory: Factory, first: Any, num_envs: int, actors: Any, workers: Any, **options: Any) -> RemoteEnvs:
     """Describes environments of actors.
 
     Args:
-        factory: see `RemoteEnvs`.
-        first: one environment that it made, which is closed.
-        num_envs, actors, workers, env_timeout, replay_limit: see `ppo2.make`.
+        first: one environment that the factory made, which is closed.
+        num_envs, actors, workers, options: see `ppo2.make`.
 
     Raises:
         ValueError: an argument that can't be; the factory can't travel; or Ray isn't installed.
@@ -101,18 +92,16 @@ def remote(
             f"`workers` (={workers!r}) must be 'auto', which is none, or a whole number from 0 to {most}: beside each "
             f"of {count} actors, which has {most + 1} environments, and steps one at least itself."
         )
-    vector = HostVectorEnv([lambda: first], env_timeout=env_timeout, replay_limit=replay_limit)  # checks these
+    vector = HostVectorEnv([lambda: first], **options)  # checks these
     vector.close()
-    obstacle = worker_obstacle(factory)
-    if obstacle is not None:
+    if obstacle := worker_obstacle(factory):
         raise ValueError(f"{obstacle}: let this process step it, without `backend`.")
     return RemoteEnvs(
         factory=factory,
         num_envs=num_envs,
         actors=count,
         workers=workers,
-        env_timeout=env_timeout,
-        replay_limit=replay_limit,
+        options=options,
         single_observation_space=vector.single_observation_space,
         single_action_space=vector.single_action_space,
     )

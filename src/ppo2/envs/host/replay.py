@@ -1,12 +1,7 @@
-"""Exact resume of host environments: how another process brings an environment to its place in an episode.
-
-Every episode is reset with a seed of its own, derived from the environment's seed and the episode's number, so that
-seed and actions determine what the environment does. A checkpoint keeps both, and a resumed run repeats the actions;
-an environment that can save its state is given that instead.
-"""
+"""Exact resume of host environments: an environment's place in its episodes, their seeds, and saved states."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -74,31 +69,8 @@ def episode_seed(seed: int, episode: int) -> int:
     return (mixed ^ (mixed >> 31)) & (2**31 - 1)
 
 
-def replay_actions(env: AnyEnv, reset: Callable[[], Any], actions: Any, steps: int) -> tuple[Any, float]:
-    """Resets an environment and repeats actions; returns the last observation and the sum of rewards.
-
-    Args:
-        reset: begins the episode and returns its first observation.
-        actions, steps: the actions one by one, and how many they are.
-
-    Raises:
-        ReplayError: the episode ended on the way.
-    """
-    obs, returns = reset(), 0.0
-    for done, action in enumerate(actions, start=1):
-        obs, reward, terminated, truncated, _ = env.step(action)
-        returns += float(reward)
-        if terminated or truncated:
-            raise ReplayError(f"its episode ended at step {done} of {steps} when its actions were repeated")
-    return obs, returns
-
-
 def load_state(env: AnyEnv, state: State) -> None:
-    """Gives an environment the state that another one saved.
-
-    Raises:
-        ReplayError: it can't load states.
-    """
+    """Gives an environment the state that another one saved; raises ReplayError if it can't load any."""
     savable = _savable(env)
     if savable is None:
         raise ReplayError("it can't take up the state that it saved")
@@ -110,9 +82,7 @@ def save_state(env: AnyEnv) -> State | None:
 
     A user's class may have methods of these names for purposes of its own: whatever they raise means that it can't.
     """
-    savable = _savable(env)
-    if savable is None:
-        return None
+    savable: Any = _savable(env)
     try:
         state = {name: np.asarray(array) for name, array in savable.save_state().items()}
     except Exception:

@@ -44,7 +44,7 @@ class Semaphore:
     def release(self) -> None:
         self._lock.release()
 
-    def acquire(self, *, spin: bool, check: Callable[[], None]) -> None:
+    def acquire(self, *, spin: bool, check: Callable[[], None] = lambda: None) -> None:
         """Waits for a release: spins for a while, then sleeps.
 
         Args:

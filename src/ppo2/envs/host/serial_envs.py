@@ -2,31 +2,22 @@
 
 import math
 import traceback
-from collections.abc import Iterable, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.envs.host.buffers import EnvBuffers, Spaces
+from ppo2.envs.host.buffers import EnvBuffers, Spaces, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
-from ppo2.envs.host.replay import (
-    UNSEEDED,
-    EpisodeReplay,
-    ReplayError,
-    State,
-    episode_seed,
-    load_state,
-    replay_actions,
-    save_state,
-)
+from ppo2.envs.host.replay import UNSEEDED, EpisodeReplay, ReplayError, State, episode_seed, load_state, save_state
 
 NEVER = float("inf")
 NO_EPISODE = {"r": float("nan"), "l": float("nan")}
 ENV_ERRORS = (Exception, SystemExit)
-"""Exceptions of an environment that is made anew then; an interrupt is the user's."""
+"""Exceptions after which an environment is made anew; an interrupt is the user's."""
 
 
 class StepOutcome(NamedTuple):
@@ -39,16 +30,12 @@ class StepOutcome(NamedTuple):
 class SerialEnvs:
     """Environments of one worker and one group, which read actions from buffers and write what they return to them.
 
-    Every episode is reset with a seed of its own, so that an environment's first seed and its actions determine all
-    that it does. An environment that raises is made and reset anew; that step has failed.
+    An environment that raises is made and reset anew; that step has failed.
 
     Args:
-        factories: each makes one environment; see `EnvTraits`.
+        factories, info_keys, owned: see `HostVectorEnv`.
         first: global index of the first environment, for messages.
-        info_keys: entries of `info`, numbers, to be written to the buffers.
-        owned: True makes an environment that raised anew and closes all in the end; False, for the user's own
-            environments, only resets it.
-        expected: spaces that all must have, those of environment 0; None: those of the first one.
+        expected: spaces that all must have, those of environment 0; None: it is among these.
 
     Attributes:
         current: memory of one number, into which the index of the environment that is at work is written.
@@ -73,104 +60,98 @@ class SerialEnvs:
         try:
             for factory in factories:
                 self.envs.append(factory())
-            env_spaces: Spaces = expected or (self.envs[0].observation_space, self.envs[0].action_space)
-            self.observation_space, self.action_space = env_spaces
-            self._compared_with = first if expected is None else 0
-            spaces.check_observation_space(self.observation_space)
+            self.spaces = expected or Spaces(self.envs[0].observation_space, self.envs[0].action_space)
+            spaces.check_observation_space(self.spaces.observation)
             for i in range(len(self.envs)):
                 self._check_spaces(i)
         except BaseException:
             self.close()
             raise
-        space = self.observation_space
-        self._composite = isinstance(space, spaces.COMPOSITE)
-        self._shape, self._dtype = space.shape or (), space.dtype
-        traits = traits_of(factories[0])
+        space, traits = self.spaces.observation, traits_of(factories[0])
+        self._is_array, self._shape, self._dtype = not isinstance(space, spaces.COMPOSITE), space.shape, space.dtype
         self._reseeds, self._counts = traits.reseeds, traits.counts_episodes
-        self._limits = [traits_of(factory).max_episode_steps for factory in factories]
-        self._deadlines: list[float] = [NEVER] * len(self.envs)
+        self._limits = [traits_of(factory).max_episode_steps or NEVER for factory in factories]
+        self._deadlines = [NEVER] * len(self.envs)
         self._clock = 0
 
     def _check_spaces(self, i: int) -> None:
-        for name in ("observation_space", "action_space"):
-            expected, found = getattr(self, name), getattr(self.envs[i], name)
+        for kind, expected in self.spaces._asdict().items():
+            found = getattr(self.envs[i], f"{kind}_space")
             if expected != found:
                 raise ContractError(
-                    f"`env`: its environments differ in {name}: number {self._compared_with} has {expected}, number "
+                    f"`env`: its environments differ in {kind}_space: number 0 has {expected}, number "
                     f"{self._first + i} {found}. All must be alike."
                 )
 
     def attach(self, buffers: EnvBuffers) -> None:
         """Sets the buffers, of as many rows as there are environments."""
         self._buffers = buffers
-        self._single = None if self._composite else buffers.obs[0]
 
     def reset(self, options: dict[str, Any] | None = None) -> None:
         """Resets all environments with the seeds in the buffers; what they raise is the caller's."""
         self._buffers.episodes[:] = 0
-        for i in range(len(self.envs)):
-            self.current[0] = self._first + i
-            self._begin_episode(i, self._episode_seed(i), options)
+        for i in self._one_by_one():
+            self._write(self._buffers.obs, i, self._reset(i, options=options), first=True)
 
     def save_states(self, _: None = None) -> list[State | None]:
         """States of the environments that can save them; None for the others."""
-        states: list[State | None] = []
-        for i, env in enumerate(self.envs):
-            self.current[0] = self._first + i
-            states.append(save_state(env))
-        return states
+        return [save_state(self.envs[i]) for i in self._one_by_one()]
 
     def restore(self, replays: Sequence[EpisodeReplay]) -> dict[int, str]:
         """Brings all environments to their places: the seeds, episodes and observations that the buffers hold.
 
-        An environment that can't be brought there begins its next episode.
-
         Returns:
-            The reasons of those that couldn't, by index.
+            Reasons, by index, of those that couldn't be brought there, and began their next episodes.
         """
         reasons: dict[int, str] = {}
-        for i, replay in enumerate(replays):
-            self.current[0] = self._first + i
+        for i in self._one_by_one():
             try:
-                self._restore_one(i, replay)
+                self._restore_one(i, replays[i])
                 continue
             except ReplayError as error:
                 reasons[self._first + i] = str(error)
             except ENV_ERRORS as error:
                 reasons[self._first + i] = f"it raised {type(error).__name__}: {error}"
                 self._make(i)
-            self._begin_episode(i, self._next_seed(i))
+            self._write(self._buffers.obs, i, self._next_episode(i), first=True)
         return reasons
+
+    def _one_by_one(self) -> Iterator[int]:
+        """Index of each environment, which is at work until the next is asked for."""
+        for i in range(len(self.envs)):
+            self.current[0] = self._first + i
+            yield i
 
     def _restore_one(self, i: int, replay: EpisodeReplay) -> None:
         """Raises ReplayError if environment i can't be brought to its place."""
-        env, buffers = self.envs[i], self._buffers
+        buffers = self._buffers
         if replay.state is not None:
-            load_state(env, replay.state)
+            load_state(self.envs[i], replay.state)
             self._set_deadline(i, replay.steps)
             return
         if replay.actions is None:
             raise ReplayError("its episode had become too long for its actions to be kept (`replay_limit`)")
         if buffers.episodes[i] and not self._reseeds:
             raise ReplayError("its episodes have no seeds of their own")
-        actions, steps = self._split(replay.actions), len(replay.actions[0])
-        obs, returns = replay_actions(env, lambda: self._reset(i, self._episode_seed(i)), actions, steps)
+        obs, returns, steps = self._reset(i), 0.0, len(replay.actions[0])
+        for done, action in enumerate(split_actions(self.spaces.action, replay.actions), start=1):
+            obs, reward, terminated, truncated, _ = self.envs[i].step(action)
+            returns += float(reward)
+            if terminated or truncated:
+                raise ReplayError(f"its episode ended at step {done} of {steps} when its actions were repeated")
         self._set_deadline(i, replay.steps)
-        pairs = zip(buffers.obs, self._checked_leaves(i, obs), strict=True)
-        differs = any(np.asarray(x).tobytes() != leaf[i].tobytes() for leaf, x in pairs)
+        self._write(buffers.final_obs, i, obs)
+        pairs = zip(buffers.obs, buffers.final_obs, strict=True)
+        differs = any(there[i].tobytes() != here[i].tobytes() for there, here in pairs)
         if differs or not (self._counts or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)):
             raise ReplayError("it isn't deterministic: the same seed and actions led it elsewhere")
 
-    def step(self, actions: Iterable[Any] | None = None) -> StepOutcome:
-        """Steps every environment.
-
-        Args:
-            actions: one for each environment; None: those in the buffers.
-        """
-        buffers, shape, dtype, single = self._buffers, self._shape, self._dtype, self._single
+    def step(self) -> StepOutcome:
+        """Steps every environment with its action in the buffers."""
+        buffers, shape, dtype, info_keys = self._buffers, self._shape, self._dtype, self._info_keys
         deadlines, first, current, ended = self._deadlines, self._first, self.current, False
-        if actions is None:  # copies, as an environment may keep its last action
-            actions = self._split(leaf.copy() for leaf in buffers.actions)
+        single = buffers.obs[0] if self._is_array else None
+        actions = split_actions(self.spaces.action, buffers.actions)
         self._clock = clock = self._clock + 1
         # Lists, each written to its array at once: writing an array number by number costs more.
         rewards, terminated, truncated = [], [], []
@@ -179,48 +160,33 @@ class SerialEnvs:
             current[0] = first + i
             try:
                 obs, reward, over, cut, info = env.step(action)
+                if clock >= deadlines[i]:
+                    cut = True
+                if info_keys:
+                    buffers.infos[i] = [_number(info.get(key)) for key in info_keys]
+                if over or cut:
+                    ended = True
+                    self._write(buffers.final_obs, i, obs)
+                    if self._counts:
+                        episode = info.get("episode", NO_EPISODE)
+                        buffers.returns[i], buffers.lengths[i] = episode["r"], episode["l"]
+                    obs = self._next_episode(i)
+                if single is not None and type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
+                    single[i] = obs
+                else:
+                    self._write(buffers.obs, i, obs)
             except ContractError:
                 raise
             except ENV_ERRORS:
-                obs, reward, over, cut, info = None, 0.0, False, True, {}
-                ended = True
+                reward, over, cut, ended = 0.0, False, True, True
                 failures += self._begin_anew(i)
-            if clock >= deadlines[i]:
-                cut = True
             rewards.append(reward)
             terminated.append(over)
             truncated.append(cut)
-            if self._info_keys:
-                buffers.infos[i] = [_number(info.get(key)) for key in self._info_keys]
-            if obs is None:
-                continue
-            if over or cut:
-                ended = True
-                self._write(buffers.final_obs, i, obs)
-                if self._counts:
-                    episode = info.get("episode", NO_EPISODE)
-                    buffers.returns[i], buffers.lengths[i] = episode["r"], episode["l"]
-                try:
-                    obs = self._reset(i, self._next_seed(i))
-                except ContractError:
-                    raise
-                except ENV_ERRORS:
-                    rewards[i], terminated[i], truncated[i] = 0.0, False, True
-                    failures += self._begin_anew(i)
-                    continue
-            if single is not None and type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
-                single[i] = obs
-            else:
-                self._write(buffers.obs, i, obs)
         self._write_numbers(buffers.rewards, rewards, "reward")
         self._write_numbers(buffers.terminated, terminated, "terminated")
         self._write_numbers(buffers.truncated, truncated, "truncated")
         return StepOutcome(ended, failures)
-
-    def _split(self, leaves: Iterable[NDArray]) -> Iterable[Any]:
-        """Actions one by one, from a batch's leaves."""
-        parts = iter(leaves)
-        return split_actions(self.action_space, spaces.mapped(lambda _: next(parts), self.action_space))
 
     def _write_numbers(self, row: NDArray, given: list[Any], name: str) -> None:
         try:
@@ -232,36 +198,54 @@ class SerialEnvs:
             ) from error
 
     def _write(self, rows: list[NDArray], i: int, obs: Any, *, first: bool = False) -> None:
-        for leaf, part in zip(rows, self._checked_leaves(i, obs, first=first), strict=True):
-            leaf[i] = part
+        """Writes an observation of environment i; `first` is for messages.
 
-    def _begin_episode(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> None:
-        """Resets environment i and writes its first observation."""
-        self._write(self._buffers.obs, i, self._reset(i, seed, options), first=True)
+        Raises:
+            ContractError: it isn't of the declared space.
+        """
+        if self._is_array and type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self._dtype:
+            rows[0][i] = obs
+            return
+        space = self.spaces.observation
+        what = f"{'the first' if first else 'an'} observation of environment {self._first + i}"
+        try:
+            batch, is_one = spaces.observation(space, obs, what)
+        except ValueError as error:
+            raise ContractError(str(error)) from None
+        if not is_one:
+            raise ContractError(
+                f"{what} has the shape {np.shape(obs)}, but `env` declares {space}. Mend its observation_space, or "
+                "what it returns."
+            )
+        for row, leaf in zip(rows, spaces.leaves(space, batch), strict=True):
+            row[i] = leaf[0]
 
-    def _reset(self, i: int, seed: int | None, options: dict[str, Any] | None = None) -> Any:
+    def _next_episode(self, i: int, *, anew: bool = False) -> Any:
+        """Resets environment i for its next episode; returns the first observation."""
+        self._buffers.episodes[i] += 1
+        return self._reset(i, seeded=self._reseeds or anew)
+
+    def _reset(self, i: int, *, seeded: bool = True, options: dict[str, Any] | None = None) -> Any:
+        """Resets environment i, with the seed of the episode in the buffers; returns the first observation."""
         self._set_deadline(i)
-        return self.envs[i].reset(seed=seed, options=options)[0]
+        seed = int(self._buffers.seeds[i])
+        seed_of_episode = episode_seed(seed, int(self._buffers.episodes[i])) if seeded and seed != UNSEEDED else None
+        return self.envs[i].reset(seed=seed_of_episode, options=options)[0]
 
     def _set_deadline(self, i: int, steps: int = 0) -> None:
         """Sets when the time limit ends an episode that is so many steps old."""
-        limit = self._limits[i]
-        self._deadlines[i] = NEVER if limit is None else self._clock + limit - steps
+        self._deadlines[i] = self._clock + self._limits[i] - steps
 
     def _begin_anew(self, i: int) -> list[EnvFailure]:
-        """Makes environment i anew; returns what it has just raised, and raised meanwhile.
-
-        Raises:
-            EnvironmentFailureError: it can't be made.
-        """
-        buffers = self._buffers
-        buffers.failed[i], buffers.returns[i], buffers.lengths[i] = True, np.nan, np.nan
-        text, failures = traceback.format_exc(), list[EnvFailure]()
+        """Makes environment i anew; returns what it has just raised, and raised meanwhile."""
+        buffers, failures, text = self._buffers, list[EnvFailure](), traceback.format_exc()
+        buffers.failed[i], buffers.infos[i] = True, np.nan
+        buffers.returns[i], buffers.lengths[i] = np.nan, np.nan
         for _ in range(MAX_FAILURES):
             failures.append(EnvFailure(self._first + i, text))
             try:
                 self._make(i)
-                obs = self._reset(i, self._next_seed(i, anew=True))
+                obs = self._next_episode(i, anew=True)
             except ENV_ERRORS:
                 text = traceback.format_exc()
                 continue
@@ -276,43 +260,21 @@ class SerialEnvs:
     def _make(self, i: int) -> None:
         """Puts a new environment in the place of one that raised, unless it is the user's own."""
         if self._owned:
-            self._close(i)
+            _close(self.envs[i])
             self.envs[i] = self._factories[i]()
             self._check_spaces(i)
 
-    def _next_seed(self, i: int, *, anew: bool = False) -> int | None:
-        """Seed of the next episode, which begins to count as the running one."""
-        self._buffers.episodes[i] += 1
-        return self._episode_seed(i) if self._reseeds or anew else None
-
-    def _episode_seed(self, i: int) -> int | None:
-        """Seed of the running episode."""
-        seed = int(self._buffers.seeds[i])
-        return None if seed == UNSEEDED else episode_seed(seed, int(self._buffers.episodes[i]))
-
-    def _checked_leaves(self, i: int, obs: Any, *, first: bool = False) -> list[Any]:
-        """Arrays of an observation in the declared shapes and dtypes, or an error that names the environment."""
-        if not self._composite and type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self._dtype:
-            return [obs]
-        what = f"{'the first' if first else 'an'} observation of environment {self._first + i}"
-        batch, is_one = spaces.observation(self.observation_space, obs, what)
-        if not is_one:
-            raise ValueError(
-                f"{what} has the shape {np.shape(obs)}, but `env` declares {self.observation_space}. Mend its "
-                "observation_space, or what it returns."
-            )
-        return [leaf[0] for leaf in spaces.leaves(self.observation_space, batch)]
-
-    def _close(self, i: int) -> None:
-        try:
-            self.envs[i].close()
-        except Exception:
-            traceback.print_exc()
-
     def close(self) -> None:
         """Closes the environments, unless they are the user's own."""
-        for i in range(len(self.envs) if self._owned else 0):
-            self._close(i)
+        for env in self.envs if self._owned else ():
+            _close(env)
+
+
+def _close(env: AnyEnv) -> None:
+    try:
+        env.close()
+    except Exception:
+        traceback.print_exc()
 
 
 def _number(value: Any) -> float:
@@ -322,15 +284,13 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def split_actions(space: spaces.AnySpace, actions: Any) -> Iterable[Any]:
-    """Actions of a batch one by one; a list is split already.
+def split_actions(space: spaces.AnySpace, leaves: list[NDArray]) -> Iterable[Any]:
+    """Copies of actions one by one, from a batch's leaves; those of a Discrete space as Python's integers.
 
-    Those of a Discrete space become Python's integers, which `families.factories.QuickDiscrete` knows fastest.
+    `families.factories.QuickDiscrete` is made for such integers, and Gymnasium's Discrete knows them fastest too.
     """
-    if isinstance(actions, list):
-        return actions
     if isinstance(space, gym.spaces.Discrete):
-        integers: list[int] = np.asarray(actions).tolist()
+        integers: list[int] = leaves[0].tolist()
         return integers
-    apart: Iterable[Any] = spaces.separate(space, actions)
-    return apart
+    actions: Iterable[Any] = spaces.separate(space, from_leaves(space, [leaf.copy() for leaf in leaves]))
+    return actions

@@ -1,6 +1,5 @@
 """One interface to step vector environments: the one place that knows Gymnasium's three modes of automatic reset."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -11,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
-from ppo2.envs.host.replay import EpisodePosition, EpisodeReplay, State
+from ppo2.envs.host.serial_envs import split_actions
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
 from ppo2.numerics.randomness import Purpose, environment_seeds
 
@@ -45,116 +44,72 @@ class Stepper:
     Args:
         distribution: makes the policy's actions those of the environment.
 
+    Attributes:
+        host: the environment, if it is ours, which can be brought to a place in its episodes; else None.
+        groups: indices of each group's environments.
+        counts_episodes: see `HostVectorEnv`.
+        resetting: (N,), True for environments whose coming step only resets, whatever the action (NEXT_STEP).
+
     Raises:
         ValueError: its autoreset mode is none that Gymnasium defines.
     """
 
     def __init__(self, env: AnyVectorEnv, distribution: ActionDistribution) -> None:
         self.env = env
+        self.host = env if isinstance(env, HostVectorEnv) else None
         self.mode = autoreset_mode(env)
         self.space: spaces.AnySpace = env.single_observation_space
         self._action_space: spaces.AnySpace = env.single_action_space
         self._distribution = distribution
-        self._host = env if isinstance(env, HostVectorEnv) else None
-        # Gymnasium splits a Tuple or Dict of batches itself.
-        self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not isinstance(
-            self._action_space, spaces.COMPOSITE
-        )
-        # A list of Python's integers instead of arrays makes training on 8 CartPoles 4 % faster (542 updates of each,
-        # alternating; with the QuickDiscrete of `families.factories`, which is made for such integers, 24 %).
-        lists = self._one_by_one or (self._host is not None and not self._host.has_workers)
-        self._as_list = lists and isinstance(self._action_space, gym.spaces.Discrete)
-        self._start = int(self._action_space.start) if isinstance(self._action_space, gym.spaces.Discrete) else 0
-        self._shape = None if isinstance(self.space, spaces.COMPOSITE) else (env.num_envs, *(self.space.shape or ()))
-        self.groups = [slice(0, env.num_envs)] if self._host is None else self._host.groups
+        is_composite = isinstance(self._action_space, spaces.COMPOSITE)  # whose batches Gymnasium splits itself
+        self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not is_composite
+        self.groups = [slice(0, env.num_envs)] if self.host is None else self.host.groups
         self.counts_episodes = bool(getattr(env, "counts_episodes", False))
+        self.resetting = np.zeros(env.num_envs, bool)
         self._all_valid = np.ones(env.num_envs, bool)
         self._actions: Any = None
-        self._resetting = np.zeros(env.num_envs, bool)
 
     def reset(self, seed: int, purpose: Purpose, start: int = 0, first: int = 0) -> Any:
-        """Resets every environment with a seed of its own; returns the first observations, (N, ...).
-
-        Args:
-            seed, purpose, start, first: see `environment_seeds`.
-
-        Raises:
-            ValueError: they are not of the declared space.
-        """
+        """First observations, (N, ...), after a reset of every environment with its own of `environment_seeds`."""
         seeds: Any = environment_seeds(seed, purpose, self.env.num_envs, first=first, start=start)
         if not isinstance(self.env.unwrapped, HostVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
             seeds = seeds[0]  # environments that are vectors by nature take one seed
-        self._resetting[:] = False
+        self.resetting[:] = False
         obs, _ = self.env.reset(seed=seeds)
         return self._as_batch(obs, "the first observation of `env`")
-
-    @property
-    def position(self) -> EpisodePosition | None:
-        """See `HostVectorEnv.position`; None for environments that can't be brought to a place."""
-        return None if self._host is None else self._host.position
-
-    @property
-    def obs(self) -> Any:
-        """See `HostVectorEnv.obs`; of environments with a position."""
-        assert self._host is not None
-        return self._host.obs
-
-    @property
-    def replay_limit(self) -> int:
-        """See `HostVectorEnv`."""
-        return 0 if self._host is None else self._host.replay_limit
-
-    def save_states(self) -> list[State | None]:
-        """See `HostVectorEnv.save_states`."""
-        return [None] * self.env.num_envs if self._host is None else self._host.save_states()
 
     def leaves_of(self, actions: Any) -> list[NDArray]:
         """The distribution's actions, (T, ...), as the actions of an `EpisodeReplay`."""
         return spaces.leaves(self._action_space, self._distribution.to_environment(actions))
 
-    def restore(
-        self, position: EpisodePosition, replays: Sequence[EpisodeReplay], obs: Any
-    ) -> tuple[Any, dict[int, str]]:
-        """See `HostVectorEnv.restore`."""
-        assert self._host is not None
-        return self._host.restore(position, replays, obs)
-
     def step(self, actions: Any) -> Transition:
-        """Steps all environments with the distribution's actions.
-
-        Raises:
-            ValueError: observations that are not of the declared space.
-        """
-        if self._host is not None:
-            return self._host_transition(self._host.step(self._converted(actions)))
+        """Steps all environments with the distribution's actions; see `finish`."""
+        if self.host is not None:
+            return self._host_transition(self.host.step(self._converted(actions)))
         self.start(actions)
         return self.finish()
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group of environments, on which workers go on until `finish`."""
-        if self._host is None:
+        if self.host is None:
             self._actions = actions
         else:
-            self._host.start(self._converted(actions), group)
+            self.host.start(self._converted(actions), group)
 
     def finish(self, group: int = 0) -> Transition:
-        """Waits for a group's step; the transition of as many environments as it has.
-
-        Raises:
-            ValueError: observations that are not of the declared space.
-        """
-        if self._host is not None:
-            return self._host_transition(self._host.finish(group))
+        """Waits for a group's step; raises ValueError for observations that are not of the declared space."""
+        if self.host is not None:
+            return self._host_transition(self.host.finish(group))
         obs, rewards, terminated, truncated, infos = self.env.step(self._converted(self._actions))
         # flags of a user's environment may be 0 and 1, or a list
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         valid, final_obs = self._all_valid, None
         episode_starts = ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
-            episode_starts = self._resetting
+            episode_starts = self.resetting
             if episode_starts.any():
                 valid = ~episode_starts
-            self._resetting = ended
+            self.resetting = ended
         elif ended.any():
             cut = np.flatnonzero(truncated & ~terminated)
             if self.mode is AutoresetMode.SAME_STEP:
@@ -186,36 +141,22 @@ class Stepper:
         final_obs = {i: infos["final_obs"][i] for i in cut} or None
         return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._episodes(infos))
 
-    @property
-    def resetting(self) -> NDArray:
-        """(N,), True for environments whose coming step only resets, whatever the action (NEXT_STEP)."""
-        return self._resetting
-
     def _as_batch(self, obs: Any, what: str) -> Any:
         """Observations as arrays (N, ...) of the space, checked."""
-        if self._shape is None:
-            batch, single = spaces.observation(self.space, obs, what)
-            sizes = {len(leaf) for leaf in jax.tree.leaves(batch)}
-            if single or sizes != {self.env.num_envs}:
-                raise ValueError(
-                    f"{what} is not one for each of its {self.env.num_envs} environments, as {self.space}."
-                )
-            return batch
-        if type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self.space.dtype:
+        space, nenvs = self.space, self.env.num_envs
+        if type(obs) is np.ndarray and obs.shape == (nenvs, *(space.shape or ())) and obs.dtype == space.dtype:
             return obs
-        if np.shape(obs) != self._shape:
+        batch, is_one = spaces.observation(space, obs, what)
+        if is_one or {len(leaf) for leaf in spaces.leaves(space, batch)} != {nenvs}:
             raise ValueError(
-                f"{what} has the shape {np.shape(obs)}, but it declares {self.space} for each of its "
-                f"{self.env.num_envs} environments, which makes {self._shape}. "
-                "Mend its observation_space, or what it returns."
+                f"{what} is not one {space} for each of its {nenvs} environments. Mend its single_observation_space, "
+                "or what it returns."
             )
-        return spaces.observation(self.space, obs, what)[0]
+        return batch
 
     def _converted(self, actions: Any) -> Any:
-        if self._as_list:
-            return [action + self._start for action in actions.tolist()]
         sent = self._distribution.to_environment(actions)
-        return spaces.separate(self._action_space, sent) if self._one_by_one else sent
+        return split_actions(self._action_space, [sent]) if self._one_by_one else sent
 
     def _final_obs(self, infos: dict[str, Any], env: int) -> Any:
         given = infos.get("final_obs")
@@ -229,11 +170,7 @@ class Stepper:
 
 
 def autoreset_mode(env: AnyVectorEnv) -> AutoresetMode:
-    """Gymnasium's mode in which `env` resets episodes that ended.
-
-    Raises:
-        ValueError: its metadata name none.
-    """
+    """Gymnasium's mode in which `env` resets episodes that ended; raises ValueError if its metadata name none."""
     declared = env.metadata.get("autoreset_mode")
     try:
         return declared if isinstance(declared, AutoresetMode) else AutoresetMode(declared)

@@ -1,6 +1,6 @@
 """A Gymnasium vector environment whose environments are stepped by this process and workers beside it, if any."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,37 +9,32 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
-from ppo2.envs.host.buffers import EnvBuffers
+from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import FailureLog
+from ppo2.envs.host.process_worker import ProcessWorker
 from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay, State
-from ppo2.envs.host.serial_envs import split_actions
-from ppo2.envs.host.worker_loop import RESET, RESTORE, SAVE
 from ppo2.envs.host.worker_pool import WorkerPool, split_evenly
 
 StepResult: TypeAlias = tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]
 
 
 class HostVectorEnv(VectorEnv[Any, Any, Any]):
-    """A vector environment with SAME_STEP autoreset, stepped over shared memory: nothing is pickled in a step.
+    """A vector environment with SAME_STEP autoreset, stepped over shared memory by this process and workers beside it.
 
-    This process steps a slice of the environments, each worker process another. A worker is a fresh interpreter: it
-    imports neither JAX nor the script that started it, ends with this process, and leaves nothing behind. Every episode
-    is reset with a seed of its own, so that environments do the same whichever process they are in; every observation
-    is checked against the declared space, and an error names the environment.
+    Every episode is reset with a seed of its own, so that environments do the same whichever process they are in; every
+    observation is checked against the declared space, and an error names the environment.
 
     `infos` holds `final_obs` where episodes ended; the entries that were asked for (NaN: none); `episode`, as
     Gymnasium's RecordEpisodeStatistics gives it, of environments that count episodes themselves; and `failed` where a
     step was no experience because its environment raised, hung or lost its process; it has begun anew then, as after a
     truncation.
 
-    With two groups the environments of one can be stepped (`start`, `finish`) while something else is done with the
-    other.
-
     Args:
         factories: each makes one environment; to workers they travel by cloudpickle.
         workers: number of processes besides this one.
-        groups: 1 or 2. With 2 and workers, this process steps none.
+        groups: 1 or 2, so that one can be stepped (`start`, `finish`) while something else is done with the other.
+            With 2 and workers, this process steps none.
         copy: True returns arrays that stay as they are; False those that the next step overwrites.
         env_timeout: seconds that a step or reset of one environment may take. Its worker is replaced then; in this
             process it is interrupted, if it can be (see `Watchdog`).
@@ -76,34 +71,24 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self.groups = split_evenly(slice(0, self.num_envs), groups)
         self.counts_episodes = traits_of(factories[0]).counts_episodes
         self.failures = FailureLog()
-        self._pool = WorkerPool(
+        self._pool = pool = WorkerPool(
             factories, self.groups, workers, timeout=env_timeout, info_keys=self._info_keys, owned=owned
         )
-        self.buffers = self._pool.buffers
-        self._has_begun = False
-        self.single_observation_space: spaces.AnySpace = self._pool.observation_space
-        self.single_action_space: spaces.AnySpace = self._pool.action_space
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self.metadata = {**self._pool.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.render_mode = self._pool.render_mode
-        self._obs_is_array = not isinstance(self.single_observation_space, spaces.COMPOSITE)
-        self._action_is_array = not isinstance(self.single_action_space, spaces.COMPOSITE)
-        self._rows_are_actions = self._action_is_array and bool(self.single_action_space.shape)
+        self._can_step = False
+        # isinstance of Gymnasium's Tuple or Dict takes a microsecond
+        self._obs_is_array, self._action_is_array = (not isinstance(space, spaces.COMPOSITE) for space in pool.spaces)
+        self.single_observation_space, self.single_action_space = pool.spaces
+        self.observation_space, self.action_space = (batch_space(space, self.num_envs) for space in pool.spaces)
+        self.metadata = {**pool.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.render_mode = pool.render_mode
 
     @property
     def stepped_by(self) -> str:
         """Words that say which processes step the environments."""
-        count = self._pool.processes
-        workers = f"{count} worker{'s' if count > 1 else ''}"
-        beside = f"this process and {workers}" if count else "this process"
-        words = beside if self._pool.local_envs else workers
-        return words if len(self.groups) == 1 else f"{words}, half by half"
-
-    @property
-    def has_workers(self) -> bool:
-        """True unless this process steps all environments at once."""
-        return not self._pool.is_alone
+        count = sum(isinstance(worker, ProcessWorker) for worker in self._pool.workers)
+        here = ["this process"] if self.envs else []
+        workers = [f"{count} worker{'s' if count > 1 else ''}"] if count else []
+        return " and ".join(here + workers) + (", half by half" if len(self.groups) > 1 else "")
 
     @property
     def envs(self) -> list[AnyEnv]:
@@ -117,15 +102,19 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium."""
         self._make_ready()
-        self.buffers.seeds[:] = [UNSEEDED if one is None else one for one in self._seeds(seed)]
-        self._pool.ask(RESET, lambda _: options)
+        if seed is None or isinstance(seed, int | np.integer):
+            seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
+        self._pool.buffers.seeds[:] = [UNSEEDED if one is None else int(one) for one in seed]
+        self._pool.ask("reset", lambda _: options)
         return self._begin(), {}
 
     def save_states(self) -> list[State | None]:
         """States of the environments that can save them (see `SavableEnv`); None for the others."""
         states: list[State | None] = [None] * self.num_envs
-        for first, some in self._pool.ask(SAVE, lambda _: None).items():
-            states[first : first + len(some or ())] = some or ()
+        for first, some in self._pool.ask("save_states", lambda _: None).items():
+            states[first : first + len(some)] = some
         return states
 
     def restore(
@@ -142,55 +131,46 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             The observations to go on from, and the reasons of environments that couldn't be brought to their places.
         """
         self._make_ready()
-        self.buffers.seeds[:], self.buffers.episodes[:] = position
-        for leaf, given in zip(self.buffers.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
+        buffers = self._pool.buffers
+        buffers.seeds[:], buffers.episodes[:] = position
+        for leaf, given in zip(buffers.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
             leaf[:] = given
         patience = max(1.0, *(replay.steps for replay in replays))
-        answers = self._pool.ask(RESTORE, lambda rows: replays[rows], patience)
+        answers = self._pool.ask("restore", lambda rows: replays[rows], patience)
         return self._begin(), {env: reason for some in answers.values() for env, reason in some.items()}
 
     @property
     def position(self) -> EpisodePosition:
         """Place of the environments in their sequences of episodes, for `restore`."""
-        return EpisodePosition(self.buffers.seeds.copy(), self.buffers.episodes.copy())
+        return EpisodePosition(self._pool.buffers.seeds.copy(), self._pool.buffers.episodes.copy())
 
     @property
     def obs(self) -> Any:
         """The last observations, (N, ...)."""
-        return self._obs_of(self.buffers)
+        return self._obs_of(self._pool.buffers)
 
     def _make_ready(self) -> None:
         self._check_open()
-        self._has_begun = False
+        self._can_step = False
         self._pool.make_ready()
 
     def _begin(self) -> Any:
         """Observations to begin with, now that all environments can be stepped."""
-        self.buffers.failed[:] = False
-        self._has_begun = True
+        self._pool.buffers.failed[:] = False
+        self._can_step = True
         return self.obs
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None or isinstance(seed, int | np.integer):
-            return [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
-        return [None if one is None else int(one) for one in seed]
 
     # --- steps ---
 
     def step(self, actions: Any) -> StepResult:
         """One action for each environment: a batch of the action space, or a list of actions."""
-        if len(self.groups) == 1:
-            self.start(actions)
-            return self.finish()
-        for group, rows in enumerate(self.groups):
-            if isinstance(actions, list) or self._action_is_array:
-                self.start(actions[rows], group)
-            else:
-                self.start(spaces.mapped(lambda _, x, rows=rows: x[rows], self.single_action_space, actions), group)
-        ended = [self._finish(group) for group in range(len(self.groups))]
-        return self._result(self.buffers, ended=any(ended))
+        self._write_actions(self._pool.buffers, actions)
+        ended = False
+        for group in range(len(self.groups)):
+            self._pool.start(group)
+        for group in range(len(self.groups)):
+            ended |= self._finish(group)
+        return self._result(self._pool.buffers, ended=ended)
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group, with an action for each of its environments; `finish` must follow.
@@ -198,28 +178,24 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             gymnasium.error.ResetNeeded: the environments were not reset, or a step before was broken off by an error.
         """
-        if not self._has_begun:
+        self._write_actions(self._pool.group_buffers[group], actions)
+        self._pool.start(group)
+
+    def _write_actions(self, buffers: EnvBuffers, actions: Any) -> None:
+        """Writes actions into the buffers of all environments or of a group, which must be ready for a step."""
+        if not self._can_step:
             self._check_open()
             raise ResetNeeded(
                 "call reset() first: these environments have not begun, or a step of theirs was broken off."
             )
-        if self._pool.is_alone:
-            apart: Iterable[Any] = actions
-            if not self._rows_are_actions:
-                apart = split_actions(self.single_action_space, actions)
-            self._pool.start(group, apart)
-        else:
-            self._write_actions(actions, group)
-            self._pool.start(group)
-
-    def _write_actions(self, actions: Any, group: int) -> None:
-        """Writes a group's actions into the buffers."""
         space = self.single_action_space
-        if isinstance(actions, list):
+        if self._action_is_array:
+            leaves = [actions]
+        elif isinstance(actions, list):
             leaves = [np.stack(part) for part in zip(*(spaces.leaves(space, one) for one in actions), strict=True)]
         else:
-            leaves = [actions] if self._action_is_array else spaces.leaves(space, actions)
-        for leaf, given in zip(self._pool.group_buffers[group].actions, leaves, strict=True):
+            leaves = spaces.leaves(space, actions)
+        for leaf, given in zip(buffers.actions, leaves, strict=True):
             if np.shape(given) != leaf.shape:
                 raise ValueError(
                     f"`actions` have the shape {np.shape(given)}; for {len(leaf)} environments with actions of "
@@ -233,12 +209,11 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _finish(self, group: int) -> bool:
         """Waits for a group's step; True if an episode ended."""
-        had_begun, self._has_begun = self._has_begun, False  # until all of it is done
-        result = self._pool.finish(group)
-        if result.failures:
-            self.failures.note(result.failures)
-        self._has_begun = had_begun
-        return result.ended
+        could_step, self._can_step = self._can_step, False  # until all of it is done
+        ended, failures = self._pool.finish(group)
+        self.failures.note(failures)
+        self._can_step = could_step
+        return ended
 
     def _result(self, buffers: EnvBuffers, *, ended: bool) -> StepResult:
         """Return values of Gymnasium's `step`, from the buffers of all environments or of a group."""
@@ -257,8 +232,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         over = buffers.terminated | buffers.truncated
         infos: dict[str, Any] = {"final_obs": np.full(len(over), None, dtype=object), "_final_obs": over}
         for i in np.flatnonzero(over).tolist():
-            parts = iter([leaf[i].copy() for leaf in buffers.final_obs])
-            infos["final_obs"][i] = spaces.mapped(lambda _, parts=parts: next(parts), self.single_observation_space)
+            leaves = [leaf[i].copy() for leaf in buffers.final_obs]
+            infos["final_obs"][i] = from_leaves(self.single_observation_space, leaves)
         if self.counts_episodes:
             counted = over & ~np.isnan(buffers.returns)
             infos["episode"] = {
@@ -269,12 +244,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         return infos
 
     def _obs_of(self, buffers: EnvBuffers) -> Any:
-        if self._obs_is_array:
-            return buffers.obs[0].copy() if self.copy else buffers.obs[0]
-        leaves = iter(buffers.obs)
-        return spaces.mapped(
-            lambda _: next(leaves).copy() if self.copy else next(leaves), self.single_observation_space
-        )
+        leaves = [leaf.copy() for leaf in buffers.obs] if self.copy else buffers.obs
+        return leaves[0] if self._obs_is_array else from_leaves(self.single_observation_space, leaves)
 
     # --- the rest of Gymnasium's interface ---
 
@@ -284,7 +255,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ValueError: workers step some of them.
         """
-        if self.has_workers:
+        if len(self.envs) < self.num_envs:
             raise ValueError("environments in workers can't be drawn from here; make them with workers=0.")
         return tuple(env.render() for env in self.envs)
 

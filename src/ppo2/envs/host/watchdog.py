@@ -7,6 +7,7 @@ import time
 import traceback
 import weakref
 from types import FrameType
+from typing import ClassVar, Optional
 
 POLL_SECONDS = 0.5
 """Time between two looks at what is watched."""
@@ -18,113 +19,82 @@ class HungError(Exception):
     """Raised inside a step of an environment that takes too long."""
 
 
-class StepWatch:
-    """Context manager around steps of environments, each of which may take so long.
-
-    Args:
-        timeout: seconds for one environment.
-
-    Attributes:
-        current: list of one number, the index of the environment at work.
-        polls: how often the watchdog has seen this very step of this environment. Seconds are counted by these, so
-            that time in which the whole process was stopped doesn't count.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.steps, self.current = 0, [0]
-        self.busy, self.thread = False, 0
-        self.seen, self.polls = (0, 0), 0
-        self.reported = False
-
-    def __enter__(self) -> None:
-        self.thread = threading.get_ident()
-        self.steps += 1
-        self.busy = True
-
-    def __exit__(self, *_: object) -> None:
-        self.busy = False
-
-    @property
-    def seconds(self) -> float:
-        """How long the environment at work has been seen at one step."""
-        return self.polls * POLL_SECONDS
-
-
 class Watchdog:
-    """A thread that looks at steps now and then, and lives while there are any to look at.
+    """Context manager around steps of environments, each of which may take `timeout` seconds; a thread looks at them.
 
     A step that takes too long gets `HungError` raised in it by SIGURG, if it runs in the main thread and nobody else
     handles that signal: this ends waiting, sleeping and endless loops in Python. Elsewhere, and in compiled code, the
     hang is only reported.
 
-    An exception in the trainer's own process is a heavy tool, but there is no lighter one: README promises that
-    training goes on after an environment hangs, also where no workers step, and Python offers no other way to get a
-    thread out of a blocking call.
+    An exception in the trainer's own process is a heavy tool, but Python has no other way to get a thread out of a
+    blocking call, and training must go on after a hang, also where no workers step.
+
+    Attributes:
+        current: list of one number, the index of the environment at work.
     """
 
-    def __init__(self) -> None:
-        self._watches: weakref.WeakSet[StepWatch] = weakref.WeakSet()
-        self._lock = threading.RLock()  # an environment may be collected, and its watch removed, at any point
-        self._thread: threading.Thread | None = None
-        self._hung: StepWatch | None = None
+    hung: ClassVar[Optional["Watchdog"]] = None  # the one whose step the next signal interrupts
 
-    def add(self, watch: StepWatch) -> None:
-        with self._lock:
-            self._watches.add(watch)
-            if SIGNAL and _in_main_thread() and signal.getsignal(SIGNAL) is signal.SIG_DFL:
-                signal.signal(SIGNAL, self._interrupt)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="ppo2-watchdog", daemon=True)
-                self._thread.start()
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.current = [0]
+        self._steps, self._busy, self._thread = 0, False, 0
+        # Seconds are counted in looks at the same step, so that time in which the process was stopped doesn't count.
+        self._seen, self._polls = (0, 0), 0
+        self._reported = self.closed = False
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if SIGNAL and in_main_thread and signal.getsignal(SIGNAL) is signal.SIG_DFL:
+            signal.signal(SIGNAL, _interrupt)  # for good: where nothing hangs it does nothing, as the default
+        threading.Thread(target=_watch, args=(weakref.ref(self),), name="ppo2-watchdog", daemon=True).start()
 
-    def remove(self, watch: StepWatch) -> None:
-        with self._lock:
-            self._watches.discard(watch)
-            if SIGNAL and not self._watches and _in_main_thread() and self._is_installed():
-                signal.signal(SIGNAL, signal.SIG_DFL)
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        self._steps += 1
+        self._busy = True
 
-    def _is_installed(self) -> bool:
-        return SIGNAL is not None and signal.getsignal(SIGNAL) == self._interrupt
+    def __exit__(self, *_: object) -> None:
+        self._busy = False
 
-    def _run(self) -> None:
-        while True:
-            time.sleep(POLL_SECONDS)
-            with self._lock:
-                if not self._watches:
-                    self._thread = None
-                    return
-                watches = list(self._watches)
-            for watch in watches:
-                now = (watch.steps, watch.current[0])
-                watch.polls = watch.polls + 1 if watch.busy and watch.seen == now else 0
-                watch.seen = now
-                if watch.seconds > watch.timeout:
-                    self._end(watch)
+    @property
+    def _is_same_step(self) -> bool:
+        return self._busy and self._seen == (self._steps, self.current[0])
 
-    def _end(self, watch: StepWatch) -> None:
-        if SIGNAL and watch.thread == threading.main_thread().ident and self._is_installed():
-            self._hung = watch
-            signal.pthread_kill(watch.thread, SIGNAL)
-        if not watch.reported and watch.seconds > watch.timeout + 2 * POLL_SECONDS:
-            watch.reported = True
-            stack = "".join(traceback.format_stack(sys._current_frames().get(watch.thread)))
+    def look(self) -> None:
+        """Interrupts a step that takes too long, or reports it."""
+        self._polls = self._polls + 1 if self._is_same_step else 0
+        self._seen = (self._steps, self.current[0])
+        excess = self._polls * POLL_SECONDS - self.timeout
+        if excess <= 0:
+            return
+        is_main = self._thread == threading.main_thread().ident
+        if SIGNAL and is_main and signal.getsignal(SIGNAL) is _interrupt:
+            Watchdog.hung = self
+            signal.pthread_kill(self._thread, SIGNAL)
+        if not self._reported and excess > 2 * POLL_SECONDS:
+            self._reported = True
+            stack = "".join(traceback.format_stack(sys._current_frames().get(self._thread)))
             print(
-                f"ppo2: environment {watch.current[0]} hung for more than {watch.timeout:g} s in the process that "
+                f"ppo2: environment {self.current[0]} hung for more than {self.timeout:g} s in the process that "
                 f"trains, which can't interrupt it. It is at:\n{stack}",
                 file=sys.stderr,
             )
 
-    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        hung, self._hung = self._hung, None
-        if hung is not None and hung.busy and hung.seen == (hung.steps, hung.current[0]):
-            hung.polls = 0  # what comes now, such as making the environment anew, has its own time
-            raise HungError(f"hung for more than {hung.timeout:g} s")
+    def raise_if_hung(self) -> None:
+        """Raises HungError if the step that was seen is still at work."""
+        if self._is_same_step:
+            self._polls = 0  # what comes now, such as making the environment anew, has its own time
+            raise HungError(f"hung for more than {self.timeout:g} s")
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _watch(of: "weakref.ref[Watchdog]") -> None:
+    """Looks now and then, until the watchdog is closed or collected."""
+    while (watchdog := of()) is not None and not watchdog.closed:
+        watchdog.look()
+        del watchdog
+        time.sleep(POLL_SECONDS)
 
 
-WATCHDOG = Watchdog()
-"""One thread and one signal handler for all of a process; neither exists before something is watched."""
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    hung, Watchdog.hung = Watchdog.hung, None
+    if hung is not None:
+        hung.raise_if_hung()

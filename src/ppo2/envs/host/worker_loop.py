@@ -4,7 +4,7 @@ import mmap
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -16,12 +16,8 @@ from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
 from ppo2.envs.host.semaphore import Semaphore
 from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
 
-STEP, RESET, SAVE, RESTORE, CLOSE = range(1, 6)
-"""Commands."""
-REQUESTS: dict[int, Callable[..., Any]] = {
-    RESET: SerialEnvs.reset, SAVE: SerialEnvs.save_states, RESTORE: SerialEnvs.restore,
-}  # fmt: skip
-"""Commands between steps, each with one argument that comes by the connection."""
+STEP, REQUEST, CLOSE = 1, 2, 3
+"""Commands. A request, between steps, comes by the connection: a method of `SerialEnvs` and an argument for groups."""
 CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
 """Offsets in a worker's row of control words: the index of the environment at work; then, for each of at most two
 groups, its command (0: none), 1 if an episode of it ended, 1 if the connection holds an answer about it.
@@ -32,11 +28,10 @@ class WorkerSetup(NamedTuple):
     """First message to a worker process.
 
     Attributes:
-        factories: factories of its environments, for each group; at most two.
-        rows: their global indices, for each group.
-        spaces: observation and action space that they must have.
-        num_envs: number of all environments, whose buffers the memory holds.
-        descriptor, size: shared memory, which holds the buffers and a row of control words for each worker.
+        factories, rows: factories and global indices of its environments, for each group; at most two.
+        spaces: spaces that they must have.
+        num_envs: number of all environments.
+        descriptor, size: shared memory, which holds their buffers and a row of control words for each worker.
         worker: number of its row of control words.
         spin: True if it may spin while it waits.
         info_keys: see `SerialEnvs`.
@@ -55,13 +50,15 @@ class WorkerSetup(NamedTuple):
     argv: list[str]
 
 
-def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
-    """Receives the setup and obeys commands until it is told to close.
+def answer_request(groups: Sequence[SerialEnvs], method: str, arguments: Mapping[int, Any]) -> dict[int, Any]:
+    """Answers of some of a worker's groups to a request, given an argument for each."""
+    return {group: getattr(groups[group], method)(argument) for group, argument in arguments.items()}
 
-    Args:
-        connection: brings the setup and arguments of requests, takes answers that don't fit into the buffers.
-        go: released by the parent for each command.
-        done: for each group, released when its command has been obeyed.
+
+def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
+    """Receives the setup and obeys commands, each a release of `go`, until it is told to close.
+
+    `done[group]` is released when a group's command has been obeyed; `connection` takes what the buffers can't.
     """
     groups: list[SerialEnvs] = []
     try:
@@ -77,38 +74,33 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
             envs.current = control[CURRENT : CURRENT + 1]
             groups.append(envs)
     except ENV_ERRORS as error:
-        _send(connection, _portable(error))
+        connection.send_bytes(cloudpickle.dumps(_portable(error)))
         return
-    _send(connection, None)
+    connection.send_bytes(cloudpickle.dumps(None))
     turn = 0
     while True:
-        go.acquire(spin=setup.spin, check=_wait_on)
+        go.acquire(spin=setup.spin)
         while not control[COMMAND + turn]:
             turn = (turn + 1) % len(groups)
         command, control[COMMAND + turn] = int(control[COMMAND + turn]), 0
-        envs = groups[turn]
         answer: Any = None
         try:
             if command == STEP:
-                control[ENDED + turn], failures = envs.step()
+                control[ENDED + turn], failures = groups[turn].step()
                 answer = failures or None
             elif command == CLOSE:
                 break
             else:
-                answer = REQUESTS[command](envs, cloudpickle.loads(connection.recv_bytes()))
+                answer = answer_request(groups, *cloudpickle.loads(connection.recv_bytes()))
         except ENV_ERRORS as error:
             answer = _portable(error)
         control[NEWS + turn] = answer is not None
         done[turn].release()
         if answer is not None:
-            _send(connection, answer)
+            connection.send_bytes(cloudpickle.dumps(answer))
         turn = (turn + 1) % len(groups)
     for envs in groups:
         envs.close()
-
-
-def _send(connection: Connection, message: Any) -> None:
-    connection.send_bytes(cloudpickle.dumps(message))
 
 
 def _portable(error: BaseException) -> Exception:
@@ -117,7 +109,3 @@ def _portable(error: BaseException) -> Exception:
     portable: Any = type(error)(str(error)) if known else RuntimeError(f"{type(error).__name__}: {error}")
     portable.add_note("".join(traceback.format_exception(error)))
     return portable  # type: ignore[no-any-return]
-
-
-def _wait_on() -> None:
-    """A worker ends with its parent, so that it never waits in vain."""
