@@ -3,6 +3,7 @@
 import importlib.util
 from typing import Any
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -171,9 +172,15 @@ class Plain(common.AdaptedEnv):
 
     prefix = "plain"
 
-    def __init__(self, name: str = "one", after: Any = 1, **kwargs: Any) -> None:
-        super().__init__(name, kwargs)
-        self.observation_space, self.action_space = common.unbounded((1,)), common.discrete(2)
+    def __init__(self, name: str = "one", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+    @classmethod
+    def ids(cls) -> list[str]:
+        return ["one", "two"]
+
+    def _build(self, name: str, after: Any = 1, **kwargs: Any) -> None:
+        self.observation_space, self.action_space = common.box((1,)), gym.spaces.Discrete(2)
         self.after = after
 
     def _reset(self, key: Any) -> Any:
@@ -200,7 +207,7 @@ def test_results_get_the_types_of_the_contract() -> None:
 def test_a_state_that_changes_its_type_is_an_error() -> None:
     env = Plain(after=0.5)
     with pytest.raises(
-        TypeError, match=r"`env` \(='plain:one'\) turns a part of its state from int32\(\) into float32"
+        TypeError, match=r"`env` \(='plain:one\(after=0.5\)'\) turns a part of its state from int32\(\) into float32"
     ):
         env.step(env.reset(key())[0], 0, key())
 
@@ -376,12 +383,14 @@ def test_brax_interface_ends(length: int, repeat: int, terminated: Any, truncate
     class Falling(BraxLike):
         prefix = "falling"
 
-        def __init__(self) -> None:
-            super().__init__("faller", {})
-            self._env, self._episode_length, self._action_repeat = Faller(), length, repeat
-            self.observation_space, self.action_space = self._spaces()
+        @classmethod
+        def ids(cls) -> list[str]:
+            return ["faller"]
 
-    env = Falling()
+        def _build(self, name: str, **kwargs: Any) -> None:
+            self._adapt(Faller(), length, repeat)
+
+    env = Falling("faller")
     assert env.observation_space.shape == (2,)  # "state" of the two
     obs, reward, ended, cut = episode(env, jnp.zeros(1), len(rewards))
     assert (ended.tolist(), cut.tolist()) == ([bool(x) for x in terminated], [bool(x) for x in truncated])

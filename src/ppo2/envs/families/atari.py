@@ -192,10 +192,9 @@ class AtariFactory(EnvTraits):
     counts_episodes = True
 
     def __call__(self) -> AnyEnv:
-        own, treatment = dict(self.kwargs), dict[str, Any]()
-        for name in ("noops", "frame_skip", "clip_rewards", "life_loss_ends"):
-            if name in own:
-                treatment[name] = own.pop(name)
+        own = dict(self.kwargs)
+        options = ("noops", "frame_skip", "clip_rewards", "life_loss_ends")
+        treatment: dict[str, Any] = {name: own.pop(name) for name in options if name in own}
         emulators = own.pop("repeat_action_probability", self.spec.kwargs.get("repeat_action_probability", 0.25))
         sticky = own.pop("sticky_actions", emulators)
         treatment["sticky"] = 0.25 if sticky is True else float(sticky)
