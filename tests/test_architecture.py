@@ -215,7 +215,7 @@ HARMLESS = {
 
 
 def runs_what_it_reads(file: Path) -> set[str]:
-    """What in a file might run, or make objects of, what it reads."""
+    """Calls and imports in a file that might run the data it reads, or make objects of it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):

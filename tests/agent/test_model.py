@@ -172,7 +172,7 @@ def test_an_update_by_hand() -> None:
 
 
 def test_the_gradient_is_clipped_by_its_global_norm() -> None:
-    """With plain steps in place of Adam's the clip would show directly; under Adam it shows in the moments."""
+    """Adam hides the clip in its steps, which hardly depend on the gradient's scale; the moments show it."""
     model = make(noptepochs=1, nminibatches=1, max_grad_norm=1e-3)
     told = train(model, rollout_for(model))
     assert float(told.grad_norm) > 1e-3  # as it was before the clip

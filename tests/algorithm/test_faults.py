@@ -9,7 +9,7 @@ from ppo2.algorithm.faults import Fault, FaultKind, _across
 
 
 def across(mine: tuple[FaultKind, int], theirs: tuple[FaultKind, int], nenvs: int = 3) -> tuple[int, int]:
-    """What the second of two blocks of three environments makes of its own fault and of the first's."""
+    """The fault that the second of two blocks of three environments finds, given its own and the first block's."""
 
     def gather(own: Any) -> Any:
         return tuple(jnp.stack([jnp.asarray(other), here]) for other, here in zip(theirs, own, strict=True))

@@ -1,4 +1,4 @@
-"""How tests start Python as a child process that takes every warning for an error."""
+"""Command that starts Python as a child process, with every warning an error."""
 
 import sys
 

@@ -31,7 +31,7 @@ def check_id(env_id: str) -> None:
 
 
 def spec_of(env_id: str) -> EnvSpec:
-    """What Gymnasium has registered under an id; raises as `check_id` does."""
+    """The registered spec of an id of Gymnasium; raises as `check_id` does."""
     module, _, name = env_id.rpartition(":")
     family = None if name in gym.registry else _family_by_name(name)
     missing = family if family is not None and not _is_imported(family) else None
