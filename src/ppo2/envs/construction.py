@@ -196,7 +196,8 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
     if not isinstance(made, gym.Env):
         raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
     began = time.perf_counter()
-    first, factory = _with_mask(made, env)
+    first = _with_mask(made)
+    factory = env if first is made else MaskedFactory(env)
     may_try = made.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
     return Made(vectorize(first, factory, count, may_try=may_try, copy=False, groups=groups), owned=True)
 
@@ -209,11 +210,10 @@ def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -
             f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
             "num_envs out, or pass a factory: a function that makes a new environment at each call."
         )
+    masked = _with_mask(env)
     if isinstance(env, VectorEnv):
-        gives_mask = _gives_mask(env, env.single_observation_space, env.single_action_space)
-        return Made(MaskedVectorEnv(env) if gives_mask else env, owned=False)
-    single, _ = _with_mask(env, lambda: env)
-    return Made(HostVectorEnv([lambda: single], copy=False, owned=False), owned=False)
+        return Made(masked, owned=False)
+    return Made(HostVectorEnv([lambda: masked], copy=False, owned=False), owned=False)
 
 
 def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[AnyEnv, Factory]:
@@ -229,24 +229,23 @@ def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[An
         if family.remark is None:
             raise
         raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
-    return _with_mask(first, factory)
+    masked = _with_mask(first)
+    return masked, factory if masked is first else MaskedFactory(factory)
 
 
-def _with_mask(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
-    """The same, with action masks in the observations if there are any in `info`.
+def _with_mask(env: Any) -> Any:
+    """An environment, with action masks in its observations if there are any in `info`, which a reset shows.
 
     Raises:
         TypeError: actions that no policy can take.
     """
-    gives_mask = _gives_mask(first, first.observation_space, first.action_space)
-    return (MaskedEnv(first), MaskedFactory(factory)) if gives_mask else (first, factory)
-
-
-def _gives_mask(env: AnyEnv | AnyVectorEnv, observation_space: spaces.AnySpace, action_space: spaces.AnySpace) -> bool:
-    """True if `info` has an action mask and observations have none; found by a reset."""
-    distribution = ActionDistribution.of(action_space)
+    prefix = "single_" if isinstance(env, VectorEnv) else ""
+    distribution = ActionDistribution.of(getattr(env, f"{prefix}action_space"))
     _, info = env.reset()
-    return MASK_KEY in info and not spaces.is_masked(observation_space) and distribution.can_be_masked
+    in_info = MASK_KEY in info and not spaces.is_masked(getattr(env, f"{prefix}observation_space"))
+    if not (in_info and distribution.can_be_masked):
+        return env
+    return MaskedVectorEnv(env) if isinstance(env, VectorEnv) else MaskedEnv(env)
 
 
 def _count(num_envs: Any) -> int:

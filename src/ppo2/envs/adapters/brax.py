@@ -32,7 +32,7 @@ class BraxLike(AdaptedEnv):
     metrics.
     """
 
-    def _adapt(self, env: Any, episode_length: int, action_repeat: int) -> None:
+    def _adapt(self, env: Any, episode_length: Any, action_repeat: Any) -> None:
         """Takes an environment, of `episode_length` steps until truncation; each repeated action is a step of these."""
         for name, value in (("episode_length", episode_length), ("action_repeat", action_repeat)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -7,7 +7,7 @@ import difflib
 import importlib
 import io
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
@@ -70,6 +70,8 @@ class AdaptedEnv(abc.ABC):
                     f"`{key}` (={value!r}) can't be hashed; an environment is known by its id and keyword arguments, "
                     "so pass numbers, text or tuples of them."
                 ) from None
+        # with the type of each value: 1 == True == 1.0, but an environment may tell them apart
+        self._identity = (type(self), name, self.kwargs, tuple(type(value) for _, value in self.kwargs))
         with quiet():
             self._build(name, **kwargs)
 
@@ -128,18 +130,14 @@ class AdaptedEnv(abc.ABC):
         return new.astype(old.dtype).reshape(old.shape)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AdaptedEnv) and self._identity() == other._identity()
+        return isinstance(other, AdaptedEnv) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._identity())
+        return hash(self._identity)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.kwargs)
         return f"{self.prefix}:{self.name}" + (f"({arguments})" if arguments else "")
-
-    def _identity(self) -> Hashable:
-        # with the type of each value: 1 == True == 1.0, but an environment may tell them apart
-        return type(self), self.name, self.kwargs, tuple(type(value) for _, value in self.kwargs)
 
     @classmethod
     def check_name(cls, name: str) -> None:
@@ -154,15 +152,12 @@ class AdaptedEnv(abc.ABC):
     def _check_options(self, kwargs: Mapping[str, Any], known: Iterable[str]) -> None:
         """Raises ValueError for keyword arguments that the environment doesn't take."""
         known = sorted(known)
-        for key, value in kwargs.items():
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean `{close[0]}`?" if close else "."
-                takes = ", ".join(f"`{option}`" for option in known) or "none"
-                env_id = f"{self.prefix}:{self.name}"
-                raise ValueError(
-                    f"`{key}` (={value!r}) is no argument of `env` (={env_id!r}), which takes {takes}{hint}"
-                )
+        for key in sorted(set(kwargs) - set(known)):
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else "."
+            takes = f"takes {', '.join(f'`{option}`' for option in known) or 'none'}{hint}"
+            env = f"`env` (='{self.prefix}:{self.name}')"
+            raise ValueError(f"`{key}` (={kwargs[key]!r}) is no argument of {env}, which {takes}")
 
     def _unsupported(self, kind: str, space: object) -> TypeError:
         """Error for a space that isn't supported."""

@@ -108,31 +108,23 @@ def _shown(found: Any) -> str:
 
 def _check_obs(space: spaces.AnySpace, where: str, obs: Any) -> None:
     """Raises ValueError for an observation that isn't of a space."""
-    expected = spaces.tree(space)
-    if not isinstance(expected, tuple | dict):
-        _check_array(space, f"the obs {where}", obs)
-        return
-    structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(obs)]
+    parts = spaces.tree(space)
+    wanted = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape or (), spaces.device_dtype(part)), parts)
+    structures: list[Any] = [jax.tree.structure(wanted), jax.tree.structure(obs)]
     if structures[0] != structures[1]:
-        raise ValueError(f"the obs {where}: expected {structures[0]} ({space}), found {structures[1]}.")
-    for (path, part), found in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(obs), strict=True):
-        _check_array(part, f"the obs{jax.tree_util.keystr(path)} {where}", found)
-
-
-def _check_array(space: spaces.AnySpace, what: str, obs: Any) -> None:
-    dtype = spaces.device_dtype(space)
-    wanted = jax.ShapeDtypeStruct(space.shape or (), dtype)
-    if not isinstance(obs, jax.ShapeDtypeStruct):
-        raise ValueError(f"{what}: expected one array, {_shown(wanted)} ({space}), found {_shown(obs)}.")
-    found = np.dtype(obs.dtype)
-    fits = found.kind in ("iub" if dtype.kind in "iub" else "iubfV")  # V: bfloat16
-    if dtype.kind in "iu" and dtype.itemsize <= 2:
-        fits = np.can_cast(found, dtype, "safe")  # a number that is too large would become another
-    if obs.shape != wanted.shape or not fits:
-        raise ValueError(
-            f"{what}: expected {_shown(wanted)} ({space}), found {_shown(obs)}. Mend observation_space, or what it "
-            "returns."
-        )
+        count = "" if isinstance(wanted, tuple | dict) else "one array, "
+        raise ValueError(f"the obs {where}: expected {count}{_shown(wanted)} ({space}), found {_shown(obs)}.")
+    leaves = zip(jax.tree.leaves_with_path(parts), jax.tree.leaves(wanted), jax.tree.leaves(obs), strict=True)
+    for (path, part), expected, found in leaves:
+        dtype, kind = np.dtype(found.dtype), expected.dtype.kind
+        fits = dtype.kind in ("iub" if kind in "iub" else "iubfV")  # V: bfloat16
+        if kind in "iu" and expected.dtype.itemsize <= 2:
+            fits = np.can_cast(dtype, expected.dtype, "safe")  # a number that is too large would become another
+        if found.shape != expected.shape or not fits:
+            raise ValueError(
+                f"the obs{jax.tree_util.keystr(path)} {where}: expected {_shown(expected)} ({part}), found "
+                f"{_shown(found)}. Mend observation_space, or what it returns."
+            )
 
 
 def _check_scalar(what: str, found: Any, expected: str, *kinds: Any) -> None:

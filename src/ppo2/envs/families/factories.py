@@ -105,7 +105,7 @@ def _quiet(spec: EnvSpec) -> Iterator[None]:
         yield
 
 
-class FrameStack(gym.Wrapper[NDArray, Any, Any, Any]):
+class FrameStack(gym.ObservationWrapper[NDArray, Any, Any]):
     """Stacks the last observations along the last axis, as in Baselines; before the first of them are zeros.
 
     Raises:
@@ -127,16 +127,13 @@ class FrameStack(gym.Wrapper[NDArray, Any, Any, Any]):
         self._frames = np.zeros(low.shape, space.dtype)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
         self._frames[:] = 0
-        self._frames[..., -self._width :] = obs
-        return self._frames.copy(), info
+        return super().reset(seed=seed, options=options)
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(action)
+    def observation(self, observation: Any) -> NDArray:
         self._frames[..., : -self._width] = self._frames[..., self._width :]
-        self._frames[..., -self._width :] = obs
-        return self._frames.copy(), reward, terminated, truncated, info
+        self._frames[..., -self._width :] = observation
+        return self._frames.copy()
 
 
 class QuickDiscrete(gym.spaces.Discrete):

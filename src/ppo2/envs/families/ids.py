@@ -33,8 +33,9 @@ def check_id(env_id: str) -> None:
 def spec_of(env_id: str) -> EnvSpec:
     """The registered spec of an id of Gymnasium; raises as `check_id` does."""
     module, _, name = env_id.rpartition(":")
-    family = None if name in gym.registry else _family_by_name(name)
-    missing = family if family is not None and not _is_imported(family) else None
+    # the package that registers ids of this form, if it is known, must be imported first
+    families = [] if name in gym.registry else [one for one in FAMILIES if one.ids and re.fullmatch(one.ids, name)]
+    missing = [family for family in families if not _is_imported(family)]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the user's choice
@@ -46,8 +47,8 @@ def spec_of(env_id: str) -> EnvSpec:
     except gymnasium.error.Error as error:
         close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.5)
         hint = f" The closest known are {', '.join(close)}." if close else ""
-        if missing is not None:
-            hint = f" {missing.remedy}"
+        if missing:
+            hint = f" {missing[0].remedy}"
         raise ValueError(
             f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
             "own package is 'module:Name-v0'."
@@ -59,11 +60,6 @@ def register_all() -> None:
     for family in FAMILIES:
         if family.package is not None:
             _is_imported(family)
-
-
-def _family_by_name(name: str) -> Family | None:
-    """The family whose package registers ids of this form; None if there is none."""
-    return next((family for family in FAMILIES if family.ids is not None and re.fullmatch(family.ids, name)), None)
 
 
 def _is_imported(family: Family) -> bool:

@@ -141,7 +141,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
                 raise ContractError(f"`env` gave no {what} for environment {i}: give it at every reset and step.")
             mask = _row(infos[MASK_KEY], i)
             self._masks[i] = read_mask(self.single_action_space, mask, f"{what} of environment {i}")
-        masks = create_empty_array(self._mask_space, self.num_envs)
+        masks: Any = create_empty_array(self._mask_space, self.num_envs)
         return {"observation": obs, MASK_KEY: concatenate(self._mask_space, self._masks, masks)}
 
 
