@@ -208,6 +208,6 @@ class AtariFactory(EnvTraits):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an older version is the user's choice
             env = gym.make(spec, frameskip=1, obs_type="grayscale", max_num_frames_per_episode=frames, **own)
-        stack = 4 if self.options.frame_stack is None else self.options.frame_stack
-        treated = AtariTreatment(env, stack=stack, reward_scale=self.options.reward_scale, **treatment)
+        treatment |= {"stack": self.options.frame_stack or 4, "reward_scale": self.options.reward_scale}
+        treated = AtariTreatment(env, **treatment)
         return gym.wrappers.FlattenObservation(treated) if self.options.flatten else treated

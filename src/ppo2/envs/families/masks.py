@@ -29,18 +29,20 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{MASK_KEY!r}
     Raises:
         ContractError: it is none of these.
     """
+
+    def error(expected: str) -> ContractError:
+        return ContractError(f"`env` gave {what} = {mask!r}; expected {expected}.")
+
     match space:
         case gym.spaces.Dict():
             mask = {} if mask is ALL_LEGAL else mask
             if not isinstance(mask, Mapping) or not set(mask) <= set(space.spaces):
-                raise ContractError(
-                    f"`env` gave {what} = {mask!r}; expected a dict of masks, by {', '.join(space.spaces)}."
-                )
+                raise error(f"a dict of masks, by {', '.join(space.spaces)}")
             return {k: read_mask(part, mask.get(k, ALL_LEGAL), f"{what}[{k!r}]") for k, part in space.spaces.items()}
         case gym.spaces.Tuple():
             mask = [ALL_LEGAL] * len(space.spaces) if mask is ALL_LEGAL else mask
             if not isinstance(mask, Sequence | np.ndarray) or len(mask) != len(space.spaces):
-                raise ContractError(f"`env` gave {what} = {mask!r}; expected a tuple of {len(space.spaces)} masks.")
+                raise error(f"a tuple of {len(space.spaces)} masks")
             pairs = enumerate(zip(space.spaces, mask, strict=True))
             return tuple(read_mask(part, own, f"{what}[{i}]") for i, (part, own) in pairs)
         case gym.spaces.Discrete():
@@ -53,9 +55,7 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{MASK_KEY!r}
             return np.ones(1, np.int8)
     array = np.ones(count) if mask is ALL_LEGAL else np.asarray(mask)
     if array.dtype.kind not in "biuf" or array.shape != (count,) or np.isnan(array).any():
-        raise ContractError(
-            f"`env` gave {what} = {mask!r}; expected {count} numbers, for the actions of {space}, not 0 where legal."
-        )
+        raise error(f"{count} numbers, for the actions of {space}, not 0 where legal")
     return (array != 0).astype(np.int8)
 
 

@@ -19,27 +19,26 @@ def make(env_id: str, num_envs: int, seed: int | None = None, **kwargs: Any) -> 
     Raises:
         ValueError: it names none.
     """
-    first_seed = None if seed is None else environment_seeds(seed, Purpose.ENV, 1)[0]
+    first_seed = {} if seed is None else {"seed": environment_seeds(seed, Purpose.ENV, 1)[0]}
     vector: AnyVectorEnv
     if env_id.startswith(ENVPOOL):
         check_id(env_id)
         import envpool  # where it is installed
 
         # it is seeded when it is made, and never again
-        kwargs = kwargs if first_seed is None else {"seed": first_seed, **kwargs}
-        vector = envpool.make_gymnasium(env_id.removeprefix(ENVPOOL), num_envs=num_envs, **kwargs)
+        vector = envpool.make_gymnasium(env_id.removeprefix(ENVPOOL), num_envs=num_envs, **{**first_seed, **kwargs})
     else:
         spec = spec_of(env_id)
         if str(spec.entry_point).startswith("ale_py"):
             vector = AleVectorEnv(spec, num_envs, kwargs)
-        elif spec.vector_entry_point is None:
+        elif spec.vector_entry_point is not None:
+            vector = gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+        else:
             raise ValueError(
                 f"`env_id` (={spec.id!r}, own_vector=True) has no vector form of its own; leave own_vector out."
             )
-        else:
-            vector = gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
-    if first_seed is not None:
-        vector.reset(seed=first_seed)
+    if first_seed:
+        vector.reset(**first_seed)
     return vector
 
 
