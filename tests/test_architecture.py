@@ -39,21 +39,21 @@ config: placeholders rules config __init__
 distributed: messages monitor heartbeat collectives agreed_signal processes __init__
 distributions: base choices gaussians joint action_distribution __init__
 envs: __init__ construction
-envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
+envs/adapters: common brax craftax gymnax navix pgx playground xminigrid __init__
 envs/device: __init__ env check
 envs/families: __init__ masks factories atari registry ids own_vectors
-envs/host: __init__ env_types failures semaphore watchdog buffers replay serial_envs worker_loop process_worker \
-    worker worker_pool vector parallelism stepper remote
+envs/host: __init__ env_types buffers failures replay semaphore serial_envs watchdog worker_loop process_worker \
+    worker worker_pool vector parallelism remote stepper
 evaluation: __init__ evaluate play
-networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
+networks: adapters layers convolution cnn mlp registry recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding statistics
 reporting: __init__ display health tables logger plot
-runners: __init__ action_log episodes experience snapshot device_program host_program protocol rollout_buffers \
-    runner_state device host ray_actor remote
+runners: __init__ action_log episodes experience device_program host_program rollout_buffers snapshot device \
+    protocol runner_state host ray_actor remote
 spaces: space_json actions checks __init__ device
-system: __init__ exits files launch text processors signals runtime
-training: __init__ plan run_directory trainers loop start setup context sweep_plan saver vmapped evaluator \
-    log_writer run learn sweep_in_turn sweep
+system: __init__ exits files launch processors runtime signals text
+training: __init__ plan run_directory start trainers loop setup context saver evaluator log_writer run learn \
+    sweep_plan sweep_in_turn vmapped sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it
