@@ -1,5 +1,6 @@
 """Construction of vector environments from whatever `env=` may be."""
 
+import inspect
 import sys
 import time
 from collections.abc import Sequence
@@ -94,14 +95,17 @@ def make(
     num_envs = _count(num_envs)
     own_vector = own_vector or env_id.startswith(ENVPOOL)
     one_by_one = not own_vector and adapters.adapter_of(env_id) is None
+    which = f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''})"
+    if backend not in ("local", "ray"):
+        raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
     if backend == "ray":
-        _check_for_ray(env_id, one_by_one, seed=seed, groups=groups, info_keys=info_keys)
+        if not one_by_one:
+            _refuse(f"needs environments that are made one by one, which those of {which} are not", backend=backend)
+        reason = "is of no use with backend='ray' (`learn` is told the seed; actors give whole rollouts, in one group)"
+        _refuse(reason, seed=seed, groups=groups, info_keys=info_keys)
         first, factory = _first_of(env_id, kwargs, options)
         return remote(factory, first, num_envs, actors, workers, env_timeout, replay_limit)
-    if backend != "local":
-        raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
-    if actors is not None:
-        raise ValueError(f"`actors` (={actors!r}) are those of Ray: say backend='ray', or leave it out.")
+    _refuse("is the number of Ray's actors, for backend='ray'", actors=actors)
     if one_by_one:
         first, factory = _first_of(env_id, kwargs, options)
         vector = vectorize(
@@ -120,26 +124,17 @@ def make(
         if seed is not None:
             vector.reset(seed=environment_seeds(seed, Purpose.ENV, num_envs))
         return vector
-    if options != Options() or info_keys or workers != "auto" or groups is not None:
-        raise ValueError(
-            f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''}): max_episode_steps, reward_scale, "
-            "frame_stack, flatten, info_keys, workers and groups apply to environments that are made one by one; "
-            "leave them out, or wrap what is made."
-        )
+    reason = f"applies to environments that are made one by one, which those of {which} are not"
+    _refuse(reason, **vars(options), info_keys=info_keys, workers=workers, groups=groups)
     return own_vectors.make(env_id, num_envs, seed, **kwargs) if own_vector else adapters.make(env_id, **kwargs)
 
 
-def _check_for_ray(env_id: str, one_by_one: bool, **unused: Any) -> None:
-    """Raises ValueError for environments that actors of Ray can't hold, and for options that they don't take."""
-    if not one_by_one:
-        raise ValueError(
-            f"`backend` (='ray') is for environments of Gymnasium that are made one by one, which `env_id` "
-            f"(={env_id!r}) is not, or not so: leave `backend` out."
-        )
-    for name, value in unused.items():
-        if value not in (None, ()):
-            why = "`learn` is told the seed" if name == "seed" else "actors return rollouts alone, in one group"
-            raise ValueError(f"`{name}` (={value!r}) is of no use with backend='ray' ({why}): leave it out.")
+def _refuse(reason: str, **options: Any) -> None:
+    """Raises ValueError for an option of `make` that isn't at its default."""
+    defaults = inspect.signature(make).parameters
+    for name, value in options.items():
+        if value != defaults[name].default:
+            raise ValueError(f"`{name}` (={value!r}) {reason}; leave it out.")
 
 
 def preset(env_id: str) -> dict[str, Any]:
