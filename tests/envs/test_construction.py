@@ -1,4 +1,4 @@
-"""Construction of vector environments: what is said and what is refused."""
+"""Construction of vector environments: notices and errors."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import ppo2
 
 
-def test_it_says_what_it_chose(capsys: pytest.CaptureFixture[str]) -> None:
+def test_make_prints_which_processes_step(capsys: pytest.CaptureFixture[str]) -> None:
     ppo2.make("CartPole-v1", num_envs=3, workers=0).close()
     ppo2.make("CartPole-v1", num_envs=3, workers=1).close()
     told = capsys.readouterr().err.splitlines()
@@ -34,6 +34,6 @@ def test_it_says_what_it_chose(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ppo2.make("CartPole-v1", **options)

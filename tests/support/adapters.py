@@ -51,7 +51,7 @@ def check_types(env: adapters.AdaptedEnv, state: Any, after: Any, obs: Any, *res
 
 
 def episode(env: adapters.AdaptedEnv, action: Any, steps: int, start: Any = None) -> Any:
-    """(obs, reward, terminated, truncated) of so many steps with one action, whatever ends on the way."""
+    """(obs, reward, terminated, truncated) of `steps` steps with one action, without resets."""
 
     def step(state: Any, key: Any) -> Any:
         state, *result = env.step(state, action, key)

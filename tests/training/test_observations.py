@@ -118,7 +118,7 @@ def test_it_learns_from_a_part(env: Any, network: str) -> None:
     assert ppo2.evaluate(model, env, episodes=40).mean > 4.3
 
 
-def test_saved_loaded_and_asked(tmp_path: Path) -> None:
+def test_a_saved_model_predicts_after_loading(tmp_path: Path) -> None:
     model = learn(env=Parts, normalize_obs=True, run_dir=tmp_path / "run", value_network="copy")
     loaded = ppo2.load(tmp_path / "run")
     env = Parts()

@@ -84,7 +84,7 @@ def test_masks_from_the_info_of_registered_environments() -> None:
 
 
 class Obeyed(gym.Env[Any, Any]):
-    """Gives in info the mask that `mask(t)` says, and asserts that actions obey it. Truncated after 5 steps."""
+    """An environment that gives `mask(t)` in info and asserts that actions obey it; truncated after 5 steps."""
 
     observation_space = Box(-1, 1, (1,))
 
@@ -159,7 +159,7 @@ def test_masks_from_info_for_parts_of_actions(action_space: Any, mask: Any, is_v
     ],
     ids=["rank", "size", "NaN", "text", "absent"],
 )
-def test_masks_from_info_that_are_none(mask: Any, message: str) -> None:
+def test_masks_from_info_that_do_not_fit_are_refused(mask: Any, message: str) -> None:
     for env, num_envs in (
         (lambda: Obeyed(mask), 2),
         (vector(lambda: Obeyed(mask), mode=AutoresetMode.NEXT_STEP), None),
