@@ -7,7 +7,7 @@ import difflib
 import importlib
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
@@ -176,12 +176,9 @@ def field_names(record: Any) -> set[str]:
     return {field.name for field in dataclasses.fields(record)}
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hides warnings of libraries while they are imported or traced, which users can't mend."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def quiet() -> Any:
+    """Context in which warnings of libraries are hidden, which users can't mend."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def imported(module: str) -> Any:

@@ -102,8 +102,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
     def _frame(self, move: Any) -> float:
         if not self._sticky or self.env.unwrapped.np_random.random() >= self._sticky:
             self._move = move
-        reward: float = self._ale.act(self._move)
-        return reward
+        return float(self._ale.act(self._move))
 
     def _play(self, action: int) -> float:
         """Plays the frames of one action; returns the game's own reward."""
@@ -205,8 +204,7 @@ class AtariFactory(EnvTraits):
         import ale_py  # comes with the extra
 
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an older version is the user's choice
+        with warnings.catch_warnings(action="ignore"):  # an older version is the user's choice
             env = gym.make(spec, frameskip=1, obs_type="grayscale", max_num_frames_per_episode=frames, **own)
         treatment |= {"stack": self.options.frame_stack or 4, "reward_scale": self.options.reward_scale}
         treated = AtariTreatment(env, **treatment)

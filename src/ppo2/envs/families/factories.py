@@ -95,8 +95,7 @@ class SpecFactory(EnvTraits):
 @contextlib.contextmanager
 def _quiet(spec: EnvSpec) -> Iterator[None]:
     """Silences what libraries say in constructors and users can't mend, such as MuJoCo of `settotalmass`."""
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as stack:
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and importlib.util.find_spec("mujoco"):
             import mujoco  # comes with the extra
 

@@ -37,8 +37,8 @@ def spec_of(env_id: str) -> EnvSpec:
     families = [] if name in gym.registry else [one for one in FAMILIES if one.ids and re.fullmatch(one.ids, name)]
     missing = [family for family in families if not _is_imported(family)]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the user's choice
+        # an old version is the user's choice
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             if module:
                 importlib.import_module(module)  # gym.spec doesn't, gym.make does
             return gym.spec(name)
@@ -65,8 +65,7 @@ def register_all() -> None:
 def _is_imported(family: Family) -> bool:
     """Imports the package that registers a family's environments; True if it is installed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the package's own affair
+        with warnings.catch_warnings(action="ignore"):  # the package's own affair
             importlib.import_module(str(family.package))
     except ImportError:
         return False
