@@ -31,7 +31,7 @@ from ppo2.system.text import printable
 
 DEFAULT_NUM_ENVS = 8
 SLOW_RESET_SECONDS = 2e-4
-"""Seconds of a reset from which on an environment is no toy whose steps its author counts: it may be tried."""
+"""Seconds of a reset above which an unregistered environment is stepped on trial: a faster one may count its steps."""
 
 AnyEnvs = AnyVectorEnv | DeviceVector
 

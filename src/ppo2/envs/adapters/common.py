@@ -29,7 +29,7 @@ NEVER = 2**30
 
 
 class AdaptedEnv(abc.ABC):
-    """Base class of adapters: a subclass makes the environments of one library to device environments.
+    """Base class of adapters: a subclass turns the environments of one library into device environments.
 
     A value: equal and hashed by class, name and arguments, so that compiled programs can be cached by it. What `_reset`
     and `_step` return is made to keep the contract: a state whose dtypes never change, observations of the space's
