@@ -19,7 +19,7 @@ def make(env_id: str, num_envs: int, seed: int | None = None, **kwargs: Any) -> 
     Raises:
         ValueError: it names none.
     """
-    first_seed = {} if seed is None else {"seed": environment_seeds(seed, Purpose.ENV, 1)[0]}
+    first_seed: dict[str, Any] = {} if seed is None else {"seed": environment_seeds(seed, Purpose.ENV, 1)[0]}
     vector: AnyVectorEnv
     if env_id.startswith(ENVPOOL):
         check_id(env_id)
