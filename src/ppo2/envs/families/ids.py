@@ -25,7 +25,12 @@ def check_id(env_id: str) -> None:
     if adapters.adapter_of(env_id) is not None:
         adapters.check(env_id)
     elif env_id.startswith(ENVPOOL):
-        _check_envpool(env_id)
+        if importlib.util.find_spec("envpool") is None:
+            raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: pip install envpool")
+        import envpool
+
+        if env_id.removeprefix(ENVPOOL) not in envpool.list_all_envs():
+            raise ValueError(f"`env` (={env_id!r}): EnvPool has no such environment; envpool.list_all_envs() has all.")
     else:
         spec_of(env_id)
 
@@ -70,12 +75,3 @@ def _is_imported(family: Family) -> bool:
     except ImportError:
         return False
     return True
-
-
-def _check_envpool(env_id: str) -> None:
-    if importlib.util.find_spec("envpool") is None:
-        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: pip install envpool")
-    import envpool
-
-    if env_id.removeprefix(ENVPOOL) not in envpool.list_all_envs():
-        raise ValueError(f"`env` (={env_id!r}): EnvPool has no such environment; envpool.list_all_envs() has all.")
