@@ -314,7 +314,7 @@ def test_chunks_do_not_change_the_bits() -> None:
 
 
 def test_a_chunk_is_rollouts_and_training() -> None:
-    """One program of `iterate` gives the same as `run` and `train`, one after the other."""
+    """What `iterate` does in one program, `run` and `train` do in two each."""
     whole, _, chunk = four_updates()
     parts = fresh()
     runner = runner_for(parts)

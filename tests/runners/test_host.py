@@ -137,7 +137,7 @@ def test_autoreset_modes_learn_the_same(mode: AutoresetMode) -> None:
 
 
 def test_the_first_minibatchs_ratio_is_one() -> None:
-    """Learning computes the log-probabilities that acting had: same statistics, same parameters."""
+    """What acting said of its actions, learning says too: same statistics, same parameters."""
     env = vector(*[lambda: Script(3)] * 4, mode=AutoresetMode.SAME_STEP)
     runner = make_runner(env, nsteps=8, normalize_obs=True)
     model = runner.model

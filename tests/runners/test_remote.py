@@ -377,7 +377,7 @@ def test_a_cluster_of_its_own_ends_with_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_ends_it_cleanly(number: signal.Signals, tmp_path: Path) -> None:
-    """Ctrl-C in a terminal reaches the actors too, which must not end before the learner has what it needs."""
+    """As Ctrl-C in a terminal sends it: to the actors too, which must not end before the learner has what it needs."""
     (tmp_path / "script.py").write_text(OWN_CLUSTER)
     command = [*STRICT_PYTHON, str(tmp_path / "script.py"), "100000", str(tmp_path / "run")]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}

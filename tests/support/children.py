@@ -1,4 +1,4 @@
-"""Command that starts Python as a child process, with every warning an error."""
+"""How tests start Python as a child process that takes every warning for an error."""
 
 import sys
 

@@ -309,20 +309,6 @@ class Legal(gym.Env[Any, Any]):
         return obs, reward, False, over, {}
 
 
-class LegalInInfo(Legal):
-    """`Legal`, with the mask in info."""
-
-    observation_space = LEGAL["observation"]
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        obs, _ = super().reset(seed=seed)
-        return obs["observation"], {"action_mask": obs["action_mask"]}
-
-    def step(self, action: Any) -> Any:
-        obs, *rest, _ = super().step(action)
-        return obs["observation"], *rest, {"action_mask": obs["action_mask"]}
-
-
 @functools.cache
 def _font(size: int) -> Any:
     return ImageFont.load_default(size)

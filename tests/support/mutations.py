@@ -254,7 +254,7 @@ SIGNED = [_signed_tensors, _signed_metadata, _signed_metadata, _signed_metadata,
 
 
 def mutation(data: bytes, seed: int) -> tuple[str, bytes]:
-    """The name of a mutation, and the bytes it makes of a checkpoint; even seeds change raw bytes."""
+    """What was done to a checkpoint, and what came of it; raw ones have an even seed."""
     rng = random.Random(seed)
     if seed % 2 == 0:
         return rng.choice(RAW)(rng, data)

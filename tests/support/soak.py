@@ -41,7 +41,7 @@ EXPECTED = {
 
 @dataclasses.dataclass
 class Findings:
-    """Errors, in words, and figures on the way."""
+    """What went wrong, in words, and figures on the way."""
 
     lost: list[str] = dataclasses.field(default_factory=list)
     left: list[str] = dataclasses.field(default_factory=list)
@@ -56,7 +56,7 @@ class Soak:
 
     Args:
         folder: its own, for programs, compiled ones and logs.
-        run_dir: run directory, on a file system of `ROOM` bytes if `small`.
+        run_dir: where it is written, on a file system of `ROOM` bytes if `small`.
     """
 
     def __init__(self, folder: Path, run_dir: Path, *, small: bool, dice: random.Random) -> None:
@@ -137,14 +137,14 @@ class Soak:
             self.findings.lost.append(f"it ended with status {status} when it was {how}")
 
     def update(self) -> int:
-        """Number of updates in the newest checkpoint."""
+        """Of the newest checkpoint."""
         try:
             return int(checkpoint.newest(self.run_dir).stem)
         except ValueError:
             return 0
 
     def look(self, before: int) -> None:
-        """Checks what must hold of the files whenever the run ended."""
+        """What must hold of the files after every end."""
         lost = self.findings.lost
         with contextlib.suppress(FileNotFoundError):
             rows = list(csv.DictReader((self.run_dir / "progress.csv").open()))

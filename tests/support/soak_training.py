@@ -1,4 +1,4 @@
-"""Program that `soak.py` starts: a run, begun or resumed, on environments that fail now and then."""
+"""What `soak.py` starts: a run, begun or resumed, on environments that fail now and then."""
 
 import os
 import random

@@ -122,7 +122,7 @@ def test_schedules_follow_frac(tmp_path: Path, schedule: Any, at_half: float) ->
 
 
 def test_log_and_save_intervals_count_updates(tmp_path: Path) -> None:
-    """Rows come at the first update and at every multiple, as in Baselines."""
+    """As in Baselines: at the first update, and at every multiple."""
     learn(total_timesteps=64 * 7, log_interval=3, save_interval=2, run_dir=tmp_path)
     assert [int(row["misc/nupdates"]) for row in rows(tmp_path)] == [1, 3, 6]
     saved = sorted(int(file.stem) for file in (tmp_path / "checkpoints").iterdir())
@@ -460,7 +460,7 @@ def test_what_was_learned_is_kept_when_an_environment_crashes(tmp_path: Path) ->
 
 
 def test_a_vector_environment_whose_observations_are_out_of_range() -> None:
-    """Learning finds what our own stepping would have refused at once."""
+    """What our own stepping would have refused at once is found when learning."""
     env = vector(*[lambda: Broken(gym.spaces.Discrete(3), 3)] * 2, mode=AutoresetMode.SAME_STEP)
     with pytest.raises(ValueError, match=r"update 1: an observation is out of range for Discrete\(3\); environment 0"):
         learn(env=env, num_envs=None)

@@ -13,10 +13,11 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from gymnasium.vector import AutoresetMode
 
 import ppo2
-from ppo2 import spaces
+from ppo2 import envs, spaces
 from ppo2.agent.model import Model
+from ppo2.envs.families.masks import MaskedEnv, MaskedVectorEnv
 from ppo2.runners.host import Runner
-from support.environments import LEGAL, PARTS, Legal, LegalInInfo, Parts, Spaced, vector
+from support.environments import LEGAL, PARTS, Legal, Parts, Spaced, vector
 
 SMALL: dict[str, Any] = {
     "num_envs": 3,
@@ -118,7 +119,7 @@ def test_it_learns_from_a_part(env: Any, network: str) -> None:
     assert ppo2.evaluate(model, env, episodes=40).mean > 4.3
 
 
-def test_a_saved_model_predicts_after_loading(tmp_path: Path) -> None:
+def test_saved_loaded_and_asked(tmp_path: Path) -> None:
     model = learn(env=Parts, normalize_obs=True, run_dir=tmp_path / "run", value_network="copy")
     loaded = ppo2.load(tmp_path / "run")
     env = Parts()
@@ -176,6 +177,20 @@ def test_a_ready_network_sees_the_parts() -> None:
 # --- masks --------------------------------------------------------------------------------------------------------
 
 
+class Told(Legal):
+    """The same, but the mask is in info."""
+
+    observation_space = LEGAL["observation"]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        obs, _ = super().reset(seed=seed)
+        return obs["observation"], {"action_mask": obs["action_mask"]}
+
+    def step(self, action: Any) -> Any:
+        obs, *rest, _ = super().step(action)
+        return obs["observation"], *rest, {"action_mask": obs["action_mask"]}
+
+
 class DeviceLegal:
     """The same on the device; an illegal action costs 100."""
 
@@ -203,7 +218,7 @@ class DeviceLegal:
         return (obs["action_mask"], t + 1), obs, reward, False, t == 5, {}
 
 
-MASKED = {"in the observation": Legal, "in info": LegalInInfo, "on the device": DeviceLegal()}
+MASKED = {"in the observation": Legal, "in info": Told, "on the device": DeviceLegal()}
 
 
 @pytest.mark.parametrize(
@@ -248,6 +263,28 @@ def test_a_state_without_a_legal_action_is_told() -> None:
             ppo2.evaluate(model, env, episodes=3, num_envs=3)
     with pytest.raises(ValueError, match=r"`obs` has a state with no legal action .* number 0 of 1\."):
         model.predict({"observation": np.zeros(1, np.float32), "action_mask": np.zeros(4, np.int8)})
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_masks_from_the_info_of_a_vector_environment(mode: AutoresetMode) -> None:
+    env = vector(*[Told] * 3, mode=mode)
+    made = envs.resolve(env).env
+    assert isinstance(made, MaskedVectorEnv)
+    model = learn(env=env, num_envs=None)
+    assert int(model.state.counters.updates) == 2
+    assert spaces.is_masked(model.observation_space)
+
+
+def test_masks_from_the_info_of_registered_environments() -> None:
+    env = ppo2.make("Taxi-v4", num_envs=2)
+    assert all(isinstance(one, MaskedEnv) for one in env.envs)
+    model = learn(env="Taxi-v4")
+    env.reset(seed=0)
+    obs = env.reset(seed=0)[0]
+    for _ in range(20):
+        actions = model.step(obs)[0]
+        assert all(mask[action] for mask, action in zip(obs["action_mask"], actions, strict=True))
+        obs = env.step(actions)[0]
 
 
 @pytest.mark.parametrize(
@@ -300,6 +337,91 @@ class Whole(gym.Env[Any, Any]):
         else:
             assert action["say"] == 0
         return self._obs(), 1.0, self.t == 4, False, {}
+
+
+class Obeyed(gym.Env[Any, Any]):
+    """Gives in info the mask that `mask(t)` says, and asserts that actions obey it. Truncated after 5 steps."""
+
+    observation_space = Box(-1, 1, (1,))
+
+    def __init__(self, mask: Any, action_space: Any = None, length: int = 5) -> None:
+        self.mask, self.length, self.action_space = mask, length, action_space or Discrete(4)
+
+    def _info(self) -> dict[str, Any]:
+        self.given = self.mask(self.t)
+        return {} if self.given is None else {"action_mask": self.given}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), self._info()
+
+    def step(self, action: Any) -> Any:
+        if isinstance(self.action_space, Discrete):
+            assert self.given[action], f"{action} is illegal under {self.given}"
+        elif isinstance(self.action_space, Dict):
+            assert self.given["a"][action["a"]]
+            assert all(self.given["b"][i] for i in (action["b"][0], 2 + action["b"][1]))
+        else:
+            assert self.given[0][action[0]]
+        self.t += 1
+        return np.zeros(1, np.float32), 1.0, False, self.t == self.length, self._info()
+
+
+def only(t: int) -> Any:
+    """One action of four, another each time."""
+    return np.eye(4, dtype=np.int8)[t % 4]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_masks_of_episodes_of_other_lengths(mode: AutoresetMode) -> None:
+    env = vector(lambda: Obeyed(only), lambda: Obeyed(only, length=3), mode=mode)
+    assert int(learn(env=env, num_envs=None).state.counters.updates) == 3
+
+
+@pytest.mark.parametrize("scale", [256, 0.5])
+def test_whatever_is_not_0_is_legal(scale: float) -> None:
+    assert int(learn(env=lambda: Obeyed(lambda t: only(t).astype(int) * scale)).state.counters.updates) == 2
+
+
+CHOICES = {"a": np.array([1, 0]), "b": np.array([0, 1, 1, 0, 0])}
+
+
+@pytest.mark.parametrize(
+    ("action_space", "mask"),
+    [
+        (Dict({"a": Discrete(2), "b": MultiDiscrete([2, 3])}), CHOICES),
+        pytest.param(Tuple([Discrete(2), Box(-1, 1, (2,))]), (np.array([0, 1]), None), marks=pytest.mark.slow),
+    ],
+    ids=["Dict", "Tuple"],
+)
+@pytest.mark.parametrize("is_vector", [False, True], ids=["factory", "vector"])
+def test_masks_from_info_for_parts_of_actions(action_space: Any, mask: Any, is_vector: bool) -> None:
+    def make() -> Any:
+        return Obeyed(lambda t: mask, action_space)
+
+    env = vector(make, make, mode=AutoresetMode.SAME_STEP) if is_vector else make
+    assert int(learn(env=env, num_envs=None if is_vector else 3).state.counters.updates) > 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (lambda t: only(t)[None], "expected 4 numbers, for the actions of Discrete"),
+        (lambda t: [1, 0, 1], "expected 4 numbers"),
+        (lambda t: np.full(4, np.nan), "expected 4 numbers"),
+        (lambda t: ["a"] * 4, "expected 4 numbers"),
+        (lambda t: only(t) if t == 0 else None, "gave no info"),
+    ],
+    ids=["rank", "size", "NaN", "text", "absent"],
+)
+def test_masks_from_info_that_are_none(mask: Any, message: str) -> None:
+    for env, num_envs in (
+        (lambda: Obeyed(mask), 2),
+        (vector(lambda: Obeyed(mask), mode=AutoresetMode.NEXT_STEP), None),
+    ):
+        with pytest.raises(ValueError, match=message):
+            learn(env=env, num_envs=num_envs, nminibatches=1)
 
 
 def test_a_mask_with_a_neighbour_is_refused() -> None:

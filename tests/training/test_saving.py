@@ -218,7 +218,7 @@ def test_others_files_are_left_alone(tmp_path: Path) -> None:
 
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Means that evaluations give, one after another; a test appends to it."""
+    """What evaluations come out at, one after another."""
     given: list[float] = []
 
     def run_episodes(*_: Any, **__: Any) -> Evaluation:
@@ -340,7 +340,7 @@ def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, capsys: pytest.
 
 
 def outcome(program: str, *arguments: object, wrapper: tuple[str, ...] = ()) -> str:
-    """Output of a process that runs `program`, which trains and must end well."""
+    """What a training process says, that lives through `program`."""
     source = f"import sys\nfrom tests.training.test_saving import *\n{program}"
     command = [*wrapper, sys.executable, "-c", source, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)

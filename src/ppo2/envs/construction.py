@@ -104,7 +104,8 @@ def make(
         reason = "is of no use with backend='ray' (`learn` is told the seed; actors give whole rollouts, in one group)"
         _refuse(reason, seed=seed, groups=groups, info_keys=info_keys)
         first, factory = _first_of(env_id, kwargs, options)
-        return remote(factory, first, num_envs, actors, workers, env_timeout, replay_limit)
+        limits: dict[str, Any] = {"env_timeout": env_timeout, "replay_limit": replay_limit}
+        return remote(factory, first, num_envs, actors, workers, **limits)
     _refuse("is the number of Ray's actors, for backend='ray'", actors=actors)
     if one_by_one:
         first, factory = _first_of(env_id, kwargs, options)
