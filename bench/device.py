@@ -5,14 +5,14 @@ process).
     python bench/device.py --quick                        # to see whether it works
     python bench/device.py --no-sweep --no-scaling --json results.json
 
-Measured are environment steps per second, rollout and update, over a window of `--seconds` that begins once
-compilation and the first updates are over; how long compiling takes, nothing kept on disk; how many steps per second a
-sweep over 16 seeds makes in all, against one run (on D1); and what a step costs by the number of environments.
+The measures: environment steps per second, rollout and update, over a window of `--seconds` that begins once
+compilation and the first updates are over; the time of compiling, nothing kept on disk; steps per second of a sweep
+over 16 seeds in all, against one run (on D1); and the time of a step by the number of environments.
 
 Ours runs as `ppo2.configure_runtime()` sets JAX up, with an in-process CPU device for each core, and with one device.
 It goes through `ppo2.learn` with a run directory: it writes its episodes, and a row every few updates, whose times are
 the measure. rejax is `jax.jit(PPO.train)` without its evaluations, called for as many updates as lie between two of our
-rows; it writes nothing and doesn't tell of episodes. Compiling is, for ours, from the call of `learn` to the end of its
+rows; it writes nothing and reports no episodes. Compiling lasts, for ours, from the call of `learn` to the end of its
 first update, less the time of a steady one; for rejax, from making the algorithm to the compiled program.
 
 Network and hyperparameters are the same (see `bench/workloads.py`), and so is the work of an update, but where ours

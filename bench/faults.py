@@ -1,4 +1,4 @@
-"""What looking for numbers that are not finite costs: `python bench/faults.py`.
+"""Cost of looking for numbers that are not finite: `python bench/faults.py`.
 
 The same updates, in turns with the checks and without them (where find_fault says "none" and only_finite "as it is"),
 on the same rollout: the median of the differences of neighbours, and their share of the time of a whole update, rollout

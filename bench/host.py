@@ -5,7 +5,7 @@
     python bench/host.py --json results.json
     taskset --cpu-list 0,1 python bench/host.py           # on chosen cores; the processes started here inherit them
 
-Measured are environment steps per second, rollout and update, over a window of `--seconds` that begins once
+The measures: environment steps per second, rollout and update, over a window of `--seconds` that begins once
 compilation and the first updates are over; the environment alone, with random actions; time from a process's start to
 the end of its first update, without and with compiled programs on disk; time to import; peak memory. Ours runs with
 `ppo2.configure_runtime()` and without, a peer in the faster of its variants, found by short trials.

@@ -1,4 +1,4 @@
-"""What is learnt: whole runs of the presets, several seeds each, and of Stable-Baselines3 with the same settings.
+"""Learning results: whole runs of the presets, several seeds each, and of Stable-Baselines3 with the same settings.
 
     python bench/learning.py runs/mujoco                                       # the seven of MuJoCo, 3 seeds: hours
     python bench/learning.py runs/mujoco --envs Hopper-v5 --libraries sb3      # the peer

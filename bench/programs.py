@@ -22,9 +22,9 @@ class Program:
     """A library and the script that measures it.
 
     Attributes:
-        script: of `bench/peers`; it may not bear the name of a package that it imports.
+        script: file in `bench/peers`; it may not bear the name of a package that it imports.
         variants: ways to run it, as the settings that its script is told.
-        requirements: what `pip install` gets, call by call, in an environment of its own; none for ours.
+        requirements: arguments of `pip install`, call by call, in an environment of its own; none for ours.
     """
 
     name: str

@@ -58,7 +58,7 @@ class Slow(gym.Env[Any, Any]):
 
 
 def cost_of(seconds: float) -> float:
-    """What a step really takes."""
+    """Seconds that a step really takes."""
     env = Slow(seconds)
     times = []
     for _ in range(50):

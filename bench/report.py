@@ -27,12 +27,12 @@ class Spread(NamedTuple):
 
 
 def spread(runs: Iterable[Mapping[str, Any]], name: str) -> Spread:
-    """That of one figure over several runs."""
+    """The spread of one figure over several runs."""
     return Spread.of([run[name] for run in runs])
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    """How many times `ours` is of `theirs`: of the medians, and of each pair of runs that followed one another."""
+    """Ratio of `ours` to `theirs`: of the medians, and of each pair of runs that followed one another."""
     paired = [a / b for a, b in zip(ours, theirs, strict=True)]
     return {
         "of_medians": statistics.median(ours) / statistics.median(theirs),
@@ -41,7 +41,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What a number about speed must be read with."""
+    """Facts about the machine that a number about speed must be read with."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -103,7 +103,7 @@ def _show_machine(console: Console, results: Mapping[str, Any], noisy: Sequence[
 
 
 def noisy_rows(results: Mapping[str, Any]) -> list[str]:
-    """Whose steps per second were spread so far that the machine must have been busy with something else."""
+    """Rows whose steps per second were spread so far that the machine must have been busy with something else."""
     rows = [
         (f"{name} {title}", row["steps_per_second"])
         for name, workload in results["workloads"].items()
@@ -113,7 +113,7 @@ def noisy_rows(results: Mapping[str, Any]) -> list[str]:
 
 
 def noisy_device_rows(results: Mapping[str, Any]) -> list[str]:
-    """As noisy_rows."""
+    """`noisy_rows` for device environments."""
     rows = [
         (f"{name} {title}", row["steps_per_second"])
         for name, workload in results["workloads"].items()
@@ -247,7 +247,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _ratio_cells(ratio: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Of the medians, and paired."""
+    """Table cells of a ratio: of the medians, and paired."""
     if ratio is None:
         return "", ""
     paired = ratio["paired"]

@@ -1,5 +1,5 @@
-"""What a checkpoint costs the thread that trains: the whole write, as `Model.save` does it, and what `learn` waits for,
-which leaves the write to another thread.
+"""Cost of a checkpoint for the thread that trains: of the whole write, as `Model.save` does it, and of the wait in
+`learn`, which leaves the write to another thread.
 
     python bench/saving.py                  # into a temporary directory; --folder for another disk
 

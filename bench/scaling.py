@@ -1,4 +1,4 @@
-"""What several processes and devices cost and bring: all-reduce by size, training measured, throughput predicted.
+"""Cost and gain of several processes and devices: all-reduce by size, training measured, throughput predicted.
 
     python bench/scaling.py                                     # two processes on this machine, about 5 minutes
     python bench/scaling.py --quick                             # to see whether it works
@@ -9,11 +9,11 @@ Measured, each as the median (least - greatest) of `--repeats`: a sum of so many
 of them in one compiled program; whole updates (rollout and learning) of an MLP on a device CartPole and of Nature's CNN
 on pictures, in one process and in all, with as many environments in each.
 
-Predicted for n devices with as many environments each as were measured: an update takes what it takes on one device,
-one all-reduce for each gradient step, of the parameters and the loss as one vector, and a few small ones for statistics
-(SMALL_SUMS). An all-reduce of s bytes over n
-devices takes 2 (n - 1) (alpha + s / (n bandwidth)) along a ring, and 2 log2(n) alpha + 2 s / bandwidth along a tree;
-the faster counts, as collective libraries choose. alpha and bandwidth are fitted to what was measured, unless given.
+Predicted for n devices with as many environments each as were measured: an update takes the time of one device, one
+all-reduce for each gradient step, of the parameters and the loss as one vector, and a few small ones for statistics
+(SMALL_SUMS). An all-reduce of s bytes over n devices takes 2 (n - 1) (alpha + s / (n bandwidth)) along a ring, and
+2 log2(n) alpha + 2 s / bandwidth along a tree; the faster counts, as collective libraries choose. alpha and bandwidth
+are fitted to the measurements, unless given.
 """
 
 import argparse
@@ -68,7 +68,7 @@ class Pictures:
 
 
 class Policy(NamedTuple):
-    """What is trained, with so many environments in each process."""
+    """A training task, with so many environments in each process."""
 
     name: str
     env: Callable[[], Any]

@@ -1,4 +1,4 @@
-"""What is trained in a comparison: each workload the same for everyone who runs it."""
+"""Training tasks of the comparisons: each workload the same for everyone who runs it."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ class Workload:
         network: "mlp", where policy and value have a network each, or "cnn" (Nature's), which they share.
         hidden: units in each hidden layer (tanh) of an mlp.
         normalize: observations and rewards by running statistics.
-        value_cliprange: as the peer has it: Stable-Baselines3 doesn't clip the value unless told to, rejax always does.
+        value_cliprange: clip range of the value, as the peer has it: none in Stable-Baselines3, always one in rejax.
         log_interval: updates between two rows of our log, which tell where the time went; on device environments also
             between two looks at a peer.
     """

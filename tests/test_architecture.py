@@ -41,7 +41,7 @@ distributions: base choices gaussians joint table __init__
 envs: __init__ construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ env check
-envs/families: __init__ masks own_vectors factories atari registry ids
+envs/families: __init__ masks factories atari registry ids own_vectors
 envs/host: __init__ env_types failures semaphore watchdog buffers replay serial_envs worker_loop process_worker \
     worker worker_pool vector parallelism stepper remote
 evaluation: __init__ evaluate play
@@ -215,7 +215,7 @@ HARMLESS = {
 
 
 def runs_what_it_reads(file: Path) -> set[str]:
-    """What in a file might run, or make objects of, what it reads."""
+    """Calls and imports in a file that might run the data it reads, or make objects of it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):

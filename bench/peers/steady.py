@@ -1,4 +1,4 @@
-"""What every measured program shares, so that all are measured alike. Standard library only."""
+"""Common parts of the measured programs, so that all are measured alike. Standard library only."""
 
 import json
 import resource
@@ -56,7 +56,7 @@ class StartUp:
 
     Args:
         started: `time.monotonic()` in the parent, just before it started this process: one clock for the machine.
-        updates: how many to make before memory is looked at.
+        updates: number of updates before memory is looked at.
     """
 
     def __init__(self, started: float, updates: int) -> None:
@@ -65,7 +65,7 @@ class StartUp:
         self.result: Result = {}
 
     def update_done(self, steps: int) -> bool:
-        """As SteadyRate's. True when enough updates are made."""
+        """Counts an update; True when enough are made."""
         if not self._done:
             self.result["seconds"] = time.monotonic() - self._started
         self._done += 1
@@ -79,7 +79,7 @@ Watch = SteadyRate | StartUp
 
 
 def watch_of(job: Job) -> Watch:
-    """What watches the training that a job asks for."""
+    """The watch on the training that a job asks for."""
     if job["measure"] == "speed":
         return SteadyRate(job["seconds"], job["warmup"])
     return StartUp(job["started"], job["updates"])

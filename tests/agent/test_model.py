@@ -172,7 +172,7 @@ def test_an_update_by_hand() -> None:
 
 
 def test_the_gradient_is_clipped_by_its_global_norm() -> None:
-    """With plain steps in place of Adam's the clip would show directly; under Adam it shows in the moments."""
+    """Adam hides the clip in its steps, which hardly depend on the gradient's scale; the moments show it."""
     model = make(noptepochs=1, nminibatches=1, max_grad_norm=1e-3)
     told = train(model, rollout_for(model))
     assert float(told.grad_norm) > 1e-3  # as it was before the clip
@@ -276,7 +276,7 @@ def test_every_setting_of_an_update_changes_something(change: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("change", [{"lr": 2e-2}, {"cliprange": 0.001}])
-def test_what_train_is_told_changes_something(change: dict[str, Any]) -> None:
+def test_every_argument_of_train_changes_something(change: dict[str, Any]) -> None:
     usual, changed = make(), make()
     rollout = rollout_for(usual)
     train(usual, rollout)
@@ -321,7 +321,7 @@ def test_a_loss_that_is_not_finite_is_a_fault() -> None:
     np.testing.assert_array_equal(params(model), before)
 
 
-def test_parameters_that_are_not_finite_are_told_of_rather_than_what_they_bring_about() -> None:
+def test_parameters_that_are_not_finite_are_reported_rather_than_their_consequences() -> None:
     model = make(action_space=gym.spaces.Box(-1, 1, (2,)))
     rollout = rollout_for(model)
     model.state = model.state._replace(params=model.state.params.at[3].set(np.nan))
@@ -370,7 +370,7 @@ class Spoils(Model):
         return after._replace(params=after.params / (after.counters.updates - 2)), stats
 
 
-def test_what_a_users_own_update_spoils_is_dropped() -> None:
+def test_results_of_a_users_own_update_that_are_not_finite_are_dropped() -> None:
     model = make(Spoils)
     rollout = rollout_for(model)
     assert int(train(model, rollout).fault) == FaultKind.NONE
@@ -483,7 +483,7 @@ def test_a_checkpoint_of_another_space_is_refused(tmp_path: Path, spaces: dict[s
         restore(make(**spaces), saved)
 
 
-def test_what_a_file_cannot_hold_must_be_passed(tmp_path: Path) -> None:
+def test_objects_that_a_file_cannot_hold_must_be_passed(tmp_path: Path) -> None:
     network = eqx.nn.MLP(3, 8, 8, 1, key=jax.random.key(0))
     policy = build_policy(OBS, gym.spaces.Discrete(3), network=network, key=root_key(0))
     model = make(policy=policy, network=network, network_kwargs={}, lr=lambda frac: 1e-3 * frac)

@@ -41,7 +41,7 @@ def evaluate(policy, obs, actions, normaliser=NOTHING):
 
 @eqx.filter_jit
 def apart(policy, obs, actions, key=KEY, normaliser=NOTHING):
-    """What `act` and `evaluate` are made of: sample, logp, entropy, value."""
+    """The parts of `act` and `evaluate`, computed one by one: sample, logp, entropy, value."""
     distribution, values, _ = policy(normaliser, obs)
     noise = policy.distribution.noise(key, obs.shape[:1])
     return distribution.sample(noise), (distribution.logp(actions), distribution.entropy(), values)

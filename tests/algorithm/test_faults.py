@@ -9,7 +9,7 @@ from ppo2.algorithm.faults import Fault, FaultKind, _across
 
 
 def across(mine: tuple[FaultKind, int], theirs: tuple[FaultKind, int], nenvs: int = 3) -> tuple[int, int]:
-    """What the second of two blocks of three environments makes of its own fault and of the first's."""
+    """The fault that the second of two blocks of three environments finds, given its own and the first block's."""
 
     def gather(own: Any) -> Any:
         return tuple(jnp.stack([jnp.asarray(other), here]) for other, here in zip(theirs, own, strict=True))
@@ -24,7 +24,7 @@ def test_the_step_to_blame_counts_the_environments_of_all_blocks() -> None:
     assert across((FaultKind.REWARD_NOT_FINITE, 2 * 3 + 1), (FaultKind.NONE, 0)) == (FaultKind.REWARD_NOT_FINITE, 16)
 
 
-def test_what_brings_the_others_about_is_told() -> None:
+def test_the_fault_that_causes_the_others_is_reported() -> None:
     """The loss is the same everywhere; only one block knows of the action."""
     action, loss = FaultKind.ACTION_NOT_FINITE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE
     assert across((action, 0), (loss, 0)) == (action, 3)

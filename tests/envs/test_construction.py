@@ -1,4 +1,4 @@
-"""Construction of vector environments: what is said and what is refused."""
+"""Construction of vector environments: notices and errors."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import ppo2
 
 
-def test_it_says_what_it_chose(capsys: pytest.CaptureFixture[str]) -> None:
+def test_make_prints_which_processes_step(capsys: pytest.CaptureFixture[str]) -> None:
     ppo2.make("CartPole-v1", num_envs=3, workers=0).close()
     ppo2.make("CartPole-v1", num_envs=3, workers=1).close()
     told = capsys.readouterr().err.splitlines()
@@ -24,9 +24,16 @@ def test_it_says_what_it_chose(capsys: pytest.CaptureFixture[str]) -> None:
         ({"frame_stack": 1.5}, r"`frame_stack` \(=1.5\)"),
         ({"reward_scale": 0.0}, r"`reward_scale` \(=0.0\) must be a finite number that is not 0"),
         ({"workers": 8}, r"`workers` \(=8\) must be a whole number from 0 to 7"),
-        ({"own_vector": True, "flatten": True}, r"leave them out"),
+        (
+            {"own_vector": True, "flatten": True},
+            r"`flatten` \(=True\) applies to environments that are made one by one",
+        ),
+        (
+            {"own_vector": True, "workers": 1},
+            r"`workers` \(=1\) applies .*`env_id` \(='CartPole-v1', own_vector=True\)",
+        ),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ppo2.make("CartPole-v1", **options)

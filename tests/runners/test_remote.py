@@ -93,16 +93,19 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"actors": 0}, r"`actors` \(=0\) must be a whole number of at least 1"),
         ({"actors": 2.0}, r"`actors` \(=2\.0\) must be a whole number"),
         ({"actors": 2, "workers": 2}, r"`workers` \(=2\).*from 0 to 1: beside each of 2 actors"),
-        ({"seed": 3}, r"`seed` \(=3\) is of no use with backend='ray' \(`learn` is told the seed\)"),
+        ({"seed": 3}, r"`seed` \(=3\) is of no use with backend='ray' \(`learn` is told the seed"),
         ({"groups": 2}, r"`groups` \(=2\) is of no use"),
         ({"info_keys": ("x",)}, r"`info_keys` \(=\('x',\)\) is of no use"),
         ({"env_timeout": 0}, r"`env_timeout` \(=0\) must be"),
         ({"replay_limit": -1}, r"`replay_limit` \(=-1\)"),
         ({"num_envs": 0}, r"`num_envs` \(=0\)"),
-        ({"own_vector": True}, r"`backend` \(='ray'\) is for environments of Gymnasium that are made one by one"),
-        ({"env_id": "gymnax:CartPole-v1"}, r"`backend` \(='ray'\).*gymnax:CartPole-v1.*leave `backend` out"),
+        ({"own_vector": True}, r"`backend` \(='ray'\) needs environments that are made one by one"),
+        ({"env_id": "gymnax:CartPole-v1"}, r"`backend` \(='ray'\).*gymnax:CartPole-v1.*leave it out"),
         ({"backend": "dask"}, r"`backend` \(='dask'\) must be 'local' or 'ray'"),
-        ({"backend": "local", "actors": 2}, r"`actors` \(=2\) are those of Ray: say backend='ray'"),
+        (
+            {"backend": "local", "actors": 2},
+            r"`actors` \(=2\) is the number of Ray's actors, for backend='ray'; leave it out",
+        ),
     ],
 )
 @pytest.mark.usefixtures("_installed")

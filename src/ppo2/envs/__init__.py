@@ -16,26 +16,10 @@ if TYPE_CHECKING:
     from ppo2.envs.host.remote import RemoteEnvs
 
 __all__ = [
-    "ADAPTERS",
-    "DEFAULT_NUM_ENVS",
-    "DEVICE_FAMILIES",
-    "FAMILIES",
-    "AnyEnvs",
-    "DeviceEnv",
-    "DeviceVector",
-    "EnvironmentFailureError",
-    "Family",
-    "Made",
-    "RemoteEnvs",
-    "TimeLimit",
-    "adapter_of",
-    "check_id",
-    "family_of",
-    "is_device_env",
-    "make",
-    "preset",
-    "resolve",
-]
+    "ADAPTERS", "DEFAULT_NUM_ENVS", "DEVICE_FAMILIES", "FAMILIES", "AnyEnvs", "DeviceEnv", "DeviceVector",
+    "EnvironmentFailureError", "Family", "Made", "RemoteEnvs", "TimeLimit", "adapter_of", "check_id", "family_of",
+    "is_device_env", "make", "preset", "resolve",
+]  # fmt: skip
 
 _MODULES = {
     "adapters": ("ADAPTERS", "adapter_of"),

@@ -1,5 +1,6 @@
 """Construction of vector environments from whatever `env=` may be."""
 
+import inspect
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
 from ppo2.envs.families.factories import MaskedFactory, Options
-from ppo2.envs.families.ids import ENVPOOL, check_id, remedy_of
+from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
 from ppo2.envs.families.masks import MASK_KEY, MaskedEnv, MaskedVectorEnv
 from ppo2.envs.families.registry import family_of
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
@@ -30,7 +31,7 @@ from ppo2.system.text import printable
 
 DEFAULT_NUM_ENVS = 8
 SLOW_RESET_SECONDS = 2e-4
-"""Seconds of a reset from which on an environment is no toy whose steps its author counts: it may be tried."""
+"""Seconds of a reset above which an unregistered environment is stepped on trial: a faster one may count its steps."""
 
 AnyEnvs = AnyVectorEnv | DeviceVector
 
@@ -82,8 +83,8 @@ def make(
             stepped by its own rules, so that a resumed run begins new episodes.
         backend: "ray": actors of Ray hold the environments, on this machine or on others, and return whole rollouts:
             only `learn` can use what is made. See docs/distributed.md.
-        actors: with backend="ray", their number, which must divide `num_envs`. None: one for every 8 environments.
-            `workers` are then processes beside each actor ("auto": none).
+        actors: number of Ray's actors, which must divide `num_envs`; None: one for every 8 environments. `workers` are
+            then processes beside each actor ("auto": none).
         kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
 
     Raises:
@@ -91,33 +92,28 @@ def make(
             aren't of its space.
     """
     options = Options(max_episode_steps, reward_scale, frame_stack, flatten)
-    foreign = own_vector or env_id.startswith(ENVPOOL)
-    if backend != "local":
-        _check_backend(backend, env_id, foreign, seed=seed, groups=groups, info_keys=info_keys)
-        first, factory = _with_mask(*_first_of(env_id, kwargs, options))
-        limits = {"env_timeout": env_timeout, "replay_limit": replay_limit}
-        return remote(factory, first, _count(num_envs), actors, workers, **limits)
-    if actors is not None:
-        raise ValueError(f"`actors` (={actors!r}) are those of Ray: say backend='ray', or leave it out.")
-    if foreign or adapters.adapter_of(env_id) is not None:
-        if options != Options() or info_keys or workers != "auto" or groups is not None:
-            raise ValueError(
-                f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''}): max_episode_steps, reward_scale, "
-                "frame_stack, flatten, info_keys, workers and groups apply to environments that are made one by one; "
-                "leave them out, or wrap what is made."
-            )
-        if not foreign:
-            return adapters.make(env_id, **kwargs)
-        if env_id.startswith(ENVPOOL) and seed is not None:  # it is seeded when it is made, and never again
-            kwargs = {"seed": int(environment_seeds(seed, Purpose.ENV, 1)[0]), **kwargs}
-        vector = _own_vector(env_id, _count(num_envs), kwargs)
-    else:
+    num_envs = _count(num_envs)
+    own_vector = own_vector or env_id.startswith(ENVPOOL)
+    one_by_one = not own_vector and adapters.adapter_of(env_id) is None
+    which = f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''})"
+    if backend not in ("local", "ray"):
+        raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
+    if backend == "ray":
+        if not one_by_one:
+            _refuse(f"needs environments that are made one by one, which those of {which} are not", backend=backend)
+        reason = "is of no use with backend='ray' (`learn` is told the seed; actors give whole rollouts, in one group)"
+        _refuse(reason, seed=seed, groups=groups, info_keys=info_keys)
         first, factory = _first_of(env_id, kwargs, options)
-        vector = _vector(
+        limits: dict[str, Any] = {"env_timeout": env_timeout, "replay_limit": replay_limit}
+        return remote(factory, first, num_envs, actors, workers, **limits)
+    _refuse("is the number of Ray's actors, for backend='ray'", actors=actors)
+    if one_by_one:
+        first, factory = _first_of(env_id, kwargs, options)
+        vector = vectorize(
             first,
             factory,
-            _count(num_envs),
-            copy=True,
+            num_envs,
+            may_try=True,
             workers=workers,
             groups=groups,
             env_timeout=env_timeout,
@@ -126,25 +122,20 @@ def make(
         )
         if num_envs > 1:
             print(f"ppo2: {num_envs} x {printable(env_id)}, stepped by {vector.stepped_by}", file=sys.stderr)
-    if seed is not None:
-        seeds: Any = environment_seeds(seed, Purpose.ENV, vector.num_envs)
-        vector.reset(seed=seeds[0] if foreign else seeds)
-    return vector
+        if seed is not None:
+            vector.reset(seed=environment_seeds(seed, Purpose.ENV, num_envs))
+        return vector
+    reason = f"applies to environments that are made one by one, which those of {which} are not"
+    _refuse(reason, **vars(options), info_keys=info_keys, workers=workers, groups=groups)
+    return own_vectors.make(env_id, num_envs, seed, **kwargs) if own_vector else adapters.make(env_id, **kwargs)
 
 
-def _check_backend(backend: Any, env_id: str, foreign: bool, **unused: Any) -> None:
-    """Raises ValueError for environments that actors of Ray can't hold, and for options that they don't take."""
-    if backend != "ray":
-        raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
-    if foreign or adapters.adapter_of(env_id) is not None:
-        raise ValueError(
-            f"`backend` (='ray') is for environments of Gymnasium that are made one by one, which `env_id` "
-            f"(={env_id!r}) is not, or not so: leave `backend` out."
-        )
-    for name, value in unused.items():
-        if value not in (None, ()):
-            why = "`learn` is told the seed" if name == "seed" else "actors return rollouts alone, in one group"
-            raise ValueError(f"`{name}` (={value!r}) is of no use with backend='ray' ({why}): leave it out.")
+def _refuse(reason: str, **options: Any) -> None:
+    """Raises ValueError for an option of `make` that isn't at its default."""
+    defaults = inspect.signature(make).parameters
+    for name, value in options.items():
+        if value != defaults[name].default:
+            raise ValueError(f"`{name}` (={value!r}) {reason}; leave it out.")
 
 
 def preset(env_id: str) -> dict[str, Any]:
@@ -181,27 +172,30 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
         )
     if isinstance(env, VectorEnv | gym.Env):
         return _resolve_made(env, num_envs, name)
-    if not (isinstance(env, str) or is_device_env(env) or callable(env)):
+    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+    if isinstance(env, str):
+        if env.startswith(ENVPOOL):
+            return Made(own_vectors.make(env, count), owned=True)
+        first, factory = _first_of(env, {}, Options())
+        return Made(vectorize(first, factory, count, may_try=True, copy=False, groups=groups), owned=True)
+    if not (is_device_env(env) or callable(env)):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
             "environment (observation_space, action_space, reset(key), step(state, action, key); those of libraries "
             "by id, as 'gymnax:CartPole-v1'), or a function without arguments that makes one environment, such as "
             "its class."
         )
-    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    if isinstance(env, str) and env.startswith(ENVPOOL):
-        return Made(_own_vector(env, count, {}), owned=True)
-    first: Any
-    if isinstance(env, str):
-        first, factory = _first_of(env, {}, Options())
-    else:
-        first, factory = env if is_device_env(env) else env(), env
-    if is_device_env(first):
-        check_device_env(first, name)
-        return Made(DeviceVector(first, count), owned=False)
-    if not isinstance(first, gym.Env):
-        raise TypeError(f"`{name}` is a factory that gave {first!r}; it must make a gymnasium.Env at each call.")
-    return Made(_vector(first, factory, count, copy=False, groups=groups), owned=True)
+    made = env if is_device_env(env) else env()
+    if is_device_env(made):
+        check_device_env(made, name)
+        return Made(DeviceVector(made, count), owned=False)
+    if not isinstance(made, gym.Env):
+        raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
+    began = time.perf_counter()
+    first = _with_mask(made)
+    factory = env if first is made else MaskedFactory(env)
+    may_try = made.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
+    return Made(vectorize(first, factory, count, may_try=may_try, copy=False, groups=groups), owned=True)
 
 
 def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -> Made:
@@ -212,63 +206,42 @@ def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -
             f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
             "num_envs out, or pass a factory: a function that makes a new environment at each call."
         )
+    masked = _with_mask(env)
     if isinstance(env, VectorEnv):
-        return Made(MaskedVectorEnv(env) if _gives_mask(env) else env, owned=False)
-    single = MaskedEnv(env) if _gives_mask(env) else env
-    return Made(HostVectorEnv([lambda: single], copy=False, owned=False), owned=False)
+        return Made(masked, owned=False)
+    return Made(HostVectorEnv([lambda: masked], copy=False, owned=False), owned=False)
 
 
 def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[AnyEnv, Factory]:
     """The first environment of an id, and a factory of others."""
-    check_id(env_id)
-    family = family_of(env_id)
-    factory = family.make_factory(gym.spec(env_id.rpartition(":")[2]), kwargs, options)
+    spec, family = spec_of(env_id), family_of(env_id)
+    factory = family.factory(spec, kwargs, options)
     try:
         first = factory()
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        remedy = remedy_of(family, f"install what it asks for ({error})")
+        remedy = family.remedy or f"install what it asks for ({error})"
         raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from error
     except AttributeError as error:
         if family.remark is None:
             raise
         raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
-    return first, factory
+    masked = _with_mask(first)
+    return masked, factory if masked is first else MaskedFactory(factory)
 
 
-def _own_vector(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> AnyVectorEnv:
-    """The vector form that the environment's own package has."""
-    check_id(env_id)
-    if not env_id.startswith(ENVPOOL):
-        return own_vectors.from_spec(gym.spec(env_id.rpartition(":")[2]), num_envs, kwargs)
-    return own_vectors.from_envpool(env_id.removeprefix(ENVPOOL), num_envs, kwargs)
-
-
-def _vector(first: AnyEnv, factory: Factory, num_envs: int, **how: Any) -> HostVectorEnv:
-    """Makes a vector environment; `how`: arguments of `vectorize`."""
-    began = time.perf_counter()
-    registered = first.spec is not None
-    first, factory = _with_mask(first, factory)
-    may_try = registered or time.perf_counter() - began > SLOW_RESET_SECONDS
-    return vectorize(first, factory, num_envs, may_try=may_try, **how)
-
-
-def _with_mask(first: AnyEnv, factory: Factory) -> tuple[AnyEnv, Factory]:
-    """The same, with action masks in the observations if there are any in `info`.
+def _with_mask(env: Any) -> Any:
+    """An environment, with action masks in its observations if there are any in `info`, which a reset shows.
 
     Raises:
         TypeError: actions that no policy can take.
     """
-    action_distribution(first.action_space)
-    return (MaskedEnv(first), MaskedFactory(factory)) if _gives_mask(first) else (first, factory)
-
-
-def _gives_mask(env: AnyEnv | AnyVectorEnv) -> bool:
-    """True if `info` has an action mask and observations have none; found by a reset."""
-    _, info = env.reset()
     prefix = "single_" if isinstance(env, VectorEnv) else ""
-    if MASK_KEY not in info or spaces.is_masked(getattr(env, f"{prefix}observation_space")):
-        return False
-    return action_distribution(getattr(env, f"{prefix}action_space")).can_be_masked
+    distribution = action_distribution(getattr(env, f"{prefix}action_space"))
+    _, info = env.reset()
+    in_info = MASK_KEY in info and not spaces.is_masked(getattr(env, f"{prefix}observation_space"))
+    if not (in_info and distribution.can_be_masked):
+        return env
+    return MaskedVectorEnv(env) if isinstance(env, VectorEnv) else MaskedEnv(env)
 
 
 def _count(num_envs: Any) -> int:

@@ -37,7 +37,7 @@ def dict_state(key: Any) -> Any:
 
 
 class Remembers:
-    """Keeps what it was given on itself."""
+    """An environment that keeps its position on itself."""
 
     observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
 
@@ -73,7 +73,7 @@ def leaks_in_a_global() -> Any:
 
 
 def leaks_into_a_branch() -> Any:
-    """The same, but the array that was kept is used by an inner program only."""
+    """Like `leaks_in_a_global`, but an inner program alone uses the array that was kept."""
     kept: list[Any] = []
 
     def reset(key: Any) -> Any:
@@ -191,7 +191,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_breaks_the_contract_is_named(what: str) -> None:
+def test_breaches_of_the_contract_are_named(what: str) -> None:
     make, message = BROKEN[what]
     with pytest.raises(ValueError, match=message):
         check_device_env(make())
@@ -210,7 +210,7 @@ def test_spaces_that_are_not_supported(part: dict[str, Any], message: str) -> No
         check_device_env(good(**part))
 
 
-def test_whatever_keeps_the_contract_passes() -> None:
+def test_environments_that_keep_the_contract_pass() -> None:
     for env in (good(), Count(), TimeLimit(Count(), 2), stepping(info={"speed": jnp.zeros(3)})):
         check_device_env(env)
     check_device_env(good(reset=lambda key: ((key, 0), np.zeros(2)), step=lambda s, a, k: (
@@ -227,7 +227,7 @@ def test_an_environments_own_error_is_left_as_it_is() -> None:
 
 
 def test_learn_checks_before_anything_else() -> None:
-    """Each argument by its name; and nothing was written or compiled."""
+    """The error names the argument, before anything is written or compiled."""
     bad = stepping(reward=jnp.zeros(1))
     with pytest.raises(ValueError, match=r"the reward that `env`\.step returns"):
         ppo2.learn(env=bad)

@@ -24,7 +24,7 @@ def key(seed: int = 0) -> Any:
 
 
 def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
-    """So many steps, always with action 0, in one go: (what goes on, the steps)."""
+    """The carry and the transitions of `steps` steps with action 0, in one program."""
 
     @jax.jit
     def play(first: Any, keys: Any) -> Any:
@@ -37,10 +37,10 @@ def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
     return jax.tree.map(np.asarray, play(initial_carry(env, nenvs), keys))
 
 
-# --- what is one --------------------------------------------------------------------------------------------------
+# --- recognised --------------------------------------------------------------------------------------------------
 
 
-def test_recognised_by_its_members() -> None:
+def test_device_environments_are_recognised_by_their_members() -> None:
     assert is_device_env(Count())
     assert is_device_env(TimeLimit(Count(), 2))
     assert is_device_env(good())
@@ -57,7 +57,7 @@ def test_recognised_by_its_members() -> None:
 @pytest.mark.parametrize(
     "make", [Script, lambda: gym.make_vec("CartPole-v1", num_envs=2), lambda: Count], ids=["env", "vector", "class"]
 )
-def test_gymnasiums_environments_and_classes_are_none(make: Any) -> None:
+def test_gymnasiums_environments_and_classes_are_no_device_environments(make: Any) -> None:
     assert not is_device_env(make())
 
 
@@ -147,7 +147,7 @@ def test_the_same_key_gives_the_same_bits() -> None:
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_episodes_are_told_where_they_end() -> None:
+def test_returns_and_lengths_are_given_where_episodes_end() -> None:
     """Rewards 1, 2, 3 make 6; two steps into the third episode, 1 + 2 = 3 are on their way."""
     left, step = played(Count(3))
     np.testing.assert_array_equal(step.returns[:, 1], [0, 0, 6, 0, 0, 6, 0, 0])
@@ -173,7 +173,7 @@ def test_environments_end_each_in_its_own_time() -> None:
     np.testing.assert_array_equal(step.obs[1:, :, 1], np.where(step.terminated, 0, step.next_obs[..., 1])[:-1])
 
 
-def test_numbers_as_python_writes_them() -> None:
+def test_python_numbers_get_fixed_dtypes() -> None:
     """A state that begins as a Python number, integers and flags in place of floats: all get types that stay."""
 
     class Plain:

@@ -134,7 +134,7 @@ def test_rewards_are_signs_and_returns_are_the_games_own(tmp_path: Any) -> None:
 
 
 class Recorder:
-    """An emulator that notes its moves."""
+    """An emulator that records its moves."""
 
     def __init__(self, ale: Any) -> None:
         self._ale, self.moves = ale, []
@@ -181,7 +181,7 @@ def test_a_saved_state_goes_on_as_if_never_saved(env_id: str) -> None:
                 np.testing.assert_array_equal(one.reset()[0], other.reset()[0])
 
 
-def test_options_of_the_treatment() -> None:
+def test_options_of_the_factory() -> None:
     pong = gym.make("PongNoFrameskip-v4").unwrapped
     assert pong.ale.getInt("max_num_frames_per_episode") == 108_000
     for env_id, sticky in (("PongNoFrameskip-v4", 0.0), ("ALE/Pong-v5", 0.25)):

@@ -11,7 +11,7 @@ import ppo2
 MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "Swimmer", "Reacher")
 
 
-def test_reward_scale_trains_on_scaled_and_tells_unscaled_returns(tmp_path: Any) -> None:
+def test_reward_scale_scales_rewards_and_logs_unscaled_returns(tmp_path: Any) -> None:
     env = ppo2.make("CartPole-v1", num_envs=2, seed=0, reward_scale=0.1, max_episode_steps=7, workers=1)
     env.action_space.seed(0)
     env.reset(seed=0)
@@ -46,7 +46,7 @@ def test_frames_of_several_parts_can_not_be_stacked() -> None:
         ppo2.make("Blackjack-v1", frame_stack=2)
 
 
-def test_flattened() -> None:
+def test_flatten_makes_observations_one_vector() -> None:
     env = ppo2.make("FrozenLake-v1", num_envs=2, flatten=True, frame_stack=2, workers=0)
     assert env.single_observation_space.shape == (32,)
     obs, _ = env.reset(seed=0)
@@ -75,7 +75,7 @@ def test_every_mujoco_task_is_made_quietly(name: str, capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err == f"ppo2: 2 x {name}-v5, stepped by this process and 1 worker\n"
 
 
-def test_dm_control_or_why_not() -> None:
+def test_dm_control_is_made_or_its_error_names_the_remedy() -> None:
     for package in ("shimmy", "dm_control"):
         pytest.importorskip(package)
     mujoco = pytest.importorskip("mujoco")

@@ -8,7 +8,7 @@ import pytest
 import ppo2
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "envpool" else found(name))
     for package in ("ale_py", "minigrid", "shimmy"):

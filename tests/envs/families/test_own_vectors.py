@@ -6,7 +6,7 @@ import pytest
 import ppo2
 
 
-def test_a_vector_form_of_its_own_is_opt_in() -> None:
+def test_own_vector_takes_the_vector_form_of_the_package() -> None:
     env = ppo2.make("CartPole-v1", num_envs=3, seed=0, own_vector=True)
     assert type(env.unwrapped).__name__ == "CartPoleVectorEnv"
     model = ppo2.learn(env=env, total_timesteps=3 * 64, nsteps=64, seed=0)

@@ -9,7 +9,7 @@ from ppo2.envs.families.registry import FAMILIES
 MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "Swimmer", "Reacher")
 
 
-def test_every_family_says_where_its_settings_come_from() -> None:
+def test_every_family_has_a_source_and_its_ids_belong_to_it() -> None:
     for family in FAMILIES:
         assert family.source
     for env_id, named in (

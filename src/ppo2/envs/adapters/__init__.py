@@ -1,71 +1,26 @@
 """Environments of JAX libraries as device environments, by ids such as "gymnax:CartPole-v1"."""
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from ppo2.envs.adapters import brax, common, craftax, gymnax, navix, pgx, playground, xminigrid
+from ppo2.envs.adapters.brax import Brax
 from ppo2.envs.adapters.common import AdaptedEnv
+from ppo2.envs.adapters.craftax import Craftax
+from ppo2.envs.adapters.gymnax import Gymnax
+from ppo2.envs.adapters.navix import Navix
+from ppo2.envs.adapters.pgx import Pgx
+from ppo2.envs.adapters.playground import Playground
+from ppo2.envs.adapters.xminigrid import XMiniGrid
 
-__all__ = ["ADAPTERS", "AdaptedEnv", "Adapter", "adapter_of", "make"]
+__all__ = ["ADAPTERS", "AdaptedEnv", "adapter_of", "check", "make"]
 
-
-@dataclass(frozen=True)
-class Adapter:
-    """One library of device environments.
-
-    Attributes:
-        prefix: text before the colon of an id.
-        package: module that must be importable.
-        make: name and keyword arguments -> device environment.
-        ids: names of all that can be made, sorted; imports the library.
-        ends: words that say how terminations and truncations are told apart.
-        extra: extra of ppo2 that installs the library; None if there is none.
-        distribution: the library's name for pip.
-    """
-
-    prefix: str
-    package: str
-    make: Callable[..., AdaptedEnv]
-    ids: Callable[[], list[str]]
-    ends: str
-    extra: str | None
-    distribution: str
-
-    @property
-    def remedy(self) -> str:
-        """The command that installs the library."""
-        return f"pip install 'ppo2[{self.extra}]'" if self.extra else f"pip install {self.distribution}"
-
-
-ADAPTERS = {
-    adapter.prefix: adapter
-    for adapter in (
-        Adapter("gymnax", "gymnax", gymnax.Gymnax, gymnax.ids, gymnax.ENDS, "jax-envs", "gymnax"),
-        Adapter("brax", "brax", brax.Brax, brax.ids, brax.ENDS, "jax-envs", "brax"),
-        # brings Warp (470 MB) and IPython, hence no extra
-        Adapter(
-            "playground",
-            "mujoco_playground",
-            playground.Playground,
-            playground.ids,
-            playground.ENDS,
-            None,
-            "playground",
-        ),
-        Adapter("xminigrid", "xminigrid", xminigrid.XMiniGrid, xminigrid.ids, xminigrid.ENDS, "jax-envs", "xminigrid"),
-        # brings 60 packages, wandb, black and pylint among them
-        Adapter("navix", "navix", navix.Navix, navix.ids, navix.ENDS, None, "navix"),
-        # its MinAtar is under the GPL: for users to choose
-        Adapter("pgx", "pgx", pgx.Pgx, pgx.ids, pgx.ENDS, None, "pgx"),
-        # asks for pygame, which overwrites the files of pygame-ce
-        Adapter("craftax", "craftax", craftax.Craftax, craftax.ids, craftax.ENDS, None, "craftax"),
-    )
+ADAPTERS: dict[str, type[AdaptedEnv]] = {
+    adapter.prefix: adapter for adapter in (Gymnax, Brax, Playground, XMiniGrid, Navix, Pgx, Craftax)
 }
+"""Libraries by the prefix of their ids."""
 
 
-def adapter_of(env_id: str) -> tuple[Adapter, str] | None:
+def adapter_of(env_id: str) -> tuple[type[AdaptedEnv], str] | None:
     """The adapter of an id and the name behind its colon; None if it has no prefix of an adapter."""
     prefix, colon, name = env_id.partition(":")
     return (ADAPTERS[prefix], name) if colon and prefix in ADAPTERS else None
@@ -74,7 +29,7 @@ def adapter_of(env_id: str) -> tuple[Adapter, str] | None:
 def check(env_id: str) -> None:
     """Raises ValueError if the library of an id isn't installed or has no such environment."""
     adapter, name = _installed(env_id)
-    common.check_name(adapter.prefix, name, adapter.ids())
+    adapter.check_name(name)
 
 
 def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
@@ -82,7 +37,7 @@ def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
 
     Args:
         env_id: "prefix:name", such as "gymnax:CartPole-v1".
-        kwargs: for the library's environment.
+        kwargs: arguments of the library's environment.
 
     Raises:
         ValueError: an unknown prefix, name or argument, or a library that isn't installed.
@@ -90,14 +45,14 @@ def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
     """
     adapter, name = _installed(env_id)
     try:
-        return adapter.make(name, **kwargs)
+        return adapter(name, **kwargs)
     except ImportError as error:
         raise ValueError(
             f"`env` (={env_id!r}): {adapter.package} can't be imported ({error}): {adapter.remedy}."
         ) from error
 
 
-def _installed(env_id: str) -> tuple[Adapter, str]:
+def _installed(env_id: str) -> tuple[type[AdaptedEnv], str]:
     """`adapter_of`, with an error where there is none or its library isn't installed."""
     found = adapter_of(env_id)
     if found is None:

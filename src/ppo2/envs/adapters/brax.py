@@ -8,21 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import AdaptedEnv, AnyBox, Info
+from ppo2.envs.adapters.common import AdaptedEnv, StepResult
 from ppo2.envs.device.env import strongly_typed
 from ppo2.numerics.randomness import abstract_key
 
-ENDS = (
-    "Brax's `done` (a fall, say) is a termination; after `episode_length` steps, 1000 unless given, it is truncated, "
-    "unless both fall on one step: then it terminated."
-)
 LEFT_OUT = {
     "fast": "is a stub for Brax's own tests.",
     "swimmer": "calls a JAX function with arguments that JAX no longer has.",
 }
 
 
-class Counted(NamedTuple):
+class CountedState(NamedTuple):
     """State of Brax, and number of the episode's steps, repeated actions counted."""
 
     inner: Any
@@ -36,14 +32,15 @@ class BraxLike(AdaptedEnv):
     metrics.
     """
 
-    _env: Any
-    _episode_length: int
-    _action_repeat: int
-
-    def _spaces(self) -> tuple[AnyBox, AnyBox]:
-        with common.quiet():
-            obs = jax.eval_shape(lambda key: self._obs(self._env.reset(common.raw(key)).obs), abstract_key())
-        return common.unbounded(obs.shape), common.box(-1, 1, (int(self._env.action_size),))
+    def _adapt(self, env: Any, episode_length: Any, action_repeat: Any) -> None:
+        """Takes an environment, of `episode_length` steps until truncation; each repeated action is a step of these."""
+        for name, value in (("episode_length", episode_length), ("action_repeat", action_repeat)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1.")
+        self._env, self._episode_length, self._action_repeat = env, episode_length, action_repeat
+        obs = jax.eval_shape(lambda key: self._reset(key)[1], abstract_key())
+        self.observation_space = common.box(obs.shape)
+        self.action_space = common.box((int(env.action_size),), -1, 1)
 
     def _obs(self, obs: Any) -> Any:
         """Observation of the policy: `obs`, or the entry "state" of several."""
@@ -51,17 +48,18 @@ class BraxLike(AdaptedEnv):
             return obs
         if "state" not in obs:
             names = ", ".join(sorted(obs.keys()))
-            raise common.unsupported(self, "observation", f"Dict({names}), without an entry 'state' that could be used")
+            raise self._unsupported("observation", f"Dict({names}), without an entry 'state' that could be used")
         return obs["state"]
 
-    def _reset(self, key: PRNGKeyArray) -> tuple[Counted, Any]:
-        state = self._env.reset(common.raw(key))
-        return Counted(state, jnp.zeros((), jnp.int32)), self._obs(state.obs)
+    def _reset(self, key: PRNGKeyArray) -> tuple[CountedState, Any]:
+        state = self._env.reset(jax.random.key_data(key))  # these libraries take no typed keys
+        return CountedState(state, jnp.zeros((), jnp.int32)), self._obs(state.obs)
 
-    def _step(self, state: Counted, action: Any, key: PRNGKeyArray) -> tuple[Counted, Any, Any, Any, Any, Info]:
+    def _step(self, state: CountedState, action: Any, key: PRNGKeyArray) -> StepResult:
         after, reward, done = self._repeated(state.inner, action)
         steps = state.steps + self._action_repeat
-        return Counted(after, steps), self._obs(after.obs), reward, done, steps >= self._episode_length, after.metrics
+        truncated = steps >= self._episode_length
+        return CountedState(after, steps), self._obs(after.obs), reward, done, truncated, after.metrics
 
     def _repeated(self, state: Any, action: Any) -> tuple[Any, Any, Any]:
         """State, sum of rewards and done flag after the action was taken `action_repeat` times."""
@@ -78,37 +76,30 @@ class BraxLike(AdaptedEnv):
 
 
 class Brax(BraxLike):
-    """Brax's environments without its wrappers.
+    """Brax's environments, such as "ant", without its wrappers.
 
-    Args:
-        name: such as "ant".
-        episode_length: steps until an episode is truncated.
-        action_repeat: times that each action is taken; each is a step of the episode.
-        kwargs: for the constructor; `backend` is "generalized" (default), "spring", "positional" or "mjx".
-
-    Raises:
-        ValueError: an unknown name or argument.
+    Arguments are `episode_length`, `action_repeat`, and those of the constructor; `backend` is "generalized" (default),
+    "spring", "positional" or "mjx".
     """
 
-    prefix = "brax"
+    prefix = package = "brax"
+    remedy = common.JAX_ENVS
+    ends = (
+        "Brax's `done` (a fall, say) is a termination; after `episode_length` steps, 1000 unless given, it is "
+        "truncated, unless both fall on one step: then it terminated."
+    )
 
-    def __init__(self, name: str, episode_length: int = 1000, action_repeat: int = 1, **kwargs: Any) -> None:
-        reason = f"{name!r} {LEFT_OUT[name]}" if name in LEFT_OUT else ""
-        common.check_name(self.prefix, name, ids(), reason)
-        lengths = {"episode_length": episode_length, "action_repeat": action_repeat}
-        common.check_counts(lengths)
-        default = {"episode_length": 1000, "action_repeat": 1}
-        super().__init__(name, {**{k: v for k, v in lengths.items() if v != default[k]}, **kwargs})
+    @classmethod
+    def ids(cls) -> list[str]:
+        return sorted(set(common.imported("brax.envs")._envs) - set(LEFT_OUT))
+
+    @classmethod
+    def _refusal(cls, name: str) -> str:
+        return f"{name!r} {LEFT_OUT[name]}" if name in LEFT_OUT else ""
+
+    def _build(self, name: str, episode_length: int = 1000, action_repeat: int = 1, **kwargs: Any) -> None:
         envs = common.imported("brax.envs")
         taken = inspect.signature(envs._envs[name]).parameters.values()
         options = {option.name for option in taken if option.kind is not option.VAR_KEYWORD}
-        common.check_options(f"brax:{name}", kwargs, options | {"n_frames", "debug", *default})
-        with common.quiet():
-            self._env = envs.get_environment(name, **kwargs)
-        self._episode_length, self._action_repeat = episode_length, action_repeat
-        self.observation_space, self.action_space = self._spaces()
-
-
-def ids() -> list[str]:
-    """Names of the environments that work with today's JAX."""
-    return sorted(set(common.imported("brax.envs")._envs) - set(LEFT_OUT))
+        self._check_options(kwargs, options | {"n_frames", "debug", "episode_length", "action_repeat"})
+        self._adapt(envs.get_environment(name, **kwargs), episode_length, action_repeat)

@@ -1,6 +1,5 @@
 """Environments of XLand-MiniGrid: MiniGrid's rooms, and XLand's rooms with rules."""
 
-import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -8,53 +7,42 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ppo2.envs.adapters import common
-from ppo2.envs.adapters.common import AdaptedEnv, Info
-
-ENDS = (
-    "A goal reached is a termination (the library's discount of 0); after `max_steps` it is truncated, unless both "
-    "fall on one step: then it terminated."
-)
+from ppo2.envs.adapters.common import AdaptedEnv, StepResult
 
 
 class XMiniGrid(AdaptedEnv):
-    """XLand-MiniGrid's environments.
+    """XLand-MiniGrid's environments; arguments are fields of their parameters, such as `view_size` and `max_steps`.
 
     Observations are the agent's view, (view_size, view_size, 2): kind and colour of each tile. They are categories,
     hence MultiDiscrete, which networks see as one-hots.
-
-    Args:
-        name: such as "MiniGrid-DoorKey-8x8".
-        kwargs: fields of the environment's parameters, such as `view_size` and `max_steps`.
-
-    Raises:
-        ValueError: an unknown name or argument.
     """
 
-    prefix = "xminigrid"
+    prefix = package = "xminigrid"
+    remedy = common.JAX_ENVS
+    ends = (
+        "A goal reached is a termination (the library's discount of 0); after `max_steps` it is truncated, unless both "
+        "fall on one step: then it terminated."
+    )
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
-        common.check_name(self.prefix, name, ids())
-        super().__init__(name, kwargs)
-        library = common.imported("xminigrid")
-        with common.quiet():
-            self._env, params = library.make(name)
-            common.check_options(f"xminigrid:{name}", kwargs, {field.name for field in dataclasses.fields(params)})
-            self._params = params.replace(**kwargs)
-            shape = self._env.observation_shape(self._params)
-            constants = common.imported("xminigrid.core.constants")
-            kinds = np.array([constants.NUM_TILES, constants.NUM_COLORS])
-            self.observation_space = gym.spaces.MultiDiscrete(np.broadcast_to(kinds, shape), dtype=np.uint8)
-            self.action_space = common.discrete(self._env.num_actions(self._params))
+    @classmethod
+    def ids(cls) -> list[str]:
+        return sorted(common.imported("xminigrid").registered_environments())
+
+    def _build(self, name: str, **kwargs: Any) -> None:
+        self._env, params = common.imported("xminigrid").make(name)
+        self._check_options(kwargs, common.field_names(params))
+        self._params = params.replace(**kwargs)
+        shape = self._env.observation_shape(self._params)
+        constants = common.imported("xminigrid.core.constants")
+        kinds = np.array([constants.NUM_TILES, constants.NUM_COLORS])
+        self.observation_space = gym.spaces.MultiDiscrete(np.broadcast_to(kinds, shape), dtype=np.uint8)
+        self.action_space = gym.spaces.Discrete(int(self._env.num_actions(self._params)))
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:
         timestep = self._env.reset(self._params, key)
         return timestep, timestep.observation
 
-    def _step(self, state: Any, action: Any, key: PRNGKeyArray) -> tuple[Any, Any, Any, Any, Any, Info]:
+    def _step(self, state: Any, action: Any, key: PRNGKeyArray) -> StepResult:
         after = self._env.step(self._params, state, action)
         terminated = after.discount == 0
         return after, after.observation, after.reward, terminated, after.last() & ~terminated, {}
-
-
-def ids() -> list[str]:
-    return sorted(common.imported("xminigrid").registered_environments())

@@ -12,16 +12,8 @@ from ppo2.distributions import action_distribution
 from ppo2.envs.device.env import DeviceEnv
 from ppo2.numerics.randomness import abstract_key
 
-RETURNS = ("state", "obs", "reward", "terminated", "truncated", "info")
-"""Values that `step` returns."""
-_CONCRETE_VALUE_ERRORS = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-)
-"""Errors of JAX where Python needs a number that exists only when the program runs."""
+RETURNS = {"reset": ("state", "obs"), "step": ("state", "obs", "reward", "terminated", "truncated", "info")}
+"""Values that the methods return."""
 
 
 def check_device_env(env: DeviceEnv, name: str = "env") -> None:
@@ -39,23 +31,17 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
     distribution = action_distribution(env.action_space)
     key = abstract_key()
     action = jax.eval_shape(distribution.to_environment, distribution.action)
-    first = _trace(env, name, "reset", key)
-    if not isinstance(first, tuple | list) or len(first) != 2:
-        raise ValueError(f"`{name}`.reset must return (state, obs); it gave {_counted(first)}.")
-    state, obs = first
-    _check_obs(env, name, "reset", obs)
-    info = None
+    state, obs = _trace(env, name, "reset", key)
+    _check_obs(env.observation_space, f"that `{name}`.reset returns", obs)
+    by_step, info = f"that `{name}`.step returns", None
     # twice, so that Python code which does something else at a second call shows
     for _ in range(2):
-        stepped = _trace(env, name, "step", state, action, key)
-        if not isinstance(stepped, tuple | list) or len(stepped) != len(RETURNS):
-            raise ValueError(f"`{name}`.step must return ({', '.join(RETURNS)}); it gave {_counted(stepped)}.")
-        after, obs, reward, terminated, truncated, new_info = stepped
-        _check_like(f"the state that `{name}`.step returns", "what `reset` returned", state, after)
-        _check_obs(env, name, "step", obs)
-        _check_scalar(name, "reward", reward, (jnp.number, jnp.bool_), "a number")
-        _check_scalar(name, "terminated", terminated, (jnp.bool_,), "bool")
-        _check_scalar(name, "truncated", truncated, (jnp.bool_,), "bool")
+        after, obs, reward, terminated, truncated, new_info = _trace(env, name, "step", state, action, key)
+        _check_alike(f"the state {by_step}", "what `reset` returned", state, after)
+        _check_obs(env.observation_space, by_step, obs)
+        _check_scalar(f"the reward {by_step}", reward, "a number", jnp.number, jnp.bool_)
+        _check_scalar(f"the terminated {by_step}", terminated, "bool", jnp.bool_)
+        _check_scalar(f"the truncated {by_step}", truncated, "bool", jnp.bool_)
         if not isinstance(new_info, Mapping):
             raise ValueError(f"`{name}`.step must return a dict as `info`; it gave {type(new_info).__name__}.")
         if "action_mask" in new_info and distribution.can_be_masked and not spaces.is_masked(env.observation_space):
@@ -64,12 +50,12 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
                 "observations be a Dict of `observation` and `action_mask`."
             )
         if info is not None:
-            _check_like(f"the info that `{name}`.step returns", "that of the step before", info, new_info)
+            _check_alike(f"the info {by_step}", "that of the step before", info, new_info)
         state, info = after, new_info
 
 
 def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:
-    """Shapes and dtypes that a method returns."""
+    """Shapes and dtypes of the values that a method returns."""
     before = _tracers(env)
     kept = (
         f"`{name}`.{method} uses an array that an earlier call kept: environments of JAX must be pure functions. "
@@ -80,7 +66,7 @@ def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:
         program, found = jax.make_jaxpr(lambda *given: getattr(env, method)(*given), return_shape=True)(*arguments)
     except jax.errors.UnexpectedTracerError as error:
         raise ValueError(f"{kept} ({_brief(error)})") from error
-    except _CONCRETE_VALUE_ERRORS as error:
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:  # Python needs a number
         raise ValueError(
             f"`{name}`.{method} needs the value of an array while it is compiled (an `if`, a loop or a NumPy call on "
             f"it): use jax.numpy, jnp.where, jax.lax.cond or jax.lax.scan. ({_brief(error)})"
@@ -97,77 +83,64 @@ def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:
             f"`{name}`.{method} keeps an array on the environment (`self.{leaked[0]}`), where it is stale as soon as "
             "the method returns: environments of JAX must be pure functions. Carry what changes in `state`."
         )
+    is_several = isinstance(found, tuple | list)
+    if not is_several or len(found) != len(RETURNS[method]):
+        count = f"{len(found)} values" if is_several else f"one value, a {type(found).__name__}"
+        raise ValueError(f"`{name}`.{method} must return ({', '.join(RETURNS[method])}); it gave {count}.")
     return found
 
 
 def _tracers(env: object) -> set[str]:
     """Names of attributes that hold an array of a trace."""
-    return {
-        field
-        for field, value in getattr(env, "__dict__", {}).items()
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-    }
+    attributes = getattr(env, "__dict__", {}).items()
+    return {name for name, value in attributes if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(value))}
 
 
 def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _counted(found: Any) -> str:
-    is_several = isinstance(found, tuple | list)
-    return f"{len(found)} values" if is_several else f"one value, a {type(found).__name__}"
+def _shown(found: Any) -> str:
+    """An array's dtype and shape, such as float32[2]; else the structure of a pytree."""
+    is_array = hasattr(found, "dtype")
+    return f"{found.dtype}[{','.join(map(str, found.shape))}]" if is_array else str(jax.tree.structure(found))
 
 
-def _shown(leaf: Any) -> str:
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-
-
-def _check_obs(env: DeviceEnv, name: str, method: str, obs: Any) -> None:
-    expected = spaces.tree(env.observation_space)
-    if not isinstance(expected, tuple | dict):
-        _check_array(env.observation_space, f"the obs that `{name}`.{method} returns", obs)
-        return
-    structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(obs)]
+def _check_obs(space: spaces.AnySpace, where: str, obs: Any) -> None:
+    """Raises ValueError for an observation that isn't of a space."""
+    parts = spaces.tree(space)
+    wanted = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape or (), spaces.device_dtype(part)), parts)
+    structures: list[Any] = [jax.tree.structure(wanted), jax.tree.structure(obs)]
     if structures[0] != structures[1]:
-        raise ValueError(
-            f"the obs that `{name}`.{method} returns: expected {structures[0]} ({env.observation_space}), found "
-            f"{structures[1]}."
-        )
-    for (path, space), found in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(obs), strict=True):
-        _check_array(space, f"the obs{jax.tree_util.keystr(path)} that `{name}`.{method} returns", found)
+        count = "" if isinstance(wanted, tuple | dict) else "one array, "
+        raise ValueError(f"the obs {where}: expected {count}{_shown(wanted)} ({space}), found {_shown(obs)}.")
+    leaves = zip(jax.tree.leaves_with_path(parts), jax.tree.leaves(wanted), jax.tree.leaves(obs), strict=True)
+    for (path, part), expected, found in leaves:
+        dtype, kind = np.dtype(found.dtype), expected.dtype.kind
+        fits = dtype.kind in ("iub" if kind in "iub" else "iubfV")  # V: bfloat16
+        if kind in "iu" and expected.dtype.itemsize <= 2:
+            fits = np.can_cast(dtype, expected.dtype, "safe")  # a number that is too large would become another
+        if found.shape != expected.shape or not fits:
+            raise ValueError(
+                f"the obs{jax.tree_util.keystr(path)} {where}: expected {_shown(expected)} ({part}), found "
+                f"{_shown(found)}. Mend observation_space, or what it returns."
+            )
 
 
-def _check_array(space: spaces.AnySpace, what: str, obs: Any) -> None:
-    shape, dtype = space.shape or (), spaces.device_dtype(space)
-    expected = f"{dtype}[{','.join(map(str, shape))}]"
-    if not isinstance(obs, jax.ShapeDtypeStruct):
-        raise ValueError(f"{what}: expected one array, {expected} ({space}), found {jax.tree.structure(obs)}.")
-    found = np.dtype(obs.dtype)
-    fits = found.kind in ("iub" if dtype.kind in "iub" else "iubfV")  # V: bfloat16
-    if dtype.kind in "iu" and dtype.itemsize <= 2:
-        fits = np.can_cast(found, dtype, "safe")  # a number that is too large would become another
-    if obs.shape != shape or not fits:
-        raise ValueError(
-            f"{what}: expected {expected} ({space}), found {_shown(obs)}. Mend observation_space, or what it returns."
-        )
-
-
-def _check_scalar(name: str, field: str, found: Any, kinds: tuple[Any, ...], expected: str) -> None:
+def _check_scalar(what: str, found: Any, expected: str, *kinds: Any) -> None:
     is_scalar = isinstance(found, jax.ShapeDtypeStruct) and found.shape == ()
     if not is_scalar or not any(jnp.issubdtype(found.dtype, kind) for kind in kinds):
-        shown = _shown(found) if isinstance(found, jax.ShapeDtypeStruct) else str(jax.tree.structure(found))
-        raise ValueError(f"the {field} that `{name}`.step returns: expected a scalar, {expected}[], found {shown}.")
+        raise ValueError(f"{what}: expected a scalar, {expected}[], found {_shown(found)}.")
 
 
-def _check_like(what: str, reference: str, expected: Any, found: Any) -> None:
+def _check_alike(what: str, reference: str, expected: Any, found: Any) -> None:
     """Raises ValueError if two pytrees differ in structure, shapes or dtypes."""
     structures: list[Any] = [jax.tree.structure(expected), jax.tree.structure(found)]
     if structures[0] != structures[1]:
         raise ValueError(
             f"{what} has another structure than {reference}: expected {structures[0]}, found {structures[1]}."
         )
-    leaves = zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(found), strict=True)
-    for (path, old), new in leaves:
+    for (path, old), new in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True):
         if old.shape != new.shape or old.dtype != new.dtype:
             where = jax.tree_util.keystr(path) or "it"
             raise ValueError(

@@ -43,11 +43,9 @@ class DeviceEnv(Protocol):
 
     def reset(self, key: PRNGKeyArray, /) -> tuple[State, Any]:
         """The first state of an episode and its observation."""
-        ...
 
     def step(self, state: State, action: Any, key: PRNGKeyArray, /) -> tuple[State, Any, Any, Any, Any, Info]:
         """(state, obs, reward, terminated, truncated, info)."""
-        ...
 
 
 def is_device_env(env: object) -> bool:
@@ -59,9 +57,8 @@ def is_device_env(env: object) -> bool:
     return _takes(getattr(env, "reset", None), 1) and _takes(getattr(env, "step", None), 3)
 
 
-def _takes(function: object, count: int) -> bool:
-    if not callable(function):
-        return False
+def _takes(function: Any, count: int) -> bool:
+    """True if a function can be called with so many positional arguments."""
     try:
         inspect.signature(function).bind(*range(count))
     except (TypeError, ValueError):
@@ -70,7 +67,7 @@ def _takes(function: object, count: int) -> bool:
 
 
 class DeviceVector(NamedTuple):
-    """A device environment and the number of its copies: the counterpart of a vector environment on the host."""
+    """A device environment and the number of its copies: the counterpart of a host's vector environment."""
 
     env: DeviceEnv
     num_envs: int
@@ -125,9 +122,6 @@ class TimeLimit:
         return (inner, steps), obs, reward, terminated, truncated | over, info
 
 
-# --- stepping -----------------------------------------------------------------------------------------------------
-
-
 def reset_one(env: DeviceEnv, key: PRNGKeyArray) -> tuple[State, Array]:
     """Resets one environment; the state's types don't depend on how its numbers were written (see `strongly_typed`)."""
     state, obs = env.reset(key)
@@ -167,13 +161,11 @@ def strongly_typed(leaf: Any) -> Array:
 class EnvCarry(NamedTuple):
     """N environments between two steps: the carry of the loop over steps.
 
-    | field | shape | meaning |
-    |---|---|---|
-    | state | (N, ...) | states of the environments |
-    | obs | (N, ...) | observations to act on next; final ones where an episode ended |
-    | ended | (N,) | True if the next step begins a new episode, with a reset |
-    | recurrent_state | (N, ...) | of a recurrent policy; else None |
-    | returns, lengths | (N,) | of the running episodes so far, undiscounted and in steps |
+    Attributes:
+        obs: observations to act on next; final ones where an episode ended.
+        ended: True if the next step begins a new episode, with a reset.
+        recurrent_state: state of a recurrent policy; else None.
+        returns, lengths: sums of rewards, undiscounted, and steps of the running episodes so far.
     """
 
     state: State
@@ -187,11 +179,10 @@ class EnvCarry(NamedTuple):
 class DeviceTransition(NamedTuple):
     """One step of N environments, with the fields of a `Rollout`; `next_obs` is before any reset.
 
-    | field | shape | meaning |
-    |---|---|---|
-    | episode_starts | (N,) | True if an episode began here |
-    | recurrent_state | (N, ...) | of the policy after it acted; None for feed-forward policies |
-    | returns, lengths | (N,) | of the episodes that ended here, else 0 |
+    Attributes:
+        episode_starts: True if an episode began here.
+        recurrent_state: the policy's after it acted; None for feed-forward policies.
+        returns, lengths: sums of rewards and steps of the episodes that ended here, else 0.
     """
 
     obs: Shaped[Array, "N ..."]
@@ -214,13 +205,13 @@ def initial_carry(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> En
     """
 
     def blank(one: jax.ShapeDtypeStruct) -> Any:
-        shape = (nenvs, *one.shape)
         is_key = jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
-        return jnp.zeros(shape, one.dtype) if is_key else np.zeros(shape, one.dtype)
+        return (jnp if is_key else np).zeros((nenvs, *one.shape), one.dtype)
 
     state, obs = jax.tree.map(blank, jax.eval_shape(lambda key: reset_one(env, key), abstract_key()))
-    numbers: Any = (np.ones(nenvs, bool), np.zeros(nenvs, np.float32), np.zeros(nenvs, np.int32))
-    return EnvCarry(state, obs, numbers[0], recurrent_state, *numbers[1:])
+    ended, returns, lengths = np.ones(nenvs, bool), np.zeros(nenvs, np.float32), np.zeros(nenvs, np.int32)
+    fields: Any = (state, obs, ended, recurrent_state, returns, lengths)
+    return EnvCarry(*fields)
 
 
 Act: TypeAlias = Callable[[Array, Array, Any, Array], tuple[Array, Any]]
@@ -247,7 +238,7 @@ def unroll(
         t, noise = now
         state, obs = _reset_ended(env, carry.ended, keys, t, carry.state, carry.obs)
         actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
-        step_keys = jax.vmap(_step_key, (0, None))(keys, t)
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * t)
         outcome = jax.vmap(lambda *one: step_one(env, *one))(state, distribution.to_environment(actions), step_keys)
         # A number that isn't finite would stay so for ever: its episode is truncated here. The value of the last
         # observation isn't finite either, by which learning sees the fault.
@@ -280,32 +271,20 @@ def unroll(
     return jax.lax.scan(step, carry, (jnp.arange(noise.shape[0]), noise))
 
 
-def _step_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
-    return jax.random.fold_in(key, 2 * t)
-
-
-def _reset_key(key: PRNGKeyArray, t: Int[Array, ""]) -> PRNGKeyArray:
-    return jax.random.fold_in(key, 2 * t + 1)
-
-
 def _reset_ended(
     env: DeviceEnv, ended: Bool[Array, " N"], keys: PRNGKeyArray, t: Int[Array, ""], state: State, obs: Array
-) -> tuple[State, Array]:
-    """States and observations, new ones of environments whose episode ended."""
+) -> Any:
+    """(state, obs), new ones of environments whose episode ended."""
 
-    def reset(state: State, obs: Array) -> tuple[State, Array]:
-        fresh = jax.vmap(lambda key: reset_one(env, _reset_key(key, t)))(keys)
-
+    def reset(*before: Any) -> Any:
         def chosen(new: Array, old: Array) -> Array:
             return jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old)
 
-        picked: tuple[State, Array] = jax.tree.map(chosen, fresh, (state, obs))
-        return picked
+        reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * t + 1)
+        return jax.tree.map(chosen, jax.vmap(lambda key: reset_one(env, key))(reset_keys), before)
 
-    def reset_if_any(state: State, obs: Array) -> tuple[State, Array]:
-        kept: tuple[State, Array] = jax.lax.cond(jnp.any(ended), reset, lambda *as_is: as_is, state, obs)
-        return kept
+    def reset_if_any(*before: Any) -> Any:
+        return jax.lax.cond(jnp.any(ended), reset, lambda *as_is: as_is, *before)
 
     # On an accelerator a branch waits for the host; superfluous resets cost less.
-    result: tuple[State, Array] = jax.lax.platform_dependent(state, obs, cpu=reset_if_any, default=reset)
-    return result
+    return jax.lax.platform_dependent(state, obs, cpu=reset_if_any, default=reset)

@@ -102,8 +102,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
     def _frame(self, move: Any) -> float:
         if not self._sticky or self.env.unwrapped.np_random.random() >= self._sticky:
             self._move = move
-        reward: float = self._ale.act(self._move)
-        return reward
+        return float(self._ale.act(self._move))
 
     def _play(self, action: int) -> float:
         """Plays the frames of one action; returns the game's own reward."""
@@ -192,10 +191,9 @@ class AtariFactory(EnvTraits):
     counts_episodes = True
 
     def __call__(self) -> AnyEnv:
-        own, treatment = dict(self.kwargs), dict[str, Any]()
-        for name in ("noops", "frame_skip", "clip_rewards", "life_loss_ends"):
-            if name in own:
-                treatment[name] = own.pop(name)
+        own = dict(self.kwargs)
+        options = ("noops", "frame_skip", "clip_rewards", "life_loss_ends")
+        treatment: dict[str, Any] = {name: own.pop(name) for name in options if name in own}
         emulators = own.pop("repeat_action_probability", self.spec.kwargs.get("repeat_action_probability", 0.25))
         sticky = own.pop("sticky_actions", emulators)
         treatment["sticky"] = 0.25 if sticky is True else float(sticky)
@@ -206,9 +204,8 @@ class AtariFactory(EnvTraits):
         import ale_py  # comes with the extra
 
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an older version is the user's choice
+        with warnings.catch_warnings(action="ignore"):  # an older version is the user's choice
             env = gym.make(spec, frameskip=1, obs_type="grayscale", max_num_frames_per_episode=frames, **own)
-        stack = 4 if self.options.frame_stack is None else self.options.frame_stack
-        treated = AtariTreatment(env, stack=stack, reward_scale=self.options.reward_scale, **treatment)
+        treatment |= {"stack": self.options.frame_stack or 4, "reward_scale": self.options.reward_scale}
+        treated = AtariTreatment(env, **treatment)
         return gym.wrappers.FlattenObservation(treated) if self.options.flatten else treated

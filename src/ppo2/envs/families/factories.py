@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import operator
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("max_episode_steps", "frame_stack"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and not (type(value) is int and value >= 1):
                 raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1, or None.")
         scale: Any = self.reward_scale
         if isinstance(scale, bool | str | None) or not np.isfinite(scale) or scale == 0:
@@ -51,76 +51,60 @@ class Options:
             raise ValueError(f"`flatten` (={self.flatten!r}) must be True or False.")
 
 
-@dataclass(frozen=True)
 class SpecFactory(EnvTraits):
     """Makes registered environments. The spec travels, not the id, which another process may not know.
 
     Gymnasium's wrappers that check the order of calls and count steps cost a fifth of a CartPole's step: the first is
     left out, as these environments are always reset before they are stepped; `SerialEnvs` counts the steps.
 
-    Attributes:
+    Args:
         spec: the registered environment.
         kwargs: for the constructor.
         options: see `Options`.
         wrappers: wrappers of the environment's family, innermost first.
     """
 
-    spec: EnvSpec
-    kwargs: Mapping[str, Any]
-    options: Options = Options()
-    wrappers: tuple[Callable[[AnyEnv], AnyEnv], ...] = ()
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, spec: EnvSpec, kwargs: Mapping[str, Any], options: Options, wrappers: Sequence[Callable[..., AnyEnv]] = ()
+    ) -> None:
+        limit = spec.max_episode_steps if options.max_episode_steps is None else options.max_episode_steps
         # Returns are counted before rewards are scaled, by a wrapper, which must then see where an episode is cut.
-        object.__setattr__(self, "counts_episodes", self.options.reward_scale != 1.0)
-        object.__setattr__(self, "max_episode_steps", None if self.counts_episodes else self._limit)
-
-    @property
-    def _limit(self) -> int | None:
-        limit = self.options.max_episode_steps
-        return self.spec.max_episode_steps if limit is None else limit
+        self.counts_episodes = options.reward_scale != 1.0
+        inner_limit, self.max_episode_steps = (limit, None) if self.counts_episodes else (None, limit)
+        self._spec = dataclasses.replace(spec, order_enforce=False, max_episode_steps=inner_limit)
+        self._kwargs, self._options, self._wrappers = kwargs, options, wrappers
 
     def __call__(self) -> AnyEnv:
-        inside = self._limit if self.counts_episodes else None
-        spec = dataclasses.replace(self.spec, order_enforce=False, max_episode_steps=inside)
-        with _quiet(spec):
-            env: AnyEnv = gym.make(spec, disable_env_checker=True, **self.kwargs)
-        inner = env.unwrapped
-        space = vars(inner).get("action_space")
+        with _quiet(self._spec):
+            env: AnyEnv = gym.make(self._spec, disable_env_checker=True, **self._kwargs)
+        space = vars(env.unwrapped).get("action_space")
         if type(space) is gym.spaces.Discrete:
-            inner.action_space = QuickDiscrete(space)
-        for wrap in self.wrappers:
+            env.unwrapped.action_space = QuickDiscrete(space)
+        for wrap in self._wrappers:
             env = wrap(env)
-        options = self.options
         if self.counts_episodes:
             env = gym.wrappers.RecordEpisodeStatistics(env)
-            env = gym.wrappers.TransformReward(env, functools.partial(operator.mul, options.reward_scale))
-        if options.flatten:
+            env = gym.wrappers.TransformReward(env, functools.partial(operator.mul, self._options.reward_scale))
+        if self._options.flatten:
             if spaces.is_masked(env.observation_space):
                 raise ValueError("`flatten` (=True) would make the action_mask of these observations part of a vector.")
             env = gym.wrappers.FlattenObservation(env)
-        return env if options.frame_stack is None else FrameStack(env, options.frame_stack)
+        return env if self._options.frame_stack is None else FrameStack(env, self._options.frame_stack)
 
 
 @contextlib.contextmanager
 def _quiet(spec: EnvSpec) -> Iterator[None]:
     """Silences what libraries say in constructors and users can't mend, such as MuJoCo of `settotalmass`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not str(spec.entry_point).startswith("gymnasium.envs.mujoco") or importlib.util.find_spec("mujoco") is None:
-            yield
-            return
-        import mujoco  # comes with the extra
+    with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as stack:
+        if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and importlib.util.find_spec("mujoco"):
+            import mujoco  # comes with the extra
 
-        before = mujoco.get_mju_user_warning()
-        mujoco.set_mju_user_warning(lambda _: None)
-        try:
-            yield
-        finally:
-            mujoco.set_mju_user_warning(before)
+            stack.callback(mujoco.set_mju_user_warning, mujoco.get_mju_user_warning())
+            mujoco.set_mju_user_warning(lambda _: None)
+        yield
 
 
-class FrameStack(gym.Wrapper[NDArray, Any, Any, Any]):
+class FrameStack(gym.ObservationWrapper[NDArray, Any, Any]):
     """Stacks the last observations along the last axis, as in Baselines; before the first of them are zeros.
 
     Raises:
@@ -142,16 +126,13 @@ class FrameStack(gym.Wrapper[NDArray, Any, Any, Any]):
         self._frames = np.zeros(low.shape, space.dtype)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
         self._frames[:] = 0
-        self._frames[..., -self._width :] = obs
-        return self._frames.copy(), info
+        return super().reset(seed=seed, options=options)
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(action)
+    def observation(self, observation: Any) -> NDArray:
         self._frames[..., : -self._width] = self._frames[..., self._width :]
-        self._frames[..., -self._width :] = obs
-        return self._frames.copy(), reward, terminated, truncated, info
+        self._frames[..., -self._width :] = observation
+        return self._frames.copy()
 
 
 class QuickDiscrete(gym.spaces.Discrete):
@@ -181,22 +162,15 @@ class MaskedFactory(EnvTraits):
         return MaskedEnv(self._factory())
 
 
-class MiniGridTreatment(gym.ObservationWrapper[Any, Any, Any]):
+def numeric_minigrid(env: AnyEnv) -> AnyEnv:
     """MiniGrid's observations without the mission, which is a text.
 
-    Its "image" is three numbers for each cell (object, colour, state) and no picture, hence float32 instead of bytes.
+    Their "image" is three numbers for each cell (object, colour, state) and no picture, hence float32 instead of bytes.
     """
-
-    def __init__(self, env: AnyEnv) -> None:
-        super().__init__(env)
-        parts: Any = env.observation_space
-        image = parts["image"]
-        self.observation_space = gym.spaces.Dict(
-            {
-                "direction": parts["direction"],
-                "image": gym.spaces.Box(image.low.astype(np.float32), image.high.astype(np.float32)),
-            }
-        )
-
-    def observation(self, observation: Any) -> dict[str, Any]:
-        return {"direction": observation["direction"], "image": observation["image"].astype(np.float32)}
+    parts: Any = env.observation_space
+    low, high = (bound.astype(np.float32) for bound in (parts["image"].low, parts["image"].high))
+    return gym.wrappers.TransformObservation(
+        env,
+        lambda obs: {"direction": obs["direction"], "image": obs["image"].astype(np.float32)},
+        gym.spaces.Dict({"direction": parts["direction"], "image": gym.spaces.Box(low, high)}),
+    )

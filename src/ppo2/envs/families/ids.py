@@ -8,6 +8,7 @@ import warnings
 
 import gymnasium as gym
 import gymnasium.error
+from gymnasium.envs.registration import EnvSpec
 
 from ppo2.envs import adapters
 from ppo2.envs.families.registry import FAMILIES, Family
@@ -23,42 +24,40 @@ def check_id(env_id: str) -> None:
     """
     if adapters.adapter_of(env_id) is not None:
         adapters.check(env_id)
-        return
-    if env_id.startswith(ENVPOOL):
-        _check_envpool(env_id)
-        return
+    elif env_id.startswith(ENVPOOL):
+        if importlib.util.find_spec("envpool") is None:
+            raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: pip install envpool")
+        import envpool
+
+        if env_id.removeprefix(ENVPOOL) not in envpool.list_all_envs():
+            raise ValueError(f"`env` (={env_id!r}): EnvPool has no such environment; envpool.list_all_envs() has all.")
+    else:
+        spec_of(env_id)
+
+
+def spec_of(env_id: str) -> EnvSpec:
+    """The registered spec of an id of Gymnasium; raises as `check_id` does."""
     module, _, name = env_id.rpartition(":")
+    # the package that registers ids of this form, if it is known, must be imported first
+    families = [] if name in gym.registry else [one for one in FAMILIES if one.ids and re.fullmatch(one.ids, name)]
+    missing = [family for family in families if not _is_imported(family)]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # an old version is the user's choice
+        # an old version is the user's choice
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             if module:
                 importlib.import_module(module)  # gym.spec doesn't, gym.make does
-            register(name)
-            gym.spec(name)
+            return gym.spec(name)
     except ModuleNotFoundError as error:
         raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).") from error
     except gymnasium.error.Error as error:
-        family = family_by_name(name)
         close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.5)
         hint = f" The closest known are {', '.join(close)}." if close else ""
-        if family is not None and not _is_imported(family):
-            hint = f" {remedy_of(family, f'pip install {family.package}')}"
+        if missing:
+            hint = f" {missing[0].remedy}"
         raise ValueError(
             f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
             "own package is 'module:Name-v0'."
         ) from error
-
-
-def family_by_name(name: str) -> Family | None:
-    """The family whose package registers ids of this form; None if there is none."""
-    return next((family for family in FAMILIES if family.ids is not None and re.fullmatch(family.ids, name)), None)
-
-
-def register(name: str) -> None:
-    """Imports the package that registers ids of this form, if it is known and installed."""
-    family = family_by_name(name) if name not in gym.registry else None
-    if family is not None:
-        _is_imported(family)
 
 
 def register_all() -> None:
@@ -69,25 +68,10 @@ def register_all() -> None:
 
 
 def _is_imported(family: Family) -> bool:
-    """Imports a family's package; True if it is installed."""
+    """Imports the package that registers a family's environments; True if it is installed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the package's own affair
+        with warnings.catch_warnings(action="ignore"):  # the package's own affair
             importlib.import_module(str(family.package))
     except ImportError:
         return False
     return True
-
-
-def remedy_of(family: Family, otherwise: str) -> str:
-    """Words that say what to install for a family's environments."""
-    return family.remark or (f"pip install 'ppo2[{family.extra}]'" if family.extra else otherwise)
-
-
-def _check_envpool(env_id: str) -> None:
-    if importlib.util.find_spec("envpool") is None:
-        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: pip install envpool")
-    import envpool
-
-    if env_id.removeprefix(ENVPOOL) not in envpool.list_all_envs():
-        raise ValueError(f"`env` (={env_id!r}): EnvPool has no such environment; envpool.list_all_envs() has all.")

@@ -1,12 +1,12 @@
 """Action masks from `info["action_mask"]`, made part of the observations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from ppo2 import spaces
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, NDArray
@@ -29,18 +29,20 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{MASK_KEY!r}
     Raises:
         ContractError: it is none of these.
     """
+
+    def error(expected: str) -> ContractError:
+        return ContractError(f"`env` gave {what} = {mask!r}; expected {expected}.")
+
     match space:
         case gym.spaces.Dict():
             mask = {} if mask is ALL_LEGAL else mask
             if not isinstance(mask, Mapping) or not set(mask) <= set(space.spaces):
-                raise ContractError(
-                    f"`env` gave {what} = {mask!r}; expected a dict of masks, by {', '.join(space.spaces)}."
-                )
+                raise error(f"a dict of masks, by {', '.join(space.spaces)}")
             return {k: read_mask(part, mask.get(k, ALL_LEGAL), f"{what}[{k!r}]") for k, part in space.spaces.items()}
         case gym.spaces.Tuple():
             mask = [ALL_LEGAL] * len(space.spaces) if mask is ALL_LEGAL else mask
             if not isinstance(mask, Sequence | np.ndarray) or len(mask) != len(space.spaces):
-                raise ContractError(f"`env` gave {what} = {mask!r}; expected a tuple of {len(space.spaces)} masks.")
+                raise error(f"a tuple of {len(space.spaces)} masks")
             pairs = enumerate(zip(space.spaces, mask, strict=True))
             return tuple(read_mask(part, own, f"{what}[{i}]") for i, (part, own) in pairs)
         case gym.spaces.Discrete():
@@ -53,23 +55,22 @@ def read_mask(space: spaces.AnySpace, mask: Any, what: str = f"info[{MASK_KEY!r}
             return np.ones(1, np.int8)
     array = np.ones(count) if mask is ALL_LEGAL else np.asarray(mask)
     if array.dtype.kind not in "biuf" or array.shape != (count,) or np.isnan(array).any():
-        raise ContractError(
-            f"`env` gave {what} = {mask!r}; expected {count} numbers, for the actions of {space}, not 0 where legal."
-        )
+        raise error(f"{count} numbers, for the actions of {space}, not 0 where legal")
     return (array != 0).astype(np.int8)
 
 
 def _masked_space(space: spaces.AnySpace, mask: Any) -> gym.spaces.Dict:
-    return gym.spaces.Dict({"observation": space, MASK_KEY: _mask_space(mask)})
+    """The space of observations with a mask."""
 
+    def of(mask: Any) -> spaces.AnySpace:
+        match mask:
+            case dict():
+                return gym.spaces.Dict({key: of(part) for key, part in mask.items()})
+            case tuple():
+                return gym.spaces.Tuple([of(part) for part in mask])
+        return gym.spaces.Box(0, 1, mask.shape, np.int8)
 
-def _mask_space(mask: Any) -> spaces.AnySpace:
-    match mask:
-        case dict():
-            return gym.spaces.Dict({key: _mask_space(part) for key, part in mask.items()})
-        case tuple():
-            return gym.spaces.Tuple([_mask_space(part) for part in mask])
-    return gym.spaces.Box(0, 1, mask.shape, np.int8)
+    return gym.spaces.Dict({"observation": space, MASK_KEY: of(mask)})
 
 
 class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -81,9 +82,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: AnyEnv) -> None:
         super().__init__(env)
-        _, info = env.reset()
-        mask = read_mask(env.action_space, info[MASK_KEY])
-        self._all = spaces.mapped(lambda _, x: np.ones_like(x), env.action_space, mask)
+        self._all = read_mask(env.action_space, ALL_LEGAL)
         self.observation_space = _masked_space(env.observation_space, self._all)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -107,14 +106,11 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
 
     def __init__(self, env: AnyVectorEnv) -> None:
         super().__init__(env)
-        _, infos = env.reset()
-        one = read_mask(env.single_action_space, _row(infos[MASK_KEY], 0))
-        self._masks = self._map(lambda mask: np.ones((env.num_envs, *mask.shape), np.int8), one)
-        self.single_observation_space = _masked_space(env.single_observation_space, one)
-        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
-
-    def _map(self, function: Callable[..., Any], *masks: Any) -> Any:
-        return spaces.mapped(lambda _, *own: function(*own), self.env.single_action_space, *masks)
+        self._all = read_mask(env.single_action_space, ALL_LEGAL)
+        self._masks = [self._all] * env.num_envs
+        space = _masked_space(env.single_observation_space, self._all)
+        self._mask_space, self.single_observation_space = space[MASK_KEY], space
+        self.observation_space = batch_space(space, env.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         # copied before the reset, which takes it out of the options
@@ -128,29 +124,25 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         if self.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:  # a new episode's first observation
             obs = self._with_masks(obs, infos, np.ones(self.num_envs, bool))
         else:
-            self._map(lambda all_: all_.__setitem__(ended, 1), self._masks)
+            self._masks = [self._all if over else mask for mask, over in zip(self._masks, ended, strict=True)]
             obs = self._with_masks(obs, infos, ~ended)
         if "final_obs" in infos:
             infos = {**infos, "final_obs": infos["final_obs"].copy()}
             for i in np.flatnonzero(ended):
-                mask = self._map(lambda all_, i=i: np.ones_like(all_[i]), self._masks)
-                infos["final_obs"][i] = {"observation": infos["final_obs"][i], MASK_KEY: mask}
+                infos["final_obs"][i] = {"observation": infos["final_obs"][i], MASK_KEY: self._all}
         return obs, rewards, terminated, truncated, infos
 
     def _with_masks(self, obs: Any, infos: dict[str, Any], which: NDArray) -> dict[str, Any]:
         """Observations with masks: new ones for the environments in `which`, (N,), the last ones for the others."""
         given = np.asarray(infos.get(f"_{MASK_KEY}", np.full(self.num_envs, MASK_KEY in infos)), bool)
-        if np.any(which & ~given):
-            missing = int(np.argmax(which & ~given))
-            raise ContractError(
-                f"`env` gave no infos[{MASK_KEY!r}] for environment {missing}: give it at every reset and step."
-            )
         for i in np.flatnonzero(which).tolist():
-            mask = read_mask(
-                self.single_action_space, _row(infos[MASK_KEY], i), f"infos[{MASK_KEY!r}] of environment {i}"
-            )
-            self._map(lambda all_, own, i=i: all_.__setitem__(i, own), self._masks, mask)
-        return {"observation": obs, MASK_KEY: self._map(np.copy, self._masks)}
+            what = f"infos[{MASK_KEY!r}]"
+            if not given[i]:
+                raise ContractError(f"`env` gave no {what} for environment {i}: give it at every reset and step.")
+            mask = _row(infos[MASK_KEY], i)
+            self._masks[i] = read_mask(self.single_action_space, mask, f"{what} of environment {i}")
+        masks: Any = create_empty_array(self._mask_space, self.num_envs)
+        return {"observation": obs, MASK_KEY: concatenate(self._mask_space, self._masks, masks)}
 
 
 def _row(given: Any, i: int) -> Any:

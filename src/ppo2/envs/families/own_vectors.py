@@ -8,29 +8,37 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
+from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
+from ppo2.numerics.randomness import Purpose, environment_seeds
 
 
-def from_spec(spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
-    """Makes the vector environment of its own that a spec names.
+def make(env_id: str, num_envs: int, seed: int | None = None, **kwargs: Any) -> AnyVectorEnv:
+    """Makes EnvPool's environments of an id, or the vector environment of its own that a registered id names.
 
     Raises:
         ValueError: it names none.
     """
-    if str(spec.entry_point).startswith("ale_py"):
-        return AleVectorEnv(spec, num_envs, kwargs)
-    if spec.vector_entry_point is None:
-        raise ValueError(
-            f"`env_id` (={spec.id!r}, own_vector=True) has no vector form of its own; leave own_vector out."
-        )
-    return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+    first_seed: dict[str, Any] = {} if seed is None else {"seed": environment_seeds(seed, Purpose.ENV, 1)[0]}
+    vector: AnyVectorEnv
+    if env_id.startswith(ENVPOOL):
+        check_id(env_id)
+        import envpool  # where it is installed
 
-
-def from_envpool(name: str, num_envs: int, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
-    """Makes EnvPool's environments of a name."""
-    import envpool  # where it is installed
-
-    vector: AnyVectorEnv = envpool.make_gymnasium(name, num_envs=num_envs, **kwargs)
+        # it is seeded when it is made, and never again
+        vector = envpool.make_gymnasium(env_id.removeprefix(ENVPOOL), num_envs=num_envs, **{**first_seed, **kwargs})
+    else:
+        spec = spec_of(env_id)
+        if str(spec.entry_point).startswith("ale_py"):
+            vector = AleVectorEnv(spec, num_envs, kwargs)
+        elif spec.vector_entry_point is not None:
+            vector = gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+        else:
+            raise ValueError(
+                f"`env_id` (={spec.id!r}, own_vector=True) has no vector form of its own; leave own_vector out."
+            )
+    if first_seed:
+        vector.reset(**first_seed)
     return vector
 
 
@@ -47,8 +55,8 @@ class AleVectorEnv(gym.vector.VectorWrapper):
     def __init__(self, spec: EnvSpec, num_envs: int, kwargs: Mapping[str, Any]) -> None:
         from ale_py.vector_env import AtariVectorEnv  # comes with the extra
 
-        its = ("repeat_action_probability", "full_action_space")
-        own: dict[str, Any] = {"life_loss_info": True, **{key: spec.kwargs[key] for key in its}, **kwargs}
+        own: dict[str, Any] = {name: spec.kwargs[name] for name in ("repeat_action_probability", "full_action_space")}
+        own |= {"life_loss_info": True, **kwargs}
         self._clip = own.pop("reward_clipping", True)
         env = AtariVectorEnv(
             spec.kwargs["game"], num_envs, autoreset_mode=AutoresetMode.SAME_STEP, reward_clipping=False, **own

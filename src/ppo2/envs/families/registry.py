@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, parse_env_id
 
 from ppo2.envs import adapters
 from ppo2.envs.families.atari import AtariFactory
-from ppo2.envs.families.factories import MiniGridTreatment, Options, SpecFactory
-from ppo2.envs.host.env_types import AnyEnv, Factory
+from ppo2.envs.families.factories import Options, SpecFactory, numeric_minigrid
+from ppo2.envs.host.env_types import Factory
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Family:
         package: package that registers its environments when it is imported, which happens when one is asked for.
         ids: pattern of the ids that the package registers.
         listed: pattern of the ids that a list should have; the others are older names.
-        factory: makes the factory of its environments; None: `SpecFactory`.
-        wrappers: its standard treatment, for `SpecFactory`, innermost first.
+        factory: makes the factory of an environment, with the family's treatment.
         remark: words to add when one of its environments can't be made.
     """
 
@@ -42,21 +41,17 @@ class Family:
     package: str | None = None
     ids: str | None = None
     listed: str = ".*"
-    factory: Callable[[EnvSpec, Mapping[str, Any], Options], Factory] | None = None
-    wrappers: tuple[Callable[[AnyEnv], AnyEnv], ...] = ()
+    factory: Callable[[EnvSpec, Mapping[str, Any], Options], Factory] = SpecFactory
     remark: str | None = None
 
-    def make_factory(self, spec: EnvSpec, kwargs: Mapping[str, Any], options: Options) -> Factory:
-        """Makes the factory of an environment with the family's treatment."""
-        if self.factory is not None:
-            return self.factory(spec, kwargs, options)
-        return SpecFactory(spec, kwargs, options, self.wrappers)
+    @property
+    def remedy(self) -> str | None:
+        """Words that say what to install for its environments."""
+        return self.remark or (f"pip install 'ppo2[{self.extra}]'" if self.extra else None)
 
     def preset(self, env_id: str) -> dict[str, Any]:
         """The preset of one of its environments."""
-        name = env_id.rpartition(":")[2]
-        name = name.rpartition("-v")[0] or name
-        name = name.rpartition("/")[2].removesuffix("NoFrameskip")
+        _, name, _ = parse_env_id(env_id.rpartition(":")[2])
         return {**self.settings, **self.environments.get(name, {})}
 
 
@@ -64,13 +59,11 @@ TWO_MLPS = {"network": "mlp", "value_network": "copy"}
 """Settings of a policy and a value network with nothing in common."""
 
 CLASSIC_CONTROL = Family(
-    name="classic control",
-    modules=("gymnasium.envs.classic_control",),
+    name="classic control", modules=("gymnasium.envs.classic_control",),
     settings={
         **TWO_MLPS, "total_timesteps": 300_000,
         "num_envs": 8, "nsteps": 128, "nminibatches": 8, "noptepochs": 4,
-        "lr": "linear:5e-4", "gamma": 0.99, "lam": 0.95, "ent_coef": 0.01, "value_cliprange": None,
-        "log_interval": 10,
+        "lr": "linear:5e-4", "gamma": 0.99, "lam": 0.95, "ent_coef": 0.01, "value_cliprange": None, "log_interval": 10,
     },
     environments={
         # little weight on the far future: the pole falls within a few steps or not at all
@@ -87,33 +80,29 @@ CLASSIC_CONTROL = Family(
 )  # fmt: skip
 
 BOX2D = Family(
-    name="Box2D",
-    modules=("gymnasium.envs.box2d",),
+    name="Box2D", modules=("gymnasium.envs.box2d",), extra="box2d",
     settings={
         **TWO_MLPS, "total_timesteps": 1_000_000,
         "num_envs": 16, "nsteps": 1024, "nminibatches": 256, "noptepochs": 4,
         "lr": 3e-4, "gamma": 0.999, "lam": 0.98, "ent_coef": 0.01, "value_cliprange": None, "log_interval": 1,
     },
     source="rl-baselines3-zoo's LunarLander settings, and our own runs, docs/benchmarks.md",
-    extra="box2d",
 )  # fmt: skip
 
 MUJOCO = Family(
-    name="MuJoCo",
-    modules=("gymnasium.envs.mujoco", "gymnasium_robotics"),
+    name="MuJoCo", modules=("gymnasium.envs.mujoco", "gymnasium_robotics"), extra="mujoco",
     settings={
         **TWO_MLPS, "total_timesteps": 1_000_000,
         "num_envs": 1, "nsteps": 2048, "nminibatches": 32, "noptepochs": 10,
-        "lr": "linear:3e-4", "gamma": 0.99, "lam": 0.95, "cliprange": 0.2, "ent_coef": 0.0, "normalize_obs": True,
-        "normalize_rewards": True, "log_interval": 1,
+        "lr": "linear:3e-4", "gamma": 0.99, "lam": 0.95, "cliprange": 0.2, "ent_coef": 0.0,
+        "normalize_obs": True, "normalize_rewards": True, "log_interval": 1,
     },
     source="OpenAI Baselines, ppo2/defaults.py and run.py",
-    extra="mujoco",
 )  # fmt: skip
 
 ATARI = Family(
-    name="Atari",
-    modules=("ale_py",),
+    name="Atari", modules=("ale_py",), extra="atari", package="ale_py",
+    ids=r"ALE/.*|.*NoFrameskip-v\d+", listed=r"ALE/.*", factory=AtariFactory,
     settings={
         "network": "cnn", "total_timesteps": 10_000_000,
         "num_envs": 8, "nsteps": 128, "nminibatches": 4, "noptepochs": 4,
@@ -121,16 +110,11 @@ ATARI = Family(
         "log_interval": 1,
     },
     source="OpenAI Baselines, ppo2/defaults.py",
-    extra="atari",
-    package="ale_py",
-    ids=r"ALE/.*|.*NoFrameskip-v\d+",
-    listed=r"ALE/.*",
-    factory=AtariFactory,
 )  # fmt: skip
 
 MINIGRID = Family(
-    name="MiniGrid",
-    modules=("minigrid",),
+    name="MiniGrid", modules=("minigrid",), extra="minigrid", package="minigrid", ids=r"MiniGrid-.*|BabyAI-.*",
+    factory=functools.partial(SpecFactory, wrappers=(numeric_minigrid,)),
     settings={
         **TWO_MLPS, "total_timesteps": 500_000,
         "num_envs": 16, "nsteps": 128, "nminibatches": 8, "noptepochs": 4,
@@ -138,26 +122,17 @@ MINIGRID = Family(
         "normalize_obs": True, "log_interval": 10,
     },
     source="rl-starter-files, which MiniGrid's authors train with, and our own runs, docs/benchmarks.md",
-    extra="minigrid",
-    package="minigrid",
-    ids=r"MiniGrid-.*|BabyAI-.*",
-    wrappers=(MiniGridTreatment,),
 )  # fmt: skip
 
 DM_CONTROL = Family(
-    name="DeepMind Control",
-    modules=("shimmy",),
-    settings={**MUJOCO.settings},
-    source="as MuJoCo",
-    package="shimmy",
-    ids=r"dm_control/.*",
+    name="DeepMind Control", modules=("shimmy",), package="shimmy", ids=r"dm_control/.*",
+    settings=MUJOCO.settings, source="as MuJoCo",
     remark="dm_control comes with pip install 'shimmy[dm-control]'. Its releases up to 1.0.50 need mujoco < 4 "
     "(pip install 'mujoco<4').",
 )  # fmt: skip
 
 GYMNAX = Family(
-    name="gymnax",
-    modules=("gymnax:",),
+    name="gymnax", modules=("gymnax:",), extra="jax-envs",
     settings={**CLASSIC_CONTROL.settings, "log_interval": 20},
     environments={
         **CLASSIC_CONTROL.environments,
@@ -169,12 +144,10 @@ GYMNAX = Family(
         },
     },
     source="as classic control; MountainCarContinuous after rl-baselines3-zoo; docs/benchmarks.md",
-    extra="jax-envs",
 )  # fmt: skip
 
 LOCOMOTION = Family(
-    name="locomotion",
-    modules=("brax:", "playground:"),
+    name="locomotion", modules=("brax:", "playground:"), extra="jax-envs",
     settings={
         **TWO_MLPS, "num_layers": 3, "num_hidden": 128, "activation": "silu", "total_timesteps": 5_000_000,
         "num_envs": 256, "nsteps": 32, "nminibatches": 8, "noptepochs": 4,
@@ -182,24 +155,20 @@ LOCOMOTION = Family(
         "log_interval": 10,
     },
     source="Brax's own settings for its locomotion tasks, with fewer environments",
-    extra="jax-envs",
 )  # fmt: skip
 
 GRIDS = Family(
-    name="grid worlds",
-    modules=("xminigrid:", "navix:", "pgx:", "craftax:"),
+    name="grid worlds", modules=("xminigrid:", "navix:", "pgx:", "craftax:"), extra="jax-envs",
     settings={
         **TWO_MLPS, "total_timesteps": 5_000_000,
         "num_envs": 256, "nsteps": 64, "nminibatches": 8, "noptepochs": 4,
         "lr": "linear:5e-4", "ent_coef": 0.01, "value_cliprange": None, "log_interval": 10,
     },
     source="a compromise between the others",
-    extra="jax-envs",
 )  # fmt: skip
 
 DEFAULT = Family(
-    name="default",
-    modules=("",),
+    name="default", modules=("",),
     settings={
         **TWO_MLPS, "total_timesteps": 1_000_000,
         "num_envs": 8, "nsteps": 256, "nminibatches": 8, "noptepochs": 10,
