@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ppo2 import spaces
@@ -20,26 +19,16 @@ from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose
 from ppo2.runners.action_log import ActionLog
 from ppo2.runners.episodes import Ended, Tally
-from ppo2.runners.experience import Discounting, Experience
 from ppo2.runners.host_program import act_program, complete_program, noise_program, values_program
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.rollout_buffers import RolloutBuffers
-from ppo2.runners.runner_state import RunnerState, new_episodes, other_actors, other_groups, restore, to_snapshot
-from ppo2.runners.snapshot import Snapshot, facts_of
-
-NDArray = np.ndarray[Any, Any]
+from ppo2.runners.runner_state import RunnerState, new_episodes, restore, to_snapshot
+from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes
 
 
 @dataclass
 class EnvGroup:
-    """A group of environments, for which the policy acts at once.
-
-    Attributes:
-        rows: the environments.
-        obs: observations to act on next.
-        episode_starts: True where an episode starts with them; None for feed-forward policies.
-        recurrent_state: state of a recurrent policy; else None.
-    """
+    """A group of environments, for which the policy acts at once; see `RunnerState`."""
 
     rows: slice
     obs: Any
@@ -72,12 +61,11 @@ class Runner:
         self.axis = sharding.across_processes()
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
-        self.seconds = Seconds(0.0, 0.0)
+        self.seconds = Seconds(act=0.0, step=0.0)
         self._stepper = Stepper(env, squash=model.distribution.squashes)
         self._epoch = time.perf_counter()
         self._groups: list[EnvGroup] = []
-        self._running_returns = np.zeros(self.nenvs, np.float32)
-        self._tally = Tally(self.nenvs)
+        self._tally = Tally(self.nenvs, float(self.gamma), self._first)
         self._log = ActionLog.start(self.nenvs, self._stepper.replay_limit)
         self._latest: RunnerState | None = None  # None in the middle of a rollout
         self._learned: RunnerState | None = None
@@ -93,16 +81,25 @@ class Runner:
         """
         steps = self.nsteps if steps is None else steps
         if not self._groups:
-            self._groups = self._reset_all()
+            obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts, first=self._first)
+            self._groups = self._at_start(obs)
         self._latest = None
-        buffers = self._buffers()
+        buffers = RolloutBuffers(
+            self.model,
+            self.nsteps,
+            self.nenvs,
+            counts_episodes=self._stepper.counts_episodes,
+            running_returns=self._tally.running.discounted,
+            gamma=self.gamma,
+            lam=self.lam,
+        )
         self._collect(buffers, steps)
         rollout = self._complete(buffers)
         self.rollouts += 1
-        record = buffers.record
-        self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
-        self._tally.add(record)
-        self._log = self._log.with_rollout(buffers.actions, record.ended[:steps])
+        seen = buffers.experience
+        ended = (seen.terminated | seen.truncated)[:steps]
+        self._tally.count(seen.rewards[:steps], ended, seen.valid[:steps], buffers.seconds[:steps], buffers.episodes)
+        self._log = self._log.with_rollout(seen.actions, ended)
         self._latest = self._state()
         return rollout
 
@@ -131,7 +128,7 @@ class Runner:
                 obs = buffers.write_obs(t, rows, group.obs)
                 if masked:
                     self._check_legal(obs, rows, t)
-                buffers.write_memory(t, rows, group.episode_starts, group.recurrent_state)
+                buffers.write_recurrent(t, rows, group.episode_starts, group.recurrent_state)
                 # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
                 sampled, group.recurrent_state = act(
                     params, normaliser, obs, noise[t, rows], group.recurrent_state, group.episode_starts
@@ -140,9 +137,9 @@ class Runner:
                 acting += clock() - before
                 stepper.start(actions, number)
         for group in self._groups:
-            # the environment's own memory, which it may use again
+            # Copies, as the environment may use its memory again.
             group.obs, group.episode_starts = jax.tree.map(np.array, (group.obs, group.episode_starts))
-            buffers.write_rest(steps, group.rows, group.obs)
+            buffers.write_rest(steps, group.rows, group.obs, group.recurrent_state)
         self.seconds = Seconds(act=acting, step=before - began - acting)
 
     def _check_legal(self, obs: Any, rows: slice, t: int) -> None:
@@ -152,36 +149,22 @@ class Runner:
         when = f", at step {t} of rollout {self.rollouts}"
         spaces.check_legal(illegal & ~self._stepper.resetting, "`env`", when)
 
-    def _reset_all(self) -> list[EnvGroup]:
-        """Every group of environments at the start of its episodes."""
-        obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts, first=self._first)
-        return self._grouped(obs, self._all_start(), self.model.initial_state(self.nenvs))
+    def _at_start(self, obs: Any) -> list[EnvGroup]:
+        """The groups at the start of episodes, given the first observations, (N, ...)."""
+        episode_starts = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
+        return self._grouped(obs, episode_starts, self.model.initial_state(self.nenvs))
 
-    def _grouped(self, obs: Any, episode_starts: Any, recurrent_state: Any) -> list[EnvGroup]:
-        """The groups, given what all environments have."""
-        return [
-            EnvGroup(
-                rows,
-                *(jax.tree.map(lambda x, rows=rows: x[rows], part) for part in (obs, episode_starts, recurrent_state)),
-            )
-            for rows in self._stepper.groups
-        ]
+    def _grouped(self, *of_all: Any) -> list[EnvGroup]:
+        """The groups, given the observations and so on of all environments."""
+        return [EnvGroup(rows, *jax.tree.map(lambda x, rows=rows: x[rows], of_all)) for rows in self._stepper.groups]
 
-    def _all_start(self) -> NDArray | None:
-        return np.ones(self.nenvs, bool) if self.model.is_recurrent else None
-
-    def _buffers(self) -> RolloutBuffers:
-        model = self.model
-        return RolloutBuffers(
-            model.observation_space,
-            model.distribution,
-            self.nsteps,
-            self.nenvs,
-            counts_episodes=self._stepper.counts_episodes,
-            sequence_length=self.nsteps // model.sequences_per_env(self.nsteps, model.config.num_envs)
-            if model.is_recurrent
-            else 0,
-        )
+    def _of_all(self) -> tuple[Any, Any, Any]:
+        """The observations, episode starts and recurrent states of all environments, (N, ...)."""
+        parts = [(group.obs, group.episode_starts, group.recurrent_state) for group in self._groups]
+        if len(parts) == 1:
+            return parts[0]
+        whole: tuple[Any, Any, Any] = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+        return whole
 
     def _complete(self, buffers: RolloutBuffers) -> Rollout:
         """The rollout, with the policy's figures of all that was seen and done."""
@@ -190,50 +173,24 @@ class Runner:
         bootstrapped = np.zeros(final_values.shape, bool)
         values = program(model, values_program)
         # In batches of one fixed shape, so that any number of them takes one compiled program.
-        for some, obs, recurrent_state in buffers.batches_of_truncated(model.observation_space, self.nenvs):
+        for some, obs, recurrent_state in buffers.truncated_batches(model.observation_space, self.nenvs):
             found = np.asarray(values(state.params, state.normaliser, obs, recurrent_state))
             for one, value in zip(some, found, strict=False):
                 final_values[one.t, one.env], bootstrapped[one.t, one.env] = value, True
-        record, last_state = buffers.record, self._recurrent_state()
-        recurrent_states = [_concatenated(parts) for parts in buffers.recurrent_states]
-        if buffers.length:
-            recurrent_states += [last_state] * (self.nsteps // buffers.length - len(recurrent_states))
+        _, _, last_state = self._of_all()
         rollout: Rollout = program(model, complete_program)(
-            state.params,
-            state.normaliser,
-            Experience(
-                obs=buffers.obs,
-                actions=buffers.actions,
-                rewards=record.rewards,
-                terminated=record.terminated,
-                truncated=record.truncated,
-                valid=record.valid,
-                episode_starts=buffers.episode_starts,
-                recurrent_state=jax.tree.map(lambda *cuts: jnp.stack(cuts), *recurrent_states)
-                if recurrent_states
-                else None,
-            ),
-            last_state,
-            final_values,
-            bootstrapped,
-            Discounting(running_returns=self._running_returns, gamma=self.gamma, lam=self.lam),
+            state.params, state.normaliser, buffers.experience, last_state, final_values, bootstrapped
         )
         return rollout
 
-    def _recurrent_state(self) -> Any:
-        """The recurrent state of all environments."""
-        return _concatenated([group.recurrent_state for group in self._groups])
-
     def _state(self) -> RunnerState:
-        returns, lengths = self._tally.running
+        obs, episode_starts, recurrent_state = self._of_all()
         return RunnerState(
-            obs=_concatenated([group.obs for group in self._groups]),
-            episode_starts=_concatenated([group.episode_starts for group in self._groups]),
-            recurrent_state=self._recurrent_state(),
+            obs=obs,
+            episode_starts=episode_starts,
+            recurrent_state=recurrent_state,
             position=self._stepper.position,
-            running_returns=self._running_returns,
-            returns=returns,
-            lengths=lengths,
+            episodes=self._tally.running,
             log=self._log,
             rollouts=self.rollouts,
         )
@@ -249,7 +206,7 @@ class Runner:
         state = self._learned
         if state is None or state.position is None:
             return Snapshot({}, {"kind": "none"}, self.rollouts if state is None else state.rollouts)
-        # environments save themselves as they are now, which may be later
+        # Environments save their state as it is now, which may be later.
         env_states = self._stepper.save_states() if state is self._latest else [None] * self.nenvs
         return to_snapshot(state, env_states, self.model.distribution, self.layout)
 
@@ -259,47 +216,24 @@ class Runner:
         Raises:
             ValueError: the snapshot is of other environments.
         """
-        facts, position = facts_of(saved), self._stepper.position
-        if position is None:
+        facts = facts_of(saved)
+        if self._stepper.position is None:
             return ["`env` is a vector environment that can't be brought to where it was: it begins new episodes"]
         if not self.rollouts:
-            return []  # nothing had begun
+            return []  # the run hadn't begun
         if facts.get("kind") != "host":
             return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
-        returns, lengths = self._tally.running
-        fresh = RunnerState(
-            obs=self._stepper.obs,
-            episode_starts=self._all_start(),
-            recurrent_state=self.model.initial_state(self.nenvs),
-            position=position,
-            running_returns=self._running_returns,
-            returns=returns,
-            lengths=lengths,
-            log=self._log,
-            rollouts=self.rollouts,
-        )
-        state, lost = restore(saved, fresh, self._stepper, self.model.distribution)
-        self._running_returns, self._log = state.running_returns, state.log
-        self._tally.resume(state.returns, state.lengths)
+        self._groups = self._at_start(self._stepper.obs)  # with the shapes and dtypes to expect
+        state, lost = restore(saved, self._state(), self._stepper, self.model.distribution)
+        self._tally.running, self._log = state.episodes, state.log
         self._groups = self._grouped(state.obs, state.episode_starts, state.recurrent_state)
-        self._learned = self._latest = self._state()
-        return [
-            *other_groups(facts, self.layout),
-            *other_actors(facts, self.layout),
-            *new_episodes({env + self._first: why for env, why in lost.items()}),
-        ]
+        self._learned = self._latest = state
+        lost = {env + self._first: why for env, why in lost.items()}
+        return [*layout_changes(facts, self.layout), *new_episodes(lost)]
 
     def start_clock(self, seconds: float) -> None:
-        """See `RolloutRunner`; without it, times count from the runner's birth."""
+        """See `RolloutRunner`; without it, times count from when the runner was made."""
         self._epoch = seconds
 
     def ended(self) -> list[Ended]:
-        return [Ended(step, episode._replace(env=episode.env + self._first)) for step, episode in self._tally.take()]
-
-
-def _concatenated(parts: list[Any]) -> Any:
-    """Arrays of groups of environments, (n, ...) each, as (N, ...)."""
-    if len(parts) == 1:
-        return parts[0]
-    whole: Any = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
-    return whole
+        return self._tally.take()
