@@ -1,4 +1,4 @@
-"""The runner: every autoreset mode, truncation, invalid steps, episodes, continuing."""
+"""The runner of host environments: every autoreset mode, truncation, invalid steps, episodes, continuing."""
 
 import itertools
 from typing import Any
@@ -137,7 +137,7 @@ def test_autoreset_modes_learn_the_same(mode: AutoresetMode) -> None:
 
 
 def test_the_first_minibatchs_ratio_is_one() -> None:
-    """What acting said of its actions, learning says too: same statistics, same parameters."""
+    """Learning computes the figures of acting again: same statistics, same parameters."""
     env = vector(*[lambda: Script(3)] * 4, mode=AutoresetMode.SAME_STEP)
     runner = make_runner(env, nsteps=8, normalize_obs=True)
     model = runner.model

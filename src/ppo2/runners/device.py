@@ -38,11 +38,9 @@ class DeviceRunner:
     The environments are split over the devices as `model.config.shards` allows.
 
     Args:
-        env: the environment.
-        num_envs: number of environments.
+        env, num_envs: the environment, and the number of its copies.
         model: acts; its key seeds the environments.
-        nsteps: steps of each environment in a rollout.
-        gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
+        nsteps, gamma, lam: see `Runner`.
         checked: `env` is known to keep its contract; else it is traced to see whether it does.
 
     Attributes:
@@ -70,19 +68,16 @@ class DeviceRunner:
             )
         if not checked:
             check_device_env(env)
-        if num_envs < 1:
-            raise ValueError(f"`num_envs` (={num_envs}) must be at least 1.")
-        if num_envs % model.config.shards:
-            raise ValueError(
-                f"`num_envs` (={num_envs}) must be a multiple of the model's shards ({model.config.shards})."
-            )
+        shards = model.config.shards
+        if num_envs < 1 or num_envs % shards:
+            raise ValueError(f"`num_envs` (={num_envs}) must be a multiple of the model's shards ({shards}), above 0.")
         self.env = env
         self.model = model
         self.nsteps = nsteps
         self.nenvs = num_envs
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
-        self.axis = sharding.split_for(model.config.shards, devices=model.config.devices)
+        self.axis = sharding.split_for(shards, devices=model.config.devices)
         self._mine = num_envs // self.axis.processes
         self.chunk_size = ChunkSize(nsteps * num_envs, model.config.log_interval)
         self._envs: EnvState | None = None

@@ -159,19 +159,6 @@ class Chunk(NamedTuple):
     faulty: Int[Array, ""]
     ends: Ends
 
-    @classmethod
-    def empty(cls, capacity: int, steps: int, nenvs: int) -> "Chunk":
-        """The chunk before its first update, of at most `capacity`."""
-        shape, zero = (capacity, steps, nenvs), jnp.int32(0)
-        return cls(
-            done=zero,
-            stats=jax.tree.map(jnp.asarray, UpdateStats.blank()),
-            halted=jnp.zeros((), bool),
-            fault=Fault(zero, zero),
-            faulty=zero,
-            ends=Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
-        )
-
     def with_update(self, stats: UpdateStats, ends: Ends, halt_on: frozenset[FaultKind]) -> "Chunk":
         """The chunk after one more update."""
         halts = jnp.isin(stats.fault, np.array(sorted(halt_on), np.int32))
@@ -242,7 +229,9 @@ def iterate(
         unfinished = chunk.done < count
         return unfinished & ~chunk.halted if stops else unfinished
 
-    empty = Chunk.empty(hypers.lr.shape[0], steps, envs.running_returns.shape[0])
+    shape, zero, blank = (len(hypers.lr), steps, len(envs.running_returns)), jnp.int32(0), UpdateStats.blank()
+    ends = Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32))
+    empty = Chunk(done=zero, stats=blank, halted=jnp.bool_(False), fault=Fault(zero, zero), faulty=zero, ends=ends)
     made: Iteration = jax.lax.while_loop(goes_on, one_update, (state, envs, empty))
     return made
 
@@ -263,7 +252,7 @@ class ChunkSize:
 
     Attributes:
         capacity: most updates of a chunk.
-        seconds: of the last measured update; none was yet where infinite.
+        seconds: time of the last update; infinite before the first.
     """
 
     def __init__(self, steps: int, log_interval: int) -> None:
@@ -277,11 +266,10 @@ class ChunkSize:
 
     def stack(self, hypers: Sequence[Hyperparameters]) -> Hyperparameters:
         """Numbers of several updates, (capacity,), filled up with the last of them."""
-
-        def filled(*numbers: Any) -> np.ndarray[Any, Any]:
-            return np.pad(np.array(numbers, np.float32), (0, self.capacity - len(numbers)), mode="edge")
-
-        stacked: Hyperparameters = jax.tree.map(filled, *hypers)
+        padding = (0, self.capacity - len(hypers))
+        stacked: Hyperparameters = jax.tree.map(
+            lambda *x: np.pad(np.array(x, np.float32), padding, mode="edge"), *hypers
+        )
         return stacked
 
 

@@ -93,55 +93,33 @@ class RunningEpisodes(NamedTuple):
     returns: NDArray
     lengths: NDArray
 
-
-class Tally(EpisodeQueue):
-    """Counts the episodes of a vector environment, from its rewards and ends.
-
-    Args:
-        nenvs: number of environments.
-        gamma: discount per step.
-        first: global index of the first environment.
-
-    Attributes:
-        running: the running episodes; arrays that are never changed.
-    """
-
-    def __init__(self, nenvs: int, gamma: float, first: int = 0) -> None:
-        super().__init__(first)
-        self._gamma = gamma
-        self.running = RunningEpisodes(np.zeros(nenvs, np.float32), np.zeros(nenvs), np.zeros(nenvs, int))
+    @classmethod
+    def start(cls, nenvs: int) -> "RunningEpisodes":
+        """The sums before the first step."""
+        return cls(np.zeros(nenvs, np.float32), np.zeros(nenvs), np.zeros(nenvs, int))
 
     def count(
-        self,
-        rewards: NDArray,
-        ended: NDArray,
-        valid: NDArray,
-        seconds: NDArray,
-        own: tuple[NDArray, NDArray] | None = None,
-    ) -> None:
+        self, rewards: NDArray, ended: NDArray, valid: NDArray, gamma: float
+    ) -> tuple["RunningEpisodes", NDArray, NDArray]:
         """Counts T steps, (T, N). Those that are not valid add nothing; an episode that ends at one is left out.
 
-        Args:
-            seconds: (T,), when each step ended.
-            own: returns and lengths of ended episodes, if the environments count them themselves: see `add`.
+        Returns:
+            The sums after these steps; returns and lengths of the episodes that ended: see `EpisodeQueue.add`.
         """
         rewards = np.where(valid, rewards, 0.0)
         finite = np.where(np.isfinite(rewards), rewards, 0.0)
-        discounted = carry_returns(self.running.discounted, finite, ended, self._gamma)
-        if own is not None:
-            self.running = self.running._replace(discounted=discounted)
-            self.add(*own, seconds)
-            return
         returns, lengths = np.zeros(rewards.shape), np.zeros(rewards.shape, int)
-        so_far, steps_so_far = self.running.returns.copy(), self.running.lengths.copy()
-        start = np.zeros(len(so_far), int)  # of each environment's running episode, among these steps
+        running_returns, running_lengths = self.returns.copy(), self.lengths.copy()
+        start = np.zeros(len(running_returns), int)  # of each environment's running episode, among these steps
         for t, i in np.argwhere(ended).tolist():
             if valid[t, i]:
-                returns[t, i] = so_far[i] + rewards[start[i] : t + 1, i].sum()
-                lengths[t, i] = steps_so_far[i] + valid[start[i] : t + 1, i].sum()
-            so_far[i], steps_so_far[i], start[i] = 0.0, 0, t + 1
-        running = np.arange(len(rewards))[:, None] >= start
-        so_far += np.where(running, rewards, 0.0).sum(axis=0)
-        steps_so_far += (running & valid).sum(axis=0)
-        self.running = RunningEpisodes(discounted, so_far, steps_so_far)
-        self.add(returns, lengths, seconds)
+                returns[t, i] = running_returns[i] + rewards[start[i] : t + 1, i].sum()
+                lengths[t, i] = running_lengths[i] + valid[start[i] : t + 1, i].sum()
+            running_returns[i], running_lengths[i], start[i] = 0.0, 0, t + 1
+        is_running = np.arange(len(rewards))[:, None] >= start
+        after = RunningEpisodes(
+            discounted=carry_returns(self.discounted, finite, ended, gamma),
+            returns=running_returns + np.where(is_running, rewards, 0.0).sum(axis=0),
+            lengths=running_lengths + (is_running & valid).sum(axis=0),
+        )
+        return after, returns, lengths

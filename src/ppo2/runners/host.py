@@ -18,7 +18,8 @@ from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose
 from ppo2.runners.action_log import ActionLog
-from ppo2.runners.episodes import Ended, Tally
+from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes
+from ppo2.runners.experience import Experience
 from ppo2.runners.host_program import act_program, complete_program, noise_program, values_program
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.rollout_buffers import RolloutBuffers
@@ -64,9 +65,7 @@ class Runner:
         self.seconds = Seconds(act=0.0, step=0.0)
         self._stepper = Stepper(env, squash=model.distribution.squashes)
         self._epoch = time.perf_counter()
-        self._groups: list[EnvGroup] = []
-        self._tally = Tally(self.nenvs, float(self.gamma), self._first)
-        self._log = ActionLog.start(self.nenvs, self._stepper.replay_limit)
+        self._episodes = EpisodeQueue(self._first)
         self._latest: RunnerState | None = None  # None in the middle of a rollout
         self._learned: RunnerState | None = None
 
@@ -80,46 +79,71 @@ class Runner:
             ValueError: the environment's observations are not of its space.
         """
         steps = self.nsteps if steps is None else steps
-        if not self._groups:
-            obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts, first=self._first)
-            self._groups = self._at_start(obs)
+        state = self._latest
+        if state is None:
+            seed = self.model.config.seed
+            state = self._first_state(self._stepper.reset(seed, Purpose.ENV, start=self.rollouts, first=self._first))
         self._latest = None
-        buffers = RolloutBuffers(
-            self.model,
-            self.nsteps,
-            self.nenvs,
-            counts_episodes=self._stepper.counts_episodes,
-            running_returns=self._tally.running.discounted,
-            gamma=self.gamma,
-            lam=self.lam,
-        )
-        self._collect(buffers, steps)
-        rollout = self._complete(buffers)
+        buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, counts_episodes=self._stepper.counts_episodes)
+        obs, episode_starts, recurrent_state = self._collect(buffers, state, steps)
+        seen = buffers.experience._replace(running_returns=state.episodes.discounted, gamma=self.gamma, lam=self.lam)
+        rollout = self._complete(seen, buffers, recurrent_state)
         self.rollouts += 1
-        seen = buffers.experience
         ended = (seen.terminated | seen.truncated)[:steps]
-        self._tally.count(seen.rewards[:steps], ended, seen.valid[:steps], buffers.seconds[:steps], buffers.episodes)
-        self._log = self._log.with_rollout(seen.actions, ended)
-        self._latest = self._state()
+        episodes, returns, lengths = state.episodes.count(
+            seen.rewards[:steps], ended, seen.valid[:steps], float(self.gamma)
+        )
+        if buffers.episodes is not None:
+            returns, lengths = buffers.episodes
+        self._episodes.add(returns, lengths, buffers.seconds)
+        self._latest = RunnerState(
+            obs=obs,
+            episode_starts=episode_starts,
+            recurrent_state=recurrent_state,
+            position=self._stepper.position,
+            episodes=episodes,
+            log=state.log.with_rollout(seen.actions, ended),
+            rollouts=self.rollouts,
+        )
         return rollout
 
-    def _collect(self, buffers: RolloutBuffers, steps: int) -> None:
-        """Steps all environments, and fills the buffers."""
+    def _first_state(self, obs: Any) -> RunnerState:
+        """The state at the start of episodes, given their first observations, (N, ...)."""
+        return RunnerState(
+            obs=obs,
+            episode_starts=np.ones(self.nenvs, bool) if self.model.is_recurrent else None,
+            recurrent_state=self.model.initial_state(self.nenvs),
+            position=self._stepper.position,
+            episodes=RunningEpisodes.start(self.nenvs),
+            log=ActionLog.start(self.nenvs, self._stepper.replay_limit),
+            rollouts=self.rollouts,
+        )
+
+    def _collect(self, buffers: RolloutBuffers, before: RunnerState, steps: int) -> tuple[Any, Any, Any]:
+        """Steps all environments, and fills the buffers.
+
+        Returns:
+            Observations, episode starts and recurrent state after the last step: see `RunnerState`.
+        """
+        policy_inputs = (before.obs, before.episode_starts, before.recurrent_state)
+        groups = [
+            EnvGroup(rows, *jax.tree.map(lambda x, rows=rows: x[rows], policy_inputs)) for rows in self._stepper.groups
+        ]
         model, state, stepper, clock = self.model, self.model.state, self._stepper, time.perf_counter
         params, normaliser, act = state.params, state.normaliser, program(model, act_program)
         which = (np.uint32(self.rollouts), np.uint32(self._first))
         noise = np.asarray(program(model, noise_program)(state.key, *which, self.nsteps, self.nenvs))
         masked = spaces.is_masked(self.env.single_observation_space)
         acting, began = 0.0, clock()
-        before = began
+        before_act = began
         # With two groups of environments the policy acts for one while workers step the other.
         for t in heartbeat.track_steps(range(steps + 1)):
-            for number, group in enumerate(self._groups):
+            for number, group in enumerate(groups):
                 rows = group.rows
                 if t:
                     step = stepper.finish(number)
-                    before = clock()
-                    buffers.write_step(t - 1, rows, step, before - self._epoch, group.recurrent_state)
+                    before_act = clock()
+                    buffers.write_step(t - 1, rows, step, before_act - self._epoch, group.recurrent_state)
                     group.obs = step.obs
                     if group.episode_starts is not None:
                         group.episode_starts = step.episode_starts
@@ -134,13 +158,17 @@ class Runner:
                     params, normaliser, obs, noise[t, rows], group.recurrent_state, group.episode_starts
                 )
                 actions = buffers.write_actions(t, rows, sampled)
-                acting += clock() - before
+                acting += clock() - before_act
                 stepper.start(actions, number)
-        for group in self._groups:
-            # Copies, as the environment may use its memory again.
-            group.obs, group.episode_starts = jax.tree.map(np.array, (group.obs, group.episode_starts))
+        for group in groups:
             buffers.write_rest(steps, group.rows, group.obs, group.recurrent_state)
-        self.seconds = Seconds(act=acting, step=before - began - acting)
+        self.seconds = Seconds(act=acting, step=before_act - began - acting)
+        # Copies, as the environment may use its memory again.
+        after: tuple[Any, Any, Any] = jax.tree.map(
+            lambda *parts: np.concatenate(parts),
+            *((group.obs, group.episode_starts, group.recurrent_state) for group in groups),
+        )
+        return after
 
     def _check_legal(self, obs: Any, rows: slice, t: int) -> None:
         """Raises ValueError where a mask leaves no legal action."""
@@ -149,24 +177,7 @@ class Runner:
         when = f", at step {t} of rollout {self.rollouts}"
         spaces.check_legal(illegal & ~self._stepper.resetting, "`env`", when)
 
-    def _at_start(self, obs: Any) -> list[EnvGroup]:
-        """The groups at the start of episodes, given the first observations, (N, ...)."""
-        episode_starts = np.ones(self.nenvs, bool) if self.model.is_recurrent else None
-        return self._grouped(obs, episode_starts, self.model.initial_state(self.nenvs))
-
-    def _grouped(self, *of_all: Any) -> list[EnvGroup]:
-        """The groups, given the observations and so on of all environments."""
-        return [EnvGroup(rows, *jax.tree.map(lambda x, rows=rows: x[rows], of_all)) for rows in self._stepper.groups]
-
-    def _of_all(self) -> tuple[Any, Any, Any]:
-        """The observations, episode starts and recurrent states of all environments, (N, ...)."""
-        parts = [(group.obs, group.episode_starts, group.recurrent_state) for group in self._groups]
-        if len(parts) == 1:
-            return parts[0]
-        whole: tuple[Any, Any, Any] = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
-        return whole
-
-    def _complete(self, buffers: RolloutBuffers) -> Rollout:
+    def _complete(self, seen: Experience, buffers: RolloutBuffers, last_state: Any) -> Rollout:
         """The rollout, with the policy's figures of all that was seen and done."""
         model, state = self.model, self.model.state
         final_values = np.zeros((self.nsteps, self.nenvs), np.float32)
@@ -177,23 +188,10 @@ class Runner:
             found = np.asarray(values(state.params, state.normaliser, obs, recurrent_state))
             for one, value in zip(some, found, strict=False):
                 final_values[one.t, one.env], bootstrapped[one.t, one.env] = value, True
-        _, _, last_state = self._of_all()
         rollout: Rollout = program(model, complete_program)(
-            state.params, state.normaliser, buffers.experience, last_state, final_values, bootstrapped
+            state.params, state.normaliser, seen, last_state, final_values, bootstrapped
         )
         return rollout
-
-    def _state(self) -> RunnerState:
-        obs, episode_starts, recurrent_state = self._of_all()
-        return RunnerState(
-            obs=obs,
-            episode_starts=episode_starts,
-            recurrent_state=recurrent_state,
-            position=self._stepper.position,
-            episodes=self._tally.running,
-            log=self._log,
-            rollouts=self.rollouts,
-        )
 
     def mark_learned(self) -> None:
         self._learned = self._latest
@@ -223,10 +221,8 @@ class Runner:
             return []  # the run hadn't begun
         if facts.get("kind") != "host":
             return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
-        self._groups = self._at_start(self._stepper.obs)  # with the shapes and dtypes to expect
-        state, lost = restore(saved, self._state(), self._stepper, self.model.distribution)
-        self._tally.running, self._log = state.episodes, state.log
-        self._groups = self._grouped(state.obs, state.episode_starts, state.recurrent_state)
+        fresh = self._first_state(self._stepper.obs)  # with the shapes and dtypes to expect
+        state, lost = restore(saved, fresh, self._stepper, self.model.distribution)
         self._learned = self._latest = state
         lost = {env + self._first: why for env, why in lost.items()}
         return [*layout_changes(facts, self.layout), *new_episodes(lost)]
@@ -236,4 +232,4 @@ class Runner:
         self._epoch = seconds
 
     def ended(self) -> list[Ended]:
-        return self._tally.take()
+        return self._episodes.take()

@@ -35,12 +35,6 @@ class ActorLocation(NamedTuple):
     host: str
 
 
-class LostActor(NamedTuple):
-    """The answer of an actor that was lost."""
-
-    why: str
-
-
 class RolloutActor:
     """An actor: a `Runner` over some of the environments, with a copy of the policy.
 

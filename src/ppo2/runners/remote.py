@@ -28,7 +28,7 @@ from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
 from ppo2.runners.episodes import Ended, EpisodeQueue
 from ppo2.runners.protocol import Seconds
-from ppo2.runners.ray_actor import ActorLocation, LostActor, RolloutActor, RolloutPart
+from ppo2.runners.ray_actor import ActorLocation, RolloutActor, RolloutPart
 from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of, snapshot_tensors
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
@@ -38,11 +38,8 @@ START_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 """Seconds that environments get to close."""
 AXES = {BY_STEP: 1, BY_ENV: 0}
-CACHE_SETTINGS = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
+CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_")
+"""Beginnings of the names of JAX's settings of its cache."""
 
 
 class RemoteRunner:
@@ -115,7 +112,7 @@ class RemoteRunner:
     def snapshot(self) -> Snapshot:
         rollouts = self.rollouts if self._learned_rollouts is None else self._learned_rollouts
         answers = self._ask("snapshot", [(self._is_learned,)] * self.envs.actors) if self._actors else []
-        if not answers or any(isinstance(answer, LostActor) for answer in answers):
+        if not answers or not all(isinstance(answer, Snapshot) for answer in answers):
             return Snapshot({}, {"kind": "none"}, rollouts)
         whole = join_snapshots(answers)
         return Snapshot(whole.tensors, {**whole.facts, **self.layout}, rollouts)
@@ -131,7 +128,7 @@ class RemoteRunner:
         answers = self._ask("resume", [(weights, self.rollouts, part) for part in parts])
         self._replace_lost(answers)
         self._learned_rollouts = self.rollouts
-        words = [line for answer in answers if not isinstance(answer, LostActor) for line in answer]
+        words = [line for answer in answers if isinstance(answer, list) for line in answer]
         return list(dict.fromkeys([*layout_changes(facts, self.layout), *words]))
 
     def close(self) -> None:
@@ -157,8 +154,9 @@ class RemoteRunner:
         while self._begin:
             missing = self._wait([*self._begin.values()], START_SECONDS)
             if missing:
-                free, there = (
-                    of().get("CPU", 0.0) for of in (self._ray.available_resources, self._ray.cluster_resources)
+                there, free = (
+                    self._ray.cluster_resources().get("CPU", 0.0),
+                    self._ray.available_resources().get("CPU", 0.0),
                 )
                 print(
                     f"ppo2: {len(missing)} of {self.envs.actors} actors have not begun after {START_SECONDS:.0f} s, "
@@ -167,11 +165,10 @@ class RemoteRunner:
                     file=sys.stderr,
                 )
                 self._wait(missing)
-            numbers, refs = zip(*self._begin.items(), strict=True)
-            self._begin = {}
-            answers = dict(zip(numbers, map(self._answer, refs, numbers), strict=True))
-            self._locations |= {i: answer for i, answer in answers.items() if isinstance(answer, ActorLocation)}
-            self._replace_lost([answers.get(number) for number in range(self.envs.actors)])
+            begin, self._begin = self._begin, {}
+            answers = [self._answer(begin[i], i) if i in begin else None for i in range(self.envs.actors)]
+            self._locations |= {i: answer for i, answer in enumerate(answers) if isinstance(answer, ActorLocation)}
+            self._replace_lost(answers)
 
     def _wait(self, refs: list[Any], seconds: float = math.inf) -> list[Any]:
         """Waits for answers, for so many seconds at most. Returns those that are missing."""
@@ -218,13 +215,13 @@ class RemoteRunner:
         return actor
 
     def _ask(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """The answers of all actors, each to arguments of its own; `LostActor` for those that were lost."""
+        """The answers of all actors, each to arguments of its own: see `_answer`."""
         refs = [getattr(actor, method).remote(*own) for actor, own in zip(self._actors, arguments, strict=True)]
         self._wait(refs)
         return [self._answer(ref, number) for number, ref in enumerate(refs)]
 
     def _answer(self, ref: Any, number: int) -> Any:
-        """An actor's answer; raises what it raised."""
+        """An actor's answer, or Ray's error if it was lost; raises what it raised."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(ref)
@@ -236,22 +233,23 @@ class RemoteRunner:
                 cause.add_note(f"Of actor {number}, whose environments are {self._envs_of(number)} of all.")
             raise cause from error
         except (errors.RayActorError, errors.ObjectLostError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
-            return LostActor(str(error))
+            return error
 
     def _envs_of(self, number: int) -> str:
         first = number * self.envs.each
         return f"{first} to {first + self.envs.each - 1}"
 
     def _replace_lost(self, answers: Sequence[Any]) -> None:
-        """Replaces the actors whose answers say that they were lost.
+        """Replaces the actors that were lost, by their answers.
 
         Raises:
             EnvironmentFailureError: it happens too often.
         """
-        lost = {number: answer for number, answer in enumerate(answers) if isinstance(answer, LostActor)}
+        lost = {number: answer for number, answer in enumerate(answers) if isinstance(answer, Exception)}
         locations = {number: self._locations.pop(number, None) for number in lost}
+        nodes = {None if location is None else location.node for location in locations.values()}
         exhausted = False
-        for _ in {None if location is None else location.node for location in locations.values()}:
+        for _ in nodes:
             exhausted = self._losses.add()
         for number, location in locations.items():
             where = "before it began" if location is None else f"on {location.host}"
@@ -260,7 +258,7 @@ class RemoteRunner:
                 f"ppo2: actor {number} (environments {self._envs_of(number)}) was lost {where}{fate}.", file=sys.stderr
             )
         if exhausted:
-            words = printable(next(iter(lost.values())).why)
+            words = printable(next(iter(lost.values())))
             raise EnvironmentFailureError(
                 f"actors were lost {self._losses.total} times, {self._losses.recent} of them in the last "
                 f"{WINDOW_SECONDS:.0f} seconds: look for what ends their processes (memory? machines?). Ray's words "
@@ -274,8 +272,7 @@ class RemoteRunner:
 def _nothing_like(rollout: Rollout) -> Rollout:
     """A rollout of invalid steps, in which every episode ends."""
     nothing: Rollout = jax.tree.map(np.zeros_like, rollout)
-    over: Any = np.ones_like(rollout.truncated)
-    return nothing._replace(truncated=over, gamma=rollout.gamma, lam=rollout.lam)
+    return nothing._replace(truncated=~nothing.truncated, gamma=rollout.gamma, lam=rollout.lam)
 
 
 def _side_by_side(parts: list[Rollout]) -> Rollout:
@@ -293,11 +290,6 @@ def _runtime() -> dict[str, str]:
 
     Environment variables, as unpickling an actor's arguments may start JAX already.
     """
-    settings: dict[str, Any] = {
-        "jax_platforms": "cpu",
-        "jax_cpu_enable_async_dispatch": "false",
-        "jax_num_cpu_devices": 1,
-    }
-    if jax.config.values[CACHE_SETTINGS[0]]:
-        settings |= {name: jax.config.values[name] for name in CACHE_SETTINGS}
-    return {name.upper(): str(value) for name, value in settings.items()}
+    settings = {"jax_platforms": "cpu", "jax_cpu_enable_async_dispatch": "false", "jax_num_cpu_devices": 1}
+    settings |= {name: value for name, value in jax.config.values.items() if name.startswith(CACHE_SETTINGS)}
+    return {name.upper(): str(value) for name, value in settings.items() if value is not None}

@@ -9,7 +9,6 @@ import numpy as np
 from ppo2 import spaces
 from ppo2.agent.model import Model
 from ppo2.envs.host.stepper import Transition
-from ppo2.runners.episodes import NDArray
 from ppo2.runners.experience import Experience
 
 
@@ -34,30 +33,14 @@ def write(buffers: Any, at: Any, values: Any) -> None:
 class RolloutBuffers:
     """Buffers of T steps of N environments; new ones for each rollout, as the arrays are kept.
 
-    Args:
-        model: acts.
-        counts_episodes: the environments count their episodes themselves.
-        running_returns, gamma, lam: see `Rollout`.
-
     Attributes:
-        experience: NumPy's arrays, in which no step is valid yet; the last of the T + 1 observations are those after
-            the last step.
+        experience: NumPy's arrays, T + 1 of observations, to be completed by `running_returns`, `gamma` and `lam`.
         seconds: (T,), when each step ended.
-        episodes: of environments that count them: returns and lengths where one ended, elsewhere 0, (T, N) each.
+        episodes: returns and lengths where one ended, elsewhere 0, (T, N) each; None unless environments count them.
         truncated_obs: observations at which episodes were truncated.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        nsteps: int,
-        nenvs: int,
-        *,
-        counts_episodes: bool,
-        running_returns: NDArray,
-        gamma: np.float32,
-        lam: np.float32,
-    ) -> None:
+    def __init__(self, model: Model, nsteps: int, nenvs: int, *, counts_episodes: bool) -> None:
         shape, sequences = (nsteps, nenvs), model.sequences_per_env(nsteps, model.config.num_envs)
         self.experience = Experience(
             obs=spaces.room(model.observation_space, (nsteps + 1, nenvs)),
@@ -70,9 +53,9 @@ class RolloutBuffers:
             recurrent_state=jax.tree.map(
                 lambda x: np.zeros((sequences, *x.shape), x.dtype), model.initial_state(nenvs)
             ),
-            running_returns=running_returns,
-            gamma=gamma,
-            lam=lam,
+            running_returns=None,
+            gamma=None,
+            lam=None,
         )
         self.seconds = np.zeros(nsteps)
         self.episodes = (np.zeros(shape), np.zeros(shape, int)) if counts_episodes else None

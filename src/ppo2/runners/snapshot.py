@@ -87,14 +87,14 @@ def part_of(saved: Checkpoint, rows: slice, nenvs: int) -> Checkpoint:
     ends: NDArray | None = None  # of each environment's actions
     if isinstance(limit, int) and steps is not None and steps.shape == (nenvs,) and steps.dtype == np.int64:
         ends = np.cumsum([0, *kept_steps(steps, limit)])
-    part = _env_states(snapshot, range(rows.start, rows.stop), 0)
-    for name, tensor in snapshot.items():
-        if name.startswith(STATES):
-            continue
+
+    def own(name: str, tensor: NDArray) -> NDArray:
         if name.startswith(ACTIONS) and ends is not None:
-            part[name] = tensor[ends[rows.start] : ends[rows.stop]]
-        else:
-            part[name] = tensor[rows] if tensor.shape[:1] == (nenvs,) else tensor
+            return tensor[ends[rows.start] : ends[rows.stop]]
+        return tensor[rows] if tensor.shape[:1] == (nenvs,) else tensor
+
+    part = {name: own(name, tensor) for name, tensor in snapshot.items() if not name.startswith(STATES)}
+    part |= _env_states(snapshot, range(rows.start, rows.stop), 0)
     if isinstance(facts.get("states"), list):
         facts["states"] = facts["states"][rows]
     run = {**saved.section("run"), "runner": facts}
@@ -134,12 +134,13 @@ def states_of(saved: Checkpoint, facts: Mapping[str, Any], nenvs: int) -> list[d
     fields = facts.get("states")
     if not isinstance(fields, list) or len(fields) != nenvs:
         return [None] * nenvs
-    states: list[dict[str, NDArray] | None] = []
-    for env, names in enumerate(fields):
-        arrays = [saved.tensors.get(f"{STATES}{env}/{i}") for i in range(len(names or ()))]
-        whole = isinstance(names, list) and not any(array is None for array in arrays)
-        states.append(dict(zip(names, arrays, strict=True)) if whole else None)  # type: ignore[arg-type]
-    return states
+
+    def state(env: int, names: Any) -> dict[str, NDArray] | None:
+        keys = [f"{STATES}{env}/{i}" for i in range(len(names))] if isinstance(names, list) else [""]
+        whole = all(key in saved.tensors for key in keys)
+        return {name: saved.tensors[key] for name, key in zip(names, keys, strict=True)} if whole else None
+
+    return [state(env, names) for env, names in enumerate(fields)]
 
 
 def _is_key(leaf: Any) -> bool:

@@ -136,7 +136,8 @@ class VmappedRuns:
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, self.chunk_size.updates)
         began = time.perf_counter()
-        iterated = program(self.model, _iterate_runs, self.env, self.devices, self.config.nsteps)
+        halt_on = HALTING[self.config.on_nonfinite]
+        iterated = program(self.model, _iterate_runs, self.env, self.devices, self.config.nsteps, halt_on)
         self._states, self._runs, chunk = iterated(
             self._states, self._runs, self._hyperparameters(first, count), self.discount, np.int32(count)
         )
@@ -238,7 +239,7 @@ def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Pro
     return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))
 
 
-def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
+def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, halt_on: frozenset[FaultKind]) -> Program:
     def iterated(
         state: TrainState,
         runs: EnvState,
@@ -246,7 +247,6 @@ def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Pro
         discount: tuple[Float[Array, ""], Float[Array, ""]],
         count: Int[Array, ""],
     ) -> tuple[TrainState, EnvState, Chunk]:
-        halt_on = HALTING[model.config.on_nonfinite]
         return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
 
     return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))
