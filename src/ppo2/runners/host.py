@@ -183,11 +183,9 @@ class Runner:
         final_values = np.zeros((self.nsteps, self.nenvs), np.float32)
         bootstrapped = np.zeros(final_values.shape, bool)
         values = program(model, values_program)
-        # In batches of one fixed shape, so that any number of them takes one compiled program.
-        for some, obs, recurrent_state in buffers.truncated_batches(model.observation_space, self.nenvs):
+        for index, obs, recurrent_state in buffers.truncated_batches(model.observation_space, self.nenvs):
             found = np.asarray(values(state.params, state.normaliser, obs, recurrent_state))
-            for one, value in zip(some, found, strict=False):
-                final_values[one.t, one.env], bootstrapped[one.t, one.env] = value, True
+            final_values[index], bootstrapped[index] = found[: len(index[0])], True
         rollout: Rollout = program(model, complete_program)(
             state.params, state.normaliser, seen, last_state, final_values, bootstrapped
         )

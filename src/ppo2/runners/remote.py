@@ -29,7 +29,7 @@ from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
 from ppo2.runners.episodes import Ended, EpisodeQueue
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.ray_actor import ActorLocation, RolloutActor, RolloutPart
-from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of, snapshot_tensors
+from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
 
@@ -43,15 +43,10 @@ CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_")
 
 
 class RemoteRunner:
-    """The runner of environments that actors hold. Actors begin with the first rollout.
+    """The runner of environments that actors hold, which begin with the first rollout. For arguments see `Runner`.
 
     A lost actor (its process was killed, its machine is gone) is replaced: its part of the rollout is not valid, its
     running episodes end there and are not counted, and its environments begin new ones.
-
-    Args:
-        env: the environments.
-        model: learns; the actors' copies act.
-        nsteps, gamma, lam: see `Runner`.
 
     Raises (`run`):
         EnvironmentFailureError: actors were lost more than three times within 60 seconds, where those that one machine
@@ -122,8 +117,8 @@ class RemoteRunner:
             return []  # the run hadn't begun
         self._wait_for_all()
         facts, each, weights = facts_of(saved), self.envs.each, weights_of(self.model)
-        run = {**saved.section("run"), "runner": {**facts, "actors": 1}}  # as each actor has its environments alone
-        whole = saved._replace(tensors=snapshot_tensors(saved), metadata={"run": run})
+        run = {**saved.section("run"), "runner": {**facts, "actors": 1}}  # each actor has its environments alone
+        whole = saved._replace(metadata={"run": run})
         parts = [part_of(whole, slice(i * each, (i + 1) * each), self.nenvs) for i in range(self.envs.actors)]
         answers = self._ask("resume", [(weights, self.rollouts, part) for part in parts])
         self._replace_lost(answers)

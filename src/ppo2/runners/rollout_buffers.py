@@ -111,8 +111,11 @@ class RolloutBuffers:
         begun = -(-steps // self._length)
         write(self.experience.recurrent_state, (slice(begun, None), rows), recurrent_state)
 
-    def truncated_batches(self, space: spaces.AnySpace, size: int) -> Iterable[tuple[list[TruncatedObs], Any, Any]]:
-        """The observations at which episodes were truncated, as batches of `size` with their recurrent states."""
+    def truncated_batches(self, space: spaces.AnySpace, size: int) -> Iterable[tuple[Any, Any, Any]]:
+        """The observations at which episodes were truncated, in batches: index (t, env), `size` of them, their states.
+
+        All are of one size, so that any number of observations takes one compiled program.
+        """
         for first in range(0, len(self.truncated_obs), size):
             some = self.truncated_obs[first : first + size]
             obs = spaces.room(space, (size,))
@@ -120,4 +123,5 @@ class RolloutBuffers:
                 write(obs, i, one.obs)
             states = [one.recurrent_state for one in some]
             states += states[:1] * (size - len(some))
-            yield some, obs, jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+            index = ([one.t for one in some], [one.env for one in some])
+            yield index, obs, jax.tree.map(lambda *leaves: np.stack(leaves), *states)

@@ -17,7 +17,7 @@ STATES, ACTIONS = f"{RUNNER}states/", f"{RUNNER}actions/"
 
 
 class Snapshot(NamedTuple):
-    """Arrays, named from `RUNNER` on, and what JSON can hold of where they belong; after so many rollouts."""
+    """A runner's arrays, whose names begin with `RUNNER`, and facts about them for JSON, after so many rollouts."""
 
     tensors: Tensors
     facts: dict[str, Any]
@@ -79,7 +79,7 @@ def gather_snapshots(mine: Snapshot) -> Snapshot:
 
 
 def part_of(saved: Checkpoint, rows: slice, nenvs: int) -> Checkpoint:
-    """A checkpoint of `nenvs` environments with the snapshot of some of them. What isn't of so many stays as it is."""
+    """The snapshot of some of a checkpoint's `nenvs` environments. What isn't of so many stays as it is."""
     if rows == slice(0, nenvs):
         return saved
     facts, snapshot = dict(facts_of(saved)), snapshot_tensors(saved)
@@ -98,8 +98,7 @@ def part_of(saved: Checkpoint, rows: slice, nenvs: int) -> Checkpoint:
     if isinstance(facts.get("states"), list):
         facts["states"] = facts["states"][rows]
     run = {**saved.section("run"), "runner": facts}
-    others = {name: tensor for name, tensor in saved.tensors.items() if name not in snapshot}
-    return saved._replace(tensors=others | part, metadata={**saved.metadata, "run": run})
+    return saved._replace(tensors=part, metadata={"run": run})
 
 
 def snapshot_tensors(saved: Checkpoint) -> Tensors:
