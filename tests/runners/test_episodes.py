@@ -41,7 +41,7 @@ class Counter:
             ended[at] = True
         for at in of.invalid:
             valid[at] = False
-        self.running, *found = self.running.count(rewards, ended, valid, 0.5)
+        self.running, *found = self.running.with_steps(rewards, ended, valid, 0.5)
         self.queue.add(*found, of.start + 0.5 * np.arange(len(rewards)))
 
 

@@ -82,8 +82,9 @@ def carry_returns(before: NDArray, rewards: NDArray, ended: NDArray, gamma: floa
     """The discounted sum of the running episodes' rewards after T steps, (T, N), given it before the first, (N,)."""
     steps_left = np.arange(len(rewards) - 1, -1, -1)[:, None]
     weights = gamma**steps_left * (steps_left < steps_since_end(ended))
-    kept: NDArray = np.where(ended.any(axis=0), 0.0, before * gamma ** len(rewards))
-    return (kept + (rewards * weights).sum(axis=0)).astype(np.float32)
+    kept = np.where(ended.any(axis=0), 0.0, before * gamma ** len(rewards))
+    carried: NDArray = kept + (rewards * weights).sum(axis=0)
+    return carried.astype(np.float32)
 
 
 class RunningEpisodes(NamedTuple):
@@ -98,10 +99,10 @@ class RunningEpisodes(NamedTuple):
         """The sums before the first step."""
         return cls(np.zeros(nenvs, np.float32), np.zeros(nenvs), np.zeros(nenvs, int))
 
-    def count(
+    def with_steps(
         self, rewards: NDArray, ended: NDArray, valid: NDArray, gamma: float
     ) -> tuple["RunningEpisodes", NDArray, NDArray]:
-        """Counts T steps, (T, N). Those that are not valid add nothing; an episode that ends at one is left out.
+        """Adds T steps, (T, N). Those that are not valid add nothing; an episode that ends at one is left out.
 
         Returns:
             The sums after these steps; returns and lengths of the episodes that ended: see `EpisodeQueue.add`.

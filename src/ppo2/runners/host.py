@@ -90,7 +90,7 @@ class Runner:
         rollout = self._complete(seen, buffers, recurrent_state)
         self.rollouts += 1
         ended = (seen.terminated | seen.truncated)[:steps]
-        episodes, returns, lengths = state.episodes.count(
+        episodes, returns, lengths = state.episodes.with_steps(
             seen.rewards[:steps], ended, seen.valid[:steps], float(self.gamma)
         )
         if buffers.episodes is not None:
