@@ -85,9 +85,9 @@ class Runner:
             state = self._first_state(self._stepper.reset(seed, Purpose.ENV, start=self.rollouts, first=self._first))
         self._latest = None
         buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, counts_episodes=self._stepper.counts_episodes)
-        obs, episode_starts, recurrent_state = self._collect(buffers, state, steps)
+        after = self._collect(buffers, state, steps)
         seen = buffers.experience._replace(running_returns=state.episodes.discounted, gamma=self.gamma, lam=self.lam)
-        rollout = self._complete(seen, buffers, recurrent_state)
+        rollout = self._complete(seen, buffers, after.recurrent_state)
         self.rollouts += 1
         ended = (seen.terminated | seen.truncated)[:steps]
         episodes, returns, lengths = state.episodes.with_steps(
@@ -96,10 +96,7 @@ class Runner:
         if buffers.episodes is not None:
             returns, lengths = buffers.episodes
         self._episodes.add(returns, lengths, buffers.seconds)
-        self._latest = RunnerState(
-            obs=obs,
-            episode_starts=episode_starts,
-            recurrent_state=recurrent_state,
+        self._latest = after._replace(
             position=self._stepper.position,
             episodes=episodes,
             log=state.log.with_rollout(seen.actions, ended),
@@ -119,12 +116,8 @@ class Runner:
             rollouts=self.rollouts,
         )
 
-    def _collect(self, buffers: RolloutBuffers, before: RunnerState, steps: int) -> tuple[Any, Any, Any]:
-        """Steps all environments, and fills the buffers.
-
-        Returns:
-            Observations, episode starts and recurrent state after the last step: see `RunnerState`.
-        """
+    def _collect(self, buffers: RolloutBuffers, before: RunnerState, steps: int) -> RunnerState:
+        """Steps all environments, and fills the buffers. Returns the state with what the policy acts on next."""
         policy_inputs = (before.obs, before.episode_starts, before.recurrent_state)
         groups = [
             EnvGroup(rows, *jax.tree.map(lambda x, rows=rows: x[rows], policy_inputs)) for rows in self._stepper.groups
@@ -164,11 +157,11 @@ class Runner:
             buffers.write_rest(steps, group.rows, group.obs, group.recurrent_state)
         self.seconds = Seconds(act=acting, step=before_act - began - acting)
         # Copies, as the environment may use its memory again.
-        after: tuple[Any, Any, Any] = jax.tree.map(
+        obs, episode_starts, recurrent_state = jax.tree.map(
             lambda *parts: np.concatenate(parts),
             *((group.obs, group.episode_starts, group.recurrent_state) for group in groups),
         )
-        return after
+        return before._replace(obs=obs, episode_starts=episode_starts, recurrent_state=recurrent_state)
 
     def _check_legal(self, obs: Any, rows: slice, t: int) -> None:
         """Raises ValueError where a mask leaves no legal action."""
