@@ -1,6 +1,7 @@
 """Compiled programs are kept between tests, processes and runs: compiling is most of what the tests do."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,22 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
         os.environ.setdefault("PYTHONWARNINGS", HALF_WRITTEN_PROGRAM)
         config.addinivalue_line("filterwarnings", HALF_WRITTEN_PROGRAM)
+
+
+@pytest.fixture
+def quickly_compiled() -> Iterator[None]:
+    """Programs are hardly optimised: each takes half the time to compile, and only what it computes is looked at."""
+    import jax
+
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No learning curves are drawn."""
+    from ppo2.reporting import plot
+
+    monkeypatch.setattr(plot, "curve", lambda *_: None)

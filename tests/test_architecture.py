@@ -48,8 +48,8 @@ evaluation: __init__ evaluate play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding storable statistics
 reporting: __init__ display health tables logger plot
-runners: __init__ action_log episodes experience snapshot device_program host_program protocol rollout_buffers \
-    runner_state device host ray_actor remote
+runners: __init__ episodes experience action_log device_program host_program rollout_buffers snapshot device \
+    protocol runner_state host ray_actor remote
 spaces: parts space_json checks __init__ device
 system: __init__ exits files launch text processors signals runtime
 training: __init__ plan run_directory trainers loop start setup context sweep_plan saver vmapped evaluator \

@@ -1,4 +1,4 @@
-"""The actions of running episodes: see `ppo2.runners.snapshot.ActionLog`."""
+"""The log of actions of running episodes."""
 
 import numpy as np
 

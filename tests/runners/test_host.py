@@ -1,4 +1,4 @@
-"""The runner: every autoreset mode, truncation, invalid steps, episodes, continuing."""
+"""The runner of host environments: every autoreset mode, truncation, invalid steps, episodes, continuing."""
 
 import itertools
 from typing import Any
@@ -13,8 +13,6 @@ from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
 from ppo2.algorithm.update import batch_of
 from ppo2.config import Config
-from ppo2.distributions import action_distribution
-from ppo2.envs.host.stepper import Stepper
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.numerics.randomness import root_key
 from ppo2.runners.episodes import in_order
@@ -138,7 +136,7 @@ def test_autoreset_modes_learn_the_same(mode: AutoresetMode) -> None:
 
 
 def test_the_first_minibatchs_ratio_is_one() -> None:
-    """What acting said of its actions, learning says too: same statistics, same parameters."""
+    """Learning computes the figures of acting again: same statistics, same parameters."""
     env = vector(*[lambda: Script(3)] * 4, mode=AutoresetMode.SAME_STEP)
     runner = make_runner(env, nsteps=8, normalize_obs=True)
     model = runner.model
@@ -160,16 +158,6 @@ def test_box_actions_are_clipped_only_for_the_environment() -> None:
     assert kept.shape == (16, 1, 2)
     assert np.abs(kept).max() > 0.1
     np.testing.assert_array_equal(sent, np.clip(kept.reshape(16, 2, 1), -np.float32(0.1), np.float32(0.1)))
-
-
-def test_an_unknown_autoreset_mode_is_refused() -> None:
-    env = vector(lambda: Script(3), mode=AutoresetMode.SAME_STEP)
-    env.metadata["autoreset_mode"] = "sometimes"
-    with pytest.raises(ValueError, match=r"autoreset_mode.*'sometimes'.*must be one of"):
-        Stepper(env, action_distribution(env.single_action_space))
-    del env.metadata["autoreset_mode"]
-    with pytest.raises(ValueError, match=r"autoreset_mode.*None"):
-        Stepper(env, action_distribution(env.single_action_space))
 
 
 def test_environments_with_a_vector_of_their_own() -> None:
@@ -267,26 +255,6 @@ def test_whatever_stands_in_a_step_that_was_no_experience() -> None:
     runner = make_runner(env, nsteps=8, normalize_obs=True, normalize_rewards=True)
     for _ in range(2):
         assert int(runner.model.train(runner.run(), lr=1e-3, cliprange=0.2).fault) == 0
-
-
-def test_copies_or_not() -> None:
-    kept, reused = (HostVectorEnv([lambda: Script(5)], copy=copy) for copy in (True, False))
-    for env, same in ((kept, False), (reused, True)):
-        first, _ = env.reset(seed=np.int64(3))
-        assert np.shares_memory(env.step([0])[0], first) == same
-
-
-def test_environments_made_before_a_failure_are_closed() -> None:
-    closed = []
-
-    class Closes(Script):
-        def close(self) -> None:
-            closed.append(self)
-
-    made = iter([Closes, Closes, lambda: 1 / 0])
-    with pytest.raises(ZeroDivisionError):
-        HostVectorEnv([lambda: next(made)()] * 3)
-    assert len(closed) == 2
 
 
 def test_a_masked_reset_that_clears_what_the_step_gave() -> None:

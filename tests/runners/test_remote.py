@@ -1,5 +1,5 @@
 """Environments that Ray's actors hold. `pip install 'ppo2[ray]' -c constraints.txt`, then
-`pytest tests/test_remote_runner.py`: without Ray only what needs none of it is tested.
+`pytest tests/runners/test_remote.py`: without Ray only what needs none of it is tested.
 
 Ray is started once for all tests; the last one starts its own.
 """
@@ -377,7 +377,7 @@ def test_a_cluster_of_its_own_ends_with_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_ends_it_cleanly(number: signal.Signals, tmp_path: Path) -> None:
-    """As Ctrl-C in a terminal sends it: to the actors too, which must not end before the learner has what it needs."""
+    """Ctrl-C in a terminal sends it to the actors too, which must not end before the learner has what it needs."""
     (tmp_path / "script.py").write_text(OWN_CLUSTER)
     command = [*STRICT_PYTHON, str(tmp_path / "script.py"), "100000", str(tmp_path / "run")]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}

@@ -12,27 +12,24 @@ from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.algorithm.train_state import TrainState
 from ppo2.checkpoints.checkpoint import Checkpoint
-from ppo2.checkpoints.tensors import RUNNER
 from ppo2.distributed import heartbeat
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceEnv, is_device_env
 from ppo2.numerics import sharding
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, REPLICATED
 from ppo2.runners.device_program import (
-    CHUNK_SECONDS,
     CHUNK_SPECS,
     HALTING,
     Chunk,
+    ChunkSize,
     Ends,
     EnvState,
-    chunk_capacity,
     iterate_program,
     rollout_program,
-    stack_hyperparameters,
     start,
 )
-from ppo2.runners.episodes import Ended, Episode
-from ppo2.runners.snapshot import Snapshot, facts_of, named, taken
+from ppo2.runners.episodes import Ended, EpisodeQueue
+from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes, named, snapshot_tensors, taken
 
 
 class DeviceRunner:
@@ -41,12 +38,13 @@ class DeviceRunner:
     The environments are split over the devices as `model.config.shards` allows.
 
     Args:
-        env: the environment.
-        num_envs: number of environments.
+        env, num_envs: the environment, and the number of its copies.
         model: acts; its key seeds the environments.
-        nsteps: steps of each environment in a rollout.
-        gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
+        nsteps, gamma, lam: see `Runner`.
         checked: `env` is known to keep its contract; else it is traced to see whether it does.
+
+    Attributes:
+        chunk_size: the number of updates to ask `iterate` for.
 
     Raises:
         ValueError: `env` breaks its contract: see `ppo2.envs.device.check`.
@@ -70,31 +68,21 @@ class DeviceRunner:
             )
         if not checked:
             check_device_env(env)
-        if num_envs < 1:
-            raise ValueError(f"`num_envs` (={num_envs}) must be at least 1.")
-        if num_envs % model.config.shards:
-            raise ValueError(
-                f"`num_envs` (={num_envs}) must be a multiple of the model's shards ({model.config.shards})."
-            )
+        shards = model.config.shards
+        if num_envs < 1 or num_envs % shards:
+            raise ValueError(f"`num_envs` (={num_envs}) must be a multiple of the model's shards ({shards}), above 0.")
         self.env = env
         self.model = model
         self.nsteps = nsteps
         self.nenvs = num_envs
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
-        self.axis = sharding.split_for(model.config.shards, devices=model.config.devices)
-        if num_envs % self.axis.processes:
-            raise ValueError(
-                f"`num_envs` (={num_envs}) must be a multiple of the number of processes ({self.axis.processes})."
-            )
+        self.axis = sharding.split_for(shards, devices=model.config.devices)
         self._mine = num_envs // self.axis.processes
-        # No chunk goes beyond a row of the log.
-        self._capacity = chunk_capacity(nsteps * num_envs, model.config.log_interval)
+        self.chunk_size = ChunkSize(nsteps * num_envs, model.config.log_interval)
         self._envs: EnvState | None = None
         self._epoch = time.perf_counter()
-        self._seconds_per_update = np.inf
-        self._ended: list[Ended] = []
-        self._steps = 0  # of each environment since the last call of `ended`
+        self._episodes = EpisodeQueue(sharding.first_environment(self._mine))
 
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
@@ -109,38 +97,28 @@ class DeviceRunner:
         discount = sharding.to_global((self.gamma, self.lam), self.axis, REPLICATED)
         self._envs, rollout, ends = collected(*self._placed(), *discount)
         rollout, ends = sharding.to_local((rollout, ends), self.axis, (ROLLOUT_SPECS, BY_STEP))
-        self._count(jax.tree.map(lambda x: np.asarray(x)[None], ends), began)
+        self._count(ends, began)
         self.rollouts += 1
         return rollout
 
-    def look_after_every_update(self) -> None:
-        """Has `most_updates` give 1 from now on."""
-        self._capacity = 1
-
-    def most_updates(self) -> int:
-        """The most updates to ask `iterate` for: as many as take about a second."""
-        return max(1, min(self._capacity, int(CHUNK_SECONDS / self._seconds_per_update)))
-
     def iterate(self, hypers: Sequence[Hyperparameters]) -> Chunk:
-        """An update of the model for each of `hypers`, in one program; waits for it.
+        """An update of the model for each of `hypers`, at most `chunk_size.capacity`, in one program; waits for it.
 
         Fewer are made where one meets a fault that `on_nonfinite` doesn't skip.
         """
-        count = len(hypers)
-        assert 0 < count <= self._capacity, (count, self._capacity)
-        stacked = stack_hyperparameters(hypers, self._capacity)
         iterated = program(
             self.model, iterate_program, self.env, self.axis, self.nsteps, HALTING[self.model.config.on_nonfinite]
         )
-        told = sharding.to_global((stacked, np.int32(count), (self.gamma, self.lam)), self.axis, REPLICATED)
+        numbers = (self.chunk_size.stack(hypers), np.int32(len(hypers)), (self.gamma, self.lam))
+        numbers = sharding.to_global(numbers, self.axis, REPLICATED)
         began = time.perf_counter()
         heartbeat.at_collective(self.axis)
         chunk: Chunk
-        state, self._envs, chunk = iterated(*self._placed(), *told)
+        state, self._envs, chunk = iterated(*self._placed(), *numbers)
         self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK_SPECS))
         done = int(chunk.done)
         self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
-        self._seconds_per_update = (time.perf_counter() - began) / done
+        self.chunk_size.seconds = (time.perf_counter() - began) / done
         self.rollouts += done
         return chunk
 
@@ -160,32 +138,25 @@ class DeviceRunner:
         """See `RolloutRunner`.
 
         Raises:
-            ValueError: they are of another environment.
+            ValueError: the snapshot is of another environment.
         """
         facts = facts_of(saved)
         if not self.rollouts:
-            return []  # nothing had begun
+            return []  # the run hadn't begun
         if facts.get("kind") != "device":
-            return [f"{saved.path} doesn't hold the environments: they begin new episodes"]
+            return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
         first = start(self.env, self.model, self._mine, self.rollouts, self.axis.local_devices)
-        if any(name.startswith(RUNNER) for name in saved.tensors):
+        if snapshot_tensors(saved):
             running, returns = taken(saved, "envs", (first.running, first.running_returns))
             self._place(EnvState(running, returns, first.rollouts))
-        devices = facts.get("devices")
-        if devices != self.axis.devices:
-            return [
-                f"this run shared its work among {devices} devices, and now among {self.axis.devices}: it goes on to "
-                "float tolerance, not bit for bit"
-            ]
-        return []
+        return layout_changes(facts, self.layout)
 
     def start_clock(self, seconds: float) -> None:
         self._epoch = seconds
 
     def ended(self) -> list[Ended]:
         """See `RolloutRunner`. Their times are estimates, as nobody looks while a program runs."""
-        taken, self._ended, self._steps = self._ended, [], 0
-        return taken
+        return self._episodes.take()
 
     def _placed(self) -> tuple[TrainState, EnvState]:
         """The states of model and environments, on the devices of the programs."""
@@ -198,15 +169,8 @@ class DeviceRunner:
         self._envs = jax.device_put(envs) if self.axis.devices == 1 else sharding.to_global(envs, self.axis, BY_ENV)
 
     def _count(self, ends: Ends, began: float) -> None:
-        """Takes note of the episodes of some updates, (K, T, N), that ran from `began` until now."""
-        returns, lengths = (np.asarray(x) for x in ends)
-        update, t, env = np.nonzero(lengths)
-        updates, steps, _ = lengths.shape
-        passed = (update * steps + t + 1) / (updates * steps)
-        now = time.perf_counter()
-        seconds = began - self._epoch + passed * (now - began)
-        index = env + sharding.first_environment(self._mine)
-        rows = (returns[update, t, env], lengths[update, t, env], seconds.round(6), index)
-        episodes = map(Episode, *(column.tolist() for column in rows))
-        self._ended += map(Ended, (self._steps + update * steps + t).tolist(), episodes)
-        self._steps += updates * steps
+        """Takes note of the episodes of some updates, (..., T, N), that ran from `began` until now."""
+        returns, lengths = (np.asarray(x).reshape(-1, self._mine) for x in ends)
+        now, steps = time.perf_counter(), len(lengths)
+        passed = np.arange(1, steps + 1) / steps
+        self._episodes.add(returns, lengths, began - self._epoch + passed * (now - began))

@@ -18,15 +18,15 @@ from ppo2.envs.device.env import DeviceEnv, DeviceTransition, EnvCarry, initial_
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, environment_keys
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, BY_UPDATE, ONE_DEVICE, REPLICATED, Compiled, DataAxis
-from ppo2.runners.experience import Discounting, Experience, complete
+from ppo2.runners.experience import Experience, complete
 
 
 class EnvState(NamedTuple):
-    """The environments between two rollouts.
+    """The state of environments between two rollouts.
 
     | field | shape | meaning |
     |---|---|---|
-    | running | (N, ...) | the environments |
+    | running | (N, ...) | what the next steps go on from |
     | running_returns | (N,) | discounted sum of the running episodes' rewards |
     | rollouts | (1,) | number of rollouts so far, for each device |
     """
@@ -77,42 +77,37 @@ def collect(
         model.distribution,
     )
     before = envs.running.recurrent_state
-    cuts = jax.tree.map(
-        lambda first, after: jnp.concatenate([first[None], after[length - 1 : -1 : length]]),
-        before,
-        step.recurrent_state,
-    )
-    rollout = complete(
-        model,
-        state.params,
-        state.normaliser,
-        Experience(
-            obs=step.obs,
-            actions=step.actions,
-            rewards=step.rewards,
-            terminated=step.terminated,
-            truncated=step.truncated,
-            valid=jnp.ones(step.rewards.shape, bool),
-            episode_starts=None if before is None else step.episode_starts,
-            recurrent_state=cuts,
+    experience = Experience(
+        obs=step.obs,
+        actions=step.actions,
+        rewards=step.rewards,
+        terminated=step.terminated,
+        truncated=step.truncated,
+        valid=jnp.ones(step.rewards.shape, bool),
+        episode_starts=None if before is None else step.episode_starts,
+        recurrent_state=jax.tree.map(
+            lambda first, after: jnp.concatenate([first[None], after[length - 1 : -1 : length]]),
+            before,
+            step.recurrent_state,
         ),
-        *final_values(model, state, step),
-        Discounting(envs.running_returns, gamma, lam),
+        running_returns=envs.running_returns,
+        gamma=gamma,
+        lam=lam,
     )
-    after = EnvState(running, _carried(envs.running_returns, step, gamma), envs.rollouts + 1)
+    rollout = complete(model, state.params, state.normaliser, experience, *final_values(model, state, step))
+    after = EnvState(running, _carry_returns(envs.running_returns, step, gamma), envs.rollouts + 1)
     return after, rollout, Ends(step.returns, step.lengths)
 
 
-def _carried(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[Array, ""]) -> Float[Array, " N"]:
+def _carry_returns(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[Array, ""]) -> Float[Array, " N"]:
     """The discounted sums of the running episodes' rewards after the steps, given those before."""
 
-    def forwards(running: Float[Array, " N"], now: tuple[Array, Array]) -> tuple[Array, None]:
+    def add_step(running: Float[Array, " N"], now: tuple[Array, Array]) -> tuple[Array, None]:
         reward, ended = now
         return jnp.where(ended, 0.0, gamma * running + reward), None
 
-    carried: Float[Array, " N"] = jax.lax.scan(
-        forwards, returns, (jnp.where(jnp.isfinite(step.rewards), step.rewards, 0.0), step.terminated | step.truncated)
-    )[0]
+    rewards = jnp.where(jnp.isfinite(step.rewards), step.rewards, 0.0)
+    carried: Float[Array, " N"] = jax.lax.scan(add_step, returns, (rewards, step.terminated | step.truncated))[0]
     return carried
 
 
@@ -123,7 +118,7 @@ FINAL_BATCH = 256
 def final_values(
     model: Model, state: TrainState, step: DeviceTransition
 ) -> tuple[Float[Array, "T N"], Bool[Array, "T N"]]:
-    """V of the next observation where no later step has it: where episodes were cut short, and after the last step.
+    """V of the next observation where no later step has it: where episodes were truncated, and after the last step.
 
     In batches of one size, as many as it takes. Returns the values, and True where they are.
     """
@@ -164,56 +159,35 @@ class Chunk(NamedTuple):
     faulty: Int[Array, ""]
     ends: Ends
 
-    @classmethod
-    def empty(cls, capacity: int, steps: int, nenvs: int) -> "Chunk":
-        """The chunk before its first update, with room for `capacity` updates."""
-        shape, zero = (capacity, steps, nenvs), jnp.int32(0)
-        return cls(
-            done=zero,
-            stats=jax.tree.map(jnp.asarray, UpdateStats.blank()),
-            halted=jnp.zeros((), bool),
-            fault=Fault(zero, zero),
-            faulty=zero,
-            ends=Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
-        )
-
     def with_update(self, stats: UpdateStats, ends: Ends, halt_on: frozenset[FaultKind]) -> "Chunk":
         """The chunk after one more update."""
-        i = self.done
-        halts = jnp.zeros((), bool)
-        for kind in halt_on:
-            halts |= stats.fault == kind
+        halts = jnp.isin(stats.fault, np.array(sorted(halt_on), np.int32))
         is_first = (self.fault.kind == FaultKind.NONE) & (stats.fault != FaultKind.NONE)
         reported = ~self.halted & (halts | is_first)
+        fault, faulty = jax.tree.map(
+            lambda now, before: jnp.where(reported, now, before),
+            (Fault(stats.fault, stats.fault_index), self.done),
+            (self.fault, self.faulty),
+        )
         return Chunk(
-            done=i + 1,
+            done=self.done + 1,
             stats=stats,
             halted=self.halted | halts,
-            fault=Fault(
-                jnp.where(reported, stats.fault, self.fault.kind),
-                jnp.where(reported, stats.fault_index, self.fault.step),
-            ),
-            faulty=jnp.where(reported, i, self.faulty),
-            ends=jax.tree.map(lambda all_, now: all_.at[i].set(now), self.ends, ends),
+            fault=fault,
+            faulty=faulty,
+            ends=jax.tree.map(lambda all_, now: all_.at[self.done].set(now), self.ends, ends),
         )
 
 
 CHUNK_SPECS = Chunk(**dict.fromkeys(Chunk._fields, REPLICATED) | {"ends": BY_UPDATE})  # type: ignore[arg-type]
 """Partition of a chunk's fields over devices."""
 
-HALTING = {
-    "raise": frozenset(FaultKind) - {FaultKind.NONE},
-    "skip": FATAL,
-}
+HALTING = {"raise": frozenset(FaultKind) - {FaultKind.NONE}, "skip": FATAL}
 """The faults that end a chunk, by `on_nonfinite`."""
 
 
-class Carry(NamedTuple):
-    """The state between two updates of a chunk."""
-
-    state: TrainState
-    envs: EnvState
-    chunk: Chunk
+Iteration = tuple[TrainState, EnvState, Chunk]
+"""The model, the environments and what came of the updates of a chunk so far."""
 
 
 def iterate(
@@ -229,55 +203,74 @@ def iterate(
     halt_on: frozenset[FaultKind],
     stops: bool = True,
     axis: DataAxis = ONE_DEVICE,
-) -> tuple[TrainState, EnvState, Chunk]:
+) -> Iteration:
     """`count` times a rollout and `Model.update`; pure.
 
     Args:
-        hypers: for each update, (K,): room for K updates, of which `count` are made.
+        hypers: for each of at most K updates, (K,), of which `count` are made.
         count: traced, so that any number up to K takes the one program, and the bits don't depend on how updates are
-            cut into chunks.
+            divided into chunks.
         discount: gamma and lambda.
         halt_on: faults that end training: the first of them is reported rather than one before it.
         stops: no further update is made after such a fault; False suits many runs in one program, which end together.
     """
 
-    def one_update(carry: Carry) -> Carry:
-        envs, rollout, ends = collect(model, env, carry.state, carry.envs, *discount, steps=steps, axis=axis)
-        hyper = jax.tree.map(lambda x: x[carry.chunk.done], hypers)
-        state, stats = only_finite(carry.state, *model.update(carry.state, rollout, hyper, axis))
-        # whatever a subclass makes of them, they keep their types from update to update
+    def one_update(so_far: Iteration) -> Iteration:
+        state, envs, chunk = so_far
+        envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps, axis=axis)
+        hyper = jax.tree.map(lambda x: x[chunk.done], hypers)
+        state, stats = only_finite(state, *model.update(state, rollout, hyper, axis))
+        # A subclass may return other types, but a loop's must stay the same.
         stats = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), stats, UpdateStats.blank())
-        return Carry(state, envs, carry.chunk.with_update(stats, ends, halt_on))
+        return state, envs, chunk.with_update(stats, ends, halt_on)
 
-    def goes_on(carry: Carry) -> Bool[Array, ""]:
-        unfinished = carry.chunk.done < count
-        return unfinished & ~carry.chunk.halted if stops else unfinished
+    def goes_on(so_far: Iteration) -> Bool[Array, ""]:
+        chunk = so_far[2]
+        unfinished = chunk.done < count
+        return unfinished & ~chunk.halted if stops else unfinished
 
-    empty = Chunk.empty(hypers.lr.shape[0], steps, envs.running_returns.shape[0])
-    last = jax.lax.while_loop(goes_on, one_update, Carry(state, envs, empty))
-    return last.state, last.envs, last.chunk
+    shape, zero, blank = (len(hypers.lr), steps, len(envs.running_returns)), jnp.int32(0), UpdateStats.blank()
+    ends = Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32))
+    empty = Chunk(done=zero, stats=blank, halted=jnp.bool_(False), fault=Fault(zero, zero), faulty=zero, ends=ends)
+    made: Iteration = jax.lax.while_loop(goes_on, one_update, (state, envs, empty))
+    return made
 
 
 CHUNK_SECONDS = 1.0
-"""Seconds between two looks from the host, about."""
+"""Seconds of a chunk, about: how often the host can log, save or stop."""
 CHUNK_BYTES = 2**24
-"""Largest size of a chunk's ends, which are cleared and copied at every look."""
+"""Largest size of a chunk's ends, which are cleared and copied for every chunk."""
 MOST_UPDATES = 512
 
 
-def chunk_capacity(steps: int, log_interval: int) -> int:
-    """Updates, each of so many timesteps, that a chunk has room for."""
-    return max(1, min(MOST_UPDATES, log_interval, CHUNK_BYTES // (8 * steps)))
+class ChunkSize:
+    """The number of updates in a chunk: as many as take about a second, and have room.
 
+    Args:
+        steps: timesteps of an update.
+        log_interval: no chunk goes beyond a row of the log.
 
-def stack_hyperparameters(hypers: Sequence[Hyperparameters], capacity: int) -> Hyperparameters:
-    """Numbers of several updates, (K,), filled up with the last of them."""
+    Attributes:
+        capacity: most updates of a chunk.
+        seconds: time of the last update; infinite before the first.
+    """
 
-    def filled(*numbers: Any) -> np.ndarray[Any, Any]:
-        return np.pad(np.array(numbers, np.float32), (0, capacity - len(numbers)), mode="edge")
+    def __init__(self, steps: int, log_interval: int) -> None:
+        self.capacity = max(1, min(MOST_UPDATES, log_interval, CHUNK_BYTES // (8 * steps)))
+        self.seconds = np.inf
 
-    stacked: Hyperparameters = jax.tree.map(filled, *hypers)
-    return stacked
+    @property
+    def updates(self) -> int:
+        """The number of updates to ask for next."""
+        return max(1, min(self.capacity, int(CHUNK_SECONDS / self.seconds)))
+
+    def stack(self, hypers: Sequence[Hyperparameters]) -> Hyperparameters:
+        """Numbers of several updates, (capacity,), filled up with the last of them."""
+        padding = (0, self.capacity - len(hypers))
+        stacked: Hyperparameters = jax.tree.map(
+            lambda *x: np.pad(np.array(x, np.float32), padding, mode="edge"), *hypers
+        )
+        return stacked
 
 
 def rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int) -> Compiled:

@@ -1,12 +1,9 @@
 """Counting episodes: returns and lengths from rewards and ends, with no wrapper around the environments."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ppo2.envs.host.stepper import Transition
 
 NDArray = np.ndarray[Any, Any]
 
@@ -29,122 +26,101 @@ class Episode(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """An episode that ended, and at which step of its environment, counted from when they were last told of."""
+    """An episode that ended, and the step of its environment at which it did, counted from the last look."""
 
     step: int
     episode: Episode
 
 
 def in_order(ended: Iterable[Ended]) -> list[Episode]:
-    """Episodes in the order in which they ended, by step and environment, as one process would tell of them all: the
-    clocks of several differ.
-    """
+    """Episodes in the order in which they ended, by step and environment: the clocks of several processes differ."""
     return [one.episode for one in sorted(ended, key=lambda one: (one.step, one.episode.env))]
 
 
-class Record(NamedTuple):
-    """A rollout's outcomes on the host, (T, N): what counting episodes needs.
+class EpisodeQueue:
+    """Ended episodes that nobody has looked at yet.
 
-    | field | meaning |
-    |---|---|
-    | seconds (T,) | when each step ended |
-    | counted | of environments that count themselves: returns and lengths of the episodes that ended, elsewhere 0 |
+    Args:
+        first: global index of the first environment.
     """
 
-    rewards: NDArray
-    terminated: NDArray
-    truncated: NDArray
-    valid: NDArray
-    seconds: NDArray
-    counted: tuple[NDArray, NDArray] | None = None
+    def __init__(self, first: int = 0) -> None:
+        self._first = first
+        self._ended: list[Ended] = []
+        self._steps = 0  # of each environment since the last look
 
-    @classmethod
-    def empty(cls, nsteps: int, nenvs: int, *, counted: bool = False) -> "Record":
-        """Room for a rollout; no step of it is valid yet."""
-        shape = (nsteps, nenvs)
-        return cls(
-            rewards=np.zeros(shape),
-            terminated=np.zeros(shape, bool),
-            truncated=np.zeros(shape, bool),
-            valid=np.zeros(shape, bool),
-            seconds=np.zeros(nsteps),
-            counted=(np.zeros(shape), np.zeros(shape, int)) if counted else None,
-        )
+    def add(self, returns: NDArray, lengths: NDArray, seconds: NDArray) -> None:
+        """Adds the episodes of T steps.
 
-    @property
-    def ended(self) -> NDArray:
-        return self.terminated | self.truncated
-
-    def write(self, t: int, rows: slice, step: "Transition", seconds: float) -> None:
-        """Takes down step t of some of the environments."""
-        self.rewards[t, rows] = step.rewards
-        self.terminated[t, rows] = step.terminated
-        self.truncated[t, rows] = step.truncated
-        self.valid[t, rows] = step.valid
-        self.seconds[t] = seconds
-        if self.counted is not None and step.episodes is not None:
-            _, self.counted[0][t, rows], self.counted[1][t, rows] = step.episodes
-
-    def carry_returns(self, before: NDArray, gamma: float, steps: int) -> NDArray:
-        """The discounted sum of the running episodes' rewards after `steps` steps, given it before the first."""
-        steps_left = np.arange(steps - 1, -1, -1)[:, None]
-        ended = self.ended[:steps]
-        any_end = ended.any(axis=0)
-        # how many steps belong to the running episode: those after the last end
-        length = np.where(any_end, np.argmax(ended[::-1], axis=0), steps)
-        weights = gamma**steps_left * (steps_left < length)
-        rewards = np.where(np.isfinite(self.rewards) & self.valid, self.rewards, 0.0)[:steps]
-        carried: NDArray = np.where(any_end, 0.0, before * gamma**steps) + (rewards * weights).sum(axis=0)
-        return carried.astype(np.float32)
-
-
-class Tally:
-    """Counts the episodes of a vector environment."""
-
-    def __init__(self, nenvs: int) -> None:
-        self._returns = np.zeros(nenvs)
-        self._lengths = np.zeros(nenvs, int)
-        self._done: list[Ended] = []
-        self._steps = 0
-
-    def add(self, record: Record) -> None:
-        """Counts a rollout in. Steps that were no experience add nothing; an episode that ends at one isn't told of.
-
-        Where environments count themselves, an end of theirs alone is an episode's.
+        Args:
+            returns, lengths: (T, N), at the step that ended an episode; elsewhere the length is 0.
+            seconds: (T,), when each step ended.
         """
-        if record.counted is not None:
-            returns, lengths = record.counted
-            for t, i in np.argwhere(lengths).tolist():
-                self._tell(t, i, returns[t, i], lengths[t, i], record)
-            self._steps += len(lengths)
-            return
-        rewards = np.where(record.valid, record.rewards, 0.0)
-        start = np.zeros(len(self._returns), int)  # of each environment's running episode, within this rollout
-        for t, i in np.argwhere(record.ended).tolist():
-            if record.valid[t, i]:
-                r = self._returns[i] + rewards[start[i] : t + 1, i].sum()
-                length = self._lengths[i] + record.valid[start[i] : t + 1, i].sum()
-                self._tell(t, i, r, length, record)
-            self._returns[i], self._lengths[i], start[i] = 0.0, 0, t + 1
-        running = np.arange(len(rewards))[:, None] >= start
-        self._returns += np.where(running, rewards, 0.0).sum(axis=0)
-        self._lengths += (running & record.valid).sum(axis=0)
-        self._steps += len(rewards)
+        t, env = np.nonzero(lengths)
+        columns = (returns[t, env], lengths[t, env], seconds[t].round(6), env + self._first)
+        episodes = map(Episode, *(column.tolist() for column in columns))
+        self.extend(map(Ended, t.tolist(), episodes), len(lengths))
 
-    def _tell(self, t: int, i: int, r: float, length: int, record: Record) -> None:
-        episode = Episode(r=float(r), l=int(length), t=round(float(record.seconds[t]), 6), env=i)
-        self._done.append(Ended(self._steps + t, episode))
-
-    @property
-    def running(self) -> tuple[NDArray, NDArray]:
-        """Returns and lengths of the running episodes so far, (N,) each."""
-        return self._returns.copy(), self._lengths.copy()
-
-    def resume(self, returns: NDArray, lengths: NDArray) -> None:
-        """Goes on from `running`."""
-        self._returns, self._lengths = returns.copy(), lengths.copy()
+    def extend(self, ended: Iterable[Ended], steps: int) -> None:
+        """Adds the episodes of so many steps, which count from the first of these."""
+        self._ended += [one._replace(step=one.step + self._steps) for one in ended]
+        self._steps += steps
 
     def take(self) -> list[Ended]:
         """The episodes that ended since the last call."""
-        done, self._done, self._steps = self._done, [], 0
-        return done
+        ended, self._ended, self._steps = self._ended, [], 0
+        return ended
+
+
+def steps_since_end(ended: NDArray, before: NDArray | int = 0) -> NDArray:
+    """Steps of the running episodes, (N,), after T steps, of which some ended one, (T, N); given those before."""
+    steps: NDArray = np.where(ended.any(axis=0), np.argmax(ended[::-1], axis=0), before + len(ended))
+    return steps
+
+
+def carry_returns(before: NDArray, rewards: NDArray, ended: NDArray, gamma: float) -> NDArray:
+    """The discounted sum of the running episodes' rewards after T steps, (T, N), given it before the first, (N,)."""
+    steps_left = np.arange(len(rewards) - 1, -1, -1)[:, None]
+    weights = gamma**steps_left * (steps_left < steps_since_end(ended))
+    kept = np.where(ended.any(axis=0), 0.0, before * gamma ** len(rewards))
+    carried: NDArray = kept + (rewards * weights).sum(axis=0)
+    return carried.astype(np.float32)
+
+
+class RunningEpisodes(NamedTuple):
+    """Sums over the running episodes so far, (N,): rewards, discounted and as they are; steps."""
+
+    discounted: NDArray
+    returns: NDArray
+    lengths: NDArray
+
+    @classmethod
+    def start(cls, nenvs: int) -> "RunningEpisodes":
+        """The sums before the first step."""
+        return cls(np.zeros(nenvs, np.float32), np.zeros(nenvs), np.zeros(nenvs, int))
+
+    def with_steps(
+        self, rewards: NDArray, ended: NDArray, valid: NDArray, gamma: float
+    ) -> tuple["RunningEpisodes", NDArray, NDArray]:
+        """Adds T steps, (T, N). Those that are not valid add nothing; an episode that ends at one is left out.
+
+        Returns:
+            The sums after these steps; returns and lengths of the episodes that ended: see `EpisodeQueue.add`.
+        """
+        rewards = np.where(valid, rewards, 0.0)
+        finite = np.where(np.isfinite(rewards), rewards, 0.0)
+        returns, lengths = np.zeros(rewards.shape), np.zeros(rewards.shape, int)
+        running_returns, running_lengths = self.returns.copy(), self.lengths.copy()
+        start = np.zeros(len(running_returns), int)  # of each environment's running episode, among these steps
+        for t, i in np.argwhere(ended).tolist():
+            if valid[t, i]:
+                returns[t, i] = running_returns[i] + rewards[start[i] : t + 1, i].sum()
+                lengths[t, i] = running_lengths[i] + valid[start[i] : t + 1, i].sum()
+            running_returns[i], running_lengths[i], start[i] = 0.0, 0, t + 1
+        is_running = np.arange(len(rewards))[:, None] >= start
+        after = RunningEpisodes(
+            discounted=carry_returns(self.discounted, finite, ended, gamma),
+            returns=running_returns + np.where(is_running, rewards, 0.0).sum(axis=0),
+            lengths=running_lengths + (is_running & valid).sum(axis=0),
+        )
+        return after, returns, lengths

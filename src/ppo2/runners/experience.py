@@ -15,7 +15,7 @@ from ppo2.numerics.pieces import in_pieces, merge_leading_axes
 
 
 class Experience(NamedTuple):
-    """The fields of a `Rollout` that stepping gives; obs is (T + 1, N, ...) on the host."""
+    """The fields of a `Rollout` that are known without the policy's figures; obs is (T + 1, N, ...) on the host."""
 
     obs: Any
     actions: Any
@@ -23,13 +23,8 @@ class Experience(NamedTuple):
     terminated: Any
     truncated: Any
     valid: Any
-    episode_starts: Any = None
-    recurrent_state: Any = None
-
-
-class Discounting(NamedTuple):
-    """The fields of a rollout that say how its rewards are discounted."""
-
+    episode_starts: Any
+    recurrent_state: Any
     running_returns: Any
     gamma: Any
     lam: Any
@@ -42,45 +37,35 @@ def complete(
     experience: Experience,
     final_values: Float[Array, "T N"],
     bootstrapped: Bool[Array, "T N"],
-    discounting: Discounting,
 ) -> Rollout:
     """The rollout of what was seen and done, with the policy's figures; pure.
 
-    Values and log-probabilities, which only learning needs, are made for all steps at once: on CPU that is several
+    Values and log-probabilities, which only learning needs, are computed for all steps at once: on CPU that is several
     times cheaper than in each acting step, and learning sees the very numbers that its own batches would give.
 
     Args:
         model, params, normaliser: the policy, as it acted.
         experience: T steps of N environments.
-        final_values: V of what came next, where `bootstrapped`: where an episode was cut short, and after the last
-            step. Elsewhere it is V of the next step's observation.
-        discounting: goes into the rollout.
+        final_values: V of the next observation, where `bootstrapped`: where an episode was truncated, and after the
+            last step. Elsewhere V of the next step's observation is taken.
     """
-    policy, obs, valid = model.policy_of(params), experience.obs, experience.valid
-    logp, values = _judged(policy, normaliser, experience)
-    following = jnp.roll(values, -1, axis=0)
+    policy, valid = model.policy_of(params), experience.valid
+    logp, values = _evaluate_steps(policy, normaliser, experience)
 
-    def of_experience(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
-        """`x` without what stands in other steps, as even a NaN of weight 0 would spoil the gradient."""
+    def of_valid(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
+        """`x` with zeros in steps that are not valid, as even a NaN of weight 0 would spoil the gradient."""
         return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, 0)
 
+    known = experience._replace(obs=jax.tree.map(of_valid, experience.obs), rewards=of_valid(experience.rewards))
     return Rollout(
-        obs=jax.tree.map(of_experience, obs),
-        actions=experience.actions,
-        logp=of_experience(logp),
-        values=of_experience(values),
-        rewards=of_experience(experience.rewards),
-        next_values=jnp.where(bootstrapped, final_values, following),
-        terminated=experience.terminated,
-        truncated=experience.truncated,
-        valid=valid,
-        episode_starts=experience.episode_starts,
-        recurrent_state=experience.recurrent_state,
-        **discounting._asdict(),
+        **known._asdict(),
+        logp=of_valid(logp),
+        values=of_valid(values),
+        next_values=jnp.where(bootstrapped, final_values, jnp.roll(values, -1, axis=0)),
     )
 
 
-def _judged(
+def _evaluate_steps(
     policy: Policy, normaliser: Normaliser, experience: Experience
 ) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
     """Log-probabilities and values of T steps; of a recurrent policy, from the sequences that it will learn from."""
@@ -89,12 +74,12 @@ def _judged(
         flat = jax.tree.map(merge_leading_axes, seen)
         acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
         return acted.logp.reshape(shape), acted.values.reshape(shape)
-    into = jax.tree.leaves(experience.recurrent_state)[0].shape[0]
-    cuts = (
-        *jax.tree.map(lambda x: split_sequences(x, into), seen),
+    count = jax.tree.leaves(experience.recurrent_state)[0].shape[0]
+    sequences = (
+        *jax.tree.map(lambda x: split_sequences(x, count), seen),
         experience.recurrent_state,
-        split_sequences(experience.episode_starts, into),
+        split_sequences(experience.episode_starts, count),
     )
-    acted = policy.evaluate(normaliser, *jax.tree.map(merge_leading_axes, cuts))
-    logp, values = (join_sequences(x.reshape(into, shape[1], -1)) for x in (acted.logp, acted.values))
+    acted = policy.evaluate(normaliser, *jax.tree.map(merge_leading_axes, sequences))
+    logp, values = (join_sequences(x.reshape(count, shape[1], -1)) for x in (acted.logp, acted.values))
     return logp, values

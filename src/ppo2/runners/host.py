@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ppo2 import spaces
@@ -19,27 +18,18 @@ from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose
 from ppo2.runners.action_log import ActionLog
-from ppo2.runners.episodes import Ended, Tally
-from ppo2.runners.experience import Discounting, Experience
+from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes
+from ppo2.runners.experience import Experience
 from ppo2.runners.host_program import act_program, complete_program, noise_program, values_program
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.rollout_buffers import RolloutBuffers
-from ppo2.runners.runner_state import RunnerState, new_episodes, other_actors, other_groups, restore, to_snapshot
-from ppo2.runners.snapshot import Snapshot, facts_of
-
-NDArray = np.ndarray[Any, Any]
+from ppo2.runners.runner_state import RunnerState, new_episodes, restore, to_snapshot
+from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes
 
 
 @dataclass
 class EnvGroup:
-    """A group of environments, for which the policy acts at once.
-
-    Attributes:
-        rows: the environments.
-        obs: observations to act on next.
-        episode_starts: True where an episode starts with them; None for feed-forward policies.
-        recurrent_state: state of a recurrent policy; else None.
-    """
+    """A group of environments, for which the policy acts at once; see `RunnerState`."""
 
     rows: slice
     obs: Any
@@ -72,13 +62,10 @@ class Runner:
         self.axis = sharding.across_processes()
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
-        self.seconds = Seconds(0.0, 0.0)
+        self.seconds = Seconds(act=0.0, step=0.0)
         self._stepper = Stepper(env, model.distribution)
         self._epoch = time.perf_counter()
-        self._groups: list[EnvGroup] = []
-        self._running_returns = np.zeros(self.nenvs, np.float32)
-        self._tally = Tally(self.nenvs)
-        self._log = ActionLog.start(self.nenvs, self._stepper.host.replay_limit if self._stepper.host else 0)
+        self._episodes = EpisodeQueue(self._first)
         self._latest: RunnerState | None = None  # None in the middle of a rollout
         self._learned: RunnerState | None = None
 
@@ -92,37 +79,64 @@ class Runner:
             ValueError: the environment's observations are not of its space.
         """
         steps = self.nsteps if steps is None else steps
-        if not self._groups:
-            self._groups = self._reset_all()
+        state = self._latest
+        if state is None:
+            seed = self.model.config.seed
+            state = self._first_state(self._stepper.reset(seed, Purpose.ENV, start=self.rollouts, first=self._first))
         self._latest = None
-        buffers = self._buffers()
-        self._collect(buffers, steps)
-        rollout = self._complete(buffers)
+        buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, counts_episodes=self._stepper.counts_episodes)
+        after = self._collect(buffers, state, steps)
+        seen = buffers.experience._replace(running_returns=state.episodes.discounted, gamma=self.gamma, lam=self.lam)
+        rollout = self._complete(seen, buffers, after.recurrent_state)
         self.rollouts += 1
-        record = buffers.record
-        self._running_returns = record.carry_returns(self._running_returns, float(self.gamma), steps)
-        self._tally.add(record)
-        self._log = self._log.with_rollout(buffers.actions, record.ended[:steps])
-        self._latest = self._state()
+        ended = (seen.terminated | seen.truncated)[:steps]
+        episodes, returns, lengths = state.episodes.with_steps(
+            seen.rewards[:steps], ended, seen.valid[:steps], float(self.gamma)
+        )
+        if buffers.episodes is not None:
+            returns, lengths = buffers.episodes
+        self._episodes.add(returns, lengths, buffers.seconds)
+        self._latest = after._replace(
+            position=self._stepper.host.position if self._stepper.host else None,
+            episodes=episodes,
+            log=state.log.with_rollout(seen.actions, ended),
+            rollouts=self.rollouts,
+        )
         return rollout
 
-    def _collect(self, buffers: RolloutBuffers, steps: int) -> None:
-        """Steps all environments, and fills the buffers."""
+    def _first_state(self, obs: Any) -> RunnerState:
+        """The state at the start of episodes, given their first observations, (N, ...)."""
+        return RunnerState(
+            obs=obs,
+            episode_starts=np.ones(self.nenvs, bool) if self.model.is_recurrent else None,
+            recurrent_state=self.model.initial_state(self.nenvs),
+            position=self._stepper.host.position if self._stepper.host else None,
+            episodes=RunningEpisodes.start(self.nenvs),
+            log=ActionLog.start(self.nenvs, self._stepper.host.replay_limit if self._stepper.host else 0),
+            rollouts=self.rollouts,
+        )
+
+    def _collect(self, buffers: RolloutBuffers, before: RunnerState, steps: int) -> RunnerState:
+        """Steps all environments, and fills the buffers. Returns the state with what the policy acts on next."""
+        policy_inputs = (before.obs, before.episode_starts, before.recurrent_state)
+        groups = [
+            EnvGroup(rows, *jax.tree.map(lambda x, rows=rows: x[rows], policy_inputs)) for rows in self._stepper.groups
+        ]
         model, state, stepper, clock = self.model, self.model.state, self._stepper, time.perf_counter
         params, normaliser, act = state.params, state.normaliser, program(model, act_program)
         which = (np.uint32(self.rollouts), np.uint32(self._first))
         noise = np.asarray(program(model, noise_program)(state.key, *which, self.nsteps, self.nenvs))
         masked = spaces.is_masked(self.env.single_observation_space)
         acting, began = 0.0, clock()
-        before = began
+        before_act = began
         # With two groups of environments the policy acts for one while workers step the other.
         for t in heartbeat.track_steps(range(steps + 1)):
-            for number, group in enumerate(self._groups):
+            for number, group in enumerate(groups):
                 rows = group.rows
                 if t:
                     step = stepper.finish(number)
-                    before = clock()
-                    buffers.write_step(t - 1, rows, step, before - self._epoch, group.recurrent_state)
+                    before_act = clock()
+                    buffers.write_step(t - 1, rows, step, before_act - self._epoch, group.recurrent_state)
                     group.obs = step.obs
                     if group.episode_starts is not None:
                         group.episode_starts = step.episode_starts
@@ -131,19 +145,23 @@ class Runner:
                 obs = buffers.write_obs(t, rows, group.obs)
                 if masked:
                     self._check_legal(obs, rows, t)
-                buffers.write_memory(t, rows, group.episode_starts, group.recurrent_state)
+                buffers.write_recurrent(t, rows, group.episode_starts, group.recurrent_state)
                 # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
                 sampled, group.recurrent_state = act(
                     params, normaliser, obs, noise[t, rows], group.recurrent_state, group.episode_starts
                 )
                 actions = buffers.write_actions(t, rows, sampled)
-                acting += clock() - before
+                acting += clock() - before_act
                 stepper.start(actions, number)
-        for group in self._groups:
-            # the environment's own memory, which it may use again
-            group.obs, group.episode_starts = jax.tree.map(np.array, (group.obs, group.episode_starts))
-            buffers.write_rest(steps, group.rows, group.obs)
-        self.seconds = Seconds(act=acting, step=before - began - acting)
+        for group in groups:
+            buffers.write_rest(steps, group.rows, group.obs, group.recurrent_state)
+        self.seconds = Seconds(act=acting, step=before_act - began - acting)
+        # Copies, as the environment may use its memory again.
+        obs, episode_starts, recurrent_state = jax.tree.map(
+            lambda *parts: np.concatenate(parts),
+            *((group.obs, group.episode_starts, group.recurrent_state) for group in groups),
+        )
+        return before._replace(obs=obs, episode_starts=episode_starts, recurrent_state=recurrent_state)
 
     def _check_legal(self, obs: Any, rows: slice, t: int) -> None:
         """Raises ValueError where a mask leaves no legal action."""
@@ -152,91 +170,19 @@ class Runner:
         when = f", at step {t} of rollout {self.rollouts}"
         spaces.check_legal(illegal & ~self._stepper.resetting, "`env`", when)
 
-    def _reset_all(self) -> list[EnvGroup]:
-        """Every group of environments at the start of its episodes."""
-        obs = self._stepper.reset(self.model.config.seed, Purpose.ENV, start=self.rollouts, first=self._first)
-        return self._grouped(obs, self._all_start(), self.model.initial_state(self.nenvs))
-
-    def _grouped(self, obs: Any, episode_starts: Any, recurrent_state: Any) -> list[EnvGroup]:
-        """The groups, given what all environments have."""
-        return [
-            EnvGroup(
-                rows,
-                *(jax.tree.map(lambda x, rows=rows: x[rows], part) for part in (obs, episode_starts, recurrent_state)),
-            )
-            for rows in self._stepper.groups
-        ]
-
-    def _all_start(self) -> NDArray | None:
-        return np.ones(self.nenvs, bool) if self.model.is_recurrent else None
-
-    def _buffers(self) -> RolloutBuffers:
-        model = self.model
-        return RolloutBuffers(
-            model.observation_space,
-            model.distribution,
-            self.nsteps,
-            self.nenvs,
-            counts_episodes=self._stepper.counts_episodes,
-            sequence_length=self.nsteps // model.sequences_per_env(self.nsteps, model.config.num_envs)
-            if model.is_recurrent
-            else 0,
-        )
-
-    def _complete(self, buffers: RolloutBuffers) -> Rollout:
+    def _complete(self, seen: Experience, buffers: RolloutBuffers, last_state: Any) -> Rollout:
         """The rollout, with the policy's figures of all that was seen and done."""
         model, state = self.model, self.model.state
         final_values = np.zeros((self.nsteps, self.nenvs), np.float32)
         bootstrapped = np.zeros(final_values.shape, bool)
         values = program(model, values_program)
-        # In batches of one fixed shape, so that any number of them takes one compiled program.
-        for some, obs, recurrent_state in buffers.batches_of_truncated(model.observation_space, self.nenvs):
+        for index, obs, recurrent_state in buffers.truncated_batches(model.observation_space, self.nenvs):
             found = np.asarray(values(state.params, state.normaliser, obs, recurrent_state))
-            for one, value in zip(some, found, strict=False):
-                final_values[one.t, one.env], bootstrapped[one.t, one.env] = value, True
-        record, last_state = buffers.record, self._recurrent_state()
-        recurrent_states = [_concatenated(parts) for parts in buffers.recurrent_states]
-        if buffers.length:
-            recurrent_states += [last_state] * (self.nsteps // buffers.length - len(recurrent_states))
+            final_values[index], bootstrapped[index] = found[: len(index[0])], True
         rollout: Rollout = program(model, complete_program)(
-            state.params,
-            state.normaliser,
-            Experience(
-                obs=buffers.obs,
-                actions=buffers.actions,
-                rewards=record.rewards,
-                terminated=record.terminated,
-                truncated=record.truncated,
-                valid=record.valid,
-                episode_starts=buffers.episode_starts,
-                recurrent_state=jax.tree.map(lambda *cuts: jnp.stack(cuts), *recurrent_states)
-                if recurrent_states
-                else None,
-            ),
-            last_state,
-            final_values,
-            bootstrapped,
-            Discounting(running_returns=self._running_returns, gamma=self.gamma, lam=self.lam),
+            state.params, state.normaliser, seen, last_state, final_values, bootstrapped
         )
         return rollout
-
-    def _recurrent_state(self) -> Any:
-        """The recurrent state of all environments."""
-        return _concatenated([group.recurrent_state for group in self._groups])
-
-    def _state(self) -> RunnerState:
-        returns, lengths = self._tally.running
-        return RunnerState(
-            obs=_concatenated([group.obs for group in self._groups]),
-            episode_starts=_concatenated([group.episode_starts for group in self._groups]),
-            recurrent_state=self._recurrent_state(),
-            position=self._stepper.host.position if self._stepper.host else None,
-            running_returns=self._running_returns,
-            returns=returns,
-            lengths=lengths,
-            log=self._log,
-            rollouts=self.rollouts,
-        )
 
     def mark_learned(self) -> None:
         self._learned = self._latest
@@ -249,7 +195,7 @@ class Runner:
         state, host = self._learned, self._stepper.host
         if state is None or host is None:
             return Snapshot({}, {"kind": "none"}, self.rollouts if state is None else state.rollouts)
-        # environments save themselves as they are now, which may be later
+        # Environments save their state as it is now, which may be later.
         env_states = host.save_states() if state is self._latest else [None] * self.nenvs
         return to_snapshot(state, env_states, self.model.distribution, self.layout)
 
@@ -263,43 +209,18 @@ class Runner:
         if host is None:
             return ["`env` is a vector environment that can't be brought to where it was: it begins new episodes"]
         if not self.rollouts:
-            return []  # nothing had begun
+            return []  # the run hadn't begun
         if facts.get("kind") != "host":
             return [f"{saved.path} doesn't hold where the environments were: they begin new episodes"]
-        returns, lengths = self._tally.running
-        fresh = RunnerState(
-            obs=host.obs,
-            episode_starts=self._all_start(),
-            recurrent_state=self.model.initial_state(self.nenvs),
-            position=host.position,
-            running_returns=self._running_returns,
-            returns=returns,
-            lengths=lengths,
-            log=self._log,
-            rollouts=self.rollouts,
-        )
+        fresh = self._first_state(host.obs)  # with the shapes and dtypes to expect
         state, lost = restore(saved, fresh, self._stepper, self.model.distribution)
-        self._running_returns, self._log = state.running_returns, state.log
-        self._tally.resume(state.returns, state.lengths)
-        self._groups = self._grouped(state.obs, state.episode_starts, state.recurrent_state)
-        self._learned = self._latest = self._state()
-        return [
-            *other_groups(facts, self.layout),
-            *other_actors(facts, self.layout),
-            *new_episodes({env + self._first: why for env, why in lost.items()}),
-        ]
+        self._learned = self._latest = state
+        lost = {env + self._first: why for env, why in lost.items()}
+        return [*layout_changes(facts, self.layout), *new_episodes(lost)]
 
     def start_clock(self, seconds: float) -> None:
-        """See `RolloutRunner`; without it, times count from the runner's birth."""
+        """See `RolloutRunner`; without it, times count from when the runner was made."""
         self._epoch = seconds
 
     def ended(self) -> list[Ended]:
-        return [Ended(step, episode._replace(env=episode.env + self._first)) for step, episode in self._tally.take()]
-
-
-def _concatenated(parts: list[Any]) -> Any:
-    """Arrays of groups of environments, (n, ...) each, as (N, ...)."""
-    if len(parts) == 1:
-        return parts[0]
-    whole: Any = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
-    return whole
+        return self._episodes.take()

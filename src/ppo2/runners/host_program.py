@@ -12,7 +12,7 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
 from ppo2.numerics.randomness import Purpose, environment_keys
-from ppo2.runners.experience import Discounting, Experience, complete
+from ppo2.runners.experience import Experience, complete
 
 
 def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ..."]], networks.State]]:
@@ -25,7 +25,7 @@ def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ...
 
 
 def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
-    """`Model.acting_noise`."""
+    """`Model.acting_noise` for the steps of a rollout."""
 
     def noise(
         key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], steps: int, nenvs: int
@@ -46,24 +46,21 @@ def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
 
 
 def complete_program(model: Model) -> Callable[..., Rollout]:
-    """`complete`, for observations (T + 1, N, ...) of which the last are what comes next, seen with that memory."""
+    """`complete`, for observations (T + 1, N, ...) of which the last are those after the last step, with that state."""
 
     def completed(
         params: Float[Array, " P"],
         normaliser: Normaliser,
         experience: Experience,
-        recurrent_state: networks.State,
+        last_state: networks.State,
         final_values: Float[Array, "T N"],
         bootstrapped: Bool[Array, "T N"],
-        discounting: Discounting,
     ) -> Rollout:
-        obs = experience.obs
-        # after the last step comes what the last observation is worth, unless an episode was cut short there
-        coming = jax.tree.map(lambda x: x[-1], obs)
-        last = model.policy_of(params)(normaliser, coming, recurrent_state).values
+        last_obs = jax.tree.map(lambda x: x[-1], experience.obs)
+        # V of the last observation, unless an episode was truncated before it
+        last = model.policy_of(params)(normaliser, last_obs, last_state).values
         final_values = final_values.at[-1].set(jnp.where(bootstrapped[-1], final_values[-1], last))
-        bootstrapped = bootstrapped.at[-1].set(True)
-        whole = experience._replace(obs=jax.tree.map(lambda x: x[:-1], obs))
-        return complete(model, params, normaliser, whole, final_values, bootstrapped, discounting)
+        steps = experience._replace(obs=jax.tree.map(lambda x: x[:-1], experience.obs))
+        return complete(model, params, normaliser, steps, final_values, bootstrapped.at[-1].set(True))
 
     return jax.jit(completed)

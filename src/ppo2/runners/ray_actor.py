@@ -1,7 +1,6 @@
 """An actor of Ray, which steps a part of the environments and returns their rollouts."""
 
 import importlib
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -21,24 +20,8 @@ from ppo2.runners.protocol import Seconds
 from ppo2.runners.snapshot import Snapshot
 
 
-class RolloutRequest(NamedTuple):
-    """The request for a rollout.
-
-    Attributes:
-        steps: see `Runner.run`.
-        rollouts: number of rollouts before it.
-        learned: True if the last one was learned from.
-        elapsed: seconds of training by now, as clocks of two machines have nothing in common.
-    """
-
-    steps: int | None
-    rollouts: int
-    learned: bool
-    elapsed: float
-
-
 class RolloutPart(NamedTuple):
-    """An actor's answer: its environments' part of a rollout, in arrays of the host."""
+    """An actor's answer: its environments' part of a rollout, as arrays of the host."""
 
     rollout: Rollout
     ended: list[Ended]
@@ -46,17 +29,10 @@ class RolloutPart(NamedTuple):
 
 
 class ActorLocation(NamedTuple):
-    """The node, host and process of an actor."""
+    """The node and host of an actor."""
 
     node: str
     host: str
-    pid: int
-
-
-class LostActor(NamedTuple):
-    """The answer of an actor that was lost."""
-
-    why: str
 
 
 class RolloutActor:
@@ -71,7 +47,7 @@ class RolloutActor:
         """Makes the environments and the policy; `settings` are for `Runner`.
 
         Raises:
-            ValueError: the environments are others here.
+            ValueError: the environments have other spaces here.
         """
         env, first = envs.part(), number * envs.each
         for name in ("single_observation_space", "single_action_space"):
@@ -84,27 +60,36 @@ class RolloutActor:
         env.failures = FailureLog(first)
         self._env, self._runner = env, Runner(env=env, model=template.build(), first=first, **settings)
         ray: Any = importlib.import_module("ray")
-        return ActorLocation(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
+        return ActorLocation(node=ray.get_runtime_context().get_node_id(), host=socket.gethostname())
 
-    def run(self, weights: ActorWeights, request: RolloutRequest) -> RolloutPart:
-        """The next rollout."""
+    def run(
+        self, weights: ActorWeights, steps: int | None, rollouts: int, learned: bool, elapsed: float
+    ) -> RolloutPart:
+        """The next rollout.
+
+        Args:
+            steps: see `Runner.run`.
+            rollouts: number of rollouts before it.
+            learned: the last one was learned from.
+            elapsed: seconds of training by now, as clocks of two machines have nothing in common.
+        """
         runner = self._runner
         set_weights(runner.model, weights)
-        if request.learned:
+        if learned:
             runner.mark_learned()
-        runner.rollouts = request.rollouts
-        runner.start_clock(time.perf_counter() - request.elapsed)
-        rollout = jax.tree.map(np.asarray, runner.run(request.steps))
+        runner.rollouts = rollouts
+        runner.start_clock(time.perf_counter() - elapsed)
+        rollout = jax.tree.map(np.asarray, runner.run(steps))
         return RolloutPart(rollout, runner.ended(), runner.seconds)
 
     def snapshot(self, learned: bool) -> Snapshot:
-        """See `Runner.snapshot`; `learned` as in `RolloutRequest`."""
+        """See `Runner.snapshot`; `learned` as in `run`."""
         if learned:
             self._runner.mark_learned()
         return self._runner.snapshot()
 
     def resume(self, weights: ActorWeights, rollouts: int, saved: Checkpoint) -> list[str]:
-        """See `Runner.resume`; `saved` of this actor's environments."""
+        """See `Runner.resume`; `saved` is of this actor's environments."""
         set_weights(self._runner.model, weights)
         self._runner.rollouts = rollouts
         return self._runner.resume(saved)

@@ -6,14 +6,14 @@ their global indices, and so do what they would do here.
 
 import importlib
 import logging
+import math
 import os
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -23,15 +23,13 @@ from ppo2.agent.copies import template_of, weights_of
 from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
-from ppo2.checkpoints.tensors import RUNNER
 from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
-from ppo2.runners.episodes import Ended
+from ppo2.runners.episodes import Ended, EpisodeQueue
 from ppo2.runners.protocol import Seconds
-from ppo2.runners.ray_actor import ActorLocation, LostActor, RolloutActor, RolloutPart, RolloutRequest
-from ppo2.runners.runner_state import other_actors
-from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, part_of
+from ppo2.runners.ray_actor import ActorLocation, RolloutActor, RolloutPart
+from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
 
@@ -40,19 +38,15 @@ START_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 """Seconds that environments get to close."""
 AXES = {BY_STEP: 1, BY_ENV: 0}
-LEAST_KEPT = ("compile_time_secs", "entry_size_bytes")
+CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_")
+"""Beginnings of the names of JAX's settings of its cache."""
 
 
 class RemoteRunner:
-    """The runner of environments that actors hold. Actors begin with the first rollout.
+    """The runner of environments that actors hold, which begin with the first rollout. For arguments see `Runner`.
 
     A lost actor (its process was killed, its machine is gone) is replaced: its part of the rollout is not valid, its
     running episodes end there and are not counted, and its environments begin new ones.
-
-    Args:
-        env: the environments.
-        model: learns; the actors' copies act.
-        nsteps, gamma, lam: see `Runner`.
 
     Raises (`run`):
         EnvironmentFailureError: actors were lost more than three times within 60 seconds, where those that one machine
@@ -65,15 +59,14 @@ class RemoteRunner:
         self.axis = ONE_DEVICE
         self._settings = {"nsteps": nsteps, "gamma": gamma, "lam": lam}
         self.rollouts = 0
-        self.seconds = Seconds(0.0, 0.0)
+        self.seconds = Seconds(act=0.0, step=0.0)
         self._ray: Any = None
         self._owns_ray = False
         self._actors: list[Any] = []
         self._begin: dict[int, Any] = {}  # pending answers of actors that haven't begun yet
         self._locations: dict[int, ActorLocation] = {}
         self._losses = FailureWindow()
-        self._ended: list[Ended] = []
-        self._steps = 0  # of each environment since the last call of `ended`
+        self._episodes = EpisodeQueue()
         self._epoch = time.perf_counter()
         self._is_learned = False
         self._learned_rollouts: int | None = None
@@ -84,23 +77,20 @@ class RemoteRunner:
 
     def run(self, steps: int | None = None) -> Rollout:
         """See `Runner.run`; arrays of the host."""
-        self._wait_for_all()
-        began = time.perf_counter()
-        weights = self._ray.put(weights_of(self.model))
         parts: list[RolloutPart] = []
-        while not parts:  # with nothing to learn from there is no going on
-            request = RolloutRequest(steps, self.rollouts, self._is_learned, time.perf_counter() - self._epoch)
-            answers = self._ask("run", *[(weights, request)] * self.envs.actors)
+        while not parts:  # again where all actors were lost, as there is nothing to learn from
+            self._wait_for_all()
+            began = time.perf_counter()
+            weights = self._ray.put(weights_of(self.model))
+            request = (weights, steps, self.rollouts, self._is_learned, began - self._epoch)
+            answers = self._ask("run", [request] * self.envs.actors)
             self._is_learned = False
             self.rollouts += 1
+            self._replace_lost(answers)
             parts = [answer for answer in answers if isinstance(answer, RolloutPart)]
-            self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, LostActor)})
-            if not parts:
-                self._wait_for_all()
-        self._ended += [one._replace(step=one.step + self._steps) for part in parts for one in part.ended]
-        self._steps += self.nsteps
-        acted = sum(part.seconds.act for part in parts) / len(parts)
-        self.seconds = Seconds(act=acted, step=time.perf_counter() - began - acted)
+        self._episodes.extend((one for part in parts for one in part.ended), self.nsteps)
+        act = sum(part.seconds.act for part in parts) / len(parts)
+        self.seconds = Seconds(act=act, step=time.perf_counter() - began - act)
         nothing = _nothing_like(parts[0].rollout)
         return _side_by_side([answer.rollout if isinstance(answer, RolloutPart) else nothing for answer in answers])
 
@@ -112,43 +102,36 @@ class RemoteRunner:
 
     def ended(self) -> list[Ended]:
         """See `Runner.ended`; actor by actor."""
-        done, self._ended, self._steps = self._ended, [], 0
-        return done
+        return self._episodes.take()
 
     def snapshot(self) -> Snapshot:
         rollouts = self.rollouts if self._learned_rollouts is None else self._learned_rollouts
-        answers = self._ask("snapshot", *[(self._is_learned,)] * self.envs.actors) if self._actors else []
-        if not answers or any(isinstance(answer, LostActor) for answer in answers):
+        answers = self._ask("snapshot", [(self._is_learned,)] * self.envs.actors) if self._actors else []
+        if not answers or not all(isinstance(answer, Snapshot) for answer in answers):
             return Snapshot({}, {"kind": "none"}, rollouts)
         whole = join_snapshots(answers)
         return Snapshot(whole.tensors, {**whole.facts, **self.layout}, rollouts)
 
     def resume(self, saved: Checkpoint) -> list[str]:
         if not self.rollouts:
-            return []  # nothing had begun
+            return []  # the run hadn't begun
         self._wait_for_all()
-        facts, each = facts_of(saved), self.envs.each
-        alone = {**facts, "actors": 1}
-        mine = saved._replace(
-            path=Path(saved.path),
-            tensors={name: tensor for name, tensor in saved.tensors.items() if name.startswith(RUNNER)},
-            metadata={"run": {**saved.section("run"), "runner": alone}},
-        )
-        parts = [part_of(mine, slice(i * each, (i + 1) * each), self.nenvs) for i in range(self.envs.actors)]
-        answers = self._ask("resume", *[(weights_of(self.model), self.rollouts, part) for part in parts])
-        self._replace({number: answer for number, answer in enumerate(answers) if isinstance(answer, LostActor)})
+        facts, each, weights = facts_of(saved), self.envs.each, weights_of(self.model)
+        run = {**saved.section("run"), "runner": {**facts, "actors": 1}}  # each actor has its environments alone
+        whole = saved._replace(metadata={"run": run})
+        parts = [part_of(whole, slice(i * each, (i + 1) * each), self.nenvs) for i in range(self.envs.actors)]
+        answers = self._ask("resume", [(weights, self.rollouts, part) for part in parts])
+        self._replace_lost(answers)
         self._learned_rollouts = self.rollouts
-        words = [line for answer in answers if not isinstance(answer, LostActor) for line in answer]
-        return [*other_actors(facts, self.layout), *dict.fromkeys(words)]
+        words = [line for answer in answers if isinstance(answer, list) for line in answer]
+        return list(dict.fromkeys([*layout_changes(facts, self.layout), *words]))
 
     def close(self) -> None:
         """Ends the actors, and Ray where it was started here."""
         if self._ray is None:
             return
         if self._ray.is_initialized():
-            closing = [actor.close.remote() for number, actor in enumerate(self._actors) if number in self._locations]
-            if closing:
-                self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
+            self._wait([self._actors[number].close.remote() for number in self._locations], CLOSE_SECONDS)
             for actor in self._actors:
                 self._ray.kill(actor)
             if self._owns_ray:
@@ -159,38 +142,38 @@ class RemoteRunner:
     # --- the actors -----------------------------------------------------------------------------------------------
 
     def _wait_for_all(self) -> None:
-        """Until every actor has begun."""
+        """Returns when every actor has begun."""
         if not self._actors:
             self._connect()
             self._actors = [self._hire(number) for number in range(self.envs.actors)]
-        waiting, late = [*self._begin.values()], False
-        while waiting:
-            _, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=START_SECONDS)
-            if waiting and not late:
-                late = True
-                free, there = (
-                    of().get("CPU", 0.0) for of in (self._ray.available_resources, self._ray.cluster_resources)
+        while self._begin:
+            missing = self._wait([*self._begin.values()], START_SECONDS)
+            if missing:
+                there, free = (
+                    self._ray.cluster_resources().get("CPU", 0.0),
+                    self._ray.available_resources().get("CPU", 0.0),
                 )
                 print(
-                    f"ppo2: {len(waiting)} of {self.envs.actors} actors have not begun after {START_SECONDS:.0f} s, "
+                    f"ppo2: {len(missing)} of {self.envs.actors} actors have not begun after {START_SECONDS:.0f} s, "
                     f"and are waited for: each needs {self._processors} of the cluster's {there:g} processors, of "
                     f"which {free:g} are free.",
                     file=sys.stderr,
                 )
-        begin, self._begin = self._begin, {}
-        lost: dict[int, LostActor] = {}
-        for number, ref in begin.items():
-            answer = self._answer(ref, number)
-            if isinstance(answer, LostActor):
-                lost[number] = answer
-            else:
-                self._locations[number] = answer
-        if lost:
-            self._replace(lost)
-            self._wait_for_all()
+                self._wait(missing)
+            begin, self._begin = self._begin, {}
+            answers = [self._answer(begin[i], i) if i in begin else None for i in range(self.envs.actors)]
+            self._locations |= {i: answer for i, answer in enumerate(answers) if isinstance(answer, ActorLocation)}
+            self._replace_lost(answers)
+
+    def _wait(self, refs: list[Any], seconds: float = math.inf) -> list[Any]:
+        """Waits for answers, for so many seconds at most. Returns those that are missing."""
+        until = time.monotonic() + seconds
+        while refs and time.monotonic() < until:
+            _, refs = self._ray.wait(refs, num_returns=len(refs), timeout=1.0)  # signals are handled in between
+        return refs
 
     def _connect(self) -> None:
-        """To the cluster that this process is connected to, or that RAY_ADDRESS names; else to one of its own."""
+        """Connects to the cluster that this process has, or that RAY_ADDRESS names; else starts one."""
         self._ray = ray = importlib.import_module("ray")
         if ray.is_initialized():
             return
@@ -201,10 +184,10 @@ class RemoteRunner:
             how = {"address": "local", "num_cpus": count, "include_dashboard": False}
         before = signal.getsignal(signal.SIGTERM)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"os\.fork\(\) was called")  # to start other programs, which is harmless
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called")  # harmless, as another program follows
             ray.init(logging_level=logging.WARNING, **how)
         if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # which Ray takes for itself
+            signal.signal(signal.SIGTERM, before)  # Ray has replaced it
 
     @property
     def _processors(self) -> int:
@@ -226,16 +209,14 @@ class RemoteRunner:
             raise ValueError(f"the policy can't be sent to the actors: {error}") from error
         return actor
 
-    def _ask(self, method: str, *arguments: Iterable[Any]) -> list[Any]:
-        """The answers of all actors, each to arguments of its own; `LostActor` for those that were lost."""
-        refs = [getattr(actor, method).remote(*of) for actor, of in zip(self._actors, arguments, strict=True)]
-        waiting = refs
-        while waiting:  # for a signal to be heard in between
-            _, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+    def _ask(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """The answers of all actors, each to arguments of its own: see `_answer`."""
+        refs = [getattr(actor, method).remote(*own) for actor, own in zip(self._actors, arguments, strict=True)]
+        self._wait(refs)
         return [self._answer(ref, number) for number, ref in enumerate(refs)]
 
     def _answer(self, ref: Any, number: int) -> Any:
-        """An actor's answer; raises what it raised."""
+        """An actor's answer, or Ray's error if it was lost; raises what it raised."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(ref)
@@ -243,35 +224,36 @@ class RemoteRunner:
             cause = error.cause
             if not isinstance(cause, Exception) or isinstance(cause, errors.RayError):
                 raise
-            first = number * self.envs.each
-            if first:
-                cause.add_note(
-                    f"Of actor {number}, whose environments are {first} to {first + self.envs.each - 1} of all."
-                )
+            if number:
+                cause.add_note(f"Of actor {number}, whose environments are {self._envs_of(number)} of all.")
             raise cause from error
         except (errors.RayActorError, errors.ObjectLostError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
-            return LostActor(str(error))
+            return error
 
-    def _replace(self, lost: Mapping[int, LostActor]) -> None:
-        """Replaces lost actors.
+    def _envs_of(self, number: int) -> str:
+        first = number * self.envs.each
+        return f"{first} to {first + self.envs.each - 1}"
+
+    def _replace_lost(self, answers: Sequence[Any]) -> None:
+        """Replaces the actors that were lost, by their answers.
 
         Raises:
             EnvironmentFailureError: it happens too often.
         """
-        nodes = {self._locations[number].node if number in self._locations else "" for number in lost}
+        lost = {number: answer for number, answer in enumerate(answers) if isinstance(answer, Exception)}
+        locations = {number: self._locations.pop(number, None) for number in lost}
+        nodes = {None if location is None else location.node for location in locations.values()}
         exhausted = False
         for _ in nodes:
             exhausted = self._losses.add()
-        for number in lost:
-            location, first = self._locations.pop(number, None), number * self.envs.each
+        for number, location in locations.items():
             where = "before it began" if location is None else f"on {location.host}"
             fate = "" if exhausted else " and is replaced: its episodes end there"
             print(
-                f"ppo2: actor {number} (environments {first} to {first + self.envs.each - 1}) was lost {where}{fate}.",
-                file=sys.stderr,
+                f"ppo2: actor {number} (environments {self._envs_of(number)}) was lost {where}{fate}.", file=sys.stderr
             )
         if exhausted:
-            words = printable(next(iter(lost.values())).why)
+            words = printable(next(iter(lost.values())))
             raise EnvironmentFailureError(
                 f"actors were lost {self._losses.total} times, {self._losses.recent} of them in the last "
                 f"{WINDOW_SECONDS:.0f} seconds: look for what ends their processes (memory? machines?). Ray's words "
@@ -285,8 +267,7 @@ class RemoteRunner:
 def _nothing_like(rollout: Rollout) -> Rollout:
     """A rollout of invalid steps, in which every episode ends."""
     nothing: Rollout = jax.tree.map(np.zeros_like, rollout)
-    over: Any = np.ones_like(rollout.truncated)
-    return nothing._replace(truncated=over, gamma=rollout.gamma, lam=rollout.lam)
+    return nothing._replace(truncated=~nothing.truncated, gamma=rollout.gamma, lam=rollout.lam)
 
 
 def _side_by_side(parts: list[Rollout]) -> Rollout:
@@ -304,11 +285,6 @@ def _runtime() -> dict[str, str]:
 
     Environment variables, as unpickling an actor's arguments may start JAX already.
     """
-    values = jax.config.values
-    kept = {f"jax_persistent_cache_min_{what}": values[f"jax_persistent_cache_min_{what}"] for what in LEAST_KEPT}
-    folder = values["jax_compilation_cache_dir"]
-    settings = {"jax_platforms": "cpu", "jax_cpu_enable_async_dispatch": False, "jax_num_cpu_devices": 1}
-    settings |= {"jax_compilation_cache_dir": folder, **kept} if folder else {}
-    return {
-        name.upper(): str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()
-    }
+    settings = {"jax_platforms": "cpu", "jax_cpu_enable_async_dispatch": "false", "jax_num_cpu_devices": 1}
+    settings |= {name: value for name, value in jax.config.values.items() if name.startswith(CACHE_SETTINGS)}
+    return {name.upper(): str(value) for name, value in settings.items() if value is not None}

@@ -7,28 +7,21 @@ import jax
 import numpy as np
 
 from ppo2 import spaces
-from ppo2.distributions import ActionDistribution
+from ppo2.agent.model import Model
 from ppo2.envs.host.stepper import Transition
-from ppo2.runners.episodes import Record
-
-NDArray = np.ndarray[Any, Any]
+from ppo2.runners.experience import Experience
 
 
 class TruncatedObs(NamedTuple):
-    """The observation that an episode was cut short at.
+    """The observation that an episode was truncated at, by step of the rollout and environment.
 
-    Attributes:
-        t, env: the step of the rollout and the environment.
-        obs: the observation, of one environment.
-        recurrent_state: state of a recurrent policy before it, for the environment's group; else None.
-        row: the environment's row in its group.
+    `recurrent_state` is a recurrent policy's before it; else None.
     """
 
     t: int
     env: int
     obs: Any
     recurrent_state: Any
-    row: int
 
 
 def write(buffers: Any, at: Any, values: Any) -> None:
@@ -41,84 +34,94 @@ class RolloutBuffers:
     """Buffers of T steps of N environments; new ones for each rollout, as the arrays are kept.
 
     Attributes:
-        obs: (T + 1, N, ...), the last ones those after the last step.
-        actions: (T, N, ...), as the distribution gives them.
-        record: rewards, ends and times.
-        truncated_obs: observations at which episodes were cut short.
-        episode_starts: (T, N); None for feed-forward policies.
-        recurrent_states: states before the first step of every sequence, (N, ...) each, group by group.
-        length: steps of a sequence; 0 for feed-forward policies.
+        experience: NumPy's arrays, T + 1 of observations, to be completed by `running_returns`, `gamma` and `lam`.
+        seconds: (T,), when each step ended.
+        episodes: returns and lengths where one ended, elsewhere 0, (T, N) each; None unless environments count them.
+        truncated_obs: observations at which episodes were truncated.
     """
 
-    def __init__(
-        self,
-        space: spaces.AnySpace,
-        distribution: ActionDistribution,
-        nsteps: int,
-        nenvs: int,
-        *,
-        counts_episodes: bool,
-        sequence_length: int,
-    ) -> None:
-        self.obs = spaces.zeros(space, (nsteps + 1, nenvs))
-        self.actions = jax.tree.map(lambda x: np.zeros((nsteps, nenvs, *x.shape), x.dtype), distribution.action)
-        self.record = Record.empty(nsteps, nenvs, counted=counts_episodes)
+    def __init__(self, model: Model, nsteps: int, nenvs: int, *, counts_episodes: bool) -> None:
+        shape, sequences = (nsteps, nenvs), model.sequences_per_env(nsteps, model.config.num_envs)
+        self.experience = Experience(
+            obs=spaces.zeros(model.observation_space, (nsteps + 1, nenvs)),
+            actions=jax.tree.map(lambda x: np.zeros((*shape, *x.shape), x.dtype), model.distribution.action),
+            rewards=np.zeros(shape),
+            terminated=np.zeros(shape, bool),
+            truncated=np.zeros(shape, bool),
+            valid=np.zeros(shape, bool),
+            episode_starts=np.zeros(shape, bool) if model.is_recurrent else None,
+            recurrent_state=jax.tree.map(
+                lambda x: np.zeros((sequences, *x.shape), x.dtype), model.initial_state(nenvs)
+            ),
+            running_returns=None,
+            gamma=None,
+            lam=None,
+        )
+        self.seconds = np.zeros(nsteps)
+        self.episodes = (np.zeros(shape), np.zeros(shape, int)) if counts_episodes else None
         self.truncated_obs: list[TruncatedObs] = []
-        self.length = sequence_length
-        self.episode_starts = np.zeros((nsteps, nenvs), bool) if sequence_length else None
-        self.recurrent_states: list[list[Any]] = []
+        self._length = nsteps // sequences
 
     def write_obs(self, t: int, rows: slice, obs: Any) -> Any:
         """Writes observations before a step. Returns them in the dtypes of the device."""
-        if isinstance(self.obs, np.ndarray):
-            self.obs[t, rows] = obs
-            return self.obs[t, rows]
-        write(self.obs, (t, rows), obs)
-        return jax.tree.map(lambda buffer: buffer[t, rows], self.obs)
+        buffer = self.experience.obs
+        if isinstance(buffer, np.ndarray):
+            buffer[t, rows] = obs
+            return buffer[t, rows]
+        write(buffer, (t, rows), obs)
+        return jax.tree.map(lambda x: x[t, rows], buffer)
 
-    def write_memory(self, t: int, rows: slice, episode_starts: Any, recurrent_state: Any) -> None:
+    def write_recurrent(self, t: int, rows: slice, episode_starts: Any, recurrent_state: Any) -> None:
         """Writes a recurrent policy's episode starts, and its state before the first step of a sequence."""
-        if self.episode_starts is None:
+        experience = self.experience
+        if experience.episode_starts is None:
             return
-        self.episode_starts[t, rows] = episode_starts
-        if t % self.length == 0:
-            if rows.start == 0:
-                self.recurrent_states.append([])
-            self.recurrent_states[-1].append(recurrent_state)
+        experience.episode_starts[t, rows] = episode_starts
+        if t % self._length == 0:
+            write(experience.recurrent_state, (t // self._length, rows), recurrent_state)
 
     def write_actions(self, t: int, rows: slice, sampled: Any) -> Any:
         """Writes the actions of a step. Returns them as arrays of the host; waits for the device."""
-        if isinstance(self.actions, np.ndarray):
-            self.actions[t, rows] = actions = np.asarray(sampled)
+        buffer = self.experience.actions
+        if isinstance(buffer, np.ndarray):
+            buffer[t, rows] = actions = np.asarray(sampled)
             return actions
         actions = jax.device_get(sampled)
-        write(self.actions, (t, rows), actions)
+        write(buffer, (t, rows), actions)
         return actions
 
     def write_step(self, t: int, rows: slice, step: Transition, seconds: float, recurrent_state: Any) -> None:
-        """Writes the outcomes of a step.
-
-        Args:
-            recurrent_state: of the policy after it acted.
-        """
-        self.record.write(t, rows, step, seconds)
+        """Writes the outcomes of a step; `recurrent_state` is the policy's after it acted."""
+        experience = self.experience
+        experience.rewards[t, rows] = step.rewards
+        experience.terminated[t, rows] = step.terminated
+        experience.truncated[t, rows] = step.truncated
+        experience.valid[t, rows] = step.valid
+        self.seconds[t] = seconds
+        if self.episodes is not None and step.episodes is not None:
+            _, self.episodes[0][t, rows], self.episodes[1][t, rows] = step.episodes
         if step.final_obs is not None:
-            self.truncated_obs += [
-                TruncatedObs(t=t, env=rows.start + row, obs=obs, recurrent_state=recurrent_state, row=row)
-                for row, obs in step.final_obs.items()
-            ]
+            for row, obs in step.final_obs.items():
+                state = jax.tree.map(lambda x, row=row: np.asarray(x)[row], recurrent_state)
+                self.truncated_obs.append(TruncatedObs(t=t, env=rows.start + row, obs=obs, recurrent_state=state))
 
-    def write_rest(self, steps: int, rows: slice, obs: Any) -> None:
-        """Writes the observations after the last of `steps` steps, for all that is left of the rollout."""
-        write(self.obs, (slice(steps, None), rows), obs)
+    def write_rest(self, steps: int, rows: slice, obs: Any, recurrent_state: Any) -> None:
+        """Writes what follows the last of `steps` steps, into all that is left of the rollout."""
+        write(self.experience.obs, (slice(steps, None), rows), obs)
+        begun = -(-steps // self._length)
+        write(self.experience.recurrent_state, (slice(begun, None), rows), recurrent_state)
 
-    def batches_of_truncated(self, space: spaces.AnySpace, size: int) -> Iterable[tuple[list[TruncatedObs], Any, Any]]:
-        """The observations at which episodes were cut short, with their recurrent states, in batches of one size."""
+    def truncated_batches(self, space: spaces.AnySpace, size: int) -> Iterable[tuple[Any, Any, Any]]:
+        """The observations at which episodes were truncated, in batches: index (t, env), `size` of them, their states.
+
+        All are of one size, so that any number of observations takes one compiled program.
+        """
         for first in range(0, len(self.truncated_obs), size):
             some = self.truncated_obs[first : first + size]
             obs = spaces.zeros(space, (size,))
             for i, one in enumerate(some):
                 write(obs, i, one.obs)
-            states = [jax.tree.map(lambda x, row=one.row: np.asarray(x)[row], one.recurrent_state) for one in some]
-            states += [states[0]] * (size - len(states))
-            yield some, obs, jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+            states = [one.recurrent_state for one in some]
+            states += states[:1] * (size - len(some))
+            index = ([one.t for one in some], [one.env for one in some])
+            yield index, obs, jax.tree.map(lambda *leaves: np.stack(leaves), *states)

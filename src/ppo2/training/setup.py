@@ -123,7 +123,7 @@ def _trainer(
         check_traceable(model)
         device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
         if every_update:
-            device_runner.look_after_every_update()
+            device_runner.chunk_size.capacity = 1
         return DeviceTrainer(model, device_runner, numbers)
     if not hasattr(env, "ppo2_runner"):
         return HostTrainer(model, Runner(env=env, **settings), numbers)

@@ -111,7 +111,7 @@ class DeviceTrainer:
         """See `Trainer`; part of the program."""
 
     def make_updates(self, first: int, most: int) -> Advance:
-        count = min(most, collectives.broadcast(self.runner.most_updates()))
+        count = min(most, collectives.broadcast(self.runner.chunk_size.updates))
         chunk = self.runner.iterate(
             [self._model.hyperparameters(**self._numbers(update)) for update in range(first, first + count)]
         )

@@ -24,18 +24,7 @@ from ppo2.algorithm.update import fill_normaliser
 from ppo2.config import names
 from ppo2.envs.device.env import DeviceEnv
 from ppo2.reporting.tables import EPISODE_WINDOW
-from ppo2.runners.device_program import (
-    CHUNK_SECONDS,
-    HALTING,
-    Chunk,
-    Ends,
-    EnvState,
-    chunk_capacity,
-    collect,
-    iterate,
-    stack_hyperparameters,
-    start,
-)
+from ppo2.runners.device_program import HALTING, Chunk, ChunkSize, Ends, EnvState, collect, iterate, start
 from ppo2.system.signals import StopSignals
 from ppo2.training.loop import is_due, run_updates
 from ppo2.training.plan import rollout_bytes
@@ -120,9 +109,8 @@ class VmappedRuns:
         self.discount = tuple(
             np.array([getattr(plan.config, name) for plan in self.padded], np.float32) for name in ("gamma", "lam")
         )
-        self.capacity = chunk_capacity(self.config.nbatch * len(self.padded), self.config.log_interval)
+        self.chunk_size = ChunkSize(self.config.nbatch * len(self.padded), self.config.log_interval)
         self.recent: list[NDArray] = [np.zeros(0)] * len(plans)
-        self._seconds_per_update = np.inf
         self._states, self._runs = self._begin()
 
     def train(self, say: Callable[[str], None], stop: StopSignals) -> list[Curve]:
@@ -146,15 +134,16 @@ class VmappedRuns:
         """See `Trainer`; part of the program."""
 
     def make_updates(self, first: int, most: int) -> Advance:
-        count = max(1, min(self.capacity, most, int(CHUNK_SECONDS / self._seconds_per_update)))
+        count = min(most, self.chunk_size.updates)
         began = time.perf_counter()
-        iterated = program(self.model, _iterate_runs, self.env, self.devices, self.config.nsteps)
+        halt_on = HALTING[self.config.on_nonfinite]
+        iterated = program(self.model, _iterate_runs, self.env, self.devices, self.config.nsteps, halt_on)
         self._states, self._runs, chunk = iterated(
             self._states, self._runs, self._hyperparameters(first, count), self.discount, np.int32(count)
         )
         advance = Advance(count, chunk.stats, chunk.fault, first + np.asarray(chunk.faulty))
         self._count(jax.tree.map(lambda x: np.asarray(x)[:, :count], chunk.ends))
-        self._seconds_per_update = (time.perf_counter() - began) / count
+        self.chunk_size.seconds = (time.perf_counter() - began) / count
         return advance
 
     def check_faults(self, update: int, advance: Advance) -> None:
@@ -190,9 +179,7 @@ class VmappedRuns:
     def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
         """(R, K), of which `count` of each run count."""
         rows = [
-            stack_hyperparameters(
-                [plan.model.hyperparameters(**numbers(first + i)) for i in range(count)], self.capacity
-            )
+            self.chunk_size.stack([plan.model.hyperparameters(**numbers(first + i)) for i in range(count)])
             for plan, numbers in zip(self.padded, self.numbers, strict=True)
         ]
         stacked: Hyperparameters = jax.tree.map(lambda *numbers: np.stack(numbers), *rows)
@@ -252,7 +239,7 @@ def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Pro
     return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))
 
 
-def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
+def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, halt_on: frozenset[FaultKind]) -> Program:
     def iterated(
         state: TrainState,
         runs: EnvState,
@@ -260,7 +247,6 @@ def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Pro
         discount: tuple[Float[Array, ""], Float[Array, ""]],
         count: Int[Array, ""],
     ) -> tuple[TrainState, EnvState, Chunk]:
-        halt_on = HALTING[model.config.on_nonfinite]
         return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
 
     return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))

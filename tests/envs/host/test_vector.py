@@ -14,6 +14,7 @@ import pytest
 import ppo2
 from ppo2.envs.host.replay import episode_seed
 from ppo2.envs.host.vector import HostVectorEnv
+from support.environments import Script
 from support.host_envs import FAILURES, Counting, NDArray, once, outcomes, same
 
 SPACES: dict[str, Any] = {
@@ -173,3 +174,23 @@ def test_a_users_own_environment_is_not_closed() -> None:
     del model
     gc.collect()
     assert not closed
+
+
+def test_copies_or_not() -> None:
+    kept, reused = (HostVectorEnv([lambda: Script(5)], copy=copy) for copy in (True, False))
+    for env, is_reused in ((kept, False), (reused, True)):
+        first, _ = env.reset(seed=np.int64(3))
+        assert np.shares_memory(env.step([0])[0], first) == is_reused
+
+
+def test_environments_made_before_a_failure_are_closed() -> None:
+    closed = []
+
+    class Closes(Script):
+        def close(self) -> None:
+            closed.append(self)
+
+    made = iter([Closes, Closes, lambda: 1 / 0])
+    with pytest.raises(ZeroDivisionError):
+        HostVectorEnv([lambda: next(made)()] * 3)
+    assert len(closed) == 2

@@ -18,12 +18,11 @@ ENVS_PER_ACTOR = 8
 class RemoteEnvs:
     """Environments of actors, for `learn` to collect whole rollouts from; made by `ppo2.make(backend="ray")`.
 
-    Nothing runs yet: the actors begin with training and end with it.
+    The actors begin with training and end with it.
 
     Attributes:
         factory: makes one environment, wherever it is.
-        num_envs: number of environments of all actors.
-        actors: number of actors, each of which holds an equal part of consecutive environments.
+        num_envs, actors: environments of all actors; each holds an equal number of consecutive ones.
         workers: processes beside each actor that step its environments.
         options: other arguments of each actor's `HostVectorEnv`.
     """
@@ -80,7 +79,7 @@ def remote(factory: Factory, first: Any, num_envs: int, actors: Any, workers: An
         num_envs, actors, workers, options: see `ppo2.make`.
 
     Raises:
-        ValueError: an argument that can't be; the factory can't travel; or Ray isn't installed.
+        ValueError: an argument is out of range; the factory can't be sent; or Ray isn't installed.
     """
     if importlib.util.find_spec("ray") is None:
         raise ValueError("`backend` (='ray') needs a package that isn't installed: pip install 'ppo2[ray]'.")
@@ -111,14 +110,13 @@ def _actor_count(num_envs: int, actors: Any) -> int:
     """The number of actors that was asked for, or one for every ENVS_PER_ACTOR environments."""
     fitting = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
     if actors is None:
-        most = max(1, num_envs // ENVS_PER_ACTOR)
-        return max(count for count in fitting if count <= most)
+        return max(count for count in fitting if count <= max(1, num_envs // ENVS_PER_ACTOR))
     if isinstance(actors, bool) or not isinstance(actors, int) or actors < 1:
         raise ValueError(f"`actors` (={actors!r}) must be a whole number of at least 1, or None.")
-    if num_envs % actors:
-        near = sorted(fitting, key=lambda count: abs(count - actors))[:2]
+    if actors not in fitting:
+        near = sorted(sorted(fitting, key=lambda count: abs(count - actors))[:2])
         raise ValueError(
             f"`actors` (={actors}) must divide `num_envs` (={num_envs}), as each holds as many environments; "
-            f"{' and '.join(map(str, sorted(near)))} do."
+            f"{' and '.join(map(str, near))} do."
         )
     return actors

@@ -1,0 +1,98 @@
+"""The device's programs, against what the dynamics and the rollouts say."""
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppo2.runners import device_program
+from ppo2.runners.device_program import ChunkSize, final_values
+from support.device_cartpole import cartpole, fresh, on_device, seen
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
+
+both = pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "box"])
+
+
+@both
+def test_what_follows_a_step_is_valued_by_hand(continuous: bool) -> None:
+    """V of what the step led to, which the dynamics say: of the final observation where an episode was cut short."""
+    made, rollouts, _ = on_device(continuous)
+    rollout = rollouts[0]
+    actions = np.clip(rollout.actions, -1, 1).reshape(16, 8, 1)[..., 0] if continuous else rollout.actions
+    force = np.float32(30) * actions if continuous else np.float32(20) * actions - 10
+    after = np.array(
+        [[cartpole(np, rollout.obs[t, i], np.float32(force[t, i]))[0] for i in range(8)] for t in range(16)]
+    )
+    expected = made.value(after.reshape(-1, 4)).reshape(16, 8)
+    looked_at = ~rollout.terminated
+    np.testing.assert_allclose(rollout.next_values[looked_at], expected[looked_at], rtol=1e-4, atol=1e-5)
+    # and neither that of the observation before nor that of the next episode's first
+    cut = np.argwhere(rollout.truncated[:-1])
+    for t, i in cut:
+        for other in (rollout.values[t, i], rollout.values[t + 1, i]):
+            assert abs(rollout.next_values[t, i] - other) > 1e-4
+
+
+def test_values_of_final_observations_in_as_many_batches_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fresh()
+    next_obs = np.float32(np.random.default_rng(0).normal(size=(5, 4, 4)))
+    values = made.value(next_obs.reshape(-1, 4)).reshape(5, 4)
+    for batch, share in ((3, 0.5), (3, 1.0), (3, 0.0), (256, 0.5)):
+        monkeypatch.setattr(device_program, "FINAL_BATCH", batch)
+        truncated = np.random.default_rng(1).random((5, 4)) < share
+        step: Any = SimpleNamespace(
+            truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs), recurrent_state=None
+        )
+        found, wanted = final_values(made, made.state, step)
+        truncated[-1] = True  # what follows the last step is not in the rollout either
+        np.testing.assert_array_equal(wanted, truncated)
+        np.testing.assert_allclose(found, np.where(truncated, values, 0.0), rtol=1e-5)
+
+
+def test_running_returns_carry_over_by_hand() -> None:
+    """Discounted by 0.9 over the steps since each environment's last end."""
+    _, rollouts, _ = on_device(False)
+    assert not rollouts[0].running_returns.any()
+    running = np.zeros(8)
+    for before, after in itertools.pairwise(rollouts):
+        for reward, ended in zip(before.rewards, before.terminated | before.truncated, strict=True):
+            running = np.where(ended, 0.0, 0.9 * running + reward)
+        assert running.any()
+        np.testing.assert_allclose(after.running_returns, running, rtol=1e-5)
+
+
+def test_episodes_are_those_of_the_rollouts() -> None:
+    _, rollouts, episodes = on_device(False)
+    ended, rewards = seen(rollouts, "terminated") | seen(rollouts, "truncated"), seen(rollouts, "rewards")
+    expected, begun = [], np.zeros(8, int)
+    for t, i in np.argwhere(ended):
+        expected.append((rewards[begun[i] : t + 1, i].sum(), t + 1 - begun[i], i))
+        begun[i] = t + 1
+    assert [(e.l, e.env) for e in episodes] == [(length, i) for _, length, i in expected]
+    np.testing.assert_allclose([e.r for e in episodes], [r for r, _, _ in expected], rtol=1e-5)
+    assert [e.t for e in episodes] == sorted(e.t for e in episodes)
+
+
+def test_a_chunk_has_as_many_updates_as_take_a_second() -> None:
+    size = ChunkSize(steps=128, log_interval=10)
+    assert (size.capacity, size.updates) == (10, 1)  # nobody knows yet how long one takes
+    for seconds, updates in ((0.3, 3), (2.0, 1), (1e-9, 10)):
+        size.seconds = seconds
+        assert size.updates == updates
+
+
+def test_a_chunk_has_room_for_its_episodes() -> None:
+    """A return and a length, 4 bytes each, for each timestep: 2^24 bytes hold 4 updates of 2^19 timesteps."""
+    assert ChunkSize(steps=2**19, log_interval=10).capacity == 4
+    assert ChunkSize(steps=2**30, log_interval=10).capacity == 1
+
+
+def test_numbers_of_a_chunk_are_filled_up_with_the_last() -> None:
+    size, model = ChunkSize(steps=128, log_interval=4), fresh()
+    stacked = size.stack([model.hyperparameters(lr=lr, cliprange=0.1) for lr in (3.0, 2.0)])
+    assert stacked.lr.tolist() == [3.0, 2.0, 2.0, 2.0]
+    assert stacked.lr.dtype == np.float32

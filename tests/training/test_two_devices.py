@@ -1,0 +1,85 @@
+"""Two devices learn what one does, with the same shards."""
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import ppo2
+from ppo2.numerics import sharding
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_for
+from ppo2.reporting import plot
+from support.children import STRICT_PYTHON
+from support.device_cartpole import learn, leaves, rows
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
+
+ON_TWO_DEVICES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "normalisers, target_kl, microbatches of a minibatch": {
+        "normalize_obs": True,
+        "normalize_rewards": True,
+        "target_kl": 2e-4,
+        "lr": 3e-3,
+        "model_fn": functools.partial(ppo2.MicrobatchedModel, microbatch_size=512),  # a device has half of it
+    },
+}
+
+
+def learn_on_both(folder: Path) -> None:
+    """For the process below: each of the settings on one device and on two, with the same two shards."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    plot.curve = lambda *_: None  # type: ignore[assignment]
+    usual = sharding.split_for
+    assert usual(2) == DataAxis(2)
+    assert default_shards(64, 16, 4) == 2
+    assert default_shards(64, 16, 4, devices=1) == 1
+    assert split_for(2, devices=1) == ONE_DEVICE
+    for name, more in ON_TWO_DEVICES.items():
+        for devices, split in ((1, lambda shards, devices: ONE_DEVICE), (2, usual)):
+            sharding.split_for = split
+            run_dir = folder / name / str(devices)
+            trained = learn(num_envs=64, total_timesteps=3 * 1024, log_interval=1, run_dir=run_dir, **more)
+            assert trained.config.shards == 2
+            np.savez(run_dir / "state.npz", *leaves(trained.state))
+
+
+@pytest.fixture(scope="module")
+def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("devices")
+    code = "import sys, pathlib, tests.training.test_two_devices as t; t.learn_on_both(pathlib.Path(sys.argv[1]))"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [*STRICT_PYTHON, "-c", code, str(folder)],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", ON_TWO_DEVICES)
+def test_two_devices_learn_what_one_does(both_ways: Path, name: str) -> None:
+    one, two = (both_ways / name / devices for devices in ("1", "2"))
+    states = [list(np.load(folder / "state.npz").values()) for folder in (one, two)]
+    for a, b in zip(*states, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    steps = [[int(row["misc/gradient_steps"]) for row in rows(folder)] for folder in (one, two)]
+    assert steps[0] == steps[1]
+    assert (min(steps[0]) < 4) == ("target_kl" in name)
+    for name_of_loss in ("loss/value_loss", "loss/policy_entropy", "misc/explained_variance", "misc/grad_norm"):
+        a, b = ([float(row[name_of_loss]) for row in rows(folder)] for folder in (one, two))
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    episodes = [[(e["l"], e["env"]) for e in rows(folder, "monitor.csv")] for folder in (one, two)]
+    assert episodes[0] == episodes[1]
+    assert {int(env) for _, env in episodes[0]} == set(range(64))
+    returns = [[float(e["r"]) for e in rows(folder, "monitor.csv")] for folder in (one, two)]
+    np.testing.assert_allclose(*returns, rtol=1e-4)
