@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -10,6 +11,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import docstring_parser
 import gymnasium as gym
 import jax
 import pytest
@@ -17,6 +19,7 @@ import pytest
 import ppo2
 from ppo2 import networks
 from ppo2.cli import main, options, sweep, train
+from ppo2.distributed import processes
 
 ENVIRONMENT = """
 import os, time
@@ -191,8 +194,8 @@ def given(monkeypatch):
 
     def arguments(*command):
         seen = {}
-        monkeypatch.setattr(train, "learn", seen.update)
-        monkeypatch.setattr(sweep, "sweep", seen.update)
+        monkeypatch.setattr("ppo2.training.learn.learn", seen.update)
+        monkeypatch.setattr("ppo2.training.sweep.sweep", seen.update)
         monkeypatch.setattr(sweep, "_show", lambda result: None)
         assert main([str(word) for word in command]) == 0
         return seen
@@ -211,12 +214,39 @@ def test_help_has_what_learn_says(capsys):
     assert listed == ["train", "resume", "sweep", "eval", "play", "plot", "envs", "networks", "presets"]
     assert main(["train", "--help"]) == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
-    docs = options.argument_docs(ppo2.learn) | options.argument_docs(networks.mlp)
+    texts = {p.arg_name: " ".join(p.description.split()) for p in docstring_parser.parse(networks.mlp.__doc__).params}
+    texts |= {field.name: field.metadata["use"].text for field in dataclasses.fields(ppo2.Config)}
     parameters = set(inspect.signature(ppo2.learn).parameters) | set(inspect.signature(networks.mlp).parameters)
-    for name in parameters - options.NOT_OPTIONS - {"network_kwargs"}:
+    for name in parameters - options.NOT_OPTIONS:
         assert f"--{name.replace('_', '-')} " in text.replace(",", " "), name
-        assert docs[name] in text, name
+        assert texts.get(name, "") in text, name
     assert not any(f"--{name.replace('_', '-')} " in text for name in options.NOT_OPTIONS)
+
+
+def test_help_imports_neither_jax_nor_environments():
+    program = """
+import sys
+from ppo2.cli import main
+assert [main(words) for words in (["--help"], ["plot", "--help"], ["resume", "--help"])] == [0, 0, 0]
+print({"jax", "equinox", "optax", "gymnasium", "matplotlib", "scipy"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n")
+
+
+def test_defaults_of_settings_are_those_of_learn():
+    learns = inspect.signature(ppo2.learn).parameters
+    for option in options.setting_options():
+        assert option.default == learns[option.name].default, option.name
+    assert options.TrainingOptions.heartbeat == processes.HEARTBEAT_SECONDS
+
+
+@pytest.mark.parametrize(("command", "many"), [(train.Train, False), (sweep.Sweep, True)])
+def test_the_first_reading_knows_every_option(command, many):
+    """It looks for the environment and the network, before options of other networks are unknown."""
+    fields = [field for field in dataclasses.fields(command.with_options([])) if field.name != "env"]
+    words = [f"--{field.name}" if isinstance(field.default, bool) else f"--{field.name}=x" for field in fields]
+    assert options._read_loosely(["Env-v0", *words], many) == ("Env-v0", "x", [])
 
 
 def test_defaults_are_learns_under_the_preset(given):
@@ -335,7 +365,7 @@ def test_other_failures_name_their_kind(capsys, monkeypatch):
     def fail(**_):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(train, "learn", fail)
+    monkeypatch.setattr("ppo2.training.learn.learn", fail)
     assert main(["train", "CartPole-v1"]) == 1
     assert capsys.readouterr().err == "ppo2: RuntimeError: two lines (--debug shows where)\n"
 
@@ -346,8 +376,8 @@ def test_prints_what_it_resolved_to(given, capsys):
         "env       CartPole-v1 (classic control preset)",
         "network   mlp, num_layers 3, num_hidden 64, activation tanh, layer_norm False,",
         "          value_network copy",
-        "settings  ent_coef 0, lr linear:1e-3, gamma 0.9, lam 0.9, log_interval 10,",
-        "          cliprange linear:0.2, save_interval 5, value_cliprange None",
+        "settings  lr linear:1e-3, cliprange linear:0.2, value_cliprange None,",
+        "          gamma 0.9, lam 0.9, ent_coef 0, log_interval 10, save_interval 5",
         "run       runs/z",
     ]
 

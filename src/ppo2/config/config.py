@@ -4,12 +4,14 @@ import dataclasses
 import json
 import textwrap
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 from ppo2.config.placeholders import jsonable
 from ppo2.config.rules import Anything, Flag, MappingTo, Number, OneOf, Schedule, Use, Whole, setting
-from ppo2.distributions import ACTION_DISTS
 from ppo2.numerics.schedules import ScheduleLike
+
+ActionDist: TypeAlias = Literal["gaussian", "squashed_gaussian"]
+OnNonfinite: TypeAlias = Literal["raise", "skip"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,8 @@ class Config:
         False, Flag(), "bring observations to mean 0 and standard deviation 1, by running statistics.")
     normalize_rewards: bool = setting(
         False, Flag(), "divide rewards by the running standard deviation of discounted returns.")
-    action_dist: Literal["gaussian", "squashed_gaussian"] = setting(
-        "gaussian", OneOf(ACTION_DISTS), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
+    action_dist: ActionDist = setting(
+        "gaussian", OneOf(get_args(ActionDist)), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
         'standard deviations learned beside the network; or "squashed_gaussian", through tanh to between the bounds, '
         "which must be finite, with standard deviations that the network gives.", static=True)
     log_interval: int = setting(
@@ -111,8 +113,8 @@ class Config:
     keep: int | None = setting(
         None, Whole(1), "number of last checkpoints to keep; with eval_env, each evaluation that is the best so far "
         "is saved too, and the best one stays beside them. None keeps all.", null=True)
-    on_nonfinite: Literal["raise", "skip"] = setting(
-        "raise", OneOf(("raise", "skip")), "answer to an observation, action, reward, loss, gradient or optimiser's "
+    on_nonfinite: OnNonfinite = setting(
+        "raise", OneOf(get_args(OnNonfinite)), "answer to an observation, action, reward, loss, gradient or optimiser's "
         'step that is NaN or infinite: "raise" an error, or "skip" that update.')
     # fmt: on
 
