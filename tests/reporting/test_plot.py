@@ -53,7 +53,6 @@ def test_timesteps_are_those_of_all_environments(tmp_path):
     run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,3,0,0\n2,4,0,1\n3,5,0,0\n4,6,0,1\n"))
     np.testing.assert_array_equal(run.timesteps, [6, 8, 16, 20])
     np.testing.assert_array_equal(run.returns, [1, 2, 3, 4])
-    np.testing.assert_array_equal(run.lengths, [3, 4, 5, 6])
 
 
 def test_environments_without_a_finished_episode_count(tmp_path):

@@ -1,34 +1,38 @@
-"""Noticing a training that collapses, by the figures that are logged anyway.
+"""Signs of a training that collapses, in the figures that are logged anyway.
 
-The bounds come from 31 ordinary runs (CartPole, Pendulum, LunarLander, seven tasks of MuJoCo), in which nothing is
-said, and from nine with a learning rate of 0.03 to 0.1 or an entropy bonus of 1, all of which are told of.
+The bounds come from 31 ordinary runs (CartPole, Pendulum, LunarLander, seven tasks of MuJoCo), which give no warning,
+and from nine with a learning rate of 0.03 to 0.1 or an entropy bonus of 1, all of which give one.
 """
 
 import math
 from collections.abc import Mapping
 from statistics import median
 
+KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
+EXPLAINED = "misc/explained_variance"
+
 ROWS_BEFORE = 10
 """Rows of the log that show what is usual, before a figure is compared with it."""
 USUAL_ROWS = 50
-"""Of so many rows before, the median is what is usual."""
+"""Rows before, at most, of which the median is what is usual."""
 KL_TIMES, KL_LEAST, KL_TWICE, KL_ONCE = 10.0, 0.1, 1.0, 10.0
-"""A cliprange of 0.2 keeps the approximate KL near 0.01. In ordinary runs it rarely reaches 0.2, and not in two rows;
-where training diverges it is 1 to 100,000 from the first update on, so that nothing else is ever usual."""
+"""Bounds of the approximate KL: times the usual and at least; in two rows of five; in one row. A cliprange of 0.2 keeps
+it near 0.01. In ordinary runs it rarely reaches 0.2, and not in two rows; where training diverges it is 1 to 100,000
+from the first update on, so that nothing else is ever usual."""
 VALUE_LOSS_TIMES, VALUE_LOSS_PEAKS = 100.0, 10.0
-"""Its usual may be next to nothing, where the task is solved: so it must also be far above all that was seen."""
+"""Bounds of the value loss: times the usual, and times its peak, as the usual is next to nothing in a solved task."""
 BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
-"""So many rows with an explained variance below that, unless the value loss is below a hundredth of its peak: then the
-task is solved, and there is no variance left to explain."""
+"""Rows with an explained variance below the second number are a sign, unless the value loss is below this share of its
+peak: then the task is solved, and there is no variance left to explain."""
 
 
 class Figures:
     """One figure, row after row: as many of them as are looked at, however long training takes.
 
     Attributes:
-        first: of the first three rows.
-        recent: of the last ones, enough for all that is asked of them.
-        peak: the largest of all but the last ROWS_BEFORE rows.
+        first: the first three.
+        recent: the last ones, enough for all signs.
+        peak: the largest of all but the last ROWS_BEFORE.
     """
 
     def __init__(self) -> None:
@@ -44,9 +48,12 @@ class Figures:
             self.peak = max(self.peak, self.recent[-ROWS_BEFORE - 1])
 
     def usual(self, last: int) -> float | None:
-        """The median of those before the last ones; None where they are too few to say."""
+        """The median of the figures before the last ones; None if they are too few to say."""
         before = self.recent[:-last][-USUAL_ROWS:]
         return median(before) if len(before) >= ROWS_BEFORE else None
+
+
+Seen = Mapping[str, Figures]
 
 
 class Health:
@@ -56,25 +63,20 @@ class Health:
     """
 
     def __init__(self) -> None:
-        self._signs = {"kl": _kl, "value loss": _value_loss, "entropy": _entropy, "explained variance": _blind}
+        self._signs = [_kl, _value_loss, _entropy, _blind]
         self._seen = {key: Figures() for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
 
     def warnings(self, row: Mapping[str, float]) -> list[str]:
-        """What there is to say about the next row, for a person."""
+        """Warnings that the next row gives reason for."""
         figures = {key: float(row.get(key, math.nan)) for key in self._seen}
         if not all(map(math.isfinite, figures.values())):  # no figures of an update that was skipped
             return []
         for key, figure in figures.items():
             self._seen[key].add(figure)
-        found = {sign: words for sign, judge in self._signs.items() if (words := judge(self._seen))}
-        for sign in found:
-            del self._signs[sign]
-        return [f"warning: {words}" for words in found.values()]
-
-
-Seen = Mapping[str, Figures]
-KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
-EXPLAINED = "misc/explained_variance"
+        found = [(sign, words) for sign in self._signs if (words := sign(self._seen))]
+        for sign, _ in found:
+            self._signs.remove(sign)
+        return [f"warning: {words}" for _, words in found]
 
 
 def _kl(seen: Seen) -> str | None:
