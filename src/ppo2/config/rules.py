@@ -95,7 +95,7 @@ def mapping(meaning: str) -> Rule:
     return check
 
 
-def anything(name: str, value: Any) -> Any:
+def anything(_: str, value: Any) -> Any:
     """Any object; whoever uses it checks it."""
     return value
 

@@ -27,7 +27,7 @@ LOOK_EVERY = 128
 
 
 class Evaluation(NamedTuple):
-    """Undiscounted returns and lengths (timesteps) of episodes, each (episodes,), in the order in which they ended."""
+    """Undiscounted returns and lengths (timesteps) of episodes, (episodes,) each, in the order in which they ended."""
 
     returns: NDArray
     lengths: NDArray
@@ -64,8 +64,8 @@ def evaluate(
         env: in any form that `learn` takes. One that you pass in is reset, and not closed.
         episodes: number of episodes.
         deterministic: the most probable action; False samples.
-        seed: of the environments and of sampling.
-        num_envs: how many environments step side by side, for an id, a factory or a device environment; None: 8 (on
+        seed: seed of the environments and of sampling.
+        num_envs: number of environments that step side by side, for an id, a factory or a device environment; None: 8 (on
             the device, 64), or fewer for few episodes.
 
     Raises:
@@ -83,7 +83,7 @@ def evaluate(
 
 
 def side_by_side(env: Any, episodes: int) -> int | None:
-    """The number of environments to evaluate on, for `env` in any form that `learn` takes; None if `env` has its own."""
+    """The number of environments to evaluate on, for `env` in any form that `learn` takes; None if it has its own."""
     on_device = is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None)
     is_factory = callable(env) and not hasattr(env, "step")
     if not (on_device or isinstance(env, str) or is_factory):
@@ -114,10 +114,13 @@ def run_episodes(
     total, first = env.num_envs * share.size, env.num_envs * share.rank
     quota = np.full(total, episodes // total) + (np.arange(total) < episodes % total)
     left = quota[first : first + env.num_envs].copy()
-    run: Callable[..., Iterator[Sequence[Ended]]] = _run_on_device if isinstance(env, DeviceVector) else _run_on_host
+    if isinstance(env, DeviceVector):
+        run = _run_on_device(model, env, first, deterministic, seed, left)
+    else:
+        run = _run_on_host(model, env, first, deterministic, seed)
     done: list[Ended] = []
     if left.any() and not until():
-        for ended in heartbeat.track_steps(run(model, env, left, first, deterministic, seed)):
+        for ended in heartbeat.track_steps(run):
             for episode in ended:
                 if left[episode.env]:
                     left[episode.env] -= 1
@@ -128,7 +131,7 @@ def run_episodes(
 
 
 def _run_on_host(
-    model: Model, env: AnyVectorEnv, left: NDArray, first: int, deterministic: bool, seed: int
+    model: Model, env: AnyVectorEnv, first: int, deterministic: bool, seed: int
 ) -> Iterator[Sequence[Ended]]:
     """The episodes that end in each step; global index `first` is that of the first environment."""
     stepper = Stepper(env, squash=model.distribution.squashes)
@@ -158,7 +161,7 @@ def _run_on_host(
 
 
 def _run_on_device(
-    model: Model, env: DeviceVector, left: NDArray, first: int, deterministic: bool, seed: int
+    model: Model, env: DeviceVector, first: int, deterministic: bool, seed: int, left: NDArray
 ) -> Iterator[Sequence[Ended]]:
     """The episodes that end between two looks of the host; `left` says which environments have any to play."""
     key = root_key(seed, Purpose.EVALUATE)

@@ -105,7 +105,7 @@ def _timesteps(lengths: Floats, env: Floats, progress: dict[str, Floats]) -> Flo
     """Timesteps of all environments at each episode's end.
 
     Environments step together, so an environment that has made n steps means n times their number in all. (The sum of
-    all lengths so far leaves out the episodes under way: with many environments and long episodes, most of the run.)
+    all lengths so far leaves out the episodes under way, which are most of a run of many environments.)
     Their number is that of progress.csv, total over serial timesteps; without a row in it, of those that finished.
     """
     total, serial = (progress.get(f"misc/{name}_timesteps", np.empty(0)) for name in ("total", "serial"))
