@@ -47,31 +47,34 @@ __all__ = [
 ]
 
 _MODULES = {
-    "agent.loading": ("load",),
-    "agent.microbatched": ("MicrobatchedModel",),
-    "agent.model": ("Model",),
-    "config": ("Config",),
-    "envs": ("make", "preset"),
-    "evaluation.evaluate": ("Evaluation", "evaluate"),
-    "networks": ("register",),
-    "numerics.statistics": ("weighted_mean",),
-    "runners.device": ("DeviceRunner",),
-    "runners.host": ("Runner",),
-    "system.runtime": ("configure_runtime",),
-    "training.learn": ("learn",),
-    "training.sweep": ("Sweep", "sweep"),
+    "Config": "ppo2.config",
+    "DeviceRunner": "ppo2.runners.device",
+    "Evaluation": "ppo2.evaluation.evaluate",
+    "MicrobatchedModel": "ppo2.agent.microbatched",
+    "Model": "ppo2.agent.model",
+    "Runner": "ppo2.runners.host",
+    "Sweep": "ppo2.training.sweep",
+    "configure_runtime": "ppo2.system.runtime",
+    "evaluate": "ppo2.evaluation.evaluate",
+    "learn": "ppo2.training.learn",
+    "load": "ppo2.agent.loading",
+    "make": "ppo2.envs",
+    "preset": "ppo2.envs",
+    "register": "ppo2.networks",
+    "sweep": "ppo2.training.sweep",
+    "weighted_mean": "ppo2.numerics.statistics",
 }
-"""Modules and the public names that each defines; other names in `__all__` are subpackages."""
+"""The module that defines each public name; a name in `__all__` without one is a subpackage."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for module, names in _MODULES.items():
-        if name in names:
-            globals()[name] = getattr(importlib.import_module(f"ppo2.{module}"), name)
-            return globals()[name]
-    return importlib.import_module(f"ppo2.{name}")
+    if name not in _MODULES:
+        return importlib.import_module(f"ppo2.{name}")
+    found = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ppo2.reporting.logger import Logger
-from ppo2.reporting.plot import COLORS, _configuration, _figure, _line, _lines, curve, read_run, rolling_mean
+from ppo2.reporting.plot import COLORS, _configuration, _figure_of_runs, _line, _lines, curve, read_run, rolling_mean
 from ppo2.runners.episodes import Episode
 
 
@@ -31,7 +31,7 @@ def write_monitor(run_dir, text, progress=None):
 
 
 def figure(runs, smooth=3):
-    return _figure(runs, _lines(runs, smooth), "a title", smooth)
+    return _figure_of_runs(runs, "a title", smooth)
 
 
 def legend(figure):

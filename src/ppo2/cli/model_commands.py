@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from ppo2.cli.options import Debug, Flag
-from ppo2.cli.output import say, start_jax
+from ppo2.cli.output import console, say, start_jax, table
 from ppo2.config import is_placeholder
 
 if TYPE_CHECKING:
     from ppo2.agent.model import Model
-    from ppo2.evaluation.evaluate import Evaluation
 
 RunOrFile = Annotated[
     Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")
@@ -41,7 +40,12 @@ class Eval:
         result = evaluate(model, env, episodes=self.episodes, deterministic=not self.stochastic, seed=self.seed)
         actions = "sampled actions" if self.stochastic else "most probable actions"
         say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
-        say(_table(result))
+        figures = ("mean", "std", "min", "max")
+        rows = [
+            [name, *(f"{getattr(values, figure)():,.2f}" for figure in figures)]
+            for name, values in (("return", result.returns), ("length", result.lengths))
+        ]
+        console().print(table(["", *figures], rows))
         return 0
 
 
@@ -88,11 +92,3 @@ def _load(path: Path, env_id: str | None) -> tuple["Model", str]:
         return model, env
     what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
     raise ValueError(f"{path} was trained on an environment given as an object{what}: name one with --env ID.")
-
-
-def _table(result: "Evaluation") -> str:
-    figures = ("mean", "std", "min", "max")
-    lines = ["        " + "".join(f"{name:>12}" for name in figures)]
-    for name, values in (("return", result.returns), ("length", result.lengths)):
-        lines.append(f"{name:<8}" + "".join(f"{getattr(values, figure)():>12,.2f}" for figure in figures))
-    return "\n".join(lines)

@@ -65,8 +65,8 @@ def evaluate(
         episodes: number of episodes.
         deterministic: the most probable action; False samples.
         seed: seed of the environments and of sampling.
-        num_envs: number of environments that step side by side, for an id, a factory or a device environment; None: 8 (on
-            the device, 64), or fewer for few episodes.
+        num_envs: number of environments to make for an id, a factory or a device environment; None: 8 (on the device,
+            64), or fewer for few episodes.
 
     Raises:
         ValueError: `episodes` below 1, `env` can't be made, or has other spaces than the model.

@@ -173,7 +173,7 @@ class _Live(Display):
             head.add_row(text)
             return Group(head, self._figures(RUN_COLUMNS + LOSS_COLUMNS))
         head.add_row(bar, text)
-        halves = Table.grid()
+        halves = Table.grid(padding=(0, 4, 0, 0))
         halves.add_row(self._figures(RUN_COLUMNS), self._figures(LOSS_COLUMNS))
         return Group(head, halves)
 

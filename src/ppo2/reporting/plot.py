@@ -139,7 +139,7 @@ def curve(
             raise ValueError(f"{run.path} has no finished episode yet, so there is nothing to draw")
     envs = {_shown(run.config["env"]) for run in read if run.config.get("env")}
     title = title or (envs.pop() if len(envs) == 1 else "Learning curves")
-    _write(_figure(read, _lines(read, smooth), title, smooth), out)
+    _write(_figure_of_runs(read, title, smooth), out)
     return out
 
 
@@ -156,12 +156,16 @@ def confidence(groups: Sequence[tuple[str, Curves]], out: Path, *, title: str) -
         return None
     found.sort(key=lambda one: iqm(one[1][1][:, -1]), reverse=True)
     lines = [_confident_line(label, *kept) for label, kept in found[: len(COLORS)]]
-    figure, axes = _canvas(title)
-    _draw_lines(axes, lines, "95 % confidence")
     left_out = f"the best {len(COLORS)} of {len(found)}" if len(found) > len(COLORS) else ""
     banded = any(line.low is not None for line in lines)
     meaning = "line: interquartile mean over seeds, band: 95 % confidence" if banded else ""
-    _finish(figure, axes, f"mean of the last {EPISODE_WINDOW} episodes", "; ".join(filter(None, (meaning, left_out))))
+    figure = _figure(
+        lines,
+        title,
+        window=f"mean of the last {EPISODE_WINDOW} episodes",
+        band="95 % confidence",
+        legend_title="; ".join(filter(None, (meaning, left_out))) or None,
+    )
     _write(figure, out)
     return out
 
@@ -266,21 +270,25 @@ def _thinned(values: NDArray[Any]) -> NDArray[Any]:
     return values[np.linspace(0, len(values) - 1, count).round().astype(np.int64)]
 
 
-def _figure(runs: Sequence[Run], lines: Sequence[Line], title: str, smooth: int) -> "Figure":
-    figure, axes = _canvas(title)
+def _figure_of_runs(runs: Sequence[Run], title: str, smooth: int) -> "Figure":
+    lines = _lines(runs, smooth)
     window = f"mean of the last {smooth} episodes" if smooth > 1 else "each episode"
     if len(runs) == 1:
-        _draw_run(axes, runs[0], lines[0], window)
-    else:
-        _draw_lines(axes, lines, "lowest to highest run")
+        return _figure([lines[0]._replace(label=window)], title, band="", legend_title=None, run=runs[0])
     banded = len(lines) > 1 and any(line.low is not None for line in lines)
-    meaning = "line: mean over runs, band: lowest to highest" if banded else ""
-    _finish(figure, axes, window if len(runs) > 1 else "", meaning)
-    return figure
+    meaning = "line: mean over runs, band: lowest to highest" if banded else None
+    return _figure(lines, title, window=window, band="lowest to highest run", legend_title=meaning)
 
 
-def _canvas(title: str) -> tuple["Figure", "Axes"]:
-    """An empty figure."""
+def _figure(
+    lines: Sequence[Line], title: str, *, window: str = "", band: str, legend_title: str | None, run: Run | None = None
+) -> "Figure":
+    """A figure of lines with their bands, and of the episodes and evaluations of `run`.
+
+    Args:
+        window: words for the mean that a line shows.
+        band: words for a band, if there is one line.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
@@ -288,27 +296,15 @@ def _canvas(title: str) -> tuple["Figure", "Axes"]:
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontweight="bold", pad=12, parse_math=False)
     axes.set_xlabel("environment timesteps")
+    axes.set_ylabel("episode return (sum of rewards)" + (f",\n{window}" if window else ""))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
-    return figure, axes
-
-
-def _draw_run(axes: "Axes", run: Run, line: Line, window: str) -> None:
-    episodes = _thinned(run.timesteps), _thinned(run.returns)
-    axes.plot(*episodes, ".", color=COLORS[0], alpha=0.3, markersize=5, markeredgewidth=0, label="one episode")
-    axes.plot(line.timesteps, line.mean, color=COLORS[0], linewidth=2, label=window)
-    evaluations = run.progress.get("eval_eprewmean", np.empty(0))
-    there = np.isfinite(evaluations)
-    if there.any():
-        at = run.progress["misc/total_timesteps"][there]
-        axes.plot(at, evaluations[there], "o-", color=COLORS[1], linewidth=1.2, markersize=4, label="evaluation")
-
-
-def _draw_lines(axes: "Axes", lines: Sequence[Line], band: str) -> None:
-    """Draws lines with their bands, which the legend explains as `band` if there is one line only."""
+    if run is not None:
+        style = {"color": COLORS[0], "alpha": 0.3, "markersize": 5, "markeredgewidth": 0}
+        axes.plot(_thinned(run.timesteps), _thinned(run.returns), ".", label="one episode", **style)
     for index, line in enumerate(lines):
         color = COLORS[index % len(COLORS)]
         dashes = ("-", "--", ":")[index // len(COLORS) % 3]
@@ -317,25 +313,22 @@ def _draw_lines(axes: "Axes", lines: Sequence[Line], band: str) -> None:
         if line.low is not None and line.high is not None:
             area = axes.fill_between(line.timesteps, line.low, line.high, color=color, alpha=0.2, linewidth=0)
             area.set_label(band if len(lines) == 1 else "_")
-
-
-def _finish(figure: "Figure", axes: "Axes", window: str, legend_title: str) -> None:
-    """Adds the labels of the axes, and a legend below them, where it hides no data."""
+    evaluations = np.empty(0) if run is None else run.progress.get("eval_eprewmean", np.empty(0))
+    if run is not None and (there := np.isfinite(evaluations)).any():
+        at = run.progress["misc/total_timesteps"][there]
+        axes.plot(at, evaluations[there], "o-", color=COLORS[1], linewidth=1.2, markersize=4, label="evaluation")
     axes.set_xlim(0, axes.get_xlim()[1])
-    axes.set_ylabel("episode return (sum of rewards)" + (f",\n{window}" if window else ""))
+    _add_legend(figure, axes, legend_title)
+    return figure
+
+
+def _add_legend(figure: "Figure", axes: "Axes", title: str | None) -> None:
+    """Adds a legend below the axes, where it hides no data."""
     handles, labels = axes.get_legend_handles_labels()
     widths = [len(label) + 8 for label in labels]
     columns = len(labels) if sum(widths) <= 90 else max(1, 90 // max(widths))
-    legend = figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        title=legend_title or None,
-        title_fontsize="small",
-    )
-    for text in legend.get_texts():
+    style: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "title_fontsize": "small"}
+    for text in figure.legend(handles, labels, ncols=columns, title=title, **style).get_texts():
         text.set_parse_math(False)
 
 
