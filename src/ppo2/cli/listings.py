@@ -13,8 +13,6 @@ from tyro.conf import Positional, arg
 from ppo2.cli.options import Debug
 from ppo2.cli.output import console, say, shown, table
 from ppo2.config import Config
-from ppo2.reporting import plot
-from ppo2.reporting.tables import EPISODE_WINDOW
 
 if TYPE_CHECKING:
     from ppo2.envs import Family
@@ -31,13 +29,13 @@ class Plot:
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also an unfinished one")]
     more: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more", help_behavior_hint="")] = ()
-    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help=f"one of {', '.join(plot.SUFFIXES)}")] = Path(
-        "curves.png"
-    )
-    smooth: Annotated[int, arg(help="episodes that a point is the mean of")] = EPISODE_WINDOW
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="one of .png, .svg, .pdf")] = Path("curves.png")
+    smooth: Annotated[int, arg(help="episodes that a point is the mean of")] = 100
     debug: Debug = False
 
     def __call__(self) -> int:
+        from ppo2.reporting import plot
+
         say(f"wrote {plot.curve([self.run, *self.more], self.out, smooth=self.smooth)}")
         return 0
 

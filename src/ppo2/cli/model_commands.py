@@ -15,28 +15,40 @@ from ppo2.config import is_placeholder
 if TYPE_CHECKING:
     from ppo2.agent.model import Model
 
-RunOrFile = Annotated[
-    Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")
-]
-Env = Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")]
-Stochastic = Annotated[Flag, arg(help="sample actions instead of taking the most probable ones")]
+
+@dataclasses.dataclass(kw_only=True)
+class _PolicyCommand:
+    """Options of commands that play with the policy of a run."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")]
+    env: Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")] = None
+    stochastic: Annotated[Flag, arg(help="sample actions instead of taking the most probable ones")] = False
+    debug: Debug = False
+
+    def load(self) -> tuple["Model", str]:
+        """The model, and the id of the environment: the one given, or the one trained on."""
+        from ppo2.agent.loading import load
+
+        start_jax()
+        model = load(self.run)
+        env = model.config.env if self.env is None else self.env
+        if isinstance(env, str):
+            return model, env
+        what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
+        raise ValueError(f"{self.run} was trained on an environment given as an object{what}: name one with --env ID.")
 
 
 @dataclasses.dataclass(kw_only=True)
-class Eval:
+class Eval(_PolicyCommand):
     """Evaluate the policy of a run: whole episodes, with everything about it frozen."""
 
-    run: RunOrFile
     episodes: Annotated[int, arg(help="number of episodes")] = 100
-    env: Env = None
     seed: Annotated[int, arg(help="seed of the environments and of sampling")] = 0
-    stochastic: Stochastic = False
-    debug: Debug = False
 
     def __call__(self) -> int:
         from ppo2.evaluation.evaluate import evaluate
 
-        model, env = _load(self.run, self.env)
+        model, env = self.load()
         result = evaluate(model, env, episodes=self.episodes, deterministic=not self.stochastic, seed=self.seed)
         actions = "sampled actions" if self.stochastic else "most probable actions"
         say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
@@ -50,21 +62,17 @@ class Eval:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Play:
+class Play(_PolicyCommand):
     """Watch the policy of a run where there is a display, or film it."""
 
-    run: RunOrFile
     video: Annotated[Path | None, arg(metavar="FILE", help="film it into this file: .mp4 or .gif")] = None
     episodes: Annotated[int, arg(help="number of episodes")] = 1
-    env: Env = None
     seed: Annotated[int, arg(help="seed of the environment; the first episode is the one of `ppo2 eval`")] = 0
-    stochastic: Stochastic = False
-    debug: Debug = False
 
     def __call__(self) -> int:
         from ppo2.evaluation.play import has_display, play
 
-        model, env = _load(self.run, self.env)
+        model, env = self.load()
         if self.video is not None and sys.platform == "linux" and not has_display():
             os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own default needs a display
         play(
@@ -79,16 +87,3 @@ class Play:
         if self.video is not None:
             say(f"wrote {self.video}")
         return 0
-
-
-def _load(path: Path, env_id: str | None) -> tuple["Model", str]:
-    """The model, and the id of the environment: the one given, or the one trained on."""
-    from ppo2.agent.loading import load
-
-    start_jax()
-    model = load(path)
-    env = model.config.env if env_id is None else env_id
-    if isinstance(env, str):
-        return model, env
-    what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
-    raise ValueError(f"{path} was trained on an environment given as an object{what}: name one with --env ID.")

@@ -9,7 +9,6 @@ from tyro.conf import arg
 
 from ppo2.cli import options
 from ppo2.cli.output import console, say, shown, start_jax, table
-from ppo2.reporting.tables import EPISODE_WINDOW
 
 if TYPE_CHECKING:
     from ppo2.training.sweep import Sweep as Result
@@ -78,6 +77,8 @@ def _many(option: options.Option) -> tuple[Any, ...]:
 
 def _show(result: "Result") -> None:
     """Prints the configurations, best first, and the directory of the results."""
+    from ppo2.reporting.tables import EPISODE_WINDOW
+
     rows = [
         [*(shown(row[name]) for name in (*result.swept, "runs")), *(f"{row[name]:,.1f}" for name in FIGURES)]
         for row in result.configurations()

@@ -12,12 +12,9 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ppo2.checkpoints import checkpoint
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
-from ppo2.reporting.tables import EPISODE_WINDOW
-from ppo2.training import run_directory
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
 """Settings that the plan has, which `learn` prints (training/plan.py)."""
@@ -60,6 +57,8 @@ class Train(options.Command):
         )
 
     def __call__(self) -> int:
+        from ppo2.training import run_directory
+
         values = dict(vars(self))
         extras = {field.name: values.pop(field.name) for field in dataclasses.fields(options.TrainingOptions)}
         auto_resume = values.pop("auto_resume")
@@ -97,6 +96,7 @@ class Resume(options.TrainingOptions):
 
     def _arguments(self) -> dict[str, Any] | None:
         """The arguments of `learn` that the run was started with, and its directory; None if it is finished."""
+        from ppo2.training import run_directory
         from ppo2.training.learn import learn
         from ppo2.training.start import find_start
 
@@ -161,6 +161,7 @@ class _UntilSolved:
         import gymnasium as gym
 
         from ppo2 import envs
+        from ppo2.reporting.tables import EPISODE_WINDOW
 
         envs.check_id(env_id)
         threshold = None if envs.adapter_of(env_id) else gym.spec(env_id.rpartition(":")[2]).reward_threshold
@@ -169,22 +170,24 @@ class _UntilSolved:
                 f"--until-solved: {env_id} is registered without a reward_threshold. Leave the option out."
             )
         self.threshold, self.mean, self.solved = float(threshold), float("nan"), False
+        self.window = EPISODE_WINDOW
 
     def __call__(self, update: int, model: Any, stats: Any) -> bool:
         self.mean = float(stats.eprewmean)
-        self.solved = self.mean >= self.threshold and stats.episodes >= EPISODE_WINDOW
+        self.solved = self.mean >= self.threshold and stats.episodes >= self.window
         return not self.solved
 
     def verdict(self) -> str:
         """The outcome, in words."""
         if self.solved:
             return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
-        few = f" in {EPISODE_WINDOW} episodes" if self.mean >= self.threshold else ""
+        few = f" in {self.window} episodes" if self.mean >= self.threshold else ""
         return f"not solved: the mean return did not reach the threshold of {self.threshold:g}{few}"
 
 
 @contextlib.contextmanager
 def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
+    from ppo2.checkpoints import checkpoint
     from ppo2.distributed import processes
 
     try:
@@ -218,5 +221,5 @@ def _resolved(chosen: options.Chosen, values: Mapping[str, Any]) -> str:
 
 def _row(label: str, items: list[str]) -> str:
     text = ", ".join(item.replace(" ", "\0") for item in items)  # an item stays on one line
-    lines = textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False)
-    return f"{label:<10}" + f"\n{'':10}".join(line.replace("\0", " ") for line in lines)
+    indents = {"initial_indent": f"{label:<10}", "subsequent_indent": " " * 10}
+    return textwrap.fill(text, 80, **indents, break_long_words=False, break_on_hyphens=False).replace("\0", " ")

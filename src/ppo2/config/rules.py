@@ -10,8 +10,6 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
-
 from ppo2.numerics import schedules
 
 Rule: TypeAlias = Callable[[str, Any], Any]
@@ -41,8 +39,9 @@ def number(most: float = math.inf, *, positive: bool = False) -> Rule:
     limits = "above 0 (None switches it off)" if positive else limits
 
     def check(name: str, value: Any) -> float:
+        is_flag = isinstance(value, bool) or getattr(value, "dtype", None) == "bool"
         try:
-            found = None if isinstance(value, bool | np.bool_ | str) else float(value)
+            found = None if is_flag or isinstance(value, str) else float(value)
         except (TypeError, ValueError):
             found = None
         if found is None:

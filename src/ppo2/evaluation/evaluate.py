@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -24,6 +24,10 @@ DEVICE_NUM_ENVS = 64
 """Device environments to evaluate on, unless the caller says how many."""
 LOOK_EVERY = 128
 """Steps on the device between two looks at which episodes are over."""
+
+Steps: TypeAlias = tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]
+"""The environments after some steps; returns and lengths of the episodes that ended in each; states without a legal
+action, where there are masks."""
 
 
 class Evaluation(NamedTuple):
@@ -180,9 +184,7 @@ def _run_on_device(
         yield [Ended(int(i), float(returns[t, i]), int(lengths[t, i])) for t, i in np.argwhere(lengths)]
 
 
-def _steps_program(
-    model: Model, env: DeviceEnv, deterministic: bool
-) -> Callable[..., tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]]:
+def _steps_program(model: Model, env: DeviceEnv, deterministic: bool) -> Callable[..., Steps]:
     masked = spaces.is_masked(model.observation_space)
 
     def steps(
@@ -192,7 +194,7 @@ def _steps_program(
         key: PRNGKeyArray,
         count: Int[Array, ""],
         indices: Int[Array, " N"],
-    ) -> tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]:
+    ) -> Steps:
         policy = model.policy_of(params)
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
