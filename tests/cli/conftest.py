@@ -19,9 +19,11 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def interrupted(place):
-    """A training process that got SIGINT, and what it said."""
+    """A training process that got SIGINT: its status, output and errors, and the updates that it made."""
     arguments = ["train", "slow:Slow-v0", "--run-dir", "runs/x", "--total_timesteps", "6.4e3", *TINY]
-    return interrupt(start(place, *arguments, slow=0.001), place / "runs" / "x", signal.SIGINT)
+    run = place / "runs" / "x"
+    done = interrupt(start(place, *arguments, slow=0.001), run, signal.SIGINT)
+    return (*done, rows_of(run)[-1]["misc/nupdates"])
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ class _PolicyCommand:
     stochastic: Annotated[Flag, arg(help="sample actions instead of taking the most probable ones")] = False
     debug: Debug = False
 
-    def load(self) -> tuple["Model", str]:
+    def model_and_env(self) -> tuple["Model", str]:
         """The model, and the id of the environment: the one given, or the one trained on."""
         from ppo2.agent.loading import load
 
@@ -48,7 +48,7 @@ class Eval(_PolicyCommand):
     def __call__(self) -> int:
         from ppo2.evaluation.evaluate import evaluate
 
-        model, env = self.load()
+        model, env = self.model_and_env()
         result = evaluate(model, env, episodes=self.episodes, deterministic=not self.stochastic, seed=self.seed)
         actions = "sampled actions" if self.stochastic else "most probable actions"
         say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
@@ -72,7 +72,7 @@ class Play(_PolicyCommand):
     def __call__(self) -> int:
         from ppo2.evaluation.play import has_display, play
 
-        model, env = self.load()
+        model, env = self.model_and_env()
         if self.video is not None and sys.platform == "linux" and not has_display():
             os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own default needs a display
         play(
