@@ -221,5 +221,5 @@ def _resolved(chosen: options.Chosen, values: Mapping[str, Any]) -> str:
 
 def _row(label: str, items: list[str]) -> str:
     text = ", ".join(item.replace(" ", "\0") for item in items)  # an item stays on one line
-    indents = {"initial_indent": f"{label:<10}", "subsequent_indent": " " * 10}
+    indents: dict[str, Any] = {"initial_indent": f"{label:<10}", "subsequent_indent": " " * 10}
     return textwrap.fill(text, 80, **indents, break_long_words=False, break_on_hyphens=False).replace("\0", " ")

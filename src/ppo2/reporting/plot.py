@@ -183,7 +183,7 @@ def _common(curves: Curves) -> tuple[Floats, Floats] | None:
     curves = [curve for curve in curves if len(curve[0])]  # without runs that were stopped before their first row
     points = min((len(timesteps) for timesteps, _ in curves), default=0)
     returns = np.array([values[:points] for _, values in curves])
-    kept = _thinned(np.flatnonzero(np.isfinite(returns).all(0))) if curves else []
+    kept: NDArray[Any] = _thinned(np.flatnonzero(np.isfinite(returns).all(0))) if curves else np.empty(0)
     return (curves[0][0][kept].astype(np.float64), returns[:, kept]) if len(kept) else None
 
 
@@ -303,7 +303,7 @@ def _figure(
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
     if run is not None:
-        style = {"color": COLORS[0], "alpha": 0.3, "markersize": 5, "markeredgewidth": 0}
+        style: dict[str, Any] = {"color": COLORS[0], "alpha": 0.3, "markersize": 5, "markeredgewidth": 0}
         axes.plot(_thinned(run.timesteps), _thinned(run.returns), ".", label="one episode", **style)
     for index, line in enumerate(lines):
         color = COLORS[index % len(COLORS)]

@@ -249,19 +249,22 @@ class RunFiles:
 
     def flush(self) -> None:
         """Writes the rows that wait, if they can be written now."""
-        for sink in (*self._monitor, *self._progress):
+        for sink in self._all():
             self._try(sink.path, sink.flush)
 
     def sync(self) -> None:
         """Returns once all rows that were written are on the disk; from any thread."""
-        for sink in (*self._monitor, *self._progress):
+        for sink in self._all():
             if sink.path.is_file():
                 with contextlib.suppress(OSError):  # the next row will meet it too
                     files.sync(sink.path)
 
     def close(self) -> None:
-        for sink in (*self._monitor, *self._progress):
+        for sink in self._all():
             self._try(sink.path, sink.close)
+
+    def _all(self) -> list[_Sink[Any]]:
+        return [*self._monitor, *self._progress]
 
     def _try(self, path: Path, write: Callable[[], None]) -> None:
         try:
