@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from ppo2.config import ActionDist
 from ppo2.distributions import (
     BOXES,
-    ActionDist,
     Bernoulli,
     Categorical,
     DiagGaussian,

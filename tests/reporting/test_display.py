@@ -85,7 +85,7 @@ with closing(display.open_display(pace, progress=True)) as shown:
 
 
 def on_terminal(*arguments, columns=80):
-    """What a terminal of that width receives from `LIVE`, and its exit status."""
+    """The output of `LIVE` to a terminal of that width, and its exit status."""
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "24"}

@@ -1,4 +1,4 @@
-"""Signs of a collapse: told of once each, and not where there is none."""
+"""Signs of a collapse: a warning of each, once, and none of a healthy run."""
 
 import math
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ USUAL = {KL: 0.01, VALUE_LOSS: 1.0, ENTROPY: 1.4, EXPLAINED: 0.5}
 
 
 def told(rows: Iterable[dict[str, float]]) -> list[tuple[int, str]]:
-    """What is said of rows, with their numbers from 0; those that lack a figure have it as usual."""
+    """Warnings, each with the number of its row from 0; figures that a row lacks are as usual."""
     health = Health()
     return [(i, words) for i, row in enumerate(rows) for words in health.warnings({**USUAL, **row})]
 
@@ -51,7 +51,7 @@ def test_a_policy_that_leaps(figures: list[float], row: int, words: str) -> None
 
 @pytest.mark.parametrize("figures", [[0.001] * 12 + [0.09] * 5, [0.01] * 12 + [0.7] + [0.01] * 5, [0.01] * 3 + [0.5]])
 def test_a_policy_that_hurries(figures: list[float]) -> None:
-    """As schedules and ordinary runs make it: still small, a single row, or too early to say."""
+    """Schedules and ordinary runs make it still small, in a single row, or too early to say."""
     assert told(of(KL, *figures)) == []
 
 

@@ -70,7 +70,7 @@ def test_means_are_over_the_last_hundred_episodes():
 
 def test_resume_goes_on_counting(tmp_path):
     write_run(tmp_path, updates=4)
-    with Logger(tmp_path, total_updates=6, first_update=3, progress=False, monitor_rows=4) as log:
+    with Logger(tmp_path, total_updates=6, first_update=3, progress=False, monitor_rows=4, resume=True) as log:
         assert log.monitor_rows == 4
         assert log.eprewmean == 0.0  # 1, -1, 2, -2
         assert log.eplenmean == 6.0  # 5, 7, 5, 7

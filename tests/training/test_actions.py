@@ -17,7 +17,8 @@ import ppo2
 from ppo2 import spaces
 from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
-from ppo2.distributions import ActionDist, action_distribution
+from ppo2.config import ActionDist
+from ppo2.distributions import action_distribution
 from ppo2.envs import DeviceVector
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import run_episodes

@@ -14,7 +14,7 @@ import pytest
 
 import ppo2
 from ppo2.cli import main
-from ppo2.cli.sweep import sweep_command
+from ppo2.cli.sweep import Sweep
 from ppo2.reporting import plot
 from ppo2.training import vmapped
 from support.environments import Script
@@ -311,7 +311,7 @@ def test_the_command(capsys: Any, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("words", [["--seeds", "2", "CartPole-v1"], ["CartPole-v1", "--lr", "1e-3", "1e-4"]])
 def test_the_preset_is_that_of_the_environment_wherever_it_is_named(words: list[str]) -> None:
-    fields = sweep_command(words).__dataclass_fields__
+    fields = Sweep.with_options(words).__dataclass_fields__  # type: ignore[attr-defined]
     assert fields["gamma"].default == (0.98,)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from ppo2 import networks, spaces
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import EvaluatedActions
-from ppo2.distributions import ActionDist, ActionDistribution, Distribution, action_distribution
+from ppo2.distributions import ActionDistribution, Distribution, action_distribution
 from ppo2.networks.layers import dense, linear
 from ppo2.numerics.pieces import merge_leading_axes
 from ppo2.numerics.randomness import host_split
@@ -162,7 +162,7 @@ def build_policy(
     value_network: object = None,
     network_kwargs: Mapping[str, Any] | None = None,
     encoders: Mapping[str, object] | None = None,
-    action_dist: ActionDist = "gaussian",
+    action_dist: str = "gaussian",
     key: PRNGKeyArray,
 ) -> Policy:
     """A fresh policy for the two spaces (of one environment).

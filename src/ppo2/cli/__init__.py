@@ -12,10 +12,21 @@ from tyro.conf import subcommand
 import ppo2
 from ppo2.cli import listings, model_commands, sweep, train
 from ppo2.cli.output import say
-from ppo2.distributed import processes
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
 Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
+
+COMMANDS = {
+    "train": train.Train,
+    "resume": train.Resume,
+    "sweep": sweep.Sweep,
+    "eval": model_commands.Eval,
+    "play": model_commands.Play,
+    "plot": listings.Plot,
+    "envs": listings.Envs,
+    "networks": listings.Networks,
+    "presets": listings.Presets,
+}
 
 __all__ = ["main"]
 
@@ -35,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        from ppo2.distributed import processes
+
         processes.fail(error)  # which ends all processes, where there are several and not all have failed alike
         if not processes.raised_by_all(error) or processes.is_first():
             if "--debug" in arguments:
@@ -48,31 +61,19 @@ def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"ppo2 {ppo2.__version__}")
         return 0
-    commands: dict[str, Any] = {
-        "train": train.train_command(arguments[1:] if arguments[:1] == ["train"] else []),
-        "resume": train.Resume,
-        "sweep": sweep.sweep_command(arguments[1:] if arguments[:1] == ["sweep"] else []),
-        "eval": model_commands.Eval,
-        "play": model_commands.Play,
-        "plot": listings.Plot,
-        "envs": listings.Envs,
-        "networks": listings.Networks,
-        "presets": listings.Presets,
-    }
+    commands: dict[str, Any] = dict(COMMANDS)
+    chosen = commands.get(arguments[0]) if arguments else None
+    if chosen in (train.Train, sweep.Sweep):
+        commands[arguments[0]] = chosen.with_options(arguments[1:])
     members = [Annotated[command, subcommand(name, prefix_name=False)] for name, command in commands.items()]
     any_of_them: Any = Union[tuple(members)]  # noqa: UP007 (made at run time)
-    command = tyro.cli(
-        any_of_them,
-        prog="ppo2",
-        description=DESCRIPTION,
-        args=arguments,
-    )
+    command = tyro.cli(any_of_them, prog="ppo2", description=DESCRIPTION, args=arguments)
     status: int = command()
     return status
 
 
 def _one_line(error: Exception) -> str:
-    """What a person needs to hear of it."""
+    """An error's text; with its type, unless it was raised for users to read."""
     text = " ".join(str(error).split())
     if isinstance(error, ValueError | TypeError | OSError):
         return text

@@ -1,4 +1,4 @@
-"""`ppo2 plot`, and what there is to choose from: `ppo2 envs`, `ppo2 networks`, `ppo2 presets`."""
+"""`ppo2 plot`, and lists of what there is: `ppo2 envs`, `ppo2 networks`, `ppo2 presets`."""
 
 import dataclasses
 import importlib.util
@@ -6,21 +6,21 @@ import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import gymnasium as gym
 from tyro.conf import Positional, arg
 
-from ppo2 import envs, networks
-from ppo2.cli.options import Debug, learn_options
-from ppo2.cli.output import console, say, shown
-from ppo2.envs.families.ids import register_all
-from ppo2.reporting import plot
-from ppo2.reporting.tables import EPISODE_WINDOW
+from ppo2.cli.options import Debug
+from ppo2.cli.output import console, say, shown, table
+from ppo2.config import Config
+
+if TYPE_CHECKING:
+    from ppo2.envs import Family
 
 MODULES = {"atari": "ale_py", "box2d": "Box2D", "minigrid": "minigrid", "mujoco": "mujoco"}
-"""By extra: the module that must be there."""
-FAMILIES_ABREAST = 4
+"""The module that each extra of environments installs."""
+TABLE_FAMILIES = 4
+"""Families in one table of presets, which has to fit on a screen."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -29,13 +29,13 @@ class Plot:
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also an unfinished one")]
     more: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more", help_behavior_hint="")] = ()
-    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help=f"one of {', '.join(plot.SUFFIXES)}")] = Path(
-        "curves.png"
-    )
-    smooth: Annotated[int, arg(help="episodes that a point is the mean of")] = EPISODE_WINDOW
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="one of .png, .svg, .pdf")] = Path("curves.png")
+    smooth: Annotated[int, arg(help="episodes that a point is the mean of")] = 100
     debug: Debug = False
 
     def __call__(self) -> int:
+        from ppo2.reporting import plot
+
         say(f"wrote {plot.curve([self.run, *self.more], self.out, smooth=self.smooth)}")
         return 0
 
@@ -47,36 +47,40 @@ class Envs:
     debug: Debug = False
 
     def __call__(self) -> int:
-        from rich.columns import Columns
-        from rich.padding import Padding
-        from rich.text import Text
+        from ppo2 import envs
+        from ppo2.envs.families.ids import register_all
 
-        screen = console()
         register_all()
         ids = latest_ids()
         for family in envs.FAMILIES:
-            its = [env_id for env_id in ids if envs.family_of(env_id) is family]
-            mine = [env_id for env_id in its if re.fullmatch(family.listed, env_id)]
-            if mine:
-                needs = "" if _installed(family) else f"  (needs ppo2[{family.extra}])"
-                screen.print(Text(family.name, "bold").append(needs, "not bold dim"))
-                screen.print(Padding(Columns([Text(i, no_wrap=True) for i in mine], padding=(0, 3)), (0, 0, 0, 2)))
-                screen.print()
+            own = [env_id for env_id in ids if envs.family_of(env_id) is family]
+            if listed := [env_id for env_id in own if re.fullmatch(family.listed, env_id)]:
+                _print_ids(family.name, listed, needs=None if _is_installed(family) else f"ppo2[{family.extra}]")
         for adapter in envs.ADAPTERS.values():
-            there = importlib.util.find_spec(adapter.package) is not None
-            title = Text(f"{adapter.prefix}: (on the device)", "bold")
-            if not there:
-                title.append(f"  (needs {adapter.remedy})", "not bold dim")
-            screen.print(title, soft_wrap=True)
-            names = [Text(f"{adapter.prefix}:{name}", no_wrap=True) for name in adapter.ids()] if there else []
-            if names:
-                screen.print(Padding(Columns(names, padding=(0, 3)), (0, 0, 0, 2)))
-            screen.print(Padding(Text(adapter.ends, "dim"), (0, 0, 0, 2)))
-            screen.print()
-        screen.print(
+            is_there = importlib.util.find_spec(adapter.package) is not None
+            names = [f"{adapter.prefix}:{name}" for name in adapter.ids()] if is_there else []
+            title = f"{adapter.prefix}: (on the device)"
+            _print_ids(title, names, needs=None if is_there else adapter.remedy, note=adapter.ends)
+        console().print(
             "The newest versions; others, and ids of your own package as module:Name-v0, work too.", soft_wrap=True
         )
         return 0
+
+
+def _print_ids(title: str, ids: Iterable[str], *, needs: str | None, note: str | None = None) -> None:
+    """Prints ids in columns under a title, which says what must be installed for them, if it isn't."""
+    from rich.columns import Columns
+    from rich.padding import Padding
+    from rich.text import Text
+
+    screen = console()
+    heading = Text(title, "bold").append("" if needs is None else f"  (needs {needs})", "not bold dim")
+    screen.print(heading, soft_wrap=True)
+    if names := [Text(env_id, no_wrap=True) for env_id in ids]:
+        screen.print(Padding(Columns(names, padding=(0, 3)), (0, 0, 0, 2)))
+    if note is not None:
+        screen.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
+    screen.print()
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -86,13 +90,16 @@ class Networks:
     debug: Debug = False
 
     def __call__(self) -> int:
+        from ppo2 import networks
+
         screen = console()
         for name, builder in networks.known().items():
-            arguments = "  ".join(_argument(p) for p in networks.options(builder).values())
-            about = (inspect.getdoc(builder) or "").partition("\n")[0]
+            parameters = networks.options(builder).values()
+            title, *_ = (inspect.getdoc(builder) or "").splitlines() or [""]
+            arguments = (p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
             screen.print(name, style="bold", end="")
-            screen.print(f"  {about}", soft_wrap=True)
-            screen.print(f"  {arguments}", style="dim", soft_wrap=True)
+            screen.print(f"  {title}", soft_wrap=True)
+            screen.print(f"  {'  '.join(arguments)}", style="dim", soft_wrap=True)
         return 0
 
 
@@ -104,30 +111,27 @@ class Presets:
     debug: Debug = False
 
     def __call__(self) -> int:
-        from rich.table import Table
-        from rich.text import Text
+        from ppo2 import envs
 
         if self.env is None:
             host = [family for family in envs.FAMILIES if family not in envs.DEVICE_FAMILIES]
-            rows = [host[i : i + FAMILIES_ABREAST] for i in range(0, len(host), FAMILIES_ABREAST)]
-            parts = [*rows, envs.DEVICE_FAMILIES]
-            tables = [{family.name: family.settings for family in some} for some in parts]
+            parts = [host[i : i + TABLE_FAMILIES] for i in range(0, len(host), TABLE_FAMILIES)]
+            tables = [{family.name: family.settings for family in part} for part in (*parts, envs.DEVICE_FAMILIES)]
             notes = [f"{family.name}: {family.source}" for family in envs.FAMILIES]
             notes.append("An empty cell: learn's own default; `ppo2 train ID --help` has them all.")
         else:
             tables = [{self.env: envs.preset(self.env)}]
             family = envs.family_of(self.env)
             notes = [f"{family.name}: {family.source}"]
-        screen = console()
-        for columns in tables:
-            table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-            table.add_column("")
-            for name in columns:
-                table.add_column(Text(name), justify="right")
-            for setting in _in_order(name for settings in columns.values() for name in settings):
-                cells = (Text(shown(of[setting])) if setting in of else "" for of in columns.values())
-                table.add_row(setting, *cells)
-            screen.print(table)
+        screen, order = console(), list(Config.__dataclass_fields__)
+        for presets in tables:
+            names = dict.fromkeys(name for preset in presets.values() for name in preset)
+            in_order = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+            rows = (
+                [name, *(shown(preset[name]) if name in preset else "" for preset in presets.values())]
+                for name in in_order
+            )
+            screen.print(table(["", *presets], rows))
             screen.print()
         for note in notes:
             screen.print(note, style="dim", soft_wrap=True)
@@ -136,6 +140,8 @@ class Presets:
 
 def latest_ids() -> list[str]:
     """The registered ids that can be made, each in its newest version."""
+    import gymnasium as gym
+
     latest: dict[tuple[str | None, str], gym.envs.registration.EnvSpec] = {}
     for spec in gym.registry.values():
         before = latest.get((spec.namespace, spec.name))
@@ -146,15 +152,5 @@ def latest_ids() -> list[str]:
     return sorted(spec.id for spec in latest.values() if spec.namespace not in without and spec.name not in adapters)
 
 
-def _installed(family: envs.Family) -> bool:
+def _is_installed(family: "Family") -> bool:
     return family.extra is None or importlib.util.find_spec(MODULES.get(family.extra, family.extra)) is not None
-
-
-def _argument(parameter: inspect.Parameter) -> str:
-    return parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default!r}"
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
-    """In the order of learn's arguments; a network's after them."""
-    order = {option.name: index for index, option in enumerate(learn_options())}
-    return sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))

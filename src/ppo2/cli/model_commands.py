@@ -4,63 +4,75 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from ppo2.agent.loading import load
-from ppo2.agent.model import Model
-from ppo2.cli.options import Debug
-from ppo2.cli.output import say, start_jax
+from ppo2.cli.options import Debug, Flag
+from ppo2.cli.output import console, say, start_jax, table
 from ppo2.config import is_placeholder
-from ppo2.evaluation.evaluate import Evaluation, evaluate
-from ppo2.evaluation.play import has_display, play
 
-RunOrFile = Annotated[
-    Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")
-]
-Env = Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")]
-Stochastic = Annotated[FlagCreatePairsOff[bool], arg(help="sample actions instead of taking the most probable ones")]
+if TYPE_CHECKING:
+    from ppo2.agent.model import Model
 
 
 @dataclasses.dataclass(kw_only=True)
-class Eval:
-    """Evaluate the policy of a run: whole episodes, with everything about it frozen."""
+class _PolicyCommand:
+    """Options of commands that play with the policy of a run."""
 
-    run: RunOrFile
-    episodes: Annotated[int, arg(help="how many")] = 100
-    env: Env = None
-    seed: Annotated[int, arg(help="of the environments and of sampling")] = 0
-    stochastic: Stochastic = False
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")]
+    env: Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")] = None
+    stochastic: Annotated[Flag, arg(help="sample actions instead of taking the most probable ones")] = False
     debug: Debug = False
 
-    def __call__(self) -> int:
+    def model_and_env(self) -> tuple["Model", str]:
+        """The model, and the id of the environment: the one given, or the one trained on."""
+        from ppo2.agent.loading import load
+
         start_jax()
         model = load(self.run)
-        env = _env_of(model, self.env, self.run)
+        env = model.config.env if self.env is None else self.env
+        if isinstance(env, str):
+            return model, env
+        what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
+        raise ValueError(f"{self.run} was trained on an environment given as an object{what}: name one with --env ID.")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Eval(_PolicyCommand):
+    """Evaluate the policy of a run: whole episodes, with everything about it frozen."""
+
+    episodes: Annotated[int, arg(help="number of episodes")] = 100
+    seed: Annotated[int, arg(help="seed of the environments and of sampling")] = 0
+
+    def __call__(self) -> int:
+        from ppo2.evaluation.evaluate import evaluate
+
+        model, env = self.model_and_env()
         result = evaluate(model, env, episodes=self.episodes, deterministic=not self.stochastic, seed=self.seed)
         actions = "sampled actions" if self.stochastic else "most probable actions"
         say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
-        say(_table(result))
+        figures = ("mean", "std", "min", "max")
+        rows = [
+            [name, *(f"{getattr(values, figure)():,.2f}" for figure in figures)]
+            for name, values in (("return", result.returns), ("length", result.lengths))
+        ]
+        console().print(table(["", *figures], rows))
         return 0
 
 
 @dataclasses.dataclass(kw_only=True)
-class Play:
+class Play(_PolicyCommand):
     """Watch the policy of a run where there is a display, or film it."""
 
-    run: RunOrFile
     video: Annotated[Path | None, arg(metavar="FILE", help="film it into this file: .mp4 or .gif")] = None
-    episodes: Annotated[int, arg(help="how many")] = 1
-    env: Env = None
-    seed: Annotated[int, arg(help="of the environment; the first episode is the one of `ppo2 eval`")] = 0
-    stochastic: Stochastic = False
-    debug: Debug = False
+    episodes: Annotated[int, arg(help="number of episodes")] = 1
+    seed: Annotated[int, arg(help="seed of the environment; the first episode is the one of `ppo2 eval`")] = 0
 
     def __call__(self) -> int:
-        start_jax()
-        model = load(self.run)
-        env = _env_of(model, self.env, self.run)
+        from ppo2.evaluation.play import has_display, play
+
+        model, env = self.model_and_env()
         if self.video is not None and sys.platform == "linux" and not has_display():
             os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own default needs a display
         play(
@@ -75,20 +87,3 @@ class Play:
         if self.video is not None:
             say(f"wrote {self.video}")
         return 0
-
-
-def _env_of(model: Model, given: str | None, path: Path) -> str:
-    """The id given, or the one trained on."""
-    env = model.config.env if given is None else given
-    if isinstance(env, str):
-        return env
-    what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
-    raise ValueError(f"{path} was trained on an environment given as an object{what}: name one with --env ID.")
-
-
-def _table(result: Evaluation) -> str:
-    figures = ("mean", "std", "min", "max")
-    lines = ["        " + "".join(f"{name:>12}" for name in figures)]
-    for name, values in (("return", result.returns), ("length", result.lengths)):
-        lines.append(f"{name:<8}" + "".join(f"{getattr(values, figure)():>12,.2f}" for figure in figures))
-    return "\n".join(lines)

@@ -1,5 +1,5 @@
-"""The options of `ppo2 train`: the arguments of `learn` and of the network's builder, read from their signatures and
-docstrings, so that nothing is written twice.
+"""Options of `ppo2 train` and `ppo2 sweep`: the settings of a run, the arguments of its network's builder, and a few of
+their own. Defaults are the preset of the environment.
 """
 
 import contextlib
@@ -9,67 +9,55 @@ import re
 import time
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, NamedTuple
 
+import docstring_parser
 import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from ppo2 import envs, networks
-from ppo2.distributed import processes
+from ppo2.config import Config
 from ppo2.system import launch
-from ppo2.training.learn import learn
 
-NOT_OPTIONS = frozenset({"env", "model_fn", "update_fn", "init_fn"})
-"""Arguments of `learn` that a command line can't give, and `env`, which is given by position."""
+NOT_OPTIONS = frozenset({"env", "model_fn", "network_kwargs", "update_fn", "init_fn"})
+"""Arguments of `learn` that are no options: `env` is given by position, objects can't be given as text."""
 
+LEARN_DEFAULTS: Mapping[str, Any] = {"total_timesteps": 1e6, "num_envs": None, "seed": None, "shards": None}
+"""Defaults of `learn` that differ from those of `Config`: numbers that `learn` works out where they are None."""
 
-def argument_docs(function: Callable[..., Any]) -> dict[str, str]:
-    """The texts under `Args:` in a docstring, by argument."""
-    section = re.search(r"^Args:\n((?:[ ]+.*\n|\n)+)", (inspect.getdoc(function) or "") + "\n", re.MULTILINE)
-    docs: dict[str, str] = {}
-    for entry in re.split(r"^ {4}(?=\S)", section[1] if section else "", flags=re.MULTILINE):
-        names, colon, text = entry.partition(":")
-        if colon:
-            docs |= dict.fromkeys(re.split(r", *", names), " ".join(text.split()))
-    return docs
+Flag = FlagCreatePairsOff[bool]
+Debug = Annotated[Flag, arg(help="show the traceback of a failure")]
+Progress = Annotated[bool, arg(help="show progress: a live table on a terminal, plain lines elsewhere.")]
+Env = Annotated[Positional[str], arg(metavar="ENV", help="environment id; `ppo2 envs` lists them")]
 
 
-Debug = typing.Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show the traceback of a failure")]
-Progress = typing.Annotated[bool, tyro.conf.arg(help=argument_docs(learn)["progress"])]
-UntilSolved = typing.Annotated[
-    tyro.conf.FlagCreatePairsOff[bool],
-    tyro.conf.arg(
-        help="stop, after a checkpoint, once the mean return of the last 100 episodes reaches the environment's "
-        "reward_threshold"
-    ),
-]
-TensorBoard = typing.Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="log for TensorBoard too")]
-WandB = typing.Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="log to Weights & Biases too")]
+@dataclasses.dataclass(kw_only=True)
+class TrainingOptions:
+    """Options of `ppo2 train` and `ppo2 resume` that are no arguments of `learn`."""
 
-AutoResume = typing.Annotated[
-    tyro.conf.FlagCreatePairsOff[bool],
-    tyro.conf.arg(help="go on with the run in --run-dir, if there is one: for what a launcher starts again by itself"),
-]
-Heartbeat = typing.Annotated[
-    float,
-    tyro.conf.arg(
-        help="of several processes: seconds without a sign of life, or in which others wait, that end the job"
-    ),
-]
-
-EXTRAS: Mapping[str, tuple[Any, Any]] = {
-    "auto_resume": (AutoResume, False),
-    "until_solved": (UntilSolved, False),
-    "tensorboard": (TensorBoard, False),
-    "wandb": (WandB, False),
-    "heartbeat": (Heartbeat, processes.HEARTBEAT_SECONDS),
-    "debug": (Debug, False),
-}
-"""Options of the command line alone, and their defaults."""
+    until_solved: Annotated[
+        Flag,
+        arg(
+            help="stop, after a checkpoint, once the mean return of the last 100 episodes reaches the environment's "
+            "reward_threshold"
+        ),
+    ] = False
+    tensorboard: Annotated[Flag, arg(help="log for TensorBoard too")] = False
+    wandb: Annotated[Flag, arg(help="log to Weights & Biases too")] = False
+    heartbeat: Annotated[
+        float,
+        arg(help="of several processes: seconds without a sign of life, or in which others wait, that end the job"),
+    ] = 30.0  # as in `ppo2.distributed.init`, which would import JAX
+    debug: Debug = False
 
 
 class Option(NamedTuple):
-    """`kind` is the type that tyro reads from text; `default` is `inspect.Parameter.empty` where there is none."""
+    """A setting, or an argument of a network's builder, as an option.
+
+    Attributes:
+        kind: the type that tyro reads from text.
+        default: `inspect.Parameter.empty` if there is none.
+    """
 
     name: str
     kind: Any
@@ -78,27 +66,24 @@ class Option(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether a value is one word, not several."""
+        """True if a value is one word, not several."""
         members = typing.get_args(self.kind) or (self.kind,)
         return not any(typing.get_origin(member) in (tuple, list, dict) for member in (self.kind, *members))
 
-    def field(self, default: Any = inspect.Parameter.empty) -> tuple[str, Any, Any]:
-        """For `dataclasses.make_dataclass`, with another default if one is given."""
-        default = self.default if default is inspect.Parameter.empty else default
-        annotated: Any = typing.Annotated[self.kind, tyro.conf.arg(help=self.help)]
-        if default is inspect.Parameter.empty:
-            return self.name, annotated, dataclasses.field()
-        return self.name, annotated, dataclasses.field(default=default)
+    def field(self) -> tuple[Any, ...]:
+        """Name, type and default, for `dataclasses.make_dataclass`."""
+        annotated: Any = Annotated[self.kind, arg(help=self.help)]
+        return (self.name, annotated, self.default)[: 2 if self.default is inspect.Parameter.empty else 3]
 
 
 class Chosen(NamedTuple):
-    """What the rest of the options depends on.
+    """The environment and the network of a command line, on which its other options depend.
 
     Attributes:
         env: the environment's id; None if the command line has none.
         network: its name.
-        preset: defaults, over those of `learn`.
-        family: where the preset comes from.
+        preset: defaults that go before those of `learn`.
+        family: name of the family that has the preset.
     """
 
     env: str | None
@@ -108,118 +93,133 @@ class Chosen(NamedTuple):
 
     @property
     def options(self) -> list[Option]:
-        """All options under their defaults: those of `learn`, then the network's."""
-        mine = network_options(self.network)
-        return [
-            option._replace(default=self.preset.get(option.name, option.default)) for option in learn_options() + mine
-        ]
+        """Settings, then the network's arguments, with the preset's values as defaults."""
+        known = setting_options() + network_options(self.network)
+        return [option._replace(default=self.preset.get(option.name, option.default)) for option in known]
+
+    def new_run_dir(self, prefix: str = "") -> str:
+        """A directory of its own for each start."""
+        name = re.sub(r"[^\w.+-]", "-", self.env or "ENV")
+        return f"runs/{prefix}{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def choose(arguments: Sequence[str]) -> Chosen:
-    """Looks through the arguments of `train` for the environment and the network.
+class Command:
+    """A command whose options depend on its environment and network."""
+
+    chosen: ClassVar[Chosen]
+
+    @classmethod
+    def with_fields(cls, chosen: Chosen, fields: Sequence[tuple[Any, ...]]) -> type:
+        """The command with an option for each field (name, type[, default])."""
+        text = " ".join((cls.__doc__ or "").split())
+        if chosen.env is not None:
+            text = text.replace("presets, which depend on the environment", f"those of {chosen.env} ({chosen.family})")
+        namespace = {"chosen": chosen, "__doc__": text}
+        return dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), kw_only=True, namespace=namespace)
+
+
+def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
+    """Looks through the arguments of a command for the environment and the network.
+
+    Args:
+        arguments: the words behind the command's name.
+        many: options take several values, as those of `sweep` do.
 
     Raises:
         ValueError: no such environment or network, in arguments that have no other fault.
     """
-    env, network, unknown = _glance([word for word in arguments if word not in ("-h", "--help")])
+    from ppo2 import envs, networks
+
+    env, network, unknown = _read_loosely([word for word in arguments if word not in ("-h", "--help")], many)
     try:
+        family, preset = envs.FAMILIES[-1], dict(envs.FAMILIES[-1].settings)
         if env is not None:
-            envs.check_id(env)
-        family = envs.FAMILIES[-1] if env is None else envs.family_of(env)
-        preset = {**family.settings} if env is None else envs.preset(env)
+            preset, family = envs.preset(env), envs.family_of(env)
         if "num_envs" in preset:  # as many in each process
-            processes_count = launch.detected().size
-            preset["num_envs"] = -(-preset["num_envs"] // processes_count) * processes_count
-        name = preset.get("network", "mlp") if network is None else network
-        networks.check(name)
+            size = launch.detected().size
+            preset["num_envs"] = -(-preset["num_envs"] // size) * size
+        preset = {"network": "mlp", **preset, **({} if network is None else {"network": network})}
+        networks.check(preset["network"])
     except ValueError:
         if unknown:  # whose value may have been taken for the id: tyro has the better message
-            return Chosen(None, "mlp", envs.FAMILIES[-1].settings, envs.FAMILIES[-1].name)
+            return choose([])
         raise
-    return Chosen(env, name, {**preset, "network": name}, family.name)
+    return Chosen(env, preset["network"], preset, family.name)
 
 
-def default_run_dir(env_id: str) -> str:
-    """A directory of its own for each start."""
-    name = re.sub(r"[^\w.+-]", "-", env_id)
-    return f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def learn_options() -> list[Option]:
-    """The arguments of `learn` that a command line can give."""
-    parameters = inspect.signature(learn).parameters.values()
-    given = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in NOT_OPTIONS}
-    return _options(learn, given)
+def setting_options() -> list[Option]:
+    """The settings that a command line can give."""
+    hints = typing.get_type_hints(Config)
+    settings = [field for field in dataclasses.fields(Config) if field.name not in NOT_OPTIONS]
+    defaults = {field.name: LEARN_DEFAULTS.get(field.name, field.default) for field in settings}
+    kinds = {name: _readable(hints[name], default) for name, default in defaults.items()}
+    return [Option(f.name, kinds[f.name], defaults[f.name], f.metadata["use"].text) for f in settings]
 
 
 def network_options(name: str) -> list[Option]:
     """The arguments of a registered network's builder, but for those whose type no text can give."""
+    from ppo2 import networks
+
     builder = networks.known()[name]
-    taken = {option.name for option in learn_options()} | NOT_OPTIONS
-    given = {key: p for key, p in networks.options(builder).items() if key not in taken}
-    return [option._replace(help=f"of {name}: {option.help}") for option in _options(builder, given)]
-
-
-def _options(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> list[Option]:
-    helps, hints, found = argument_docs(function), {}, []
+    taken = {*Config.__dataclass_fields__, "load_path", "run_dir", "progress", *NOT_OPTIONS}
+    texts = {p.arg_name: p.description or "" for p in docstring_parser.parse(inspect.getdoc(builder) or "").params}
+    hints = {}
     with contextlib.suppress(NameError, TypeError):  # a user's builder may be annotated with what isn't there
-        hints = typing.get_type_hints(function)
-    for name, parameter in parameters.items():
-        kind = _readable(hints.get(name, Any), parameter.default)
-        if kind is not None:
-            found.append(Option(name, kind, parameter.default, helps.get(name, "")))
+        hints = typing.get_type_hints(builder)
+    found = []
+    for key, parameter in networks.options(builder).items():
+        kind = _readable(hints.get(key, Any), parameter.default)
+        if key not in taken and kind is not None:
+            text = f"of {name}: {' '.join(texts.get(key, '').split())}"
+            found.append(Option(key, kind, parameter.default, text))
     return found
 
 
 def _readable(annotation: Any, default: Any) -> Any:
-    """The part of a type that text can give, None first (or text would take it); None if nothing remains."""
-    if annotation is Any:
-        if isinstance(default, bool | int | float):
-            return type(default)
-        if default is None:
-            return None | str
-        return str if isinstance(default, str) or default is inspect.Parameter.empty else None
+    """The part of a type that text can give; None if nothing remains. In a union None is first, as text would do for
+    the others.
+    """
+    if annotation in (Any, object):
+        annotation = str if default is None or default is inspect.Parameter.empty else type(default)
+    elif annotation is int and isinstance(default, float):  # 1e6, as people write it
+        annotation = float
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     members = typing.get_args(annotation) if union else (annotation,)
-    kept = [kind for kind in map(_of_text, members) if kind is not None]
-    if not kept:
-        return None
-    if types.NoneType in members:
+    kept = [kind for kind in map(_readable_member, members) if kind is not None]
+    if kept and (default is None or types.NoneType in members):
         kept.insert(0, None)
-    return typing.Union[tuple(kept)]  # noqa: UP007 (made at run time)
+    return typing.Union[tuple(kept)] if kept else None  # noqa: UP007 (made at run time)
 
 
-def _of_text(member: Any) -> Any:
-    """What a member of a type is read as: 1 2 for a sequence, camera cnn_small for a mapping; None: it can't be."""
-    origin, of = typing.get_origin(member), typing.get_args(member)
+def _readable_member(member: Any) -> Any:
+    """The type for a union's member: 1 2 is read for a sequence, camera cnn_small for a mapping; None if none is."""
+    origin, arguments = typing.get_origin(member), typing.get_args(member)
     if origin is Mapping:
         return dict[str, str]
     if origin is Sequence:
-        return types.GenericAlias(tuple, (*of, ...))
+        return types.GenericAlias(tuple, (*arguments, ...))
     return member if member in (bool, int, float, str) or origin in (typing.Literal, tuple, list) else None
 
 
-def _glance(arguments: Sequence[str]) -> tuple[str | None, str | None, list[str]]:
-    """The environment, the network and the unknown arguments, under the options of all networks."""
-    known = learn_options() + [option for name in networks.known() for option in network_options(name)]
+def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str | None, list[str]]:
+    """The environment, the network and the unknown arguments, where the options of all networks are known."""
+    from ppo2 import networks
+
+    known = setting_options() + [option for name in networks.known() for option in network_options(name)]
     kinds: dict[str, Any] = {
-        o.name: o.kind if o.kind is bool else None | (str if o.is_single else list[str]) for o in known
+        o.name: list[str] | None if many or not o.is_single else bool if o.kind is bool else str | None for o in known
     }
+    kinds |= dict.fromkeys(("load_path", "run_dir", "seeds", "heartbeat"), str | None)
+    kinds |= dict.fromkeys(("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug"), bool)
+    fields = [(name, kind, False if kind is bool else None) for name, kind in kinds.items()]
     # A list, since tyro 1.0 reads an absent text as "[]" where unknown arguments are let through.
-    ids: Any = typing.Annotated[list[str], tyro.conf.Positional]
-    fields: list[Any] = [("env", ids, dataclasses.field(default_factory=list))]
-    fields += [
-        (name, kind, dataclasses.field(default=False if kind is bool else None))
-        for name, kind in (
-            kinds | {name: bool if default is False else None | str for name, (_, default) in EXTRAS.items()}
-        ).items()
-    ]
-    loose = dataclasses.make_dataclass("Loose", fields, kw_only=True)
+    env: Any = ("env", Annotated[list[str], Positional], dataclasses.field(default_factory=list))
+    loose: Any = dataclasses.make_dataclass("Loose", [env, *fields], kw_only=True)
     try:
-        asked: Any
         asked, unknown = tyro.cli(
             loose, args=list(arguments), return_unknown_args=True, add_help=False, console_outputs=False
         )
     except SystemExit:  # the proper reading tells why
         return None, None, []
-    return next(iter(asked.env), None), asked.network, list(unknown)
+    network = asked.network[0] if many and asked.network else asked.network
+    return next(iter(asked.env), None), network, list(unknown)

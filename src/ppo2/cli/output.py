@@ -1,17 +1,19 @@
-"""What all commands share: numbers as people write them, tables, and the start of JAX."""
+"""Printing, and the start of JAX, as all commands do them.
+
+The modules of the command line import what is slow (JAX, Gymnasium, the environments) inside the functions that need
+it, so that help is printed at once.
+"""
 
 import contextlib
 import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ppo2 import distributed
-from ppo2.distributed import processes
-from ppo2.distributed.heartbeat import current
-from ppo2.system.runtime import configure_runtime
 from ppo2.system.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def shown(value: Any) -> str:
@@ -22,33 +24,52 @@ def shown(value: Any) -> str:
 
 
 def say(text: str, *, to_error: bool = False) -> None:
-    """Prints what may hold names and texts of others; of several processes that joined only the first does."""
-    if not to_error and not processes.is_first():
-        return
-    print(printable(text), file=sys.stderr if to_error else sys.stdout, flush=True)
+    """Prints text that may hold names of others; of several processes that joined only the first does."""
+    from ppo2.distributed import processes
+
+    if to_error or processes.is_first():
+        print(printable(text), file=sys.stderr if to_error else sys.stdout, flush=True)
 
 
 def console() -> "Console":
-    """For tables. Takes text as it is; where nobody watches, lines are of a fixed width."""
+    """A console for tables, which takes text as it is; lines are of a fixed width where nobody watches."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 100
     return Console(markup=False, highlight=False, emoji=False, width=width)
 
 
+def table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> "Table":
+    """A table of text, aligned on the right; a column without a name is on the left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for name in names:
+        made.add_column(Text(name), justify="right" if name else "left")
+    for row in rows:
+        made.add_row(*map(Text, row))
+    return made
+
+
 def start_jax() -> None:
-    """Settings for short programs on CPU, unless JAX has started already (as where `main` is called from Python)."""
+    """Makes JAX's settings for short programs on CPU, unless it has started already (`main` called from Python)."""
+    from ppo2.system.runtime import configure_runtime
+
     with contextlib.suppress(RuntimeError):
         configure_runtime()
 
 
-def start_processes(*, heartbeat: float = processes.HEARTBEAT_SECONDS, debug: bool = False) -> None:
-    """`start_jax`, and joins the other processes of a job, if there are any.
+def start_processes(*, heartbeat: float, debug: bool) -> None:
+    """Does as `start_jax`, and joins the other processes of a job, if there are any.
 
     Args:
         heartbeat: see `distributed.init`.
         debug: an error of this process that ends the job is shown with its traceback.
     """
+    from ppo2 import distributed
+    from ppo2.distributed.heartbeat import current
+
     start_jax()
     distributed.init(heartbeat=heartbeat)
     current().shows_tracebacks = debug

@@ -6,70 +6,87 @@ import inspect
 import os
 import signal
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium as gym
 from tyro.conf import Positional, arg
 
-from ppo2 import envs
-from ppo2.checkpoints import checkpoint
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
-from ppo2.distributed import collectives, processes
-from ppo2.reporting.tables import EPISODE_WINDOW
-from ppo2.training import run_directory
-from ppo2.training.learn import learn
-from ppo2.training.start import find_start
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
-"""Settings that learn's own lines tell of (plan.py)."""
+"""Settings that the plan has, which `learn` prints (training/plan.py)."""
 
-_SETTINGS = frozenset(field.name for field in dataclasses.fields(Config))
-
-NOT_SETTINGS = frozenset({"network", "value_network", "run_dir", "progress", "load_path"})
-
-
-def train_command(arguments: list[str]) -> type:
-    """The command whose options and defaults suit the environment and the network in `arguments`."""
-    chosen = options.choose(arguments)
-    fields: list[Any] = [
-        (
-            "env",
-            Annotated[Positional[str], arg(metavar="ENV", help="environment id; `ppo2 envs` lists them")],
-            dataclasses.field(),
-        )
-    ]
-    extra = {"run_dir": options.default_run_dir(chosen.env or "ENV"), "progress": True}
-    fields += [option.field(extra.get(option.name, option.default)) for option in chosen.options]
-    fields += [(name, kind, dataclasses.field(default=default)) for name, (kind, default) in options.EXTRAS.items()]
-
-    def run(self: Any) -> int:
-        return _train(chosen, {name: getattr(self, name) for name, *_ in fields})
-
-    made = dataclasses.make_dataclass("Train", fields, kw_only=True, namespace={"__call__": run})
-    what = f"those of {chosen.env} ({chosen.family})" if chosen.env else "presets, which depend on the environment"
-    made.__doc__ = f"Train a policy. The defaults are {what}."
-    return made
+AutoResume = Annotated[
+    options.Flag,
+    arg(help="go on with the run in --run-dir, if there is one: for what a launcher starts again by itself"),
+]
+LoadPath = Annotated[
+    str | None,
+    arg(
+        help="a checkpoint, or a run directory (its newest one), to take weights, optimiser and normaliser from; "
+        "training then starts at its first update. With --run-dir the same directory, or the one that the checkpoint "
+        "is in, and the same settings, the run in it goes on instead, to its original total; from its first update if "
+        "it was stopped before its first checkpoint. Later checkpoints are set aside."
+    ),
+]
+RunDir = Annotated[str | None, arg(help="directory for logs, checkpoints and the learning curve; None writes nothing.")]
 
 
 @dataclasses.dataclass(kw_only=True)
-class Resume:
+class Train(options.Command):
+    """Train a policy. The defaults are presets, which depend on the environment."""
+
+    @classmethod
+    def with_options(cls, arguments: Sequence[str]) -> type:
+        """The command with options and defaults for the environment and the network in `arguments`."""
+        chosen = options.choose(arguments)
+        return cls.with_fields(
+            chosen,
+            [
+                ("env", options.Env),
+                *(option.field() for option in chosen.options),
+                ("load_path", LoadPath, None),
+                ("run_dir", RunDir, chosen.new_run_dir()),
+                ("progress", options.Progress, True),
+                ("auto_resume", AutoResume, False),
+                *((field.name, field.type, field.default) for field in dataclasses.fields(options.TrainingOptions)),
+            ],
+        )
+
+    def __call__(self) -> int:
+        from ppo2.training import run_directory
+
+        values = dict(vars(self))
+        extras = {field.name: values.pop(field.name) for field in dataclasses.fields(options.TrainingOptions)}
+        auto_resume = values.pop("auto_resume")
+        start_processes(heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
+        say(_resolved(self.chosen, values))
+        if auto_resume:
+            if values["load_path"] is not None or values["run_dir"] is None:
+                raise ValueError(
+                    "--auto-resume goes on with the run in --run-dir: give that, and leave --load-path out."
+                )
+            if (Path(values["run_dir"]) / run_directory.CONFIG).is_file():
+                values["load_path"] = values["run_dir"]
+        _learn(values, **extras)
+        return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Resume(options.TrainingOptions):
     """Go on with a run that was stopped, to the total that was asked for."""
 
     run: Annotated[
         Positional[Path], arg(metavar="RUN", help="run directory, or the one of its checkpoints to go on from")
     ]
     progress: options.Progress = True
-    until_solved: options.UntilSolved = False
-    tensorboard: options.TensorBoard = False
-    wandb: options.WandB = False
-    heartbeat: options.Heartbeat = processes.HEARTBEAT_SECONDS
-    debug: options.Debug = False
 
     def __call__(self) -> int:
+        from ppo2.distributed import collectives
+
         start_processes(heartbeat=self.heartbeat, debug=self.debug)
         arguments: dict[str, Any] | None = collectives.run_on_first(self._arguments)  # whose files they are
         if arguments is not None:
@@ -78,10 +95,14 @@ class Resume:
         return 0
 
     def _arguments(self) -> dict[str, Any] | None:
-        """Those of `learn` that the run was started with, and its directory; None: it is finished."""
+        """The arguments of `learn` that the run was started with, and its directory; None if it is finished."""
+        from ppo2.training import run_directory
+        from ppo2.training.learn import learn
+        from ppo2.training.start import find_start
+
         run_dir = run_directory.of(self.run)
         settings = run_directory.read_config(run_dir)
-        settings = {name: value for name, value in settings.items() if name in _SETTINGS}
+        settings = {name: value for name, value in settings.items() if name in Config.__dataclass_fields__}
         self._check_nameable(run_dir, settings)
         try:
             config = Config.from_json(settings)
@@ -102,7 +123,7 @@ class Resume:
         return {**network_kwargs, **settings, "run_dir": str(run_dir)}
 
     def _check_nameable(self, run_dir: Path, settings: Mapping[str, Any]) -> None:
-        """Raises ValueError where the run was started with objects, which no file can hold."""
+        """Raises ValueError if the run was started with objects, which no file can hold."""
         network_kwargs = settings.get("network_kwargs")
         flat = {**settings, **(network_kwargs if isinstance(network_kwargs, dict) else {})}
         found = {name: placeholder_in(name, value) for name, value in flat.items()}
@@ -116,21 +137,9 @@ class Resume:
             )
 
 
-def _train(chosen: options.Chosen, values: dict[str, Any]) -> int:
-    assert values["env"] == chosen.env
-    extras = {name: values.pop(name) for name in options.EXTRAS}
-    start_processes(heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
-    say(_resolved(chosen, values))
-    if extras.pop("auto_resume"):
-        if values["load_path"] is not None or values["run_dir"] is None:
-            raise ValueError("--auto-resume goes on with the run in --run-dir: give that, and leave --load-path out.")
-        if (Path(values["run_dir"]) / run_directory.CONFIG).is_file():
-            values["load_path"] = values["run_dir"]
-    _learn(values, **extras)
-    return 0
-
-
 def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, wandb: bool) -> None:
+    from ppo2.training.learn import learn
+
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
     solved = _UntilSolved(arguments["env"]) if until_solved else None
     asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
@@ -149,6 +158,11 @@ class _UntilSolved:
     """
 
     def __init__(self, env_id: str) -> None:
+        import gymnasium as gym
+
+        from ppo2 import envs
+        from ppo2.reporting.tables import EPISODE_WINDOW
+
         envs.check_id(env_id)
         threshold = None if envs.adapter_of(env_id) else gym.spec(env_id.rpartition(":")[2]).reward_threshold
         if threshold is None:
@@ -156,46 +170,47 @@ class _UntilSolved:
                 f"--until-solved: {env_id} is registered without a reward_threshold. Leave the option out."
             )
         self.threshold, self.mean, self.solved = float(threshold), float("nan"), False
+        self.window = EPISODE_WINDOW
 
     def __call__(self, update: int, model: Any, stats: Any) -> bool:
         self.mean = float(stats.eprewmean)
-        self.solved = self.mean >= self.threshold and stats.episodes >= EPISODE_WINDOW
+        self.solved = self.mean >= self.threshold and stats.episodes >= self.window
         return not self.solved
 
     def verdict(self) -> str:
-        """What came of it, for a person."""
+        """The outcome, in words."""
         if self.solved:
             return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
-        few = f" in {EPISODE_WINDOW} episodes" if self.mean >= self.threshold else ""
+        few = f" in {self.window} episodes" if self.mean >= self.threshold else ""
         return f"not solved: the mean return did not reach the threshold of {self.threshold:g}{few}"
 
 
 @contextlib.contextmanager
 def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
+    from ppo2.checkpoints import checkpoint
+    from ppo2.distributed import processes
+
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
-        if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number:
+        if (isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number) and processes.is_first():
             saved = run_dir is not None and any((run_dir / checkpoint.FOLDER).glob(f"*{checkpoint.SUFFIX}"))
             how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
-            if processes.is_first():
-                say(f"ppo2: stopped by {number.name}{how}", to_error=True)
+            say(f"ppo2: stopped by {number.name}{how}", to_error=True)
         raise
 
 
 def _resolved(chosen: options.Chosen, values: Mapping[str, Any]) -> str:
-    """The settings that matter, in the style of learn's plan, which follows and tells the rest."""
-    learns = {option.name: option.default for option in options.learn_options()}
-    mine = [option.name for option in options.network_options(chosen.network)]
-    network = [chosen.network, *(f"{name} {shown(values[name])}" for name in mine)]
+    """The settings that matter, in the style of the plan that `learn` prints next."""
+    network = [chosen.network, *(f"{o.name} {shown(values[o.name])}" for o in options.network_options(chosen.network))]
     if values["value_network"] is not None:
         network.append(f"value_network {shown(values['value_network'])}")
-    left_out = IN_THE_PLAN | NOT_SETTINGS
     settings = [
-        f"{name} {shown(values[name])}"
-        for name, default in learns.items()
-        if name not in left_out and (name in chosen.preset or values[name] != default)
+        f"{option.name} {shown(values[option.name])}"
+        for option in options.setting_options()
+        if option.name not in IN_THE_PLAN | {"network", "value_network"}
+        and (option.name in chosen.preset or values[option.name] != option.default)
     ]
     rows = {"env": [f"{values['env']} ({chosen.family} preset)"], "network": network, "settings": settings}
     if values["load_path"] is not None:
@@ -206,5 +221,5 @@ def _resolved(chosen: options.Chosen, values: Mapping[str, Any]) -> str:
 
 def _row(label: str, items: list[str]) -> str:
     text = ", ".join(item.replace(" ", "\0") for item in items)  # an item stays on one line
-    lines = textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False)
-    return f"{label:<10}" + f"\n{'':10}".join(line.replace("\0", " ") for line in lines)
+    indents: dict[str, Any] = {"initial_indent": f"{label:<10}", "subsequent_indent": " " * 10}
+    return textwrap.fill(text, 80, **indents, break_long_words=False, break_on_hyphens=False).replace("\0", " ")

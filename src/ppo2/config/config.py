@@ -4,12 +4,14 @@ import dataclasses
 import json
 import textwrap
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ppo2.config.placeholders import jsonable
-from ppo2.config.rules import Anything, Flag, MappingTo, Number, OneOf, Schedule, Use, Whole, setting
-from ppo2.distributions import BOXES, ActionDist
+from ppo2.config.rules import Use, anything, flag, mapping, number, one_of, schedule, setting, whole
 from ppo2.numerics.schedules import ScheduleLike
+
+ActionDist: TypeAlias = Literal["gaussian", "squashed_gaussian"]
+OnNonfinite: TypeAlias = Literal["raise", "skip"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,96 +25,96 @@ class Config:
 
     # fmt: off
     env: object = setting(
-        None, Anything(), "environment to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, "
+        None, anything, "environment to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, "
         "or a function without arguments that makes an environment; or an environment in JAX, which trains without "
         'leaving the device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1". What ppo2.make gives with '
         'backend="ray" is held by other processes, on other machines if you like.', null=True)
     eval_env: object = setting(
-        None, Anything(), "an environment, in any form that `env` takes, to evaluate on at intervals with frozen "
+        None, anything, "an environment, in any form that `env` takes, to evaluate on at intervals with frozen "
         "statistics.", null=True)
     total_timesteps: int = setting(
-        0, Whole(0, cut=True), "steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 "
+        0, whole(0, cut=True), "steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 "
         "returns the untrained (or loaded) model.")
     num_envs: int = setting(
-        8, Whole(1), "number of environments, when `env` is an id, a function or a device environment; None is 8. Of "
+        8, whole(1), "number of environments, when `env` is an id, a function or a device environment; None is 8. Of "
         "several processes (`ppo2.distributed`) each steps an equal part of them; None is then 8 or a few more.")
     network: object = setting(
-        "mlp", Anything(), "the policy's network: a registered name (`ppo2 networks` lists them), a builder, or a "
+        "mlp", anything, "the policy's network: a registered name (`ppo2 networks` lists them), a builder, or a "
         "network: an equinox.Module that maps one observation to a vector of features, or a Flax module (Linen or "
         "NNX) or a Keras 3 model on JAX that does so for a batch.")
     network_kwargs: Mapping[str, Any] = setting(
-        dict, MappingTo("of names to values"), 'arguments of the network\'s builder; for mlp num_layers=2, '
+        dict, mapping("of names to values"), 'arguments of the network\'s builder; for mlp num_layers=2, '
         'num_hidden=64, activation="tanh", layer_norm=False.')
     value_network: object = setting(
-        None, Anything(), 'None or "shared": the value is a second head on the network; "copy": it has a network of '
+        None, anything, 'None or "shared": the value is a second head on the network; "copy": it has a network of '
         "its own of the same kind; or another network, in any form that `network` takes.", null=True)
     encoders: Mapping[str, Any] | None = setting(
-        None, MappingTo("from paths in the observation to networks, such as {'camera': 'cnn_small'}"),
+        None, mapping("from paths in the observation to networks, such as {'camera': 'cnn_small'}"),
         "networks that encode parts of an observation (Dict, Tuple), by path, before `network` sees all parts side by "
         'side: {"camera": "cnn_small", "arm/angles": "mlp"}, in any form that `network` takes. Other parts are '
         "flattened, images encoded by cnn, or cnn_small where they are small.", null=True)
     model_fn: object = setting(
-        None, Anything(), "makes the model: model_fn(policy=..., config=..., key=...), such as a subclass of "
+        None, anything, "makes the model: model_fn(policy=..., config=..., key=...), such as a subclass of "
         "ppo2.Model.", null=True)
     seed: int = setting(
-        0, Whole(0), "seed of everything random; the same seed gives the same bits. None draws one and reports it.")
+        0, whole(0), "seed of everything random; the same seed gives the same bits. None draws one and reports it.")
     nsteps: int = setting(
-        2048, Whole(1), "steps of each environment between two updates; the batch is num_envs * nsteps.")
-    nminibatches: int = setting(4, Whole(1), "number of minibatches that each epoch cuts the batch into.", static=True)
+        2048, whole(1), "steps of each environment between two updates; the batch is num_envs * nsteps.")
+    nminibatches: int = setting(4, whole(1), "number of minibatches that each epoch cuts the batch into.", static=True)
     noptepochs: int = setting(
-        4, Whole(1), "passes over the batch in each update, shuffled anew each time.", static=True)
+        4, whole(1), "passes over the batch in each update, shuffled anew each time.", static=True)
     lr: ScheduleLike = setting(
-        3e-4, Schedule(), "learning rate of Adam, a schedule; usually 1e-4 to 1e-3.", traced="update")
+        3e-4, schedule(), "learning rate of Adam, a schedule; usually 1e-4 to 1e-3.", traced="update")
     cliprange: ScheduleLike = setting(
-        0.2, Schedule(), "distance from 1 up to which the probability ratio pays off, a schedule; usually 0.1 to 0.3.",
+        0.2, schedule(), "distance from 1 up to which the probability ratio pays off, a schedule; usually 0.1 to 0.3.",
         traced="update")
     value_cliprange: ScheduleLike | None = setting(
-        "same", Schedule(words=("same",)), 'limit of the value\'s change in an update: "same" as cliprange, a '
+        "same", schedule("same"), 'limit of the value\'s change in an update: "same" as cliprange, a '
         "schedule, or None for no limit.", null=True, traced="update", apart=True)
-    gamma: float = setting(0.99, Number(most=1.0), "discount per step.", traced="rollout")
+    gamma: float = setting(0.99, number(most=1.0), "discount per step.", traced="rollout")
     lam: float = setting(
-        0.95, Number(most=1.0), "lambda of generalised advantage estimation: 0 trusts the value function, 1 the "
+        0.95, number(most=1.0), "lambda of generalised advantage estimation: 0 trusts the value function, 1 the "
         "rewards seen.", traced="rollout")
     ent_coef: float = setting(
-        0.0, Number(), "weight of the entropy bonus; usually 0 to 0.02.", traced="update")
-    vf_coef: float = setting(0.5, Number(), "weight of the value loss.", traced="update")
+        0.0, number(), "weight of the entropy bonus; usually 0 to 0.02.", traced="update")
+    vf_coef: float = setting(0.5, number(), "weight of the value loss.", traced="update")
     max_grad_norm: float | None = setting(
-        0.5, Number(positive=True), "the gradient's largest norm; None leaves it as it is.", null=True,
+        0.5, number(positive=True), "the gradient's largest norm; None leaves it as it is.", null=True,
         traced="update")
     target_kl: float | None = setting(
-        None, Number(positive=True), "once a minibatch's mean approximate KL divergence exceeds it, the rest of the "
+        None, number(positive=True), "once a minibatch's mean approximate KL divergence exceeds it, the rest of the "
         "update is skipped; usually 0.01 to 0.05. None never skips.", null=True, traced="update", apart=True)
     bootstrap_truncated: bool = setting(
-        True, Flag(), "count the value of the last observation where an episode was cut short by a time limit; False "
+        True, flag, "count the value of the last observation where an episode was cut short by a time limit; False "
         "takes that for a true end, as the original does.", static=True)
     normalize_obs: bool = setting(
-        False, Flag(), "bring observations to mean 0 and standard deviation 1, by running statistics.")
+        False, flag, "bring observations to mean 0 and standard deviation 1, by running statistics.")
     normalize_rewards: bool = setting(
-        False, Flag(), "divide rewards by the running standard deviation of discounted returns.")
+        False, flag, "divide rewards by the running standard deviation of discounted returns.")
     action_dist: ActionDist = setting(
-        "gaussian", OneOf(tuple(BOXES)), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
+        "gaussian", one_of(ActionDist), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
         'standard deviations learned beside the network; or "squashed_gaussian", through tanh to between the bounds, '
         "which must be finite, with standard deviations that the network gives.", static=True)
     log_interval: int = setting(
-        10, Whole(1), "updates between two rows of the log; the first update is logged too.")
+        10, whole(1), "updates between two rows of the log; the first update is logged too.")
     save_interval: int = setting(
-        0, Whole(0), "updates between two checkpoints, the first update's one included; 0 writes only the final one.")
+        0, whole(0), "updates between two checkpoints, the first update's one included; 0 writes only the final one.")
     eval_interval: int | None = setting(
-        None, Whole(1), "updates between two evaluations; None: as log_interval.", null=True)
-    eval_episodes: int = setting(10, Whole(1), "episodes in each evaluation.")
+        None, whole(1), "updates between two evaluations; None: as log_interval.", null=True)
+    eval_episodes: int = setting(10, whole(1), "episodes in each evaluation.")
     shards: int = setting(
-        1, Whole(1), "blocks of environments that are shuffled apart; must divide num_envs. With device environments, "
+        1, whole(1), "blocks of environments that are shuffled apart; must divide num_envs. With device environments, "
         "as many devices as divide them share the work. None: the devices that there are, where each gets 32 "
         "environments, for device environments; else 1. Times the number of processes, where there are several.",
         static=True)
     devices: int | None = setting(
-        None, Whole(1), "devices of this machine that device environments may be spread over; None: all that JAX has.",
+        None, whole(1), "devices of this machine that device environments may be spread over; None: all that JAX has.",
         null=True)
     keep: int | None = setting(
-        None, Whole(1), "number of last checkpoints to keep; with eval_env, each evaluation that is the best so far "
+        None, whole(1), "number of last checkpoints to keep; with eval_env, each evaluation that is the best so far "
         "is saved too, and the best one stays beside them. None keeps all.", null=True)
-    on_nonfinite: Literal["raise", "skip"] = setting(
-        "raise", OneOf(("raise", "skip")), "answer to an observation, action, reward, loss, gradient or optimiser's "
+    on_nonfinite: OnNonfinite = setting(
+        "raise", one_of(OnNonfinite), "answer to an observation, action, reward, loss, gradient or optimiser's "
         'step that is NaN or infinite: "raise" an error, or "skip" that update.')
     # fmt: on
 
@@ -189,10 +191,9 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, TypeError: see `Config`.
     """
-    uses = {name: USES[name] for name in settings}
     return {
-        name: None if use.null and settings[name] is None else use.rule.check(name, settings[name])
-        for name, use in uses.items()
+        name: None if value is None and USES[name].null else USES[name].rule(name, value)
+        for name, value in settings.items()
     }
 
 

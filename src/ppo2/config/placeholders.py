@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 PLACEHOLDER = "object"
 """The key of a placeholder in JSON: `{"object": "name of the object"}`."""
 
 
 def jsonable(value: object) -> Any:
     """`value` if JSON can hold it, else a placeholder with its name."""
+    import numpy as np  # here, as the help of the command line does without it
+
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

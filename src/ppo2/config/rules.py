@@ -1,122 +1,102 @@
-"""Rules of settings: which values are allowed, and the error for the others."""
+"""Rules of settings: which values are allowed, and the error for the others.
+
+A rule checks a value and gives it in its own type (1e6 as a whole number, NumPy's numbers as Python's). It raises
+TypeError for a value of a wrong type, ValueError for one out of range.
+"""
 
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, get_args
 
 from ppo2.numerics import schedules
 
-
-class Rule(Protocol):
-    """Checks a value, and gives it in its own type (1e6 as a whole number, NumPy's numbers as Python's)."""
-
-    def check(self, name: str, value: Any) -> Any:
-        """The value of the setting `name`.
-
-        Raises:
-            TypeError: it is of a wrong type.
-            ValueError: it is out of range.
-        """
-        ...
+Rule: TypeAlias = Callable[[str, Any], Any]
+"""A function of a setting's name, for errors, and of the value."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Whole:
+def whole(least: int, *, cut: bool = False) -> Rule:
     """A whole number of at least `least`; 1e6 is one, as people write it. `cut`: decimals are cut off."""
 
-    least: int
-    cut: bool = False
-
-    def check(self, name: str, value: Any) -> int:
+    def check(name: str, value: Any) -> int:
         try:
-            whole = int(value)
+            number = int(value)
         except (TypeError, ValueError, OverflowError):
-            whole = None
-        if isinstance(value, bool | str) or whole is None or (whole != value and not self.cut):
+            number = None
+        if isinstance(value, bool | str) or number is None or (number != value and not cut):
             raise TypeError(f"`{name}` (={value!r}) must be a whole number.")
-        if whole < self.least:
-            raise ValueError(f"`{name}` (={value!r}) must be at least {self.least}.")
-        return whole
-
-
-@dataclasses.dataclass(frozen=True)
-class Number:
-    """A finite number of at least 0, or above 0 (`positive`), and at most `most`."""
-
-    most: float = math.inf
-    positive: bool = False
-
-    def check(self, name: str, value: Any) -> float:
-        if isinstance(value, bool | np.bool_ | str):
-            raise TypeError(f"`{name}` (={value!r}) must be a number.")
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"`{name}` (={value!r}) must be a number.") from None
-        if not 0 <= number <= self.most or number == math.inf or (self.positive and number == 0):
-            limits = "0 or more" if self.most == math.inf else f"between 0 and {self.most:g}"
-            limits = "above 0 (None switches it off)" if self.positive else limits
-            raise ValueError(f"`{name}` (={value!r}) must be finite and {limits}.")
+        if number < least:
+            raise ValueError(f"`{name}` (={value!r}) must be at least {least}.")
         return number
 
+    return check
 
-@dataclasses.dataclass(frozen=True)
-class Flag:
+
+def number(most: float = math.inf, *, positive: bool = False) -> Rule:
+    """A finite number of at least 0, or above 0 (`positive`), and at most `most`."""
+    limits = "0 or more" if most == math.inf else f"between 0 and {most:g}"
+    limits = "above 0 (None switches it off)" if positive else limits
+
+    def check(name: str, value: Any) -> float:
+        is_flag = isinstance(value, bool) or getattr(value, "dtype", None) == "bool"
+        try:
+            found = None if is_flag or isinstance(value, str) else float(value)
+        except (TypeError, ValueError):
+            found = None
+        if found is None:
+            raise TypeError(f"`{name}` (={value!r}) must be a number.")
+        if not 0 <= found <= most or found == math.inf or (positive and found == 0):
+            raise ValueError(f"`{name}` (={value!r}) must be finite and {limits}.")
+        return found
+
+    return check
+
+
+def flag(name: str, value: Any) -> bool:
     """True or False."""
-
-    def check(self, name: str, value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise TypeError(f"`{name}` (={value!r}) must be True or False.")
-        return value
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` (={value!r}) must be True or False.")
+    return value
 
 
-@dataclasses.dataclass(frozen=True)
-class Schedule:
+def schedule(*words: str) -> Rule:
     """A number, text or function of the remaining fraction (see `ppo2.numerics.schedules`), or one of `words`."""
 
-    words: tuple[str, ...] = ()
-
-    def check(self, name: str, value: Any) -> Any:
-        if isinstance(value, str) and value in self.words:
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, str) and value in words:
             return value
         schedules.parse(value, name)
         return float(value) if isinstance(value, numbers.Real) else value
 
+    return check
 
-@dataclasses.dataclass(frozen=True)
-class OneOf:
-    """One of some words."""
 
-    words: tuple[str, ...]
+def one_of(literal: Any) -> Rule:
+    """One of the words of a `Literal`."""
 
-    def check(self, name: str, value: Any) -> str:
-        if value not in self.words:
-            raise ValueError(f"`{name}` (={value!r}) must be {' or '.join(map(repr, self.words))}.")
+    def check(name: str, value: Any) -> str:
+        if value not in get_args(literal):
+            raise ValueError(f"`{name}` (={value!r}) must be {' or '.join(map(repr, get_args(literal)))}.")
         return str(value)
 
+    return check
 
-@dataclasses.dataclass(frozen=True)
-class MappingTo:
+
+def mapping(meaning: str) -> Rule:
     """A mapping with text as keys; `meaning` says to what, for the error."""
 
-    meaning: str
-
-    def check(self, name: str, value: Any) -> Any:
+    def check(name: str, value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise TypeError(f"`{name}` (={value!r}) must be a mapping {self.meaning}.")
+            raise TypeError(f"`{name}` (={value!r}) must be a mapping {meaning}.")
         return value
 
+    return check
 
-@dataclasses.dataclass(frozen=True)
-class Anything:
+
+def anything(_: str, value: Any) -> Any:
     """Any object; whoever uses it checks it."""
-
-    def check(self, name: str, value: Any) -> Any:
-        return value
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +132,5 @@ def setting(
 ) -> Any:
     """The field of `Config` for a setting: see `Use`. A callable default makes one for each instance."""
     use = Use(rule=rule, null=null, traced=traced, static=static, apart=apart, text=text)
-    if callable(default):
-        return dataclasses.field(default_factory=default, metadata={"use": use})
-    return dataclasses.field(default=default, metadata={"use": use})
+    given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return dataclasses.field(**given, metadata={"use": use})

@@ -10,7 +10,7 @@ what the environment wants.
 
 A new distribution is one file that holds a `Distribution`, with the arrays of a batch, and an `ArrayActions`, with the
 facts: numbers of parameters and noise, how to build it, how its samples become the environment's actions. One line in
-`table.py` gives it to a kind of space, or to a name for users (which `ActionDist`, beside it, repeats as a type).
+`table.py` gives it to a kind of space, or to a name for users.
 
 Shapes: `...` are batch axes, the same for parameters, noise and actions.
 """
@@ -19,14 +19,13 @@ from ppo2.distributions.base import ILLEGAL, ActionDistribution, ArrayActions, D
 from ppo2.distributions.choices import Bernoulli, Categorical, MultiCategorical
 from ppo2.distributions.gaussians import LOG_STD_BOUNDS, SQUASHED_LOG_STD_BOUNDS, DiagGaussian, SquashedGaussian
 from ppo2.distributions.joint import Joint, JointActions
-from ppo2.distributions.table import BOXES, ActionDist, action_distribution
+from ppo2.distributions.table import BOXES, action_distribution
 
 __all__ = [
     "BOXES",
     "ILLEGAL",
     "LOG_STD_BOUNDS",
     "SQUASHED_LOG_STD_BOUNDS",
-    "ActionDist",
     "ActionDistribution",
     "ArrayActions",
     "Bernoulli",

@@ -1,7 +1,6 @@
 """The table from action spaces, and names that users give, to distributions."""
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -12,13 +11,11 @@ from ppo2.distributions.gaussians import GaussianActions, SquashedGaussianAction
 from ppo2.distributions.joint import JointActions
 from ppo2.spaces import COMPOSITE, AnySpace
 
-ActionDist: TypeAlias = Literal["gaussian", "squashed_gaussian"]
-"""The user's name for the distribution of a Box: a key of BOXES (of which type checkers can't make a type)."""
-
-BOXES: Mapping[ActionDist, type[ArrayActions]] = {
+BOXES: Mapping[str, type[ArrayActions]] = {
     "gaussian": GaussianActions,
     "squashed_gaussian": SquashedGaussianActions,
 }
+"""Distributions of a Box by the names of the setting `action_dist`, which repeats them in its type."""
 CHOICES: Mapping[type[AnySpace], type[ArrayActions]] = {
     gym.spaces.Discrete: CategoricalActions,
     gym.spaces.MultiDiscrete: MultiCategoricalActions,
@@ -26,7 +23,7 @@ CHOICES: Mapping[type[AnySpace], type[ArrayActions]] = {
 }
 
 
-def action_distribution(space: AnySpace, action_dist: ActionDist = "gaussian") -> ActionDistribution:
+def action_distribution(space: AnySpace, action_dist: str = "gaussian") -> ActionDistribution:
     """The distribution of actions of `space`; of Boxes in it, the one named `action_dist`.
 
     Raises:

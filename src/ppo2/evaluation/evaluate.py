@@ -1,8 +1,8 @@
-"""How good a model is: whole episodes, with everything about it frozen."""
+"""Evaluation of a model on whole episodes, with everything about it frozen."""
 
 import itertools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -21,11 +21,17 @@ from ppo2.numerics.randomness import Purpose, environment_keys, root_key
 NDArray = np.ndarray[Any, Any]
 
 DEVICE_NUM_ENVS = 64
-LOOK_EVERY = 128  # steps, on the device, between two looks at which episodes are over
+"""Device environments to evaluate on, unless the caller says how many."""
+LOOK_EVERY = 128
+"""Steps on the device between two looks at which episodes are over."""
+
+Steps: TypeAlias = tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]
+"""The environments after some steps; returns and lengths of the episodes that ended in each; states without a legal
+action, where there are masks."""
 
 
 class Evaluation(NamedTuple):
-    """Undiscounted returns and lengths (timesteps) of episodes, each (episodes,), in the order in which they ended."""
+    """Undiscounted returns and lengths (timesteps) of episodes, (episodes,) each, in the order in which they ended."""
 
     returns: NDArray
     lengths: NDArray
@@ -41,6 +47,14 @@ class Evaluation(NamedTuple):
         return float(self.returns.std())
 
 
+class Ended(NamedTuple):
+    """An episode that ended: its environment's index here, return and length."""
+
+    env: int
+    r: float
+    length: int
+
+
 def evaluate(
     model: Model, env: Any, episodes: int = 100, deterministic: bool = True, seed: int = 0, num_envs: int | None = None
 ) -> Evaluation:
@@ -52,11 +66,11 @@ def evaluate(
     Args:
         model: from `learn` or `load`.
         env: in any form that `learn` takes. One that you pass in is reset, and not closed.
-        episodes: how many.
+        episodes: number of episodes.
         deterministic: the most probable action; False samples.
-        seed: of the environments and of sampling.
-        num_envs: how many environments step side by side, for an id, a factory or a device environment; None: 8 (on
-            the device, 64), or fewer for few episodes.
+        seed: seed of the environments and of sampling.
+        num_envs: number of environments to make for an id, a factory or a device environment; None: 8 (on the device,
+            64), or fewer for few episodes.
 
     Raises:
         ValueError: `episodes` below 1, `env` can't be made, or has other spaces than the model.
@@ -73,9 +87,10 @@ def evaluate(
 
 
 def side_by_side(env: Any, episodes: int) -> int | None:
-    """How many environments to evaluate on, in any form that `learn` takes; None where `env` says."""
+    """The number of environments to evaluate on, for `env` in any form that `learn` takes; None if it has its own."""
     on_device = is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None)
-    if not (on_device or isinstance(env, str) or _is_factory(env)):
+    is_factory = callable(env) and not hasattr(env, "step")
+    if not (on_device or isinstance(env, str) or is_factory):
         return None
     return min(DEVICE_NUM_ENVS if on_device else envs.DEFAULT_NUM_ENVS, episodes)
 
@@ -94,43 +109,44 @@ def run_episodes(
     until: Callable[[], bool] = _never,
     share: World = processes.ALONE,
 ) -> Evaluation:
-    """`evaluate`, on environments that are known to fit; of fewer episodes where `until`, asked again and again, says
-    that it is enough.
+    """Does as `evaluate`, on environments that are known to fit.
 
     Args:
+        until: called again and again; where it returns True, there are no more episodes.
         share: this process's part: of P processes with as many environments each, all of which evaluate.
     """
     total = env.num_envs * share.size
     quota = np.full(total, episodes // total) + (np.arange(total) < episodes % total)
-    run = _run_on_device if isinstance(env, DeviceVector) else _run_on_host
     mine = share.part(total)
-    done = run(model, env, quota[mine], mine.start, deterministic, seed, until)  # type: ignore[arg-type]
-    return Evaluation(np.array([r for r, _ in done]), np.array([length for _, length in done]))
+    left, first = quota[mine].copy(), mine.start
+    if isinstance(env, DeviceVector):
+        run = _run_on_device(model, env, first, deterministic, seed, left)
+    else:
+        run = _run_on_host(model, env, first, deterministic, seed)
+    done: list[Ended] = []
+    if left.any() and not until():
+        for ended in heartbeat.track_steps(run):
+            for episode in ended:
+                if left[episode.env]:
+                    left[episode.env] -= 1
+                    done.append(episode)
+            if not left.any() or until():
+                break
+    return Evaluation(np.array([episode.r for episode in done]), np.array([episode.length for episode in done]))
 
 
 def _run_on_host(
-    model: Model,
-    env: AnyVectorEnv,
-    quota: NDArray,
-    first: int,
-    deterministic: bool,
-    seed: int,
-    until: Callable[[], bool],
-) -> list[tuple[float, int]]:
-    """Return and length of so many episodes of each environment, from global index `first` on."""
+    model: Model, env: AnyVectorEnv, first: int, deterministic: bool, seed: int
+) -> Iterator[Sequence[Ended]]:
+    """The episodes that end in each step; global index `first` is that of the first environment."""
     stepper = Stepper(env, model.distribution)
     key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
-    done: list[tuple[float, int]] = []
     obs = stepper.reset(seed, Purpose.EVALUATE, first=first)
-    recurrent_state, episode_starts = (
-        model.initial_state(nenvs),
-        None if not model.is_recurrent else np.ones(nenvs, bool),
-    )
-    for count in heartbeat.track_steps(itertools.count()):
-        if not quota.any() or until():
-            break
+    recurrent_state = model.initial_state(nenvs)
+    episode_starts = np.ones(nenvs, bool) if model.is_recurrent else None
+    for count in itertools.count():
         result = model.act_on(obs, key, count, recurrent_state, episode_starts)
         if result.no_legal_action is not None:
             spaces.check_legal(np.asarray(result.no_legal_action) & ~stepper.resetting, "`env`", f", at step {count}")
@@ -144,33 +160,20 @@ def _run_on_host(
         counts, r, length = step.valid, returns, lengths
         if stepper.counts_episodes:
             counts, r, length = step.episodes or (np.zeros(nenvs, bool), returns, lengths)
-        for i in np.flatnonzero(step.terminated | step.truncated).tolist():
-            if quota[i] and counts[i]:
-                quota[i] -= 1
-                done.append((float(r[i]), int(length[i])))
-            returns[i], lengths[i] = 0.0, 0
-    return done
+        ends = step.terminated | step.truncated
+        yield [Ended(i, float(r[i]), int(length[i])) for i in np.flatnonzero(ends & counts).tolist()]
+        returns[ends], lengths[ends] = 0.0, 0
 
 
 def _run_on_device(
-    model: Model,
-    env: DeviceVector,
-    quota: NDArray,
-    first: int,
-    deterministic: bool,
-    seed: int,
-    until: Callable[[], bool],
-) -> list[tuple[float, int]]:
-    """Return and length of so many episodes of each environment; the host looks every so many steps."""
+    model: Model, env: DeviceVector, first: int, deterministic: bool, seed: int, left: NDArray
+) -> Iterator[Sequence[Ended]]:
+    """The episodes that end between two looks of the host; `left` says which environments have any to play."""
     key = root_key(seed, Purpose.EVALUATE)
     running = jax.device_put(initial_carry(env.env, env.num_envs, model.initial_state(env.num_envs)))
     steps = program(model, _steps_program, env.env, deterministic)
     indices = np.arange(first, first + env.num_envs, dtype=np.int32)
-    done: list[tuple[float, int]] = []
-    left = quota.copy()
-    for count in heartbeat.track_steps(itertools.count()):
-        if not left.any() or until():
-            break
+    for count in itertools.count():
         running, *ends, no_legal_action = steps(
             model.state.params, model.state.normaliser, running, key, np.uint32(count), indices
         )
@@ -179,16 +182,10 @@ def _run_on_device(
             here = np.asarray(no_legal_action).any(axis=0) & (left > 0)
             spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + when[np.argmax(here)]}")
         returns, lengths = map(np.asarray, ends)
-        for t, i in zip(*np.nonzero(lengths), strict=True):
-            if left[i]:
-                left[i] -= 1
-                done.append((float(returns[t, i]), int(lengths[t, i])))
-    return done
+        yield [Ended(int(i), float(returns[t, i]), int(lengths[t, i])) for t, i in np.argwhere(lengths)]
 
 
-def _steps_program(
-    model: Model, env: DeviceEnv, deterministic: bool
-) -> Callable[..., tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]]:
+def _steps_program(model: Model, env: DeviceEnv, deterministic: bool) -> Callable[..., Steps]:
     masked = spaces.is_masked(model.observation_space)
 
     def steps(
@@ -198,7 +195,7 @@ def _steps_program(
         key: PRNGKeyArray,
         count: Int[Array, ""],
         indices: Int[Array, " N"],
-    ) -> tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]:
+    ) -> Steps:
         policy = model.policy_of(params)
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
@@ -217,7 +214,7 @@ def _steps_program(
 
 
 def check_spaces(model: Model, env: envs.AnyEnvs, name: str = "env") -> None:
-    """Raises ValueError where the model was made for other spaces than the environment's."""
+    """Raises ValueError if the model was made for other spaces than the environment's."""
     pairs = (
         ("observation", model.observation_space, env.single_observation_space),
         ("action", model.action_space, env.single_action_space),
@@ -227,7 +224,3 @@ def check_spaces(model: Model, env: envs.AnyEnvs, name: str = "env") -> None:
             raise ValueError(
                 f"`{name}` has another {kind} space than the model was made for: expected {expected}, found {found}."
             )
-
-
-def _is_factory(env: Any) -> bool:
-    return callable(env) and not hasattr(env, "step")

@@ -1,4 +1,4 @@
-"""Watching a policy: in a window, or as a film."""
+"""Playing episodes with a policy: in a window, or into a film."""
 
 import contextlib
 import importlib.util
@@ -21,7 +21,7 @@ from ppo2.numerics.randomness import Purpose, environment_seeds
 
 SUFFIXES = (".mp4", ".gif")
 DEFAULT_FPS = 30
-"""For environments whose metadata name no `render_fps`."""
+"""Frames a second of environments whose metadata name no `render_fps`."""
 
 AnyEnv = gym.Env[Any, Any]
 
@@ -42,8 +42,8 @@ def play(
         model: from `learn` or `load`.
         env: an id, which is made as for training; or an environment, made with the render_mode that you want
             ("rgb_array" for a video), which is reset and not closed.
-        episodes: how many.
-        seed: of the environment: the first episode is also the first of `evaluate(..., episodes=1, seed=seed)`.
+        episodes: number of episodes.
+        seed: seed of the environment: the first episode is also the first of `evaluate(..., episodes=1, seed=seed)`.
         deterministic: the most probable action; False samples.
         video: a file to film into, .mp4 or .gif; at the environment's own frames per second. It is there when all
             episodes are over, whole, or not at all.
@@ -63,19 +63,18 @@ def play(
         check_spaces(model, vector)
         single = vector.envs[0]
         film = None if path is None else stack.enter_context(_film(path, single.metadata.get("render_fps")))
-        done = []
-        for episode in range(1, episodes + 1):
-            first_seed = environment_seeds(seed, Purpose.EVALUATE, 1)[0] if episode == 1 else None
+        returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
+        for i in range(episodes):
+            first_seed = environment_seeds(seed, Purpose.EVALUATE, 1)[0] if i == 0 else None
             with _explained_rendering():
-                total, length = _episode(model, single, first_seed, deterministic, film)
-            done.append((total, length))
+                returns[i], lengths[i] = _episode(model, single, first_seed, deterministic, film)
             if on_episode is not None:
-                on_episode(episode, total, length)
-    return Evaluation(np.array([total for total, _ in done]), np.array([length for _, length in done]))
+                on_episode(i + 1, float(returns[i]), int(lengths[i]))
+    return Evaluation(returns, lengths)
 
 
 def has_display() -> bool:
-    """Whether a window can be opened."""
+    """True if a window can be opened."""
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
@@ -86,19 +85,18 @@ def _episode(
     obs, _ = env.reset(seed=seed)
     total, length, ended = 0.0, 0, False
     states: Any = None
+    if film is not None:
+        film(_frame(env))
     while not ended:
-        if film is not None:
-            film(_drawn(env))
         actions, states = model.predict(obs, states, np.array([length == 0]), deterministic=deterministic)
         obs, reward, terminated, truncated, _ = env.step(actions)
         total, length, ended = total + float(reward), length + 1, terminated or truncated
-    if film is not None:
-        film(_drawn(env))
+        if film is not None:
+            film(_frame(env))
     return total, length
 
 
-def _drawn(env: AnyEnv) -> Any:
-    """The frame to film."""
+def _frame(env: AnyEnv) -> Any:
     try:
         return env.render()
     except gymnasium.error.DependencyNotInstalled:
@@ -165,11 +163,11 @@ def _film(path: Path, fps: float | None) -> Iterator[Callable[[Any], None]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     fps = fps or DEFAULT_FPS
+    options: dict[str, Any] = {"format": "FFMPEG", "fps": fps, "macro_block_size": 2}
+    if path.suffix.lower() == ".gif":
+        options = {"format": "GIF", "duration": 1000 / fps, "loop": 0}
     try:
-        if path.suffix.lower() == ".gif":
-            writer = imageio.get_writer(temporary, format="GIF", mode="I", duration=1000 / fps, loop=0)
-        else:
-            writer = imageio.get_writer(temporary, format="FFMPEG", mode="I", fps=fps, macro_block_size=2)
+        writer = imageio.get_writer(temporary, mode="I", **options)
         with writer, warnings.catch_warnings():
             # JAX warns of every fork; the one for ffmpeg becomes another program at once.
             warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)

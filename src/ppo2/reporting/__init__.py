@@ -1,1 +1,1 @@
-"""What a run reports: tables, logs, the terminal, learning curves, warnings about its health."""
+"""Reports of a run: tables, logs, the terminal, learning curves, warnings about its health."""

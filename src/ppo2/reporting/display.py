@@ -1,28 +1,34 @@
-"""What a person sees of a run while it trains: a live table on a terminal, a line for each log row elsewhere, or only
-what is said.
-"""
+"""The screen of a run: a live table on a terminal, a line for each log row elsewhere, or messages alone."""
 
-import itertools
 import math
 import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from ppo2.system.exits import EXIT_HOOKS
 from ppo2.system.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Group
     from rich.table import Table
 
 
 class Column(NamedTuple):
+    """A figure of the log.
+
+    Attributes:
+        key: its key in a row.
+        name: its name in the live table.
+        short: its name in a plain line; empty: it isn't there.
+        spec: its format specification; empty: about four significant digits.
+    """
+
     key: str
-    name: str  # in the live table
-    short: str = ""  # in a plain line; empty: not there
-    spec: str = ""  # a format specification; empty: about four significant digits
+    name: str
+    short: str = ""
+    spec: str = ""
 
 
 RUN_COLUMNS = (
@@ -42,12 +48,6 @@ LOSS_COLUMNS = (
 )
 
 
-class Display(Protocol):
-    def show(self, row: Mapping[str, float]) -> None: ...
-    def say(self, text: str) -> None: ...
-    def close(self) -> None: ...
-
-
 def _human(value: float, spec: str = "") -> str:
     if math.isnan(value):
         return "-"
@@ -65,20 +65,19 @@ def _clock(seconds: float) -> str:
 
 
 class Pace:
-    """Where the run is and how long it will take. Counts from the first tick on, which comes after the compilation."""
+    """The position of a run and the time that is left, counted from the first tick, which follows compilation."""
 
     def __init__(self, total: int, first: int) -> None:
         self.total, self.update = total, first - 1
-        self.start = self._last = time.perf_counter()
+        self._start = self._last = time.perf_counter()
         self._mark: tuple[int, float] | None = None
 
     def tick(self, update: int) -> None:
         self.update, self._last = update, time.perf_counter()
-        if self._mark is None:
-            self._mark = (update, self._last)
+        self._mark = self._mark or (update, self._last)
 
     def elapsed(self) -> str:
-        return _clock(time.perf_counter() - self.start)
+        return _clock(time.perf_counter() - self._start)
 
     def left(self) -> str:
         if self._mark is None or self.update <= self._mark[0]:
@@ -87,28 +86,29 @@ class Pace:
         return _clock(max(0.0, (self.total - self.update) * rate - (time.perf_counter() - self._last)))
 
 
-class _Quiet:
-    """Only what is said."""
+class Display:
+    """Prints messages alone: what a display does at least."""
 
     def show(self, row: Mapping[str, float]) -> None:
-        pass
+        """Shows a row of the log."""
 
     def say(self, text: str) -> None:
+        """Prints a message."""
         print(printable(text), flush=True)
 
     def close(self) -> None:
-        pass
+        """Gives the terminal back."""
 
 
-class Silent(_Quiet):
-    """Nothing at all."""
+class Silent(Display):
+    """Prints nothing."""
 
     def say(self, text: str) -> None:
         pass
 
 
-class _Lines(_Quiet):
-    """A line for each log row, in columns that stay aligned: for pipes, files and notebooks."""
+class _Lines(Display):
+    """Prints a line for each log row, in columns that stay aligned: for pipes, files and notebooks."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -125,8 +125,8 @@ def _show_cursor() -> None:
     os.write(1, b"\x1b[?25h\n")  # not through rich, whose lock the main thread may hold
 
 
-class _Live:
-    """A progress bar and a table, redrawn in place by rich's own thread: a tick only notes a number."""
+class _Live(Display):
+    """Draws a progress bar and a table, again and again in place, by rich's own thread: a tick only notes a number."""
 
     def __init__(self, pace: Pace) -> None:
         from rich.console import Console
@@ -146,7 +146,7 @@ class _Live:
     def say(self, text: str) -> None:
         from rich.text import Text
 
-        # or what an environment says could move the cursor out from under the table
+        # as `printable`, or a text of an environment could move the cursor out from under the table
         self._console.print(Text(printable(text)), soft_wrap=True)
 
     def close(self) -> None:
@@ -154,58 +154,44 @@ class _Live:
         self._live.stop()
         EXIT_HOOKS.discard(_show_cursor)
 
-    def _render(self) -> "RenderableType":
+    def _render(self) -> "Group":
+        """A bar with its text, and the figures: side by side on a wide terminal, else one below another."""
         from rich.console import Group
-
-        wide = self._console.width >= 72
-        return Group(self._bar(wide), self._table(wide))
-
-    def _bar(self, wide: bool) -> "Table":
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         pace = self._pace
         done = f"update {pace.update:,}/{pace.total:,}  {100 * pace.update // max(pace.total, 1)}%"
-        text = Text(
-            f"{done}  elapsed {pace.elapsed()}" + ("" if self._closed else f"  left {pace.left()}"), no_wrap=True
-        )
+        left = "" if self._closed else f"  left {pace.left()}"
+        text = Text(f"{done}  elapsed {pace.elapsed()}{left}", no_wrap=True)
         bar = ProgressBar(total=max(pace.total, 1), completed=pace.update)
-        line = Table.grid(padding=(0, 2), expand=True)
-        line.add_column(ratio=1)
-        if wide:
-            line.add_row(bar, text)
-        else:
-            line.add_row(bar)
-            line.add_row(text)
-        return line
+        head = Table.grid(padding=(0, 2), expand=True)
+        head.add_column(ratio=1)
+        if self._console.width < 72:
+            head.add_row(bar)
+            head.add_row(text)
+            return Group(head, self._figures(RUN_COLUMNS + LOSS_COLUMNS))
+        head.add_row(bar, text)
+        halves = Table.grid(padding=(0, 4, 0, 0))
+        halves.add_row(self._figures(RUN_COLUMNS), self._figures(LOSS_COLUMNS))
+        return Group(head, halves)
 
-    def _table(self, wide: bool) -> "Table":
+    def _figures(self, columns: tuple[Column, ...]) -> "Table":
+        """Names and figures; evaluations only once there was one."""
         from rich.table import Table
 
-        halves = [[self._cells(column) for column in columns if self._shown(column)] for columns in _HALVES]
         table = Table.grid(padding=(0, 4, 0, 0))
-        for _ in range(len(halves) if wide else 1):
-            table.add_column(style="dim", no_wrap=True)
-            table.add_column(justify="right", no_wrap=True, min_width=9)
-        rows = (
-            itertools.zip_longest(*halves, fillvalue=("", "")) if wide else ([pair] for half in halves for pair in half)
-        )
-        for row in rows:
-            table.add_row(*(cell for pair in row for cell in pair))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(justify="right", no_wrap=True, min_width=9)
+        for key, name, _, spec in columns:
+            if key in self._latest or not key.startswith("eval_"):
+                table.add_row(name, _human(self._latest.get(key, math.nan), spec))
         return table
-
-    def _shown(self, column: Column) -> bool:
-        return column.key in self._latest or not column.key.startswith("eval_")
-
-    def _cells(self, column: Column) -> tuple[str, str]:
-        return column.name, _human(self._latest.get(column.key, math.nan), column.spec)
-
-
-_HALVES = (RUN_COLUMNS, LOSS_COLUMNS)
 
 
 def open_display(pace: Pace, progress: bool) -> Display:
+    """The display that suits the screen; without `progress` one for messages alone."""
     if not progress:
-        return _Quiet()
+        return Display()
     return _Live(pace) if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else _Lines(pace)

@@ -1,52 +1,33 @@
-"""Noticing a training that collapses, by the figures that are logged anyway.
+"""Signs of a training that collapses, in the figures that are logged anyway.
 
-The bounds come from 31 ordinary runs (CartPole, Pendulum, LunarLander, seven tasks of MuJoCo), in which nothing is
-said, and from nine with a learning rate of 0.03 to 0.1 or an entropy bonus of 1, all of which are told of.
+The bounds come from 31 ordinary runs (CartPole, Pendulum, LunarLander, seven tasks of MuJoCo), which give no warning,
+and from nine with a learning rate of 0.03 to 0.1 or an entropy bonus of 1, all of which give one.
 """
 
 import math
 from collections.abc import Mapping
 from statistics import median
 
+KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
+EXPLAINED = "misc/explained_variance"
+
 ROWS_BEFORE = 10
 """Rows of the log that show what is usual, before a figure is compared with it."""
 USUAL_ROWS = 50
-"""Of so many rows before, the median is what is usual."""
+"""Rows before, at most, of which the median is what is usual."""
 KL_TIMES, KL_LEAST, KL_TWICE, KL_ONCE = 10.0, 0.1, 1.0, 10.0
-"""A cliprange of 0.2 keeps the approximate KL near 0.01. In ordinary runs it rarely reaches 0.2, and not in two rows;
-where training diverges it is 1 to 100,000 from the first update on, so that nothing else is ever usual."""
+"""Bounds of the approximate KL: times the usual and at least; in two rows of five; in one row. A cliprange of 0.2 keeps
+it near 0.01. In ordinary runs it rarely reaches 0.2, and not in two rows; where training diverges it is 1 to 100,000
+from the first update on, so that nothing else is ever usual."""
 VALUE_LOSS_TIMES, VALUE_LOSS_PEAKS = 100.0, 10.0
-"""Its usual may be next to nothing, where the task is solved: so it must also be far above all that was seen."""
+"""Bounds of the value loss: times the usual, and times its peak, as the usual is next to nothing in a solved task."""
 BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
-"""So many rows with an explained variance below that, unless the value loss is below a hundredth of its peak: then the
-task is solved, and there is no variance left to explain."""
+"""Rows with an explained variance below the second number are a sign, unless the value loss is below this share of its
+peak: then the task is solved, and there is no variance left to explain."""
 
 
-class Figures:
-    """One figure, row after row: as many of them as are looked at, however long training takes.
-
-    Attributes:
-        first: of the first three rows.
-        recent: of the last ones, enough for all that is asked of them.
-        peak: the largest of all but the last ROWS_BEFORE rows.
-    """
-
-    def __init__(self) -> None:
-        self.first: list[float] = []
-        self.recent: list[float] = []
-        self.peak = -math.inf
-
-    def add(self, figure: float) -> None:
-        if len(self.first) < 3:
-            self.first.append(figure)
-        self.recent = [*self.recent, figure][-USUAL_ROWS - 3 :]
-        if len(self.recent) > ROWS_BEFORE:
-            self.peak = max(self.peak, self.recent[-ROWS_BEFORE - 1])
-
-    def usual(self, last: int) -> float | None:
-        """The median of those before the last ones; None where they are too few to say."""
-        before = self.recent[:-last][-USUAL_ROWS:]
-        return median(before) if len(before) >= ROWS_BEFORE else None
+Seen = Mapping[str, list[float]]
+"""Figures so far, by key."""
 
 
 class Health:
@@ -56,29 +37,30 @@ class Health:
     """
 
     def __init__(self) -> None:
-        self._signs = {"kl": _kl, "value loss": _value_loss, "entropy": _entropy, "explained variance": _blind}
-        self._seen = {key: Figures() for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
+        self._signs = [_kl, _value_loss, _entropy, _blind]
+        self._seen: dict[str, list[float]] = {key: [] for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
 
     def warnings(self, row: Mapping[str, float]) -> list[str]:
-        """What there is to say about the next row, for a person."""
+        """Warnings that the next row gives reason for."""
         figures = {key: float(row.get(key, math.nan)) for key in self._seen}
         if not all(map(math.isfinite, figures.values())):  # no figures of an update that was skipped
             return []
         for key, figure in figures.items():
-            self._seen[key].add(figure)
-        found = {sign: words for sign, judge in self._signs.items() if (words := judge(self._seen))}
-        for sign in found:
-            del self._signs[sign]
-        return [f"warning: {words}" for words in found.values()]
+            self._seen[key].append(figure)
+        found = [(sign, words) for sign in self._signs if (words := sign(self._seen))]
+        for sign, _ in found:
+            self._signs.remove(sign)
+        return [f"warning: {words}" for _, words in found]
 
 
-Seen = Mapping[str, Figures]
-KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
-EXPLAINED = "misc/explained_variance"
+def _usual(figures: list[float], last: int) -> float | None:
+    """The median of the figures before the last ones; None if they are too few to say."""
+    before = figures[-last - USUAL_ROWS : -last]
+    return median(before) if len(before) >= ROWS_BEFORE else None
 
 
 def _kl(seen: Seen) -> str | None:
-    kl, usual = seen[KL].recent, seen[KL].usual(3)
+    kl, usual = seen[KL], _usual(seen[KL], 3)
     beyond = usual is not None and median(kl[-3:]) > max(KL_TIMES * usual, KL_LEAST)
     if not (beyond or kl[-1] > KL_ONCE or sum(x > KL_TWICE for x in kl[-5:]) > 1):
         return None
@@ -90,11 +72,12 @@ def _kl(seen: Seen) -> str | None:
 
 
 def _value_loss(seen: Seen) -> str | None:
-    loss, usual = seen[VALUE_LOSS], seen[VALUE_LOSS].usual(1)
-    now = loss.recent[-1]
-    if usual is None or seen[EXPLAINED].recent[-1] > BLIND:  # a reward that was never found before is no bad sign
+    loss, usual = seen[VALUE_LOSS], _usual(seen[VALUE_LOSS], 1)
+    now = loss[-1]
+    if usual is None or seen[EXPLAINED][-1] > BLIND:  # a reward that was never found before is no bad sign
         return None
-    if now <= max(VALUE_LOSS_TIMES * usual, VALUE_LOSS_PEAKS * loss.peak):
+    peak = max(loss[:-ROWS_BEFORE], default=-math.inf)
+    if now <= max(VALUE_LOSS_TIMES * usual, VALUE_LOSS_PEAKS * peak):
         return None
     return (
         f"the value loss explodes ({now:.2g}, usually {usual:.2g}): try a lower `lr`, "
@@ -103,7 +86,7 @@ def _value_loss(seen: Seen) -> str | None:
 
 
 def _entropy(seen: Seen) -> str | None:
-    first, now = median(seen[ENTROPY].first), seen[ENTROPY].recent[-1]
+    first, now = median(seen[ENTROPY][:3]), seen[ENTROPY][-1]
     # of a Gaussian it begins at 1.4 for each dimension: twice that is a standard deviation four times as large
     if now <= first + max(1.5, abs(first)):
         return None
@@ -114,9 +97,8 @@ def _entropy(seen: Seen) -> str | None:
 
 
 def _blind(seen: Seen) -> str | None:
-    last, loss = seen[EXPLAINED].recent[-BLIND_ROWS:], seen[VALUE_LOSS].recent
-    peak = max(seen[VALUE_LOSS].peak, *loss)
-    if len(last) < BLIND_ROWS or max(last) >= BLIND or median(loss[-BLIND_ROWS:]) < BLIND_SHARE * peak:
+    last, loss = seen[EXPLAINED][-BLIND_ROWS:], seen[VALUE_LOSS]
+    if len(last) < BLIND_ROWS or max(last) >= BLIND or median(loss[-BLIND_ROWS:]) < BLIND_SHARE * max(loss):
         return None
     return (
         f"the value function has long been worse than a constant (explained variance {last[-1]:.2g}): try "

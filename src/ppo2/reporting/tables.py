@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ppo2.runners.episodes import Episode
 from ppo2.system import files
@@ -21,48 +21,35 @@ from ppo2.system.text import parse_json
 Row = Mapping[str, float]
 R = TypeVar("R")
 
-# Format: the package it needs. CSV and JSON lines need none and are always written.
 OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""Formats beside CSV and JSON lines, and the package that each needs."""
 FORMATS = frozenset({"csv", "json", *OPTIONAL_FORMATS})
 
-EPISODE_WINDOW = 100  # Baselines': eprewmean and eplenmean are means over this many episodes
+MONITOR_HEADER = ",".join(Episode._fields) + "\n"
+EPISODE_WINDOW = 100
+"""Episodes that eprewmean and eplenmean are means over, as in Baselines."""
 
 
 def formats_from_environment() -> frozenset[str]:
-    """The formats to write: CSV, JSON lines, and those that `PPO2_LOG_FORMAT` names ("tensorboard,wandb")."""
+    """The formats to write: CSV, JSON lines, and those that `PPO2_LOG_FORMAT` names ("tensorboard,wandb").
+
+    Raises:
+        ValueError: an unknown format, or one whose package isn't installed.
+    """
     asked = {name.strip().lower() for name in os.environ.get("PPO2_LOG_FORMAT", "").split(",")} - {""}
-    return check_formats(asked)
-
-
-def check_formats(asked: Iterable[str]) -> frozenset[str]:
-    formats = frozenset(asked) | {"csv", "json"}
-    if unknown := sorted(formats - FORMATS):
+    if unknown := sorted(asked - FORMATS):
         raise ValueError(f"PPO2_LOG_FORMAT names {', '.join(map(repr, unknown))}; known: {', '.join(sorted(FORMATS))}")
-    for name in sorted(formats & OPTIONAL_FORMATS.keys()):
+    for name in sorted(asked & OPTIONAL_FORMATS.keys()):
         if importlib.util.find_spec(OPTIONAL_FORMATS[name]) is None:
             raise ValueError(
                 f"PPO2_LOG_FORMAT asks for {name!r}, which needs {OPTIONAL_FORMATS[name]}: pip install 'ppo2[{name}]'"
             )
-    return formats
+    return frozenset(asked | {"csv", "json"})
 
 
-def _append_text(path: Path, text: str) -> None:
-    """Append whole or not at all, so that a full disk never leaves half a line between two others."""
-    data = text.encode()
-    with path.open("ab", buffering=0) as file:
-        start = file.tell()
-        if file.write(data) != len(data):
-            file.truncate(start)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
-def _replace_text(path: Path, text: str) -> None:
-    files.replace(path, text.encode())
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The file's lines without a last one that a crash cut short."""
-    if not path.exists():
+def whole_lines(path: Path) -> list[str]:
+    """The file's lines without a last one that a crash cut short; none where there is no file."""
+    if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
@@ -71,12 +58,21 @@ def _whole_lines(path: Path) -> list[str]:
 def rows_of(run_dir: Path) -> list[dict[str, float]]:
     """The rows of progress.jsonl that hold figures; NaN for those that weren't finite."""
     rows = []
-    for line in _whole_lines(run_dir / "progress.jsonl"):
-        with contextlib.suppress(
-            ValueError, TypeError, AttributeError, OverflowError
-        ):  # a row that somebody has edited
+    for line in whole_lines(run_dir / "progress.jsonl"):
+        # a row that somebody has edited
+        with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError):
             rows.append({key: math.nan if x is None else float(x) for key, x in parse_json(line).items()})
     return rows
+
+
+def _append_text(path: Path, text: str) -> None:
+    """Appends whole or not at all, so that a full disk never leaves half a line between two others."""
+    data = text.encode()
+    with path.open("ab", buffering=0) as file:
+        start = file.tell()
+        if file.write(data) != len(data):
+            file.truncate(start)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -85,81 +81,72 @@ def _csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-class _RowFile(ABC, Generic[R]):
-    """Rows appended to a file, in it when `append` returns. Those that the disk refused are tried again next time, and
+def _json_text(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
+
+
+class _Sink(ABC, Generic[R]):
+    """A place that rows are appended to."""
+
+    path: Path
+
+    @abstractmethod
+    def append(self, rows: Iterable[R]) -> None: ...
+
+    def flush(self) -> None:
+        """Writes the rows that wait, if any do."""
+
+    def close(self) -> None:
+        self.flush()
+
+
+class _RowFile(_Sink[R]):
+    """A file of rows, which are in it when `append` returns. Those that the disk refused are tried again next time, and
     a file that vanished begins anew.
+
+    On the device episodes end by the ten thousand a second, so nothing is done twice to a row.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, encode: Callable[[Sequence[R]], str], header: str = "") -> None:
+        self.path, self._encode, self._header = path, encode, header
         self._waiting: list[R] = []
 
     def append(self, rows: Iterable[R]) -> None:
         self._waiting += rows
         text = self._encode(self._waiting)
-        _append_text(self.path, text if self.path.exists() else self._header() + text)
+        _append_text(self.path, text if self.path.exists() else self._header + text)
         self._waiting.clear()
 
     def flush(self) -> None:
-        """Writes what waits."""
         if self._waiting:
             self.append(())
 
-    def close(self) -> None:
-        self.flush()
-
-    def _header(self) -> str:
-        return ""
-
-    @abstractmethod
-    def _encode(self, rows: Sequence[R]) -> str: ...
-
-
-class _JsonFile(_RowFile[Row]):
-    def _encode(self, rows: Sequence[Row]) -> str:
-        return "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
-
-
-class _EpisodeFile(_RowFile[Episode]):
-    """monitor.csv. On the device episodes end by the ten thousand a second, so nothing is done twice to a row."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        if not _whole_lines(path):
-            _replace_text(path, self._header())
-
-    def _header(self) -> str:
-        return _csv_text([Episode._fields])
-
-    def _encode(self, rows: Sequence[Episode]) -> str:
-        return _csv_text(rows)
-
 
 class _CsvFile(_RowFile[Row]):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._columns: list[str] = next(csv.reader(_whole_lines(path)), [])
+    """progress.csv, which gets wider when a row has a new key."""
 
-    def _encode(self, rows: Sequence[Row]) -> str:
-        self._add_columns(key for row in rows for key in row)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, self._rows_text)
+        self._columns: list[str] = next(csv.reader(whole_lines(path)), [])
+        self._header = _csv_text([self._columns])
+
+    def _rows_text(self, rows: Sequence[Row]) -> str:
+        new = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in self._columns]
+        if new:
+            self._add_columns(new)
         return _csv_text([row.get(column, "") for column in self._columns] for row in rows)
 
-    def _header(self) -> str:
-        return _csv_text([self._columns])
-
-    def _add_columns(self, keys: Iterable[str]) -> None:
-        """Rewrite the file under a wider header: rare, since most keys come with the first row."""
-        new = [key for key in dict.fromkeys(keys) if key not in self._columns]
-        if not new:
-            return
+    def _add_columns(self, new: list[str]) -> None:
+        """Rewrites the file under a wider header: rare, since most keys come with the first row."""
         if not self.path.parent.is_dir():  # which only a checkpoint makes again
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
-        _, *rows = csv.reader(_whole_lines(self.path) or [""])
-        _replace_text(self.path, _csv_text([self._columns + new, *(row + [""] * len(new) for row in rows)]))
+        _, *rows = csv.reader(whole_lines(self.path) or [""])
         self._columns += new
+        self._header = _csv_text([self._columns])
+        files.replace(self.path, (self._header + _csv_text(row + [""] * len(new) for row in rows)).encode())
 
 
-class _TensorBoard:
+class _TensorBoard(_Sink[Row]):
     def __init__(self, run_dir: Path, purge_step: int | None) -> None:
         from tensorboardX import SummaryWriter
 
@@ -170,16 +157,15 @@ class _TensorBoard:
         for row in rows:
             for key in (key for key, value in row.items() if math.isfinite(value)):
                 self._writer.add_scalar(key, row[key], int(row["misc/total_timesteps"]))
-        self.flush()
-
-    def flush(self) -> None:
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
 
 
-class _WeightsAndBiases:
+class _WeightsAndBiases(_Sink[Row]):
+    """A run of Weights & Biases, whose own process sends the rows."""
+
     def __init__(self, run_dir: Path) -> None:
         import wandb
 
@@ -199,55 +185,54 @@ class _WeightsAndBiases:
         for row in rows:
             self._run.log(dict(row), step=int(row["misc/total_timesteps"]))
 
-    def flush(self) -> None:
-        """Its own process sends what it was given."""
-
     def close(self) -> None:
         self._run.finish()
 
 
-class _Kept(Protocol):
-    path: Path
-
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class _Sink(_Kept, Protocol):
-    def append(self, rows: Iterable[Row]) -> None: ...
-
-
 class RunFiles:
-    """The tables of one run directory: `progress.csv`, `progress.jsonl`, `monitor.csv`, and what `formats` adds.
+    """The tables of one run directory: `progress.csv`, `progress.jsonl`, `monitor.csv`, and those that `formats` adds.
 
-    `resume_from` is the update that a resumed run goes on from (None: a new run): later rows of progress are dropped,
-    and all but the first `monitor_rows` of monitor.csv (None: all stay), so that no row is there twice.
-    What the disk refuses doesn't end training: `warn` hears of it once, and again only after it worked, and the rows
-    are written when they can be.
+    What the disk refuses doesn't end training: `warn` is called once, and again only after it worked, and the rows are
+    written when they can be.
+
+    Args:
+        run_dir: None writes nothing.
+        resume_from: the update that a resumed run goes on from (None: a new run): later rows of progress are dropped,
+            and all but the first `monitor_rows` of monitor.csv (None: all stay), so that no row is there twice.
+
+    Attributes:
+        monitor_rows: rows of monitor.csv at the start.
+        last_episodes: the last of them.
     """
 
     def __init__(
         self,
-        run_dir: Path,
+        run_dir: Path | None,
         *,
-        formats: Iterable[str] = ("csv", "json"),
+        formats: Iterable[str] = (),
         resume_from: int | None = None,
         monitor_rows: int | None = None,
         warn: Callable[[str], None],
     ) -> None:
-        formats = check_formats(formats)
-        progress, lines, monitor = (run_dir / name for name in ("progress.csv", "progress.jsonl", "monitor.csv"))
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if resume_from is None:
-            _refuse_existing(run_dir, (progress, lines, monitor))
-        else:
-            _drop_later_rows(progress, resume_from)
-            _drop_later_rows(lines, resume_from)
-        self.monitor_rows, self.last_episodes = _keep_episodes(monitor, monitor_rows)
+        self.monitor_rows, self.last_episodes = 0, list[Episode]()
         self._warn = warn
         self._refused: dict[Path, str] = {}
-        self._monitor = _EpisodeFile(monitor)
-        self._progress: list[_Sink] = [_CsvFile(progress), _JsonFile(lines)]
+        self._monitor: list[_Sink[Episode]] = []
+        self._progress: list[_Sink[Row]] = []
+        if run_dir is None:
+            return
+        progress, lines, monitor = (run_dir / name for name in ("progress.csv", "progress.jsonl", "monitor.csv"))
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if resume_from is not None:
+            _drop_later_rows(progress, resume_from)
+            _drop_later_rows(lines, resume_from)
+        elif found := [path.name for path in (progress, lines, monitor) if path.exists()]:
+            raise ValueError(
+                f"`run_dir` (={str(run_dir)!r}) holds a run already ({found[0]}); choose another, or resume it"
+            )
+        self.monitor_rows, self.last_episodes = _keep_episodes(monitor, monitor_rows)
+        self._monitor += [_RowFile(monitor, _csv_text, MONITOR_HEADER)]
+        self._progress += [_CsvFile(progress), _RowFile(lines, _json_text)]
         if "tensorboard" in formats:
             self._progress.append(_TensorBoard(run_dir, None if resume_from is None else _next_timestep(lines)))
         if "wandb" in formats:
@@ -255,32 +240,33 @@ class RunFiles:
 
     def episodes(self, rows: Sequence[Episode]) -> None:
         if rows:
-            self._guard(self._monitor.path, partial(self._monitor.append, rows))
+            for sink in self._monitor:
+                self._try(sink.path, partial(sink.append, rows))
 
     def log(self, row: Row) -> None:
         for sink in self._progress:
-            self._guard(sink.path, partial(sink.append, [row]))
+            self._try(sink.path, partial(sink.append, [row]))
 
     def flush(self) -> None:
         """Writes the rows that wait, if they can be written now."""
-        for file in self._all():
-            self._guard(file.path, file.flush)
+        for sink in self._all():
+            self._try(sink.path, sink.flush)
 
     def sync(self) -> None:
         """Returns once all rows that were written are on the disk; from any thread."""
-        for file in self._all():
-            if file.path.is_file():
-                with contextlib.suppress(OSError):  # of which the next row will tell
-                    files.sync(file.path)
+        for sink in self._all():
+            if sink.path.is_file():
+                with contextlib.suppress(OSError):  # the next row will meet it too
+                    files.sync(sink.path)
 
     def close(self) -> None:
-        for file in self._all():
-            self._guard(file.path, file.close)
+        for sink in self._all():
+            self._try(sink.path, sink.close)
 
-    def _all(self) -> list[_Kept]:
-        return [self._monitor, *self._progress]
+    def _all(self) -> list[_Sink[Any]]:
+        return [*self._monitor, *self._progress]
 
-    def _guard(self, path: Path, write: Callable[[], None]) -> None:
+    def _try(self, path: Path, write: Callable[[], None]) -> None:
         try:
             write()
         except OSError as error:
@@ -295,21 +281,14 @@ class RunFiles:
             self._refused.pop(path, None)
 
 
-def _refuse_existing(run_dir: Path, paths: Iterable[Path]) -> None:
-    if found := [path.name for path in paths if path.exists()]:
-        raise ValueError(
-            f"`run_dir` (={str(run_dir)!r}) holds a run already ({found[0]}); choose another, or resume it"
-        )
-
-
 def _drop_later_rows(path: Path, update: int) -> None:
+    """Drops the rows after an update, and those that a crash damaged."""
     if path.exists():
-        lines = _whole_lines(path)
+        lines = whole_lines(path)
         header = next(csv.reader(lines[:1]), []) if path.suffix == ".csv" else None
         first = 0 if header is None else 1
-        _replace_text(
-            path, "".join(lines[:first] + [line for line in lines[first:] if _update(line, header) <= update])
-        )
+        kept = lines[:first] + [line for line in lines[first:] if _update(line, header) <= update]
+        files.replace(path, "".join(kept).encode())
 
 
 def _update(line: str, header: Sequence[str] | None) -> float:
@@ -322,17 +301,16 @@ def _update(line: str, header: Sequence[str] | None) -> float:
 
 
 def _next_timestep(progress: Path) -> int:
-    """TensorBoard hides events from this step on: those of the rows that were dropped."""
-    lines = _whole_lines(progress)
+    """The step from which TensorBoard hides events: those of the rows that were dropped."""
+    lines = whole_lines(progress)
     return int(json.loads(lines[-1]).get("misc/total_timesteps") or 0) + 1 if lines else 0
 
 
 def _keep_episodes(path: Path, count: int | None) -> tuple[int, list[Episode]]:
-    """Cut monitor.csv to its first `count` rows; how many there are then, and the last of them."""
-    header, *rows = _whole_lines(path) or [""]
+    """Cuts monitor.csv to its first `count` rows; returns their number then, and the last of them."""
+    header, *rows = whole_lines(path) or [MONITOR_HEADER]
     rows = rows[:count]
-    if path.exists():
-        _replace_text(path, "".join([header, *rows]))
+    files.replace(path, "".join([header, *rows]).encode())
     try:
         last = csv.DictReader([header, *rows[-EPISODE_WINDOW:]])
         return len(rows), [Episode(float(e["r"]), int(e["l"]), float(e["t"]), int(e["env"])) for e in last]

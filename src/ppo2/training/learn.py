@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
-from ppo2.config import Config, separate_settings, settings_help
+from ppo2.config import ActionDist, Config, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
-from ppo2.distributions import ActionDist
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training.loop import run_updates

@@ -1,0 +1,152 @@
+"""`ppo2 train` and `ppo2 resume`."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from types import SimpleNamespace
+
+import gymnasium as gym
+import pytest
+
+import ppo2
+from ppo2.cli import main, train
+from support.commands import TINY, finish, interrupt, rows_of, start
+
+
+def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(place, interrupted):
+    status, out, err, updates = interrupted
+    assert status == 130
+    assert err == "ppo2: stopped by SIGINT; `ppo2 resume runs/x` goes on\n"
+    assert "slow:Slow-v0 (default preset)" in out
+    assert "num_layers 2" in out
+    assert 0 < updates < 100  # of 6400 / (2 * 32)
+    assert list((place / "runs" / "x" / "checkpoints").iterdir())
+
+
+def test_sigterm_leaves_a_checkpoint(place):
+    arguments = ["train", "slow:Slow-v0", "--run-dir", "runs/term", "--total-timesteps", "6.4e3", *TINY]
+    status, _, err = interrupt(start(place, *arguments, slow=0.001), place / "runs" / "term", signal.SIGTERM)
+    assert (status, err) == (143, "ppo2: stopped by SIGTERM; `ppo2 resume runs/term` goes on\n")
+    assert list((place / "runs" / "term" / "checkpoints").iterdir())
+
+
+def test_resume_goes_on_to_the_original_total(place, resumed):
+    status, _, err, before = resumed
+    assert (status, err) == (0, "")
+    rows = rows_of(place / "runs" / "x")
+    assert rows[: len(before)] == before
+    assert [row["misc/nupdates"] for row in rows] == list(range(1, 101))
+    assert (place / "runs" / "x" / "checkpoints" / "00100.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_until_solved(place):
+    words = ["train", "slow:Slow-v0", "--run-dir", "runs/solved", "--total-timesteps", "64000", "--until-solved"]
+    status, out, err = finish(start(place, *words, *TINY))
+    assert (status, err) == (0, "")
+    assert re.search(r"\nsolved: the mean return of \d+\.\d reaches the threshold of 5\n$", out)
+    run = place / "runs" / "solved"
+    episodes = len((run / "monitor.csv").read_text().splitlines()) - 1
+    assert 100 <= episodes < 130  # an update of 64 timesteps ends a dozen episodes at most
+    assert (run / "checkpoints" / f"{rows_of(run)[-1]['misc/nupdates']:05d}.safetensors").exists()
+
+
+def test_prints_what_it_resolved_to(given, capsys):
+    given("train", "CartPole-v1", "--run-dir", "runs/z", "--gamma", "0.9", "--save-interval", "5", "--num-layers", "3")
+    assert capsys.readouterr().out.splitlines() == [
+        "env       CartPole-v1 (classic control preset)",
+        "network   mlp, num_layers 3, num_hidden 64, activation tanh, layer_norm False,",
+        "          value_network copy",
+        "settings  lr linear:1e-3, cliprange linear:0.2, value_cliprange None, gamma 0.9,",
+        "          lam 0.9, ent_coef 0, log_interval 10, save_interval 5",
+        "run       runs/z",
+    ]
+
+
+def test_verdict():
+    solved = train._UntilSolved("CartPole-v1")
+    assert solved(1, None, SimpleNamespace(eprewmean=474.9, episodes=200)) is True  # goes on
+    assert solved.verdict() == "not solved: the mean return did not reach the threshold of 475"
+    assert solved(2, None, SimpleNamespace(eprewmean=475.0, episodes=99)) is True
+    assert solved.verdict() == "not solved: the mean return did not reach the threshold of 475 in 100 episodes"
+    assert solved(3, None, SimpleNamespace(eprewmean=475.0, episodes=100)) is False
+    assert solved.verdict() == "solved: the mean return of 475.0 reaches the threshold of 475"
+
+
+def test_logs_asked_for(given, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    given("train", "CartPole-v1", "--tensorboard")
+    assert os.environ["PPO2_LOG_FORMAT"] == "tensorboard"
+
+
+def test_resuming_a_finished_run_says_so(place, resumed, capsys):
+    assert main(["resume", str(place / "runs" / "x")]) == 0
+    assert "is finished: all 100 updates are done." in capsys.readouterr().out
+
+
+def test_resume_from_one_of_the_checkpoints(tmp_path, capsys, monkeypatch):
+    words = ["train", "CartPole-v1", "--run-dir", "run", "--total-timesteps", "256", "--save-interval", "1", *TINY]
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--no-progress", "--num-hidden", "8"]) == 0
+    capsys.readouterr()
+    file = tmp_path / "run" / "checkpoints" / "00002.safetensors"
+    for name in ("run/checkpoints/00002.safetensors", str(file)):
+        assert main(["resume", name, "--no-progress"]) == 0
+        assert "going on from update 2; later checkpoints are set aside" in capsys.readouterr().out
+        assert [row["misc/nupdates"] for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
+    newest = file.with_name("00004.safetensors")
+    newest.write_bytes(b"damaged")
+    assert main(["resume", "run"]) == 1
+    assert "`ppo2 resume run/checkpoints/00003.safetensors` goes on from there" in capsys.readouterr().err
+    assert main(["resume", "run/checkpoints/00003.safetensors", "--no-progress"]) == 0
+    assert main(["eval", "run", "--episodes", "1"]) == 0
+    for stopped in (tmp_path / "run" / "checkpoints").glob("*"):
+        stopped.unlink()
+    capsys.readouterr()
+    assert main(["resume", "run", "--no-progress"]) == 0  # as if it had been killed before its first checkpoint
+    assert "stopped before its first checkpoint: it begins again" in capsys.readouterr().out
+    assert [row["misc/nupdates"] for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("nsteps", 10**12, "its config.json has a setting that can't be: `total_timesteps`"),
+        ("nsteps", 16, "holds a run with other settings: `nsteps` was 32, is 16"),
+        ("num_envs", 10**12, "`num_envs`"),
+        ("nsteps", "many", "its config.json has a setting that can't be: `nsteps`"),
+        ("network_kwargs", {"num_hidden": 10**9}, "other settings: `network_kwargs`"),
+        ("network_kwargs", [1], "`network_kwargs`"),
+        ("network_kwargs", {"run_dir": "/"}, "`network_kwargs`"),
+    ],
+)
+def test_settings_of_a_run_that_can_not_be(place, resumed, tmp_path, capsys, name, value, message):
+    run = tmp_path / "run"
+    shutil.copytree(place / "runs" / "x", run)
+    settings = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**settings, name: value}))
+    assert main(["resume", str(run)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_resume_names_what_only_python_can_give(tmp_path, capsys):
+    run = tmp_path / "run"
+    ppo2.learn(
+        env=lambda: gym.make("CartPole-v1"),
+        lr=lambda frac: 1e-3 * frac,
+        num_envs=1,
+        nsteps=4,
+        total_timesteps=0,
+        run_dir=run,
+    )
+    capsys.readouterr()
+    assert main(["resume", str(run)]) == 1
+    err = capsys.readouterr().err
+    assert "`env` (<lambda>), `lr` (<lambda>)" in err
+    assert f"ppo2.learn(env=..., lr=..., load_path='{run}', run_dir='{run}')" in err
+    assert main(["eval", str(run)]) == 1
+    assert "an environment given as an object (<lambda>): name one with --env ID." in capsys.readouterr().err
+    assert main(["eval", str(run), "--env", "CartPole-v1", "--episodes", "1", "--stochastic"]) == 0
+    assert capsys.readouterr().out.startswith("CartPole-v1, 1 episode, sampled actions, seed 0\n")

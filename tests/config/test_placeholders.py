@@ -1,0 +1,35 @@
+"""Objects that JSON can not hold."""
+
+import functools
+import json
+import math
+
+from ppo2.config import PLACEHOLDER, Config, is_placeholder, jsonable
+
+
+def test_objects_become_placeholders():
+    def my_network():
+        pass
+
+    class Environment:
+        pass
+
+    found = Config(env=Environment(), network=my_network, lr=lambda frac: frac, model_fn=Environment).to_json()
+    assert found["env"] == {PLACEHOLDER: "Environment"}
+    assert found["network"] == {PLACEHOLDER: "my_network"}
+    assert found["lr"] == {PLACEHOLDER: "<lambda>"}
+    assert found["model_fn"] == {PLACEHOLDER: "Environment"}
+    assert {name for name, value in found.items() if is_placeholder(value)} == {"env", "network", "lr", "model_fn"}
+    json.dumps(found)
+    assert jsonable(functools.partial(my_network)) == {PLACEHOLDER: "partial"}
+
+
+def test_only_placeholders_are_placeholders():
+    for value in ({}, {"object": 1, "more": 2}, {"num_layers": 2}, "object", None, ["object"]):
+        assert not is_placeholder(value)
+    assert is_placeholder(jsonable(math.sin))
+
+
+def test_nested_values_are_kept():
+    value = {"a": [1, 2.5, None, (True, "x")], "b": {"c": math.sin}}
+    assert jsonable(value) == {"a": [1, 2.5, None, [True, "x"]], "b": {"c": {PLACEHOLDER: "sin"}}}
