@@ -11,17 +11,17 @@ from ppo2.system.signals import StopSignals
 class AgreedSignal:
     """The first signal that came to any process, once all know of it, so that all stop after the same update.
 
-    Args:
+    Attributes:
         stop: the signals of this process.
     """
 
     def __init__(self, stop: StopSignals) -> None:
-        self._stop = stop
+        self.stop = stop
         self._signal: int | None = None
 
     def all_gather(self, fact: Any) -> list[Any]:
         """`collectives.all_gather`, which also tells all of a signal that came."""
-        gathered = collectives.all_gather([self._stop.received, fact])
+        gathered = collectives.all_gather([self.stop.received, fact])
         signals = (signal for signal, _ in gathered if signal is not None)
         self._signal = next(signals, self._signal)
         return [fact for _, fact in gathered]
@@ -29,4 +29,4 @@ class AgreedSignal:
     @property
     def received(self) -> int | None:
         """The signal; None so far."""
-        return self._stop.received if jax.process_count() == 1 else self._signal
+        return self.stop.received if jax.process_count() == 1 else self._signal

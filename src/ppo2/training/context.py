@@ -1,36 +1,100 @@
-"""Things that the parts of one `learn` share."""
+"""The things that the parts of one `learn` share: settings, log, clock, signals."""
 
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ppo2 import distributed
+from ppo2.distributed import collectives
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.reporting.logger import Logger
-from ppo2.system.signals import StopSignals
+from ppo2.runners.episodes import Episode
+from ppo2.training import run_directory
 from ppo2.training.setup import Setup
+from ppo2.training.start import StartKind
 
 
 @dataclass(frozen=True)
 class Context:
-    """Things that the parts of one `learn` share.
+    """The things that the parts of one `learn` share.
 
     Attributes:
         setup: model, environments and settings.
-        run_dir: the directory to write files in; None in other processes than the first, and where nothing is written.
-        logger: tells files and people.
-        stop: the signals of this process.
-        signal: the signal that all processes stop for.
+        saved_in: the run directory, for messages; None where nothing is written.
+        run_dir: the directory to write files in; None where nothing is written, and in other processes than the first.
+        logger: writes and shows the log.
+        signal: the signal to stop for.
         started: the instant (of `time.perf_counter`) of the start, as if there had been no resume.
+        evaluation: figures of the last evaluation until a row of the log has them.
     """
 
     setup: Setup
+    saved_in: str | None
     run_dir: Path | None
     logger: Logger
-    stop: StopSignals
     signal: AgreedSignal
     started: float
+    evaluation: dict[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """Seconds of training, those before a resume included."""
         return time.perf_counter() - self.started
+
+    def synchronise(self, when: str) -> None:
+        """Has all processes go on with the first one's model, and reports where another's had become different.
+
+        Raises:
+            ValueError: theirs have other shapes than the first one's.
+        """
+        model = self.setup.model
+        model.state, others = collectives.synchronise(model.state)
+        if others:
+            self.logger.say(
+                f"{when}, the model was another one in rank {', '.join(map(str, others))} than in rank 0: all go on "
+                "with that one. What `network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same "
+                "in all processes."
+            )
+
+
+def open_context(
+    setup: Setup, *, run_dir: str | os.PathLike[str] | None, progress: bool, signal: AgreedSignal
+) -> Context:
+    """Prepares the run directory and the log, and tells a person about the run that goes on.
+
+    Args:
+        run_dir, progress: arguments of `learn`; those of the first process count.
+
+    Raises:
+        ValueError: the directory holds another run, or this one under other settings.
+    """
+    start, before, world = setup.start, setup.start.progress, distributed.world()
+    saved_in, set_aside = collectives.run_on_first(
+        lambda: run_directory.prepare(run_dir, setup.config, start, setup.trainer.runner.layout)
+    )
+    mine = Path(saved_in) if saved_in is not None and world.is_first else None
+    logger = Logger(
+        mine,
+        total_updates=setup.config.nupdates,
+        first_update=before.update + 1,
+        progress=progress,
+        monitor_rows=before.episodes,
+        resume=start.goes_on,
+        speaks=world.is_first,
+    )
+    last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
+    if not world.is_first:
+        logger.take_up([Episode(*one) for one in last], rows)
+    if set_aside:
+        logger.say(set_aside)
+    if rows < before.episodes:
+        logger.say(
+            f"monitor.csv has {rows:,} episodes, the checkpoint tells of {before.episodes:,}: rows were lost or "
+            "removed; means of the last episodes begin with those that there are"
+        )
+    if saved_in is not None and world.size > 1 and not setup.config.save_interval:
+        logger.say("`save_interval` is 0: if one of the processes fails, which ends all, nothing will have been saved")
+    if start.kind is StartKind.RESTARTED:
+        logger.say(f"the run in {saved_in} was stopped before its first checkpoint: it begins again at update 1")
+    return Context(setup, saved_in, mine, logger, signal, started=time.perf_counter() - before.seconds)

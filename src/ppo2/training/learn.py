@@ -12,9 +12,11 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
+from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training.loop import run_updates
+from ppo2.training.context import Context, open_context
+from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
 from ppo2.training.setup import check_callable, prepare, warm_up_steps
@@ -132,7 +134,7 @@ def learn(
         **more_settings,
     )
     with contextlib.ExitStack() as stack, processes.errors_end_all():
-        stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
+        signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
         processes.warn_if_alone()
         check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         stack.callback(heartbeat.expect_pauses)
@@ -150,61 +152,56 @@ def learn(
             run_dir=run_dir,
             every_update=every_update,
         )
-        run = stack.enter_context(Run(setup, run_dir=run_dir, progress=progress, stop=stop))
-        run.begin()
         config, model, runner = setup.config, setup.model, setup.trainer.runner
+        context = open_context(setup, run_dir=run_dir, progress=progress, signal=signal)
+        run = stack.enter_context(Run(context))
+        run.begin()
         warm_up = warm_up_steps(config, model)
-        run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=setup.stepped_by))
-        stop.patient |= distributed.world().size > 1  # all stop together, or not at all
+        plan = batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=setup.stepped_by)
+        context.logger.say(plan)
+        signal.stop.patient |= distributed.world().size > 1  # all stop together, or not at all
         if init_fn is not None:
             init_fn()
-        run.synchronise("when training began")
+        context.synchronise("when training began")
         if warm_up:
             run.check_fault(0, model.observe(runner.run(warm_up), runner.axis))
             runner.mark_learned()
         if every_update:
-            run.tasks.append(UpdateFunction(update_fn, run, model))
+            run.tasks.append(UpdateFunction(update_fn, context))
         update = run_updates(
-            setup.trainer,
-            run.tasks,
-            first=run.first,
-            last=config.nupdates,
-            stop=stop,
-            record=run.record,
-            is_stopped=lambda: run.signal.received is not None,
+            setup.trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
-        run.finish(update)
-        if run.signal.received is not None:
-            raise_for(run.signal.received)
+        run.finish(update, progress=progress)
+        if signal.received is not None:
+            raise_for(signal.received)
     return model
 
 
 learn.__doc__ = (learn.__doc__ or "").replace("{settings}", settings_help())
 
 
-class UpdateFunction:
-    """Calls the user's `update_fn` after every update (see `loop.Task`); None in processes that have none."""
+class UpdateFunction(Task):
+    """Calls the user's `update_fn` after every update; None in processes that have none."""
 
     interval = 1
 
-    def __init__(self, function: Callable[..., Any] | None, run: Run, model: Model) -> None:
-        self._function, self._run, self._model = function, run, model
-
-    def is_due(self, update: int) -> bool:
-        return True
+    def __init__(self, function: Callable[..., Any] | None, context: Context) -> None:
+        self._function, self._context = function, context
 
     def run(self, update: int, stats: UpdateStats) -> bool:
         """See `Task`. True where the function of any process wants no more."""
-        with heartbeat.allow_pause():
-            enough = self._function is not None and self._call(self._function, update, stats) is False
+        enough = self._function is not None and self._call(self._function, update, stats) is False
         if not any(collectives.all_gather(enough)):
             return False
-        self._run.logger.say(f"stopped by update_fn at update {update:,} of {self._run.nupdates:,}")
+        nupdates = self._context.setup.config.nupdates
+        self._context.logger.say(f"stopped by update_fn at update {update:,} of {nupdates:,}")
         return True
 
     def _call(self, function: Callable[..., Any], update: int, stats: UpdateStats) -> Any:
         """Calls the function with as many arguments as it takes by position."""
-        arguments = (update, self._model, self._run.complete(stats))
+        logger = self._context.logger
+        stats = stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
+        arguments = (update, self._context.setup.model, stats)
         parameters = inspect.signature(function).parameters.values()
         if any(p.kind is p.VAR_POSITIONAL for p in parameters):
             return function(*arguments)

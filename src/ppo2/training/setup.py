@@ -16,9 +16,8 @@ from ppo2.agent.files import restore
 from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
 from ppo2.algorithm.faults import is_finite
-from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.config import Config, check_settings
-from ppo2.distributed import collectives
+from ppo2.distributed import collectives, parts
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.vector import HostVectorEnv
@@ -29,7 +28,7 @@ from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
 from ppo2.runners.snapshot import facts_of
 from ppo2.training.start import Start, StartKind, find_start
-from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, Numbers, Schedules
+from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, Numbers, scheduled_numbers
 
 WARM_UP_TIMESTEPS = 512
 """Steps, over all environments, that fill an empty normaliser before the first rollout."""
@@ -40,7 +39,7 @@ class Setup(NamedTuple):
 
     Attributes:
         numbers: see `trainers.Numbers`.
-        eval_env: None: nothing is evaluated.
+        eval_env: environments to evaluate on; None evaluates nothing.
         stepped_by: name of the processes that step the environments, for people; None if the environment decides.
     """
 
@@ -71,38 +70,33 @@ def prepare(
 
     Args:
         configure: gives the settings, once `seed`, `num_envs` and `shards` are known.
-        every_update: the host is to look after every update.
-        others: see `learn`.
+        every_update: the host looks after every update, where several could be made in one program.
     """
     check_settings(configure.keywords)
     networks.check(configure.keywords["network"])
     start = find_start(load_path, run_dir)
     if any(collectives.all_gather(seed is None)):
-        fresh = collectives.broadcast(fresh_seed() if seed is None else seed)
-        seed = start.settings.get("seed") if start.goes_on else fresh
-    groups = None if start.resumed is None else _groups(start.resumed)
+        seed = start.settings.get("seed", collectives.broadcast(fresh_seed() if seed is None else seed))
     world = distributed.world()
-    if hasattr(env, "ppo2_runner"):  # held by other processes
-        env.check_learner(num_envs, world.size)
-        vector: Any = env
-    else:
-        vector = _environment(stack, env, share_of(env, num_envs, world), groups=groups)
-        if isinstance(vector, HostVectorEnv):
-            vector.failures = FailureLog(vector.num_envs * world.rank)  # which speaks of global indices
-    if shards is None and start.goes_on:
-        shards = start.settings.get("shards")
-    config = configure(seed=seed, num_envs=vector.num_envs * world.size, shards=1 if shards is None else shards)
-    if shards is None:
-        config = dataclasses.replace(config, shards=default_shards(vector, config))
-    _check_agreed(config)
+    vector = _training_environment(stack, env, num_envs, world, start)
+    config = with_shards(
+        functools.partial(configure, seed=seed, num_envs=vector.num_envs * world.size),
+        vector,
+        start.settings.get("shards") if shards is None else shards,
+    )
+    parts.check_agreed(config.to_json())
     model = build_model(config, vector, model_fn)
     if start.saved is not None:
         restore(model, start.saved)
-        _check_finite(model, start.saved)
+        if not bool(is_finite(model.state)):
+            raise ValueError(
+                f"the checkpoint {start.saved.path} holds parameters, moments of the optimiser or statistics that are "
+                "NaN or infinite, from which nothing can be learned: take an earlier one."
+            )
         if start.kind is StartKind.WEIGHTS:
             model.restart(root_key(config.seed))
     eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
-    numbers = Schedules(config).at
+    numbers = scheduled_numbers(config)
     return Setup(
         config=config,
         model=model,
@@ -114,24 +108,6 @@ def prepare(
     )
 
 
-def _trainer(
-    stack: contextlib.ExitStack, config: Config, env: Any, model: Model, numbers: Numbers, every_update: bool
-) -> LearnTrainer:
-    """The trainer that suits the environment."""
-    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
-    if isinstance(env, DeviceVector):
-        check_traceable(model)
-        device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
-        if every_update:
-            device_runner.look_after_every_update()
-        return DeviceTrainer(model, device_runner, numbers)
-    if not hasattr(env, "ppo2_runner"):
-        return HostTrainer(model, Runner(env=env, **settings), numbers)
-    runner = pkgutil.resolve_name(env.ppo2_runner)(env=env, **settings)
-    stack.callback(runner.close)
-    return HostTrainer(model, runner, numbers)
-
-
 def check_callable(**functions: object) -> None:
     """Raises TypeError for an argument that must be a function."""
     for name, function in functions.items():
@@ -139,68 +115,22 @@ def check_callable(**functions: object) -> None:
             raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
 
 
-def _check_finite(model: Model, saved: Checkpoint) -> None:
-    if not bool(is_finite(model.state)):
-        raise ValueError(
-            f"the checkpoint {saved.path} holds parameters, moments of the optimiser or statistics that are NaN or "
-            "infinite, from which nothing can be learned: take an earlier one."
-        )
+def with_shards(configure: Callable[..., Config], env: AnyEnvs, shards: int | None) -> Config:
+    """The settings with their `shards`; None is a block for each process, or device if `env` is a device environment.
 
-
-def default_shards(env: AnyEnvs, config: Config) -> int:
-    """The meaning of `shards=None` for these environments."""
-    if not isinstance(env, DeviceVector):
-        return distributed.world().size
-    return sharding.default_shards(config.num_envs, config.nsteps, config.nminibatches, devices=config.devices)
-
-
-def share_of(env: Any, num_envs: Any, world: distributed.World) -> Any:
-    """The number of environments that this process makes.
-
-    Raises:
-        ValueError: they can't be divided equally.
+    Args:
+        configure: gives the settings, once `shards` is known.
     """
-    if world.size == 1 or isinstance(env, gym.Env | gym.vector.VectorEnv):
-        return num_envs
-    if num_envs is None:
-        return -(-envs.DEFAULT_NUM_ENVS // world.size)
-    if num_envs > 0 and num_envs % world.size:
-        raise ValueError(
-            f"`num_envs` (={num_envs}) counts the environments of all {world.size} processes, each of which steps as "
-            f"many: it must be a multiple of {world.size}, such as {-(-num_envs // world.size) * world.size}."
-        )
-    return num_envs // world.size if num_envs > 0 else num_envs  # which is refused
+    if shards is not None:
+        return configure(shards=shards)
+    config = configure(shards=1)
+    if not isinstance(env, DeviceVector):
+        return dataclasses.replace(config, shards=distributed.world().size)
+    shards = sharding.default_shards(config.num_envs, config.nsteps, config.nminibatches, devices=config.devices)
+    return dataclasses.replace(config, shards=shards)
 
 
-def _check_agreed(config: Config) -> None:
-    """Raises ValueError where processes were told different things."""
-    told = collectives.all_gather(config.to_json())
-    for rank, theirs in enumerate(told):
-        different = [name for name, value in theirs.items() if value != told[0][name]]
-        if different:
-            name = different[0]
-            raise ValueError(
-                f"`{name}` is {told[0][name]!r} in the process of rank 0 and {theirs[name]!r} in that of rank {rank}: "
-                "all must be given the same."
-            )
-
-
-def check_traceable(model: Model) -> None:
-    """Raises TypeError for a model that couldn't learn as it wants to inside a compiled program."""
-    if type(model).train is not Model.train:
-        raise TypeError(
-            f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
-            "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
-        )
-
-
-def _groups(before: Checkpoint) -> int | None:
-    """In how many groups a run that goes on steps its environments, whatever the rule says here and now."""
-    groups = facts_of(before).get("groups")
-    return groups if groups in (1, 2) else None
-
-
-def _environment(
+def open_environment(
     stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", groups: int | None = None
 ) -> AnyEnvs:
     """The vector environment that an argument means, closed in the end if it was made here."""
@@ -210,19 +140,39 @@ def _environment(
     return made.env
 
 
+def _training_environment(
+    stack: contextlib.ExitStack, env: Any, num_envs: int | None, world: distributed.World, start: Start
+) -> Any:
+    """The environments of this process; those of actors as they are."""
+    if hasattr(env, "ppo2_runner"):
+        env.check_learner(num_envs, world.size)
+        return env
+    if not isinstance(env, gym.Env | gym.vector.VectorEnv):
+        num_envs = parts.local_num_envs(num_envs, envs.DEFAULT_NUM_ENVS, world)
+    # a run that goes on steps its environments in as many groups as before, whatever the rule says here and now
+    groups = None if start.resumed is None else facts_of(start.resumed).get("groups")
+    vector = open_environment(stack, env, num_envs, groups=groups if groups in (1, 2) else None)
+    if isinstance(vector, HostVectorEnv):
+        vector.failures = FailureLog(vector.num_envs * world.rank)  # which reports global indices
+    return vector
+
+
 def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
     if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
         raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
     count = side_by_side(eval_env, model.config.eval_episodes)
     mine = None if count is None else -(-count // distributed.world().size)
-    vector = _environment(stack, eval_env, mine, "eval_env")
+    vector = open_environment(stack, eval_env, mine, "eval_env")
     check_spaces(model, vector, "eval_env")
     return vector
 
 
 def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
-    """The untrained model for an environment."""
-    key = root_key(config.seed)
+    """The untrained model for an environment.
+
+    Raises:
+        TypeError: `model_fn` gave none, or one that couldn't learn as it wants to inside a compiled program.
+    """
     policy = build_policy(
         env.single_observation_space,
         env.single_action_space,
@@ -233,11 +183,32 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
         action_dist=config.action_dist,
         key=root_key(config.seed, Purpose.INIT),
     )
-    make = Model if model_fn is None else model_fn
-    model = make(policy=policy, config=config, key=key)
+    model = (model_fn or Model)(policy=policy, config=config, key=root_key(config.seed))
     if not isinstance(model, Model):
         raise TypeError(f"`model_fn` gave {model!r}; it must give a ppo2.Model.")
+    if isinstance(env, DeviceVector) and type(model).train is not Model.train:
+        raise TypeError(
+            f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
+            "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
+        )
     return model
+
+
+def _trainer(
+    stack: contextlib.ExitStack, config: Config, env: Any, model: Model, numbers: Numbers, every_update: bool
+) -> LearnTrainer:
+    """The trainer that suits the environment."""
+    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
+    if isinstance(env, DeviceVector):
+        device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
+        if every_update:
+            device_runner.look_after_every_update()
+        return DeviceTrainer(model, device_runner, numbers)
+    if not hasattr(env, "ppo2_runner"):
+        return HostTrainer(model, Runner(env=env, **settings), numbers)
+    runner = pkgutil.resolve_name(env.ppo2_runner)(env=env, **settings)
+    stack.callback(runner.close)
+    return HostTrainer(model, runner, numbers)
 
 
 def warm_up_steps(config: Config, model: Model) -> int:

@@ -36,7 +36,7 @@ class Start(NamedTuple):
     Attributes:
         kind: see `StartKind`.
         saved: the checkpoint of WEIGHTS and RESUMED.
-        settings: settings of the run that goes on, for RESUMED and RESTARTED.
+        settings: settings of the run that goes on, for RESUMED and RESTARTED; else empty.
     """
 
     kind: StartKind = StartKind.FRESH
@@ -69,16 +69,15 @@ def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathL
     Raises:
         ValueError: there is no checkpoint, or it can't be read (`ppo2.checkpoints.checkpoint.load`).
     """
-    found: list[Start] = []
+    start = Start()
 
     def find() -> tuple[str, Mapping[str, Any]]:
-        found.append(_find(load_path, run_dir))
-        return found[0].kind, found[0].settings
+        nonlocal start
+        start = _find(load_path, run_dir)
+        return start.kind, start.settings
 
     kind, settings = collectives.run_on_first(find)
-    saved = collectives.broadcast_encoded(
-        found[0].saved if found else None, checkpoint.to_message, checkpoint.from_message
-    )
+    saved = collectives.broadcast_encoded(start.saved, checkpoint.to_message, checkpoint.from_message)
     return Start(StartKind(kind), saved, settings)
 
 

@@ -14,23 +14,16 @@ from ppo2.runners.device import DeviceRunner
 from ppo2.runners.protocol import HostRunner, RolloutRunner
 
 Numbers = Callable[[int], Mapping[str, float]]
-"""The scheduled numbers of an update, counted from 1: see `Schedules.at`."""
+"""The numbers that change from update to update, given the update, counted from 1."""
 
 
-class Schedules:
-    """The numbers that change from update to update: learning rate, cliprange, and the value's if it has its own."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        names = ["lr", "cliprange"]
-        if config.value_cliprange is not None and config.value_cliprange != "same":
-            names.append("value_cliprange")
-        self._schedules = {name: schedules.parse(getattr(config, name), name) for name in names}
-
-    def at(self, update: int) -> dict[str, float]:
-        """Arguments of `Model.train` at an update, counted from 1."""
-        frac = self._config.frac(update)
-        return {name: schedule(frac) for name, schedule in self._schedules.items()}
+def scheduled_numbers(config: Config) -> Numbers:
+    """The function that gives the learning rate, cliprange, and the value's if it has its own, for `Model.train`."""
+    names = ["lr", "cliprange"]
+    if config.value_cliprange not in (None, "same"):
+        names.append("value_cliprange")
+    parsed = {name: schedules.parse(getattr(config, name), name) for name in names}
+    return lambda update: {name: schedule(config.frac(update)) for name, schedule in parsed.items()}
 
 
 class Advance(NamedTuple):
