@@ -12,7 +12,6 @@ from ppo2.reporting.logger import Logger
 from ppo2.runners.episodes import Episode
 from ppo2.training import run_directory
 from ppo2.training.setup import Setup
-from ppo2.training.start import StartKind
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,6 @@ def open_context(
         )
     if saved_in is not None and world.size > 1 and not setup.config.save_interval:
         logger.say("`save_interval` is 0: if one of the processes fails, which ends all, nothing will have been saved")
-    if start.kind is StartKind.RESTARTED:
+    if start.kind == "restarted":
         logger.say(f"the run in {saved_in} was stopped before its first checkpoint: it begins again at update 1")
     return Context(setup, saved_in, mine, logger, signal, started=time.perf_counter() - before.seconds)

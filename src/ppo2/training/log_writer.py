@@ -34,7 +34,7 @@ class LogWriter(Task):
     def _row(self, update: int, stats: UpdateStats) -> dict[str, float]:
         """The figures of an update; speed and shares of time are since the last row."""
         context, setup, now = self._context, self._context.setup, self._context.seconds
-        config, numbers = setup.config, setup.numbers(update)
+        config, numbers = setup.config, setup.trainer.numbers(update)
         seconds = max(now - self._last_seconds, 1e-9)
         row = {
             "misc/serial_timesteps": update * config.nsteps,

@@ -18,7 +18,6 @@ from ppo2.training.evaluator import Evaluator
 from ppo2.training.log_writer import LogWriter
 from ppo2.training.loop import Task
 from ppo2.training.saver import Saver
-from ppo2.training.start import StartKind
 from ppo2.training.trainers import Advance
 
 
@@ -67,7 +66,7 @@ class Run:
             for line in runner.resume(part_of(start.resumed, rows, num_envs)):
                 self._logger.say(line)
         runner.start_clock(self._context.started)
-        if start.kind is StartKind.WEIGHTS:
+        if start.kind == "weights":
             self._saver.save(0)  # for this run to begin again from there, wherever it is stopped
 
     def check_fault(self, update: int, fault: Fault) -> None:

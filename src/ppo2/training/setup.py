@@ -27,8 +27,8 @@ from ppo2.numerics.randomness import Purpose, fresh_seed, root_key
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
 from ppo2.runners.snapshot import facts_of
-from ppo2.training.start import Start, StartKind, find_start
-from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, Numbers, scheduled_numbers
+from ppo2.training.start import Start, find_start
+from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, scheduled_numbers
 
 WARM_UP_TIMESTEPS = 512
 """Steps, over all environments, that fill an empty normaliser before the first rollout."""
@@ -38,7 +38,6 @@ class Setup(NamedTuple):
     """All that one `learn` trains with.
 
     Attributes:
-        numbers: see `trainers.Numbers`.
         eval_env: environments to evaluate on; None evaluates nothing.
         stepped_by: name of the processes that step the environments, for people; None if the environment decides.
     """
@@ -46,7 +45,6 @@ class Setup(NamedTuple):
     config: Config
     model: Model
     trainer: LearnTrainer
-    numbers: Numbers
     start: Start
     eval_env: AnyEnvs | None
     stepped_by: str | None
@@ -93,15 +91,13 @@ def prepare(
                 f"the checkpoint {start.saved.path} holds parameters, moments of the optimiser or statistics that are "
                 "NaN or infinite, from which nothing can be learned: take an earlier one."
             )
-        if start.kind is StartKind.WEIGHTS:
+        if start.kind == "weights":
             model.restart(root_key(config.seed))
     eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
-    numbers = scheduled_numbers(config)
     return Setup(
         config=config,
         model=model,
-        trainer=_trainer(stack, config, vector, model, numbers, every_update),
-        numbers=numbers,
+        trainer=_trainer(stack, config, vector, model, every_update),
         start=start,
         eval_env=eval_vector,
         stepped_by=getattr(vector, "stepped_by", None),
@@ -194,10 +190,9 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
     return model
 
 
-def _trainer(
-    stack: contextlib.ExitStack, config: Config, env: Any, model: Model, numbers: Numbers, every_update: bool
-) -> LearnTrainer:
+def _trainer(stack: contextlib.ExitStack, config: Config, env: Any, model: Model, every_update: bool) -> LearnTrainer:
     """The trainer that suits the environment."""
+    numbers = scheduled_numbers(config)
     settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
     if isinstance(env, DeviceVector):
         device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.checkpoint import Checkpoint
@@ -12,46 +11,33 @@ from ppo2.checkpoints.progress import Progress
 from ppo2.distributed import collectives
 from ppo2.training import run_directory
 
-
-class StartKind(StrEnum):
-    """The four ways to begin.
-
-    | kind | meaning |
-    |---|---|
-    | FRESH | a new run, with new parameters |
-    | WEIGHTS | a new run, with the parameters, optimiser and normaliser of a checkpoint |
-    | RESUMED | the run in `run_dir` goes on from one of its checkpoints |
-    | RESTARTED | the run in `run_dir` begins again: it was stopped before its first checkpoint |
-    """
-
-    FRESH = "fresh"
-    WEIGHTS = "weights"
-    RESUMED = "resumed"
-    RESTARTED = "restarted"
+StartKind = Literal["fresh", "weights", "resumed", "restarted"]
 
 
 class Start(NamedTuple):
     """The start of training.
 
-    Attributes:
-        kind: see `StartKind`.
-        saved: the checkpoint of WEIGHTS and RESUMED.
-        settings: settings of the run that goes on, for RESUMED and RESTARTED; else empty.
+    | kind | meaning | saved | settings |
+    |---|---|---|---|
+    | fresh | a new run, with new parameters | | |
+    | weights | a new run, with parameters, optimiser and normaliser of a checkpoint | that checkpoint | |
+    | resumed | the run in `run_dir` goes on from one of its checkpoints | that checkpoint | those of the run |
+    | restarted | the run in `run_dir` begins again: it has no checkpoint yet | | those of the run |
     """
 
-    kind: StartKind = StartKind.FRESH
+    kind: StartKind = "fresh"
     saved: Checkpoint | None = None
     settings: Mapping[str, Any] = {}
 
     @property
     def goes_on(self) -> bool:
         """True if it is the run in `run_dir` that goes on."""
-        return self.kind in (StartKind.RESUMED, StartKind.RESTARTED)
+        return self.kind in ("resumed", "restarted")
 
     @property
     def resumed(self) -> Checkpoint | None:
         """The checkpoint that a run goes on from; None for other starts."""
-        return self.saved if self.kind is StartKind.RESUMED else None
+        return self.saved if self.kind == "resumed" else None
 
     @property
     def progress(self) -> Progress:
@@ -78,7 +64,7 @@ def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathL
 
     kind, settings = collectives.run_on_first(find)
     saved = collectives.broadcast_encoded(start.saved, checkpoint.to_message, checkpoint.from_message)
-    return Start(StartKind(kind), saved, settings)
+    return Start(kind, saved, settings)
 
 
 def _find(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Start:
@@ -86,8 +72,8 @@ def _find(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[s
         return Start()
     path = None if run_dir is None else Path(run_dir).expanduser()
     if path is None or not run_directory.contains(path, Path(load_path)):
-        return Start(StartKind.WEIGHTS, checkpoint.load(load_path))
+        return Start("weights", checkpoint.load(load_path))
     if run_directory.has_no_checkpoint(path):
-        return Start(StartKind.RESTARTED, settings=run_directory.read_config(path))
+        return Start("restarted", settings=run_directory.read_config(path))
     saved = checkpoint.load(load_path)
-    return Start(StartKind.RESUMED, saved, saved.section("config"))
+    return Start("resumed", saved, saved.section("config"))

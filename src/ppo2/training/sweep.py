@@ -2,12 +2,14 @@
 
 import contextlib
 import csv
+import functools
 import io
 import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from ppo2.reporting import plot
 from ppo2.reporting.display import Pace, open_display
 from ppo2.system import files, launch
 from ppo2.system.signals import StopSignals, raise_for
+from ppo2.training.learn import learn
 from ppo2.training.setup import open_environment
-from ppo2.training.sweep_in_turn import train_in_turn
 from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
 from ppo2.training.vmapped import train_together
 
@@ -163,11 +165,11 @@ def sweep(
         display = stack.enter_context(contextlib.closing(open_display(pace, progress)))
         display.say(_announcement(axes, runs))
         stop = stack.enter_context(StopSignals())
-        say = display.say if progress else lambda text: None
+        say = display.say if progress else _say_nothing
         if isinstance(vector, DeviceVector):
             train_together(vector.env, runs, say, stop)
         else:
-            train_in_turn(env, settings, runs, path, say, stop)
+            _train_in_turn(env, settings, runs, path, say, stop)
     swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
     table = [_row(i, run, swept, one) for i, (run, one) in enumerate(zip(runs, settings, strict=True))]
     models, curves = [run.model for run in runs], [run.curve for run in runs]
@@ -177,6 +179,36 @@ def sweep(
     if stop.received is not None:
         raise_for(stop.received)
     return result
+
+
+def _say_nothing(_: str) -> None:
+    """Shows no progress."""
+
+
+def _train_in_turn(
+    env: Any,
+    settings: Sequence[Mapping[str, Any]],
+    runs: Sequence[SweepRun],
+    path: Path | None,
+    say: Callable[[str], None],
+    stop: StopSignals,
+) -> None:
+    """Trains one run after another; those that come after a stop stay untrained."""
+    for i, (arguments, run) in enumerate(zip(settings, runs, strict=True)):
+        if stop.received is not None:
+            return
+        run_dir = None if path is None else path / "runs" / f"{i:04}"
+        try:
+            learn(env=env, run_dir=run_dir, update_fn=functools.partial(_record, run), **arguments)
+        except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
+            stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
+        say(f"run {i + 1}/{len(runs)}  return {run.points[-1][1] if run.points else np.nan:.1f}")
+
+
+def _record(run: SweepRun, update: int, model: Model, stats: Any) -> None:
+    """Keeps the model as it is now, and its mean return: an `update_fn`."""
+    run.model = model
+    run.record(update, stats.eprewmean)
 
 
 def _is_one_value(name: str, values: Any, arguments: Mapping[str, Any]) -> bool:
@@ -199,13 +231,12 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
             continue
         if name in NOT_SWEPT:
             raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")
-        listed = list(values) if isinstance(values, list | range) else np.asarray(values).tolist()
+        listed = list(values) if isinstance(values, list | range) else np.atleast_1d(values).tolist()
         if not listed:
             raise ValueError(f"`{name}` (={values!r}) is empty: expected at least one value to sweep over.")
-        for value in listed if isinstance(listed, list) else [listed]:
-            if isinstance(value, list | range | dict | np.ndarray) or (
-                name in names(together=True) and isinstance(value, tuple)
-            ):
+        several = (list, range, dict, np.ndarray, *([tuple] if name in names(together=True) else []))
+        for value in listed:
+            if isinstance(value, several):
                 raise ValueError(
                     f"`{name}` is swept over {values!r}: expected single values, found {value!r}, a "
                     f"{type(value).__name__}."

@@ -1,6 +1,7 @@
 """Trainers: how updates are made, on environments of the host and of the device."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from ppo2.agent.model import Model
@@ -54,7 +55,13 @@ class Trainer(Protocol):
 
 
 class LearnTrainer(Trainer, Protocol):
-    """A trainer of one model."""
+    """A trainer of one model.
+
+    Attributes:
+        numbers: the numbers that it passes to the updates.
+    """
+
+    numbers: Numbers
 
     @property
     def runner(self) -> RolloutRunner:
@@ -64,14 +71,16 @@ class LearnTrainer(Trainer, Protocol):
         """The shares of so many seconds, since the last call, that parts of training took; empty if unknown."""
 
 
+@dataclass
 class HostTrainer:
     """Collects a rollout with a runner of the host, or of actors, then learns from it."""
 
-    def __init__(self, model: Model, runner: HostRunner, numbers: Numbers) -> None:
-        self.runner: HostRunner = runner
-        self._model, self._numbers = model, numbers
-        self._rollout: Rollout | None = None
-        self._act = self._step = 0.0
+    model: Model
+    runner: HostRunner
+    numbers: Numbers
+    _rollout: Rollout | None = None
+    _act: float = 0.0
+    _step: float = 0.0
 
     def collect(self) -> None:
         self._rollout = self.runner.run()
@@ -79,35 +88,30 @@ class HostTrainer:
     def make_updates(self, first: int, most: int) -> Advance:
         """See `Trainer`; one update."""
         assert self._rollout is not None
-        stats = self._model.train(self._rollout, **self._numbers(first))
+        stats = self.model.train(self._rollout, **self.numbers(first))
         self._act += self.runner.seconds.act
         self._step += self.runner.seconds.step
         return Advance(1, stats, Fault(stats.fault, stats.fault_index), first)
 
     def time_shares(self, seconds: float) -> dict[str, float]:
-        act, step, self._act, self._step = self._act, self._step, 0.0, 0.0
-        return {
-            "time/step": step / seconds,
-            "time/act": act / seconds,
-            "time/train": max(0.0, 1.0 - (step + act) / seconds),
-        }
+        step, act, self._step, self._act = self._step / seconds, self._act / seconds, 0.0, 0.0
+        return {"time/step": step, "time/act": act, "time/train": max(0.0, 1.0 - (step + act))}
 
 
+@dataclass
 class DeviceTrainer:
     """Makes several updates in one compiled program, rollouts included."""
 
-    def __init__(self, model: Model, runner: DeviceRunner, numbers: Numbers) -> None:
-        self.runner: DeviceRunner = runner
-        self._model, self._numbers = model, numbers
+    model: Model
+    runner: DeviceRunner
+    numbers: Numbers
 
     def collect(self) -> None:
         """See `Trainer`; part of the program."""
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, collectives.broadcast(self.runner.most_updates()))
-        chunk = self.runner.iterate(
-            [self._model.hyperparameters(**self._numbers(update)) for update in range(first, first + count)]
-        )
+        chunk = self.runner.iterate([self.model.hyperparameters(**self.numbers(first + i)) for i in range(count)])
         return Advance(int(chunk.done), chunk.stats, chunk.fault, first + int(chunk.faulty), halted=bool(chunk.halted))
 
     def time_shares(self, seconds: float) -> dict[str, float]:

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
 
 from ppo2.agent.compiled import program
 from ppo2.agent.microbatched import MicrobatchedModel
@@ -212,39 +211,31 @@ def _mesh(devices: int) -> Mesh:
     return Mesh(np.array(jax.local_devices()[:devices]), (RUNS,))
 
 
-def _each(run: Program, devices: int, *, shared: int = 0) -> Program:
-    """`run` for every run of a leading axis, spread over the devices; the last `shared` arguments are for all."""
-
-    def spread(*arguments: Any) -> Any:
-        own = len(arguments) - shared
-        runs = jax.vmap(run, (0,) * own + (None,) * shared)
-        specs = (PartitionSpec(RUNS),) * own + (PartitionSpec(),) * shared
-        out = PartitionSpec(RUNS)
-        return jax.shard_map(runs, mesh=_mesh(devices), in_specs=specs, out_specs=out, check_vma=False)(*arguments)
-
-    return spread
+def _spread(run: Program, devices: int, axes: tuple[int | None, ...]) -> Program:
+    """`run` for every run of a leading axis, spread over the devices; arguments of axis None are for all runs."""
+    specs = tuple(PartitionSpec() if axis is None else PartitionSpec(RUNS) for axis in axes)
+    each, mesh, out = jax.vmap(run, axes), _mesh(devices), PartitionSpec(RUNS)
+    spread = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
+    return jax.jit(spread, donate_argnums=(0, 1))
 
 
 def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
     def warmed(
-        state: TrainState, runs: EnvState, discount: tuple[Float[Array, ""], Float[Array, ""]]
+        state: TrainState, envs: EnvState, discount: tuple[Any, Any]
     ) -> tuple[TrainState, EnvState, Fault, Ends]:
-        runs, rollout, ends = collect(model, env, state, runs, *discount, steps=steps)
+        envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps)
         state, fault = fill_normaliser(model, state, rollout)
-        return state, runs, fault, ends
+        return state, envs, fault, ends
 
-    return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))
+    return _spread(warmed, devices, (0, 0, 0))
 
 
 def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
-    def iterated(
-        state: TrainState,
-        runs: EnvState,
-        hypers: Hyperparameters,
-        discount: tuple[Float[Array, ""], Float[Array, ""]],
-        count: Int[Array, ""],
-    ) -> tuple[TrainState, EnvState, Chunk]:
-        halt_on = HALTING[model.config.on_nonfinite]
-        return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
+    halt_on = HALTING[model.config.on_nonfinite]
 
-    return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))
+    def iterated(
+        state: TrainState, envs: EnvState, hypers: Hyperparameters, discount: tuple[Any, Any], count: Any
+    ) -> tuple[TrainState, EnvState, Chunk]:
+        return iterate(model, env, state, envs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
+
+    return _spread(iterated, devices, (0, 0, 0, 0, None))
