@@ -8,30 +8,29 @@ from ppo2 import distributed
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.envs import AnyEnvs
 from ppo2.evaluation.evaluate import Evaluation, run_episodes
-from ppo2.training.context import Context
 from ppo2.training.loop import Task
 from ppo2.training.saver import Saver
+from ppo2.training.setup import Setup
 
 
 class Evaluator(Task):
     """Evaluates the model at an interval, with frozen statistics and on the same episodes' seeds each time.
 
-    Its figures go to the next row of the log (`Context.evaluation`), and to the saver, which keeps the best model.
+    Its figures go to the next row of the log (`Setup.evaluation`), and to the saver, which keeps the best model.
     """
 
-    def __init__(self, context: Context, env: AnyEnvs, saver: Saver) -> None:
-        self._context, self._env, self._saver = context, env, saver
-        config = context.setup.config
-        self.interval = config.eval_interval or config.log_interval
+    def __init__(self, setup: Setup, env: AnyEnvs, saver: Saver) -> None:
+        self._setup, self._env, self._saver = setup, env, saver
+        self.interval = setup.config.eval_interval or setup.config.log_interval
 
     def run(self, update: int, stats: UpdateStats) -> None:
         """See `Task`. An evaluation that a signal breaks off leaves no figures."""
-        config, signal = self._context.setup.config, self._context.signal
+        config, signal = self._setup.config, self._setup.signal
         if config.keep is not None:
             self._saver.settle()  # the best one so far may have failed to be written
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         mine = run_episodes(
-            self._context.setup.model,
+            self._setup.model,
             self._env,
             episodes=config.eval_episodes,
             deterministic=True,
@@ -43,6 +42,6 @@ class Evaluator(Task):
         if signal.received is not None:
             return
         result = Evaluation(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-        self._context.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))
+        self._setup.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))
         if config.keep is not None and math.isfinite(result.mean):
             self._saver.offer_best(update, result.mean)

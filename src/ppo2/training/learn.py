@@ -7,19 +7,28 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from ppo2 import distributed
+from ppo2 import distributed, networks
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
-from ppo2.config import Config, separate_settings, settings_help
+from ppo2.config import Config, check_settings, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training.context import Context, open_context
+from ppo2.training.construction import (
+    build_config,
+    build_model,
+    build_trainer,
+    check_callable,
+    open_eval_environment,
+    open_training_environment,
+    warm_up_steps,
+)
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
-from ppo2.training.setup import check_callable, prepare, warm_up_steps
+from ppo2.training.setup import Setup, open_setup
+from ppo2.training.start import find_start
 
 
 def learn(
@@ -136,40 +145,34 @@ def learn(
     with contextlib.ExitStack() as stack, processes.errors_end_all():
         signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
         processes.warn_if_alone()
-        check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         stack.callback(heartbeat.expect_pauses)
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
-        setup = prepare(
-            stack,
-            configure,
-            env=env,
-            eval_env=eval_env,
-            model_fn=model_fn,
-            seed=seed,
-            num_envs=num_envs,
-            shards=shards,
-            load_path=load_path,
-            run_dir=run_dir,
-            every_update=every_update,
-        )
-        config, model, runner = setup.config, setup.model, setup.trainer.runner
-        context = open_context(setup, run_dir=run_dir, progress=progress, signal=signal)
-        run = stack.enter_context(Run(context))
+        check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
+        check_settings(configure.keywords)
+        networks.check(network)
+        start = find_start(load_path, run_dir)
+        vector = open_training_environment(stack, env, num_envs, start)
+        config = build_config(configure, vector, start, seed=seed, shards=shards)
+        model = build_model(config, vector, model_fn)
+        start.restore(model)
+        eval_vector = None if eval_env is None else open_eval_environment(stack, eval_env, env, model)
+        trainer = build_trainer(stack, config, vector, model, every_update)
+        setup = open_setup(config, model, trainer, start, signal, run_dir=run_dir, progress=progress)
+        run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
-        warm_up = warm_up_steps(config, model)
-        plan = batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=setup.stepped_by)
-        context.logger.say(plan)
+        warm_up, stepped_by = warm_up_steps(config, model), getattr(vector, "stepped_by", None)
+        setup.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
         signal.stop.patient |= distributed.world().size > 1  # all stop together, or not at all
         if init_fn is not None:
             init_fn()
-        context.synchronise("when training began")
+        setup.synchronise("when training began")
         if warm_up:
-            run.check_fault(0, model.observe(runner.run(warm_up), runner.axis))
-            runner.mark_learned()
+            run.check_fault(0, model.observe(trainer.runner.run(warm_up), trainer.runner.axis))
+            trainer.runner.mark_learned()
         if every_update:
-            run.tasks.append(UpdateFunction(update_fn, context))
+            run.tasks.append(UpdateFunction(update_fn, setup))
         update = run_updates(
-            setup.trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
+            trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
         run.finish(update, progress=progress)
         if signal.received is not None:
@@ -185,23 +188,23 @@ class UpdateFunction(Task):
 
     interval = 1
 
-    def __init__(self, function: Callable[..., Any] | None, context: Context) -> None:
-        self._function, self._context = function, context
+    def __init__(self, function: Callable[..., Any] | None, setup: Setup) -> None:
+        self._function, self._setup = function, setup
 
     def run(self, update: int, stats: UpdateStats) -> bool:
         """See `Task`. True where the function of any process wants no more."""
         enough = self._function is not None and self._call(self._function, update, stats) is False
         if not any(collectives.all_gather(enough)):
             return False
-        nupdates = self._context.setup.config.nupdates
-        self._context.logger.say(f"stopped by update_fn at update {update:,} of {nupdates:,}")
+        nupdates = self._setup.config.nupdates
+        self._setup.logger.say(f"stopped by update_fn at update {update:,} of {nupdates:,}")
         return True
 
     def _call(self, function: Callable[..., Any], update: int, stats: UpdateStats) -> Any:
         """Calls the function with as many arguments as it takes by position."""
-        logger = self._context.logger
+        logger = self._setup.logger
         stats = stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
-        arguments = (update, self._context.setup.model, stats)
+        arguments = (update, self._setup.model, stats)
         parameters = inspect.signature(function).parameters.values()
         if any(p.kind is p.VAR_POSITIONAL for p in parameters):
             return function(*arguments)

@@ -3,29 +3,29 @@
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.reporting.health import Health
 from ppo2.reporting.tables import rows_of
-from ppo2.training.context import Context
 from ppo2.training.loop import Task
+from ppo2.training.setup import Setup
 
 
 class LogWriter(Task):
     """Writes a row of the log at an interval, and where there was an evaluation; warns of what looks unhealthy."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self.interval = context.setup.config.log_interval
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.interval = setup.config.log_interval
         self._health = Health()
-        if context.run_dir is not None and context.setup.start.resumed is not None:
-            for row in rows_of(context.run_dir):
+        if setup.run_dir is not None and setup.start.resumed is not None:
+            for row in rows_of(setup.run_dir):
                 self._health.warnings(row)  # the run gave these before it was stopped
-        self._last_update, self._last_seconds = context.setup.start.progress.update, context.seconds
+        self._last_update, self._last_seconds = setup.start.progress.update, setup.seconds
 
     def is_due(self, update: int) -> bool:
-        return super().is_due(update) or bool(self._context.evaluation)
+        return super().is_due(update) or bool(self._setup.evaluation)
 
     def run(self, update: int, stats: UpdateStats) -> None:
-        logger = self._context.logger
-        with self._context.signal.stop.deferred():
-            self._context.synchronise(f"at update {update}")
+        logger = self._setup.logger
+        with self._setup.signal.stop.deferred():
+            self._setup.synchronise(f"at update {update}")
             row = self._row(update, stats)
             logger.log(row)
             for warning in self._health.warnings(row):
@@ -33,7 +33,7 @@ class LogWriter(Task):
 
     def _row(self, update: int, stats: UpdateStats) -> dict[str, float]:
         """The figures of an update; speed and shares of time are since the last row."""
-        context, setup, now = self._context, self._context.setup, self._context.seconds
+        setup, now = self._setup, self._setup.seconds
         config, numbers = setup.config, setup.trainer.numbers(update)
         seconds = max(now - self._last_seconds, 1e-9)
         row = {
@@ -42,9 +42,9 @@ class LogWriter(Task):
             "misc/total_timesteps": update * config.nbatch,
             "fps": (update - self._last_update) * config.nbatch / seconds,
             "misc/explained_variance": float(stats.explained_variance),
-            "eprewmean": context.logger.eprewmean,
-            "eplenmean": context.logger.eplenmean,
-            **context.evaluation,
+            "eprewmean": setup.logger.eprewmean,
+            "eplenmean": setup.logger.eplenmean,
+            **setup.evaluation,
             "misc/time_elapsed": now,
             **{f"loss/{name}": float(getattr(stats, name)) for name in setup.model.loss_names},
             "misc/grad_norm": float(stats.grad_norm),
@@ -54,6 +54,6 @@ class LogWriter(Task):
             "cliprange": numbers["cliprange"],
             **setup.trainer.time_shares(seconds),
         }
-        context.evaluation.clear()
+        setup.evaluation.clear()
         self._last_update, self._last_seconds = update, now
         return row

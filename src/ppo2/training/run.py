@@ -7,36 +7,39 @@ from typing import Self
 from ppo2 import distributed
 from ppo2.algorithm.faults import FATAL, Fault, FaultKind, fault_words
 from ppo2.distributed import collectives, heartbeat, parts, processes
+from ppo2.envs import AnyEnvs
 from ppo2.reporting import plot
 from ppo2.reporting.tables import EPISODE_WINDOW
 from ppo2.runners.episodes import Ended, Episode, in_order
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted
 from ppo2.training import run_directory
-from ppo2.training.context import Context
 from ppo2.training.evaluator import Evaluator
 from ppo2.training.log_writer import LogWriter
 from ppo2.training.loop import Task
 from ppo2.training.saver import Saver
+from ppo2.training.setup import Setup
 from ppo2.training.trainers import Advance
 
 
 class Run:
     """One call of `learn`. As a context it saves the model, whatever ends training early.
 
+    Args:
+        eval_env: environments to evaluate on; None evaluates nothing.
+
     Attributes:
         first: the update that comes first, above 1 where an earlier run goes on.
         tasks: the work that is due between updates.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context, self._setup, self._logger = context, context.setup, context.logger
-        self._before = context.setup.start.progress
+    def __init__(self, setup: Setup, eval_env: AnyEnvs | None) -> None:
+        self._setup, self._logger, self._before = setup, setup.logger, setup.start.progress
         self._done, self.first = self._before.update, self._before.update + 1
-        self._saver = Saver(context)
-        self.tasks: list[Task] = [LogWriter(context), self._saver]
-        if context.setup.eval_env is not None:
-            self.tasks.insert(0, Evaluator(context, context.setup.eval_env, self._saver))
+        self._saver = Saver(setup)
+        self.tasks: list[Task] = [LogWriter(setup), self._saver]
+        if eval_env is not None:
+            self.tasks.insert(0, Evaluator(setup, eval_env, self._saver))
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +68,7 @@ class Run:
             rows = parts.local_rows(num_envs, distributed.world())
             for line in runner.resume(part_of(start.resumed, rows, num_envs)):
                 self._logger.say(line)
-        runner.start_clock(self._context.started)
+        runner.start_clock(self._setup.started)
         if start.kind == "weights":
             self._saver.save(0)  # for this run to begin again from there, wherever it is stopped
 
@@ -82,7 +85,7 @@ class Run:
         if kind is FaultKind.STATE_NOT_FINITE:
             self._saver.skip(self._done)
             raise ValueError(f"{where}: {words}.")
-        saved_in = f", saved in {self._context.saved_in}" if self._context.saved_in else ""
+        saved_in = f", saved in {self._setup.saved_in}" if self._setup.saved_in else ""
         skip = "" if kind in FATAL else " `on_nonfinite='skip'` goes on without such updates."
         raise ValueError(f"{where}: {words}. The model is as it was before{saved_in}.{skip}")
 
@@ -98,7 +101,7 @@ class Run:
         self._done = update
         runner.mark_learned()
         self._saver.report_failures()
-        ended = self._context.signal.all_gather(runner.ended())
+        ended = self._setup.signal.all_gather(runner.ended())
         all_ended = ended[0] if len(ended) == 1 else [Ended(at, Episode(*one)) for part in ended for at, one in part]
         with heartbeat.allow_pause():  # the disk may be slow
             self._logger.episodes(in_order(all_ended))
@@ -112,10 +115,10 @@ class Run:
             self._logger.close()
             if progress:
                 self._logger.say(self._summary(update, curve))
-        self._context.signal.all_gather(None)  # no process ends before all is written
+        self._setup.signal.all_gather(None)  # no process ends before all is written
 
     def _draw_curve(self) -> Path | None:
-        run_dir = self._context.run_dir
+        run_dir = self._setup.run_dir
         if run_dir is None or not self._logger.monitor_rows:
             return None
         try:
@@ -126,7 +129,7 @@ class Run:
 
     def _summary(self, update: int, curve: Path | None) -> str:
         """The last line that a person reads."""
-        seconds = max(self._context.seconds - self._before.seconds, 1e-9)
+        seconds = max(self._setup.seconds - self._before.seconds, 1e-9)
         steps = (update - self._before.update) * self._setup.config.nbatch
         episodes = min(self._logger.monitor_rows, EPISODE_WINDOW)
         mean = f"mean return {self._logger.eprewmean:.1f} over the last {episodes} episodes"
@@ -134,7 +137,7 @@ class Run:
             mean if episodes else "no episode ended",
             f"{steps:,} timesteps in {seconds:.1f} s",
             f"{steps / seconds:,.0f} timesteps per second",
-            "" if self._context.run_dir is None else f"run directory {self._context.run_dir}",
+            "" if self._setup.run_dir is None else f"run directory {self._setup.run_dir}",
             "" if curve is None else f"curve {curve}",
         ]
         return "; ".join(filter(None, words))

@@ -10,8 +10,8 @@ from ppo2.distributed import collectives
 from ppo2.runners.snapshot import gather_snapshots
 from ppo2.system import files
 from ppo2.training import run_directory
-from ppo2.training.context import Context
 from ppo2.training.loop import Task
+from ppo2.training.setup import Setup
 
 
 class Saver(Task):
@@ -20,39 +20,38 @@ class Saver(Task):
     A checkpoint that the disk refuses is reported, and doesn't end training.
     """
 
-    def __init__(self, context: Context) -> None:
-        setup, progress = context.setup, context.setup.start.progress
-        self._context = context
+    def __init__(self, setup: Setup) -> None:
+        progress = setup.start.progress
+        self._setup = setup
         self.interval = setup.config.save_interval
         self._best = self._best_before = progress.best
         self._saved_update = None if setup.start.resumed is None else progress.update
         self._reported: str | None = None
-        self._writer: CheckpointWriter | None = None
-        if context.run_dir is not None:
-            best = None if progress.best is None else progress.best.update
-            self._writer = CheckpointWriter(context.run_dir, keep=setup.config.keep, best=best)
+        best = None if progress.best is None else progress.best.update
+        # has nothing to write where there is no directory
+        self._writer = CheckpointWriter(setup.run_dir or Path(), keep=setup.config.keep, best=best)
 
     def is_due(self, update: int) -> bool:
         """See `Task`; also due where the update evaluates better than all before."""
         return super().is_due(update) or self._is_best(update)
 
     def run(self, update: int, stats: UpdateStats) -> None:
-        with self._context.signal.stop.deferred():
+        with self._setup.signal.stop.deferred():
             self.save(update)
 
     def save(self, update: int) -> None:
         """Has the checkpoint of an update written, unless it is there already, while training goes on."""
-        if not collectives.broadcast(self._writer is not None and update != self._saved_update):
+        setup, logger, run_dir = self._setup, self._setup.logger, self._setup.run_dir
+        if not collectives.broadcast(run_dir is not None and update != self._saved_update):
             return
         self.report_failures()
-        setup, logger, run_dir = self._context.setup, self._context.logger, self._context.run_dir
         snapshot = gather_snapshots(setup.trainer.runner.snapshot())
-        if self._writer is None or run_dir is None:  # the first process writes
+        if run_dir is None:  # the first process writes
             return
         logger.flush()
         progress = Progress(
             update=update,
-            seconds=self._context.seconds,
+            seconds=setup.seconds,
             episodes=logger.monitor_rows,
             rollouts=snapshot.rollouts,
             best=self._best,
@@ -78,9 +77,8 @@ class Saver(Task):
 
     def settle(self) -> None:
         """Waits until all checkpoints are written, or have failed."""
-        if self._writer is not None:
-            self._writer.wait()
-            self.report_failures()
+        self._writer.wait()
+        self.report_failures()
 
     def skip(self, update: int) -> None:
         """Takes an update for saved: its checkpoint, from which nobody could go on, would hide an earlier, good one."""
@@ -95,7 +93,7 @@ class Saver(Task):
 
     def report_failures(self) -> None:
         """Reports checkpoints that could not be written, once for each reason, and again only after one was written."""
-        for update, error in [] if self._writer is None else self._writer.results():
+        for update, error in self._writer.results():
             if error is None:
                 self._reported = None
                 continue
@@ -105,7 +103,7 @@ class Saver(Task):
                 self._best = self._best_before
             reason = error.strerror or str(error)
             if reason != self._reported:
-                self._context.logger.say(
+                self._setup.logger.say(
                     f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones "
                     f"are intact. For the next to be written, {files.remedy(error)}."
                 )
@@ -113,8 +111,7 @@ class Saver(Task):
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written, and ends the writing thread."""
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
 
     def _is_best(self, update: int) -> bool:
         return self._best is not None and self._best.update == update

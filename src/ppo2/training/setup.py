@@ -1,213 +1,110 @@
-"""Setting up a training: environments, model, runner and trainer, from the arguments of `learn` and `sweep`."""
+"""The setup of a training: all that the parts of one `learn` share."""
 
-import contextlib
-import dataclasses
-import functools
-import math
 import os
-import pkgutil
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import gymnasium as gym
-
-from ppo2 import distributed, envs, networks
-from ppo2.agent.files import restore
+from ppo2 import distributed
 from ppo2.agent.model import Model
-from ppo2.agent.policy import build_policy
-from ppo2.algorithm.faults import is_finite
-from ppo2.config import Config, check_settings
-from ppo2.distributed import collectives, parts
-from ppo2.envs import AnyEnvs, DeviceVector
-from ppo2.envs.host.failures import FailureLog
-from ppo2.envs.host.vector import HostVectorEnv
-from ppo2.evaluation.evaluate import check_spaces, side_by_side
-from ppo2.numerics import sharding
-from ppo2.numerics.randomness import Purpose, fresh_seed, root_key
-from ppo2.runners.device import DeviceRunner
-from ppo2.runners.host import Runner
-from ppo2.runners.snapshot import facts_of
-from ppo2.training.start import Start, find_start
-from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, scheduled_numbers
-
-WARM_UP_TIMESTEPS = 512
-"""Steps, over all environments, that fill an empty normaliser before the first rollout."""
+from ppo2.config import Config
+from ppo2.distributed import collectives
+from ppo2.distributed.agreed_signal import AgreedSignal
+from ppo2.reporting.logger import Logger
+from ppo2.runners.episodes import Episode
+from ppo2.training import run_directory
+from ppo2.training.start import Start
+from ppo2.training.trainers import LearnTrainer
 
 
-class Setup(NamedTuple):
-    """All that one `learn` trains with.
+@dataclass(frozen=True)
+class Setup:
+    """All that the parts of one `learn` share.
 
     Attributes:
-        eval_env: environments to evaluate on; None evaluates nothing.
-        stepped_by: name of the processes that step the environments, for people; None if the environment decides.
+        signal: the signal to stop for.
+        logger: writes and shows the log.
+        saved_in: the run directory, for messages; None where nothing is written.
+        run_dir: the directory to write files in; None where nothing is written, and in other processes than the first.
+        started: the instant (of `time.perf_counter`) of the start, as if there had been no resume.
+        evaluation: figures of the last evaluation until a row of the log has them.
     """
 
     config: Config
     model: Model
     trainer: LearnTrainer
     start: Start
-    eval_env: AnyEnvs | None
-    stepped_by: str | None
+    signal: AgreedSignal
+    logger: Logger
+    saved_in: str | None
+    run_dir: Path | None
+    started: float
+    evaluation: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return time.perf_counter() - self.started
 
-def prepare(
-    stack: contextlib.ExitStack,
-    configure: "functools.partial[Config]",
-    *,
-    env: Any,
-    eval_env: Any,
-    model_fn: Callable[..., Model] | None,
-    seed: int | None,
-    num_envs: int | None,
-    shards: int | None,
-    load_path: str | os.PathLike[str] | None,
-    run_dir: str | os.PathLike[str] | None,
-    every_update: bool,
-) -> Setup:
-    """Makes all that training needs; `stack` closes it in the end.
+    def synchronise(self, when: str) -> None:
+        """Has all processes go on with the first one's model, and reports where another's had become different.
 
-    Args:
-        configure: gives the settings, once `seed`, `num_envs` and `shards` are known.
-        every_update: the host looks after every update, where several could be made in one program.
-    """
-    check_settings(configure.keywords)
-    networks.check(configure.keywords["network"])
-    start = find_start(load_path, run_dir)
-    if any(collectives.all_gather(seed is None)):
-        seed = start.settings.get("seed", collectives.broadcast(fresh_seed() if seed is None else seed))
-    world = distributed.world()
-    vector = _training_environment(stack, env, num_envs, world, start)
-    config = with_shards(
-        functools.partial(configure, seed=seed, num_envs=vector.num_envs * world.size),
-        vector,
-        start.settings.get("shards") if shards is None else shards,
-    )
-    parts.check_agreed(config.to_json())
-    model = build_model(config, vector, model_fn)
-    if start.saved is not None:
-        restore(model, start.saved)
-        if not bool(is_finite(model.state)):
-            raise ValueError(
-                f"the checkpoint {start.saved.path} holds parameters, moments of the optimiser or statistics that are "
-                "NaN or infinite, from which nothing can be learned: take an earlier one."
+        Raises:
+            ValueError: theirs have other shapes than the first one's.
+        """
+        self.model.state, others = collectives.synchronise(self.model.state)
+        if others:
+            self.logger.say(
+                f"{when}, the model was another one in rank {', '.join(map(str, others))} than in rank 0: all go on "
+                "with that one. What `network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same "
+                "in all processes."
             )
-        if start.kind == "weights":
-            model.restart(root_key(config.seed))
-    eval_vector = None if eval_env is None else _eval_environment(stack, eval_env, env, model)
-    return Setup(
-        config=config,
-        model=model,
-        trainer=_trainer(stack, config, vector, model, every_update),
-        start=start,
-        eval_env=eval_vector,
-        stepped_by=getattr(vector, "stepped_by", None),
-    )
 
 
-def check_callable(**functions: object) -> None:
-    """Raises TypeError for an argument that must be a function."""
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
-
-
-def with_shards(configure: Callable[..., Config], env: AnyEnvs, shards: int | None) -> Config:
-    """The settings with their `shards`; None is a block for each process, or device if `env` is a device environment.
+def open_setup(
+    config: Config,
+    model: Model,
+    trainer: LearnTrainer,
+    start: Start,
+    signal: AgreedSignal,
+    *,
+    run_dir: str | os.PathLike[str] | None,
+    progress: bool,
+) -> Setup:
+    """Opens the run directory and the log, and reports what a person should know of the run that goes on.
 
     Args:
-        configure: gives the settings, once `shards` is known.
-    """
-    if shards is not None:
-        return configure(shards=shards)
-    config = configure(shards=1)
-    if not isinstance(env, DeviceVector):
-        return dataclasses.replace(config, shards=distributed.world().size)
-    shards = sharding.default_shards(config.num_envs, config.nsteps, config.nminibatches, devices=config.devices)
-    return dataclasses.replace(config, shards=shards)
-
-
-def open_environment(
-    stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", groups: int | None = None
-) -> AnyEnvs:
-    """The vector environment that an argument means, closed in the end if it was made here."""
-    made = envs.resolve(env, num_envs, name, groups=groups)
-    if made.owned:
-        stack.callback(made.env.close)
-    return made.env
-
-
-def _training_environment(
-    stack: contextlib.ExitStack, env: Any, num_envs: int | None, world: distributed.World, start: Start
-) -> Any:
-    """The environments of this process; those of actors as they are."""
-    if hasattr(env, "ppo2_runner"):
-        env.check_learner(num_envs, world.size)
-        return env
-    if not isinstance(env, gym.Env | gym.vector.VectorEnv):
-        num_envs = parts.local_num_envs(num_envs, envs.DEFAULT_NUM_ENVS, world)
-    # a run that goes on steps its environments in as many groups as before, whatever the rule says here and now
-    groups = None if start.resumed is None else facts_of(start.resumed).get("groups")
-    vector = open_environment(stack, env, num_envs, groups=groups if groups in (1, 2) else None)
-    if isinstance(vector, HostVectorEnv):
-        vector.failures = FailureLog(vector.num_envs * world.rank)  # which reports global indices
-    return vector
-
-
-def _eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
-    if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
-        raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
-    count = side_by_side(eval_env, model.config.eval_episodes)
-    mine = None if count is None else -(-count // distributed.world().size)
-    vector = open_environment(stack, eval_env, mine, "eval_env")
-    check_spaces(model, vector, "eval_env")
-    return vector
-
-
-def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
-    """The untrained model for an environment.
+        run_dir, progress: arguments of `learn`; those of the first process count.
 
     Raises:
-        TypeError: `model_fn` gave none, or one that couldn't learn as it wants to inside a compiled program.
+        ValueError: the directory holds another run, or this one under other settings.
     """
-    policy = build_policy(
-        env.single_observation_space,
-        env.single_action_space,
-        network=config.network,
-        value_network=config.value_network,
-        network_kwargs=config.network_kwargs,
-        encoders=config.encoders,
-        action_dist=config.action_dist,
-        key=root_key(config.seed, Purpose.INIT),
+    before, world = start.progress, distributed.world()
+    saved_in, set_aside = collectives.run_on_first(
+        lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout)
     )
-    model = (model_fn or Model)(policy=policy, config=config, key=root_key(config.seed))
-    if not isinstance(model, Model):
-        raise TypeError(f"`model_fn` gave {model!r}; it must give a ppo2.Model.")
-    if isinstance(env, DeviceVector) and type(model).train is not Model.train:
-        raise TypeError(
-            f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
-            "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
+    mine = Path(saved_in) if saved_in is not None and world.is_first else None
+    logger = Logger(
+        mine,
+        total_updates=config.nupdates,
+        first_update=before.update + 1,
+        progress=progress,
+        monitor_rows=before.episodes,
+        resume=start.goes_on,
+        speaks=world.is_first,
+    )
+    last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
+    if not world.is_first:
+        logger.take_up([Episode(*one) for one in last], rows)
+    if set_aside:
+        logger.say(set_aside)
+    if rows < before.episodes:
+        logger.say(
+            f"monitor.csv has {rows:,} episodes, the checkpoint tells of {before.episodes:,}: rows were lost or "
+            "removed; means of the last episodes begin with those that there are"
         )
-    return model
-
-
-def _trainer(stack: contextlib.ExitStack, config: Config, env: Any, model: Model, every_update: bool) -> LearnTrainer:
-    """The trainer that suits the environment."""
-    numbers = scheduled_numbers(config)
-    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
-    if isinstance(env, DeviceVector):
-        device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
-        if every_update:
-            device_runner.look_after_every_update()
-        return DeviceTrainer(model, device_runner, numbers)
-    if not hasattr(env, "ppo2_runner"):
-        return HostTrainer(model, Runner(env=env, **settings), numbers)
-    runner = pkgutil.resolve_name(env.ppo2_runner)(env=env, **settings)
-    stack.callback(runner.close)
-    return HostTrainer(model, runner, numbers)
-
-
-def warm_up_steps(config: Config, model: Model) -> int:
-    """Steps of each environment that fill the normaliser before the first rollout; 0 if it has statistics already."""
-    if config.nupdates == 0 or not model.state.normaliser.is_empty:
-        return 0
-    return min(config.nsteps, math.ceil(WARM_UP_TIMESTEPS / config.num_envs))
+    if saved_in is not None and world.size > 1 and not config.save_interval:
+        logger.say("`save_interval` is 0: if one of the processes fails, which ends all, nothing will have been saved")
+    if start.kind == "restarted":
+        logger.say(f"the run in {saved_in} was stopped before its first checkpoint: it begins again at update 1")
+    return Setup(config, model, trainer, start, signal, logger, saved_in, mine, time.perf_counter() - before.seconds)

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ppo2.agent.files import restore
+from ppo2.agent.model import Model
+from ppo2.algorithm.faults import is_finite
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.progress import Progress
 from ppo2.distributed import collectives
+from ppo2.numerics.randomness import root_key
 from ppo2.training import run_directory
 
 StartKind = Literal["fresh", "weights", "resumed", "restarted"]
@@ -47,6 +51,23 @@ class Start(NamedTuple):
             ValueError: the checkpoint was saved by hand, or is damaged.
         """
         return Progress() if self.resumed is None else Progress.of(self.resumed)
+
+    def restore(self, model: Model) -> None:
+        """Gives a model the state in the checkpoint, if there is one.
+
+        Raises:
+            ValueError: it is of another model, or holds numbers that are not finite.
+        """
+        if self.saved is None:
+            return
+        restore(model, self.saved)
+        if not bool(is_finite(model.state)):
+            raise ValueError(
+                f"the checkpoint {self.saved.path} holds parameters, moments of the optimiser or statistics that are "
+                "NaN or infinite, from which nothing can be learned: take an earlier one."
+            )
+        if self.kind == "weights":
+            model.restart(root_key(model.config.seed))
 
 
 def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Start:

@@ -26,8 +26,8 @@ from ppo2.reporting import plot
 from ppo2.reporting.display import Pace, open_display
 from ppo2.system import files, launch
 from ppo2.system.signals import StopSignals, raise_for
+from ppo2.training.construction import open_environment
 from ppo2.training.learn import learn
-from ppo2.training.setup import open_environment
 from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
 from ppo2.training.vmapped import train_together
 

@@ -10,7 +10,7 @@ import numpy as np
 from ppo2.agent.model import Model
 from ppo2.config import Config, separate_settings
 from ppo2.envs import AnyEnvs, DeviceVector
-from ppo2.training.setup import build_model, with_shards
+from ppo2.training.construction import build_model, with_shards
 
 NDArray = np.ndarray[Any, Any]
 

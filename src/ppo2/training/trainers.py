@@ -12,7 +12,7 @@ from ppo2.config import Config
 from ppo2.distributed import collectives
 from ppo2.numerics import schedules
 from ppo2.runners.device import DeviceRunner
-from ppo2.runners.protocol import HostRunner, RolloutRunner
+from ppo2.runners.protocol import HostRunner
 
 Numbers = Callable[[int], Mapping[str, float]]
 """The numbers that change from update to update, given the update, counted from 1."""
@@ -54,25 +54,8 @@ class Trainer(Protocol):
         """Makes update `first`, and up to `most` in all where that is faster."""
 
 
-class LearnTrainer(Trainer, Protocol):
-    """A trainer of one model.
-
-    Attributes:
-        numbers: the numbers that it passes to the updates.
-    """
-
-    numbers: Numbers
-
-    @property
-    def runner(self) -> RolloutRunner:
-        """The runner that it collects with."""
-
-    def time_shares(self, seconds: float) -> dict[str, float]:
-        """The shares of so many seconds, since the last call, that parts of training took; empty if unknown."""
-
-
 @dataclass
-class HostTrainer:
+class HostTrainer(Trainer):
     """Collects a rollout with a runner of the host, or of actors, then learns from it."""
 
     model: Model
@@ -94,20 +77,18 @@ class HostTrainer:
         return Advance(1, stats, Fault(stats.fault, stats.fault_index), first)
 
     def time_shares(self, seconds: float) -> dict[str, float]:
+        """The shares of so many seconds, since the last call, that parts of training took."""
         step, act, self._step, self._act = self._step / seconds, self._act / seconds, 0.0, 0.0
         return {"time/step": step, "time/act": act, "time/train": max(0.0, 1.0 - (step + act))}
 
 
 @dataclass
-class DeviceTrainer:
+class DeviceTrainer(Trainer):
     """Makes several updates in one compiled program, rollouts included."""
 
     model: Model
     runner: DeviceRunner
     numbers: Numbers
-
-    def collect(self) -> None:
-        """See `Trainer`; part of the program."""
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, collectives.broadcast(self.runner.most_updates()))
@@ -115,4 +96,8 @@ class DeviceTrainer:
         return Advance(int(chunk.done), chunk.stats, chunk.fault, first + int(chunk.faulty), halted=bool(chunk.halted))
 
     def time_shares(self, seconds: float) -> dict[str, float]:
+        """See `HostTrainer`; unknown inside a program."""
         return {}
+
+
+LearnTrainer = HostTrainer | DeviceTrainer
