@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import pkgutil
 from collections.abc import Callable
@@ -80,36 +79,24 @@ def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, 
 
 
 def build_config(
-    configure: Callable[..., Config], env: AnyEnvs, start: Start, *, seed: int | None, shards: int | None
+    configure: Callable[..., Config], env: AnyEnvs, start: Start, *, seed: int | None, num_envs: int, shards: int | None
 ) -> Config:
-    """The settings, in which all processes must agree; those of the run that goes on where `seed` or `shards` is None.
+    """The settings, in which all processes must agree; a `seed` or `shards` of None is that of the run that goes on.
 
-    Args:
-        configure: gives the settings, once `seed`, `num_envs` and `shards` are known.
+    In a new run, None draws a seed, and makes a shard for each process or, of device environments, each device.
     """
     if any(collectives.all_gather(seed is None)):
         seed = start.settings.get("seed", collectives.broadcast(fresh_seed() if seed is None else seed))
-    num_envs = env.num_envs * distributed.world().size
     if shards is None:
         shards = start.settings.get("shards")
-    config = with_shards(functools.partial(configure, seed=seed, num_envs=num_envs), env, shards)
+    config = configure(seed=seed, num_envs=num_envs, shards=1 if shards is None else shards)
+    if shards is None:
+        shards = distributed.world().size
+        if isinstance(env, DeviceVector):
+            shards = sharding.default_shards(num_envs, config.nsteps, config.nminibatches, devices=config.devices)
+        config = dataclasses.replace(config, shards=shards)
     parts.check_agreed(config.to_json())
     return config
-
-
-def with_shards(configure: Callable[..., Config], env: AnyEnvs, shards: int | None) -> Config:
-    """The settings with their `shards`; None is a block for each process, or device if `env` is a device environment.
-
-    Args:
-        configure: gives the settings, once `shards` is known.
-    """
-    if shards is not None:
-        return configure(shards=shards)
-    config = configure(shards=1)
-    if not isinstance(env, DeviceVector):
-        return dataclasses.replace(config, shards=distributed.world().size)
-    shards = sharding.default_shards(config.num_envs, config.nsteps, config.nminibatches, devices=config.devices)
-    return dataclasses.replace(config, shards=shards)
 
 
 def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:

@@ -27,7 +27,7 @@ from ppo2.training.construction import (
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
-from ppo2.training.setup import Setup, open_setup
+from ppo2.training.setup import Setup
 from ppo2.training.start import find_start
 
 
@@ -146,18 +146,19 @@ def learn(
         signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
         processes.warn_if_alone()
         stack.callback(heartbeat.expect_pauses)
-        every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
+        every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         check_settings(configure.keywords)
         networks.check(network)
         start = find_start(load_path, run_dir)
         vector = open_training_environment(stack, env, num_envs, start)
-        config = build_config(configure, vector, start, seed=seed, shards=shards)
+        num_envs = vector.num_envs * distributed.world().size
+        config = build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
         model = build_model(config, vector, model_fn)
         start.restore(model)
         eval_vector = None if eval_env is None else open_eval_environment(stack, eval_env, env, model)
         trainer = build_trainer(stack, config, vector, model, every_update)
-        setup = open_setup(config, model, trainer, start, signal, run_dir=run_dir, progress=progress)
+        setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, progress=progress)
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
         warm_up, stepped_by = warm_up_steps(config, model), getattr(vector, "stepped_by", None)
@@ -193,19 +194,20 @@ class UpdateFunction(Task):
 
     def run(self, update: int, stats: UpdateStats) -> bool:
         """See `Task`. True where the function of any process wants no more."""
-        enough = self._function is not None and self._call(self._function, update, stats) is False
+        logger, enough = self._setup.logger, False
+        if self._function is not None:
+            stats = stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
+            arguments = (update, self._setup.model, stats)
+            enough = self._function(*arguments[: _positional_count(self._function)]) is False
         if not any(collectives.all_gather(enough)):
             return False
-        nupdates = self._setup.config.nupdates
-        self._setup.logger.say(f"stopped by update_fn at update {update:,} of {nupdates:,}")
+        logger.say(f"stopped by update_fn at update {update:,} of {self._setup.config.nupdates:,}")
         return True
 
-    def _call(self, function: Callable[..., Any], update: int, stats: UpdateStats) -> Any:
-        """Calls the function with as many arguments as it takes by position."""
-        logger = self._setup.logger
-        stats = stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
-        arguments = (update, self._setup.model, stats)
-        parameters = inspect.signature(function).parameters.values()
-        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-            return function(*arguments)
-        return function(*arguments[: sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)])
+
+def _positional_count(function: Callable[..., Any]) -> int | None:
+    """The number of arguments that a function takes by position; None for any number."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return None
+    return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)

@@ -2,7 +2,6 @@
 
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ppo2 import distributed
@@ -17,29 +16,70 @@ from ppo2.training.start import Start
 from ppo2.training.trainers import LearnTrainer
 
 
-@dataclass(frozen=True)
 class Setup:
-    """All that the parts of one `learn` share.
+    """All that the parts of one `learn` share. Opens the run directory and the log, and says how the run goes on.
+
+    Args:
+        run_dir, progress: arguments of `learn`; those of the first process count.
 
     Attributes:
         signal: the signal to stop for.
-        logger: writes and shows the log.
         saved_in: the run directory, for messages; None where nothing is written.
         run_dir: the directory to write files in; None where nothing is written, and in other processes than the first.
+        logger: writes and shows the log.
         started: the instant (of `time.perf_counter`) of the start, as if there had been no resume.
         evaluation: figures of the last evaluation until a row of the log has them.
+
+    Raises:
+        ValueError: the directory holds another run, or this one under other settings.
     """
 
-    config: Config
-    model: Model
-    trainer: LearnTrainer
-    start: Start
-    signal: AgreedSignal
-    logger: Logger
-    saved_in: str | None
-    run_dir: Path | None
-    started: float
-    evaluation: dict[str, float] = field(default_factory=dict)
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        trainer: LearnTrainer,
+        start: Start,
+        signal: AgreedSignal,
+        *,
+        run_dir: str | os.PathLike[str] | None,
+        progress: bool,
+    ) -> None:
+        self.config, self.model, self.trainer, self.start, self.signal = config, model, trainer, start, signal
+        self.evaluation: dict[str, float] = {}
+        before, world = start.progress, distributed.world()
+        self.saved_in, set_aside = collectives.run_on_first(
+            lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout)
+        )
+        self.run_dir = Path(self.saved_in) if self.saved_in is not None and world.is_first else None
+        self.logger = logger = Logger(
+            self.run_dir,
+            total_updates=config.nupdates,
+            first_update=before.update + 1,
+            progress=progress,
+            monitor_rows=before.episodes,
+            resume=start.goes_on,
+            speaks=world.is_first,
+        )
+        last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
+        if not world.is_first:
+            logger.take_up([Episode(*one) for one in last], rows)
+        if set_aside:
+            logger.say(set_aside)
+        if rows < before.episodes:
+            logger.say(
+                f"monitor.csv has {rows:,} episodes, the checkpoint tells of {before.episodes:,}: rows were lost or "
+                "removed; means of the last episodes begin with those that there are"
+            )
+        if self.saved_in is not None and world.size > 1 and not config.save_interval:
+            logger.say(
+                "`save_interval` is 0: if one of the processes fails, which ends all, nothing will have been saved"
+            )
+        if start.kind == "restarted":
+            logger.say(
+                f"the run in {self.saved_in} was stopped before its first checkpoint: it begins again at update 1"
+            )
+        self.started = time.perf_counter() - before.seconds
 
     @property
     def seconds(self) -> float:
@@ -59,52 +99,3 @@ class Setup:
                 "with that one. What `network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same "
                 "in all processes."
             )
-
-
-def open_setup(
-    config: Config,
-    model: Model,
-    trainer: LearnTrainer,
-    start: Start,
-    signal: AgreedSignal,
-    *,
-    run_dir: str | os.PathLike[str] | None,
-    progress: bool,
-) -> Setup:
-    """Opens the run directory and the log, and reports what a person should know of the run that goes on.
-
-    Args:
-        run_dir, progress: arguments of `learn`; those of the first process count.
-
-    Raises:
-        ValueError: the directory holds another run, or this one under other settings.
-    """
-    before, world = start.progress, distributed.world()
-    saved_in, set_aside = collectives.run_on_first(
-        lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout)
-    )
-    mine = Path(saved_in) if saved_in is not None and world.is_first else None
-    logger = Logger(
-        mine,
-        total_updates=config.nupdates,
-        first_update=before.update + 1,
-        progress=progress,
-        monitor_rows=before.episodes,
-        resume=start.goes_on,
-        speaks=world.is_first,
-    )
-    last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
-    if not world.is_first:
-        logger.take_up([Episode(*one) for one in last], rows)
-    if set_aside:
-        logger.say(set_aside)
-    if rows < before.episodes:
-        logger.say(
-            f"monitor.csv has {rows:,} episodes, the checkpoint tells of {before.episodes:,}: rows were lost or "
-            "removed; means of the last episodes begin with those that there are"
-        )
-    if saved_in is not None and world.size > 1 and not config.save_interval:
-        logger.say("`save_interval` is 0: if one of the processes fails, which ends all, nothing will have been saved")
-    if start.kind == "restarted":
-        logger.say(f"the run in {saved_in} was stopped before its first checkpoint: it begins again at update 1")
-    return Setup(config, model, trainer, start, signal, logger, saved_in, mine, time.perf_counter() - before.seconds)

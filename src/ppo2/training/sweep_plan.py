@@ -10,7 +10,9 @@ import numpy as np
 from ppo2.agent.model import Model
 from ppo2.config import Config, separate_settings
 from ppo2.envs import AnyEnvs, DeviceVector
-from ppo2.training.construction import build_model, with_shards
+from ppo2.training.construction import build_config, build_model
+from ppo2.training.start import Start
+from ppo2.training.trainers import Numbers, scheduled_numbers
 
 NDArray = np.ndarray[Any, Any]
 
@@ -28,11 +30,13 @@ class SweepRun:
 
     Attributes:
         model: untrained at first.
+        numbers: see `trainers.Numbers`.
         points: timesteps and mean returns of the learning curve so far.
     """
 
     config: Config
     model: Model
+    numbers: Numbers
     points: list[tuple[int, float]] = field(default_factory=list)
 
     @property
@@ -58,11 +62,16 @@ def plan_run(env: AnyEnvs, given_env: Any, settings: Mapping[str, Any]) -> Sweep
         ValueError, TypeError: a setting that can't be.
     """
     mine, network_kwargs = separate_settings({"total_timesteps": 1e6, **settings, "env": given_env})
-    num_envs, shards = mine.pop("num_envs", None), mine.pop("shards", None)
+    seed, num_envs, shards = (mine.pop(name, None) for name in ("seed", "num_envs", "shards"))
     made_here = isinstance(env, DeviceVector) or isinstance(given_env, str) or callable(given_env)
     if not (made_here or num_envs in (None, env.num_envs)):
         raise ValueError(f"`num_envs` (={num_envs}) contradicts `env`, which has {env.num_envs}: leave it out.")
-    mine["num_envs"] = env.num_envs if num_envs is None else num_envs
-    configure = functools.partial(Config, **mine, network_kwargs=network_kwargs)
-    config = with_shards(configure, env, shards)
-    return SweepRun(config, build_model(config, env, settings.get("model_fn")))
+    config = build_config(
+        functools.partial(Config, **mine, network_kwargs=network_kwargs),
+        env,
+        Start(),
+        seed=seed,
+        num_envs=env.num_envs if num_envs is None else num_envs,
+        shards=shards,
+    )
+    return SweepRun(config, build_model(config, env, settings.get("model_fn")), scheduled_numbers(config))

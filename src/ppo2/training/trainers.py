@@ -55,7 +55,7 @@ class Trainer(Protocol):
 
 
 @dataclass
-class HostTrainer(Trainer):
+class HostTrainer:
     """Collects a rollout with a runner of the host, or of actors, then learns from it."""
 
     model: Model
@@ -83,12 +83,15 @@ class HostTrainer(Trainer):
 
 
 @dataclass
-class DeviceTrainer(Trainer):
+class DeviceTrainer:
     """Makes several updates in one compiled program, rollouts included."""
 
     model: Model
     runner: DeviceRunner
     numbers: Numbers
+
+    def collect(self) -> None:
+        """See `Trainer`; part of the program."""
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, collectives.broadcast(self.runner.most_updates()))

@@ -41,7 +41,7 @@ from ppo2.training.construction import warm_up_steps
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import rollout_bytes
 from ppo2.training.sweep_plan import NDArray, SweepRun
-from ppo2.training.trainers import Advance, Trainer, scheduled_numbers
+from ppo2.training.trainers import Advance
 
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4
@@ -95,8 +95,8 @@ def _free_memory() -> int:
         return 2**31
 
 
-class VmappedRuns(Trainer):
-    """Runs of one shape, trained in one program: a leading axis R of runs on everything.
+class VmappedRuns:
+    """Runs of one shape, trained in one program: a leading axis R of runs on everything. A `Trainer`.
 
     Args:
         env: the environment.
@@ -109,7 +109,6 @@ class VmappedRuns(Trainer):
         self.devices = min(jax.local_device_count(), len(runs))
         # Every device gets as many: the last run is trained again where that doesn't work out.
         self.padded = [*runs, *[runs[-1]] * (-len(runs) % self.devices)]
-        self.numbers = [scheduled_numbers(run.config) for run in self.padded]
         self.discount = tuple(
             np.array([getattr(run.config, name) for run in self.padded], np.float32) for name in ("gamma", "lam")
         )
@@ -125,6 +124,9 @@ class VmappedRuns(Trainer):
         device = jax.local_devices()[0]
         for i, run in enumerate(self.runs):
             run.model.state = jax.device_put(jax.tree.map(lambda x, i=i: x[i], self._states), device)
+
+    def collect(self) -> None:
+        """See `Trainer`; part of the program."""
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = max(1, min(self.capacity, most, int(CHUNK_SECONDS / self._seconds_per_update)))
@@ -171,12 +173,9 @@ class VmappedRuns(Trainer):
 
     def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
         """(R, K), of which `count` of each run count."""
-        rows = [
-            stack_hyperparameters(
-                [run.model.hyperparameters(**numbers(first + i)) for i in range(count)], self.capacity
-            )
-            for run, numbers in zip(self.padded, self.numbers, strict=True)
-        ]
+        updates = range(first, first + count)
+        of_runs = ([run.model.hyperparameters(**run.numbers(update)) for update in updates] for run in self.padded)
+        rows = [stack_hyperparameters(hypers, self.capacity) for hypers in of_runs]
         stacked: Hyperparameters = jax.tree.map(lambda *numbers: np.stack(numbers), *rows)
         return stacked
 
