@@ -41,11 +41,6 @@ def contains(run_dir: Path, load_path: Path) -> bool:
     return path in (run_dir, folder) or path.parent == folder
 
 
-def has_no_checkpoint(run_dir: Path) -> bool:
-    """True if a run in this directory was stopped before its first checkpoint."""
-    return (run_dir / CONFIG).is_file() and not checkpoint.numbered(run_dir / checkpoint.FOLDER)
-
-
 def claim(path: Path) -> None:
     """Makes sure that a new run may write to `path`; removes the logs of a run that never got to its first update.
 

@@ -94,7 +94,7 @@ def _find(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[s
     path = None if run_dir is None else Path(run_dir).expanduser()
     if path is None or not run_directory.contains(path, Path(load_path)):
         return Start("weights", checkpoint.load(load_path))
-    if run_directory.has_no_checkpoint(path):
+    if (path / run_directory.CONFIG).is_file() and not checkpoint.numbered(path / checkpoint.FOLDER):
         return Start("restarted", settings=run_directory.read_config(path))
     saved = checkpoint.load(load_path)
     return Start("resumed", saved, saved.section("config"))

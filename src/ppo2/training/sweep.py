@@ -23,7 +23,7 @@ from ppo2.config import jsonable, names
 from ppo2.envs import DeviceVector
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting import plot
-from ppo2.reporting.display import Pace, open_display
+from ppo2.reporting.display import Pace, Silent, open_display
 from ppo2.system import files, launch
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training.construction import open_environment
@@ -157,7 +157,7 @@ def sweep(
     seeds = axes.pop("seed", [fixed.pop("seed", None)])
     axes["seed"] = [fresh_seed() if seed is None else seed for seed in seeds]  # last: neighbours differ in the seed
     settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
-    path = None if run_dir is None else _claimed(Path(run_dir))
+    path = None if run_dir is None else _make_directory(run_dir)
     with contextlib.ExitStack() as stack:
         vector = open_environment(stack, env, settings[0].get("num_envs"))
         runs = [plan_run(vector, env, one) for one in settings]
@@ -165,7 +165,7 @@ def sweep(
         display = stack.enter_context(contextlib.closing(open_display(pace, progress)))
         display.say(_announcement(axes, runs))
         stop = stack.enter_context(StopSignals())
-        say = display.say if progress else _say_nothing
+        say = (display if progress else Silent()).say
         if isinstance(vector, DeviceVector):
             train_together(vector.env, runs, say, stop)
         else:
@@ -179,10 +179,6 @@ def sweep(
     if stop.received is not None:
         raise_for(stop.received)
     return result
-
-
-def _say_nothing(_: str) -> None:
-    """Shows no progress."""
 
 
 def _train_in_turn(
@@ -247,9 +243,9 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     return axes
 
 
-def _claimed(path: Path) -> Path:
-    """The directory, made, if nothing is in it."""
-    path = path.expanduser()
+def _make_directory(run_dir: str | os.PathLike[str]) -> Path:
+    """Makes the directory of a sweep. Raises ValueError where something is in it."""
+    path = Path(run_dir).expanduser()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
     path.mkdir(parents=True, exist_ok=True)
