@@ -4,10 +4,12 @@ A process by itself has all of them.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ppo2.distributed import collectives
 from ppo2.distributed.processes import World
+
+T = TypeVar("T")
 
 
 def local_num_envs(num_envs: int | None, default: int, world: World) -> int | None:
@@ -32,6 +34,21 @@ def local_rows(num_envs: int, world: World) -> slice:
     """The indices of this process's environments among all `num_envs`."""
     each = num_envs // world.size
     return slice(each * world.rank, each * (world.rank + 1))
+
+
+def synchronise_model(state: T, when: str) -> tuple[T, str]:
+    """The first process's state of the model, and a report where another had become of it in other processes, or "".
+
+    Raises:
+        ValueError: theirs have other shapes than the first one's.
+    """
+    state, others = collectives.synchronise(state)
+    if not others:
+        return state, ""
+    return state, (
+        f"{when}, the model was another one in rank {', '.join(map(str, others))} than in rank 0: all go on with that "
+        "one. What `network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same in all processes."
+    )
 
 
 def check_agreed(settings: Mapping[str, Any]) -> None:

@@ -93,7 +93,9 @@ def build_config(
     if shards is None:
         shards = distributed.world().size
         if isinstance(env, DeviceVector):
-            shards = sharding.default_shards(num_envs, config.nsteps, config.nminibatches, devices=config.devices)
+            shards = sharding.default_shards(
+                config.num_envs, config.nsteps, config.nminibatches, devices=config.devices
+            )
         config = dataclasses.replace(config, shards=shards)
     parts.check_agreed(config.to_json())
     return config

@@ -28,7 +28,8 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
     by = f", stepped by {stepped_by}" if stepped_by is not None else ""
     gradient_steps = config.noptepochs * config.nminibatches
     return (
-        f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update{by}\n"
+        f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
+        f"{by}\n"
         f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
         f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update\n"
         f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.config import Config
-from ppo2.distributed import collectives
+from ppo2.distributed import collectives, parts
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.reporting.logger import Logger
 from ppo2.runners.episodes import Episode
@@ -87,15 +87,7 @@ class Setup:
         return time.perf_counter() - self.started
 
     def synchronise(self, when: str) -> None:
-        """Has all processes go on with the first one's model, and reports where another's had become different.
-
-        Raises:
-            ValueError: theirs have other shapes than the first one's.
-        """
-        self.model.state, others = collectives.synchronise(self.model.state)
-        if others:
-            self.logger.say(
-                f"{when}, the model was another one in rank {', '.join(map(str, others))} than in rank 0: all go on "
-                "with that one. What `network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same "
-                "in all processes."
-            )
+        """Has all processes go on with the first one's model, and reports where another's had become different."""
+        self.model.state, report = parts.synchronise_model(self.model.state, when)
+        if report:
+            self.logger.say(report)
