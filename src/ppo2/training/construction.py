@@ -64,11 +64,7 @@ def open_training_environment(stack: contextlib.ExitStack, env: Any, num_envs: i
 
 
 def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
-    """The environments of this process to evaluate on.
-
-    Raises:
-        ValueError: they have other spaces than the model, or are those that it trains on.
-    """
+    """The environments of this process to evaluate on, which have the model's spaces."""
     if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
         raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
     count = side_by_side(eval_env, model.config.eval_episodes)

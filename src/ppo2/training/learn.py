@@ -15,15 +15,7 @@ from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training.construction import (
-    build_config,
-    build_model,
-    build_trainer,
-    check_callable,
-    open_eval_environment,
-    open_training_environment,
-    warm_up_steps,
-)
+from ppo2.training import construction
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
@@ -108,60 +100,35 @@ def learn(
     """
     more_settings, network_kwargs = separate_settings(network_kwargs)
     configure = functools.partial(
-        Config,
-        env=env,
-        eval_env=eval_env,
-        total_timesteps=total_timesteps,  # type: ignore[arg-type] # 1e6, as people write it
-        network=network,
-        network_kwargs=network_kwargs,
-        value_network=value_network,
-        encoders=encoders,
-        model_fn=model_fn,
-        nsteps=nsteps,
-        nminibatches=nminibatches,
-        noptepochs=noptepochs,
-        lr=lr,
-        cliprange=cliprange,
-        value_cliprange=value_cliprange,
-        gamma=gamma,
-        lam=lam,
-        ent_coef=ent_coef,
-        vf_coef=vf_coef,
-        max_grad_norm=max_grad_norm,
-        target_kl=target_kl,
-        bootstrap_truncated=bootstrap_truncated,
-        normalize_obs=normalize_obs,
-        normalize_rewards=normalize_rewards,
-        action_dist=action_dist,
-        log_interval=log_interval,
-        save_interval=save_interval,
-        eval_interval=eval_interval,
-        eval_episodes=eval_episodes,
-        devices=devices,
-        keep=keep,
-        on_nonfinite=on_nonfinite,
-        **more_settings,
-    )
+        Config, env=env, eval_env=eval_env, total_timesteps=total_timesteps,  # type: ignore[arg-type] # 1e6, as people write it
+        network=network, network_kwargs=network_kwargs, value_network=value_network, encoders=encoders,
+        model_fn=model_fn, action_dist=action_dist, nsteps=nsteps, nminibatches=nminibatches, noptepochs=noptepochs,
+        lr=lr, cliprange=cliprange, value_cliprange=value_cliprange, gamma=gamma, lam=lam, ent_coef=ent_coef,
+        vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
+        normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
+        save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
+        devices=devices, on_nonfinite=on_nonfinite, **more_settings,
+    )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
         signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
         processes.warn_if_alone()
         stack.callback(heartbeat.expect_pauses)
-        check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
+        construction.check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         check_settings(configure.keywords)
         networks.check(network)
         start = find_start(load_path, run_dir)
-        vector = open_training_environment(stack, env, num_envs, start)
+        vector = construction.open_training_environment(stack, env, num_envs, start)
         num_envs = vector.num_envs * distributed.world().size
-        config = build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
-        model = build_model(config, vector, model_fn)
+        config = construction.build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
+        model = construction.build_model(config, vector, model_fn)
         start.restore(model)
-        eval_vector = None if eval_env is None else open_eval_environment(stack, eval_env, env, model)
-        trainer = build_trainer(stack, config, vector, model, every_update)
+        eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, env, model)
+        trainer = construction.build_trainer(stack, config, vector, model, every_update)
         setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, progress=progress)
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
-        warm_up, stepped_by = warm_up_steps(config, model), getattr(vector, "stepped_by", None)
+        warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)
         setup.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
         signal.stop.patient |= distributed.world().size > 1  # all stop together, or not at all
         if init_fn is not None:

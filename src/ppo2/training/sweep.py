@@ -169,9 +169,9 @@ def sweep(
         if isinstance(vector, DeviceVector):
             train_together(vector.env, runs, say, stop)
         else:
-            _train_in_turn(env, settings, runs, path, say, stop)
+            _train_in_turn(env, runs, path, say, stop)
     swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
-    table = [_row(i, run, swept, one) for i, (run, one) in enumerate(zip(runs, settings, strict=True))]
+    table = [_row(i, run, swept) for i, run in enumerate(runs)]
     models, curves = [run.model for run in runs], [run.curve for run in runs]
     result = Sweep(table, models, curves, swept, path, seeds=len(axes["seed"]))
     if path is not None:
@@ -182,20 +182,15 @@ def sweep(
 
 
 def _train_in_turn(
-    env: Any,
-    settings: Sequence[Mapping[str, Any]],
-    runs: Sequence[SweepRun],
-    path: Path | None,
-    say: Callable[[str], None],
-    stop: StopSignals,
+    env: Any, runs: Sequence[SweepRun], path: Path | None, say: Callable[[str], None], stop: StopSignals
 ) -> None:
     """Trains one run after another; those that come after a stop stay untrained."""
-    for i, (arguments, run) in enumerate(zip(settings, runs, strict=True)):
+    for i, run in enumerate(runs):
         if stop.received is not None:
             return
         run_dir = None if path is None else path / "runs" / f"{i:04}"
         try:
-            learn(env=env, run_dir=run_dir, update_fn=functools.partial(_record, run), **arguments)
+            learn(env=env, run_dir=run_dir, update_fn=functools.partial(_record, run), **run.settings)
         except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
             stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
         say(f"run {i + 1}/{len(runs)}  return {run.points[-1][1] if run.points else np.nan:.1f}")
@@ -259,7 +254,7 @@ def _announcement(axes: Mapping[str, Sequence[Any]], runs: Sequence[SweepRun]) -
     return f"sweep     {' x '.join(words) or 'one run'} = {len(runs)} runs of {steps // len(runs):,} timesteps"
 
 
-def _row(index: int, run: SweepRun, swept: Sequence[str], settings: Mapping[str, Any]) -> Row:
+def _row(index: int, run: SweepRun, swept: Sequence[str]) -> Row:
     """The row of a run in the table."""
     config, (timesteps, returns) = run.config, run.curve
     there = np.isfinite(returns)
@@ -271,7 +266,7 @@ def _row(index: int, run: SweepRun, swept: Sequence[str], settings: Mapping[str,
     return {
         "run": index,
         "seed": config.seed,
-        **{name: settings[name] for name in swept},
+        **{name: run.settings[name] for name in swept},
         **{name: getattr(config, name) for name in names(together=True) if name not in swept},
         "final": float(returns[-1]) if len(returns) else math.nan,
         "best": float(known.max()) if len(known) else math.nan,

@@ -29,11 +29,13 @@ class SweepRun:
     """One run of a sweep.
 
     Attributes:
+        settings: arguments of `learn`.
         model: untrained at first.
         numbers: see `trainers.Numbers`.
         points: timesteps and mean returns of the learning curve so far.
     """
 
+    settings: Mapping[str, Any]
     config: Config
     model: Model
     numbers: Numbers
@@ -57,9 +59,6 @@ def plan_run(env: AnyEnvs, given_env: Any, settings: Mapping[str, Any]) -> Sweep
         env: the environments of all runs.
         given_env: `env` as `sweep` was given it.
         settings: arguments of `learn`.
-
-    Raises:
-        ValueError, TypeError: a setting that can't be.
     """
     mine, network_kwargs = separate_settings({"total_timesteps": 1e6, **settings, "env": given_env})
     seed, num_envs, shards = (mine.pop(name, None) for name in ("seed", "num_envs", "shards"))
@@ -74,4 +73,5 @@ def plan_run(env: AnyEnvs, given_env: Any, settings: Mapping[str, Any]) -> Sweep
         num_envs=env.num_envs if num_envs is None else num_envs,
         shards=shards,
     )
-    return SweepRun(config, build_model(config, env, settings.get("model_fn")), scheduled_numbers(config))
+    model = build_model(config, env, settings.get("model_fn"))
+    return SweepRun(settings, config, model, scheduled_numbers(config))

@@ -1,8 +1,9 @@
 """Trainers: how updates are made, on environments of the host and of the device."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ppo2.agent.model import Model
 from ppo2.algorithm.faults import Fault
@@ -44,18 +45,23 @@ class Advance(NamedTuple):
     halted: bool = False
 
 
-class Trainer(Protocol):
+class Trainer(ABC):
     """Makes updates of a model, or of several at once."""
 
-    def collect(self) -> None:
+    def collect(self) -> None:  # noqa: B027 (nothing to do where it is part of a compiled program)
         """Collects the rollout that comes next, where that is a step of its own; a signal may break it off."""
 
+    @abstractmethod
     def make_updates(self, first: int, most: int) -> Advance:
         """Makes update `first`, and up to `most` in all where that is faster."""
 
+    def time_shares(self, seconds: float) -> dict[str, float]:
+        """The shares of so many seconds, since the last call, that parts of training took; empty if unknown."""
+        return {}
+
 
 @dataclass
-class HostTrainer:
+class HostTrainer(Trainer):
     """Collects a rollout with a runner of the host, or of actors, then learns from it."""
 
     model: Model
@@ -77,30 +83,22 @@ class HostTrainer:
         return Advance(1, stats, Fault(stats.fault, stats.fault_index), first)
 
     def time_shares(self, seconds: float) -> dict[str, float]:
-        """The shares of so many seconds, since the last call, that parts of training took."""
         step, act, self._step, self._act = self._step / seconds, self._act / seconds, 0.0, 0.0
         return {"time/step": step, "time/act": act, "time/train": max(0.0, 1.0 - (step + act))}
 
 
 @dataclass
-class DeviceTrainer:
+class DeviceTrainer(Trainer):
     """Makes several updates in one compiled program, rollouts included."""
 
     model: Model
     runner: DeviceRunner
     numbers: Numbers
 
-    def collect(self) -> None:
-        """See `Trainer`; part of the program."""
-
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, collectives.broadcast(self.runner.most_updates()))
         chunk = self.runner.iterate([self.model.hyperparameters(**self.numbers(first + i)) for i in range(count)])
         return Advance(int(chunk.done), chunk.stats, chunk.fault, first + int(chunk.faulty), halted=bool(chunk.halted))
-
-    def time_shares(self, seconds: float) -> dict[str, float]:
-        """See `HostTrainer`; unknown inside a program."""
-        return {}
 
 
 LearnTrainer = HostTrainer | DeviceTrainer

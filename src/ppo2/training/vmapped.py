@@ -41,7 +41,7 @@ from ppo2.training.construction import warm_up_steps
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import rollout_bytes
 from ppo2.training.sweep_plan import NDArray, SweepRun
-from ppo2.training.trainers import Advance
+from ppo2.training.trainers import Advance, Trainer
 
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4
@@ -95,13 +95,8 @@ def _free_memory() -> int:
         return 2**31
 
 
-class VmappedRuns:
-    """Runs of one shape, trained in one program: a leading axis R of runs on everything. A `Trainer`.
-
-    Args:
-        env: the environment.
-        runs: the runs; their models learn.
-    """
+class VmappedRuns(Trainer):
+    """Runs of one shape, trained in one program: a leading axis R of runs on everything."""
 
     def __init__(self, env: DeviceEnv, runs: Sequence[SweepRun]) -> None:
         self.env, self.runs = env, runs
@@ -124,9 +119,6 @@ class VmappedRuns:
         device = jax.local_devices()[0]
         for i, run in enumerate(self.runs):
             run.model.state = jax.device_put(jax.tree.map(lambda x, i=i: x[i], self._states), device)
-
-    def collect(self) -> None:
-        """See `Trainer`; part of the program."""
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = max(1, min(self.capacity, most, int(CHUNK_SECONDS / self._seconds_per_update)))
