@@ -36,7 +36,7 @@ algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser tr
 checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep train __init__
 config: placeholders rules config __init__
-distributed: messages monitor heartbeat collectives agreed_signal processes __init__ parts
+distributed: messages monitor heartbeat collectives agreed_signal processes parts __init__
 distributions: base choices gaussians joint action_distribution __init__
 envs: __init__ construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
