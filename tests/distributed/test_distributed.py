@@ -38,7 +38,6 @@ from ppo2.system.exits import DIED, FAILED
 from ppo2.system.launch import Launch, detect
 from ppo2.system.processors import usable_processors
 from ppo2.training.learn import learn
-from ppo2.training.setup import share_of
 from support.children import STRICT_PYTHON
 
 HERE = Path(__file__).parent
@@ -449,13 +448,6 @@ def test_a_number_that_is_not_finite_stops_all_with_what_was_learned(tmp_path: P
     assert "update 3: a reward is NaN" in job.told()[0]
     assert "environment 2" in job.told()[0]  # the first of rank 1
     assert list(checkpoint.numbered(tmp_path / "run" / checkpoint.FOLDER)) == [2]
-
-
-def test_numbers_of_environments_that_cannot_be_shared() -> None:
-    with pytest.raises(ValueError, match=r"`num_envs` \(=3\) counts the environments of all 2 processes"):
-        share_of("CartPole-v1", 3, distributed.World(0, 2))
-    assert share_of("CartPole-v1", None, distributed.World(0, 3)) == 3
-    assert share_of("CartPole-v1", 6, distributed.World(0, 3)) == 2
 
 
 @pytest.mark.slow
