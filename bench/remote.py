@@ -28,7 +28,7 @@ from ppo2.config import Config
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.runners.host import Runner
 from ppo2.runners.remote import RemoteRunner
-from ppo2.training.setup import build_model
+from ppo2.training.construction import build_model
 
 PR_SET_TIMERSLACK = 29  # of Linux' prctl
 NUM_ENVS, NSTEPS, SECONDS = 32, 32, 1.5

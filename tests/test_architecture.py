@@ -36,7 +36,7 @@ algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser tr
 checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep train __init__
 config: placeholders rules config __init__
-distributed: messages monitor heartbeat collectives agreed_signal processes __init__
+distributed: messages monitor heartbeat collectives agreed_signal processes __init__ parts
 distributions: base choices gaussians joint table __init__
 envs: __init__ construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
@@ -52,8 +52,8 @@ runners: __init__ episodes experience action_log device_program host_program rol
     protocol runner_state host ray_actor remote
 spaces: parts space_json checks __init__ device
 system: __init__ exits files launch text processors signals runtime
-training: __init__ plan run_directory trainers loop start setup context sweep_plan saver vmapped evaluator \
-    log_writer run learn sweep_in_turn sweep
+training: __init__ plan run_directory trainers loop start construction setup log_writer saver sweep_plan evaluator \
+    vmapped run learn sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

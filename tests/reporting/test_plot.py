@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ppo2.reporting import plot
 from ppo2.reporting.logger import Logger
 from ppo2.reporting.plot import COLORS, _configuration, _figure_of_runs, _line, _lines, curve, read_run, rolling_mean
 from ppo2.runners.episodes import Episode
@@ -208,3 +209,22 @@ print("matplotlib.pyplot" in sys.modules, matplotlib.rcParams == matplotlib.rcPa
     command = [sys.executable, "-c", program, str(write_run(tmp_path / "a")), str(tmp_path / "x.png")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False True\n"
     assert is_png(Path(tmp_path / "x.png"))
+
+
+def test_the_interquartile_mean_leaves_out_both_ends():
+    assert plot.iqm([0.0, 1.0, 3.0, 100.0]) == 2.0  # a quarter is one of four
+    assert plot.iqm([np.nan, 4.0]) == 4.0
+    assert np.isnan(plot.iqm([np.nan]))
+
+
+def test_the_band_holds_the_mean_and_narrows_with_agreement(tmp_path):
+    at = np.arange(3.0)
+    rng = np.random.default_rng(0)
+    wide = plot._confident_line("a", at, rng.normal(0, 10, (8, 3)))
+    narrow = plot._confident_line("b", at, rng.normal(0, 1, (8, 3)))
+    for line in (wide, narrow):
+        assert line.low is not None and line.high is not None  # noqa: PT018
+        assert (line.low <= line.mean).all()
+        assert (line.mean <= line.high).all()
+    assert (wide.high - wide.low).min() > 3 * (narrow.high - narrow.low).max()
+    assert plot._confident_line("c", at, np.zeros((2, 3))).low is None  # two seeds say nothing of a spread

@@ -40,3 +40,20 @@ def good(**more: Any) -> SimpleNamespace:
         "step": lambda state, action, key: (state, jnp.zeros(2), 0.0, False, False, {}),
     }
     return SimpleNamespace(**{**parts, **more})
+
+
+@dataclass(frozen=True)
+class Line:
+    """A point on a line: action 1 moves it right, which pays; an episode is 9 steps, or ends beyond 0.5."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, key: Any) -> Any:
+        x = jax.random.uniform(key, (), minval=-0.5, maxval=0.0)
+        return (x, jnp.int32(0)), jnp.stack([x, 0.0])
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        x, t = state
+        x, t = x + jnp.where(action == 1, 0.1, -0.1) + 0.01 * jax.random.normal(key), t + 1
+        return (x, t), jnp.stack([x, t / 9]), jnp.where(action == 1, 1.0, 0.0), x > 0.5, t >= 9, {}

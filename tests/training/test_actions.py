@@ -172,7 +172,7 @@ def test_deterministic_evaluation_on_the_device_sends_the_mode(squash: bool) -> 
 
 @pytest.mark.parametrize(("action_dist", "expected"), [("gaussian", 2), ("squashed_gaussian", 2.5)])
 def test_evaluation_on_the_host_sends_the_mode(action_dist: ActionDist, expected: float) -> None:
-    """As above: the lower bound if clipped, the middle if squashed."""
+    """The same on the host: the lower bound if clipped, the middle if squashed."""
     env = Spaced(OBS, Box(2, 3, (1,)))
     model = ppo2.learn(env=env, action_dist=action_dist, **SMALL | {"total_timesteps": 0})
     ppo2.evaluate(model, env, episodes=1)

@@ -190,16 +190,3 @@ def test_a_failed_run_leaves_what_was_saved(tmp_path: Path, saved: Path) -> None
         learn(load_path=saved, run_dir=tmp_path / "run", lr=-1)
     assert saved.read_bytes() == before
     assert not (tmp_path / "run").exists()
-
-
-def test_a_run_directory_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"`run_dir`.*is a file"):
-        learn(run_dir=tmp_path / "file")
-
-
-def test_an_unknown_log_format_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PPO2_LOG_FORMAT", "tensorbord")
-    with pytest.raises(ValueError, match=r"PPO2_LOG_FORMAT names 'tensorbord'"):
-        learn(run_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()

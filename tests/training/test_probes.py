@@ -29,7 +29,7 @@ def value(model: Model, obs: float) -> float:
 
 
 def probability(model: Model, obs: float, action: int) -> float:
-    """How often `action` is sampled for `obs`, out of 1,000."""
+    """Times that `action` is sampled for `obs`, out of 1,000."""
     actions, *_ = model.step(np.full((1_000, 1), obs, np.float32))
     return float(np.mean(actions == action))
 

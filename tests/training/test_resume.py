@@ -23,7 +23,7 @@ from ppo2.checkpoints import checkpoint
 from ppo2.envs.host.vector import HostVectorEnv
 
 HOURLESS = ("seconds", "t", "fps", "misc/time_elapsed", "time/step", "time/act", "time/train")
-"""What a clock says, which no two runs share."""
+"""Columns that depend on the clock, which no two runs share."""
 
 
 def untimed(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -156,7 +156,7 @@ def test_a_run_of_format_2_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_a_run_from_a_checkpoint_begins_again_from_it(tmp_path: Path) -> None:
-    """Where it was stopped before a checkpoint of its own."""
+    """The run was stopped before a checkpoint of its own."""
     settings: dict[str, Any] = {"env": "CartPole-v1", "nsteps": 32, "num_envs": 2, "seed": 1, "normalize_obs": True}
     base = ppo2.learn(**settings, total_timesteps=128).save(tmp_path / "base.safetensors")
     settings["total_timesteps"] = 256
@@ -172,7 +172,7 @@ def test_a_run_from_a_checkpoint_begins_again_from_it(tmp_path: Path) -> None:
 
 
 def test_rewards_of_another_episode_are_noticed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What they depend on was carried over from episodes before."""
+    """Rewards depend on statistics carried over from episodes before."""
     env = lambda: gym.wrappers.NormalizeReward(gym.make("CartPole-v1"))  # noqa: E731
     resumed_once(env, tmp_path)
     told = capfd.readouterr()

@@ -11,25 +11,25 @@ from ppo2.system.signals import StopSignals
 class AgreedSignal:
     """The first signal that came to any process, once all know of it, so that all stop after the same update.
 
-    Args:
+    Attributes:
         stop: the signals of this process.
     """
 
     def __init__(self, stop: StopSignals) -> None:
-        self._stop = stop
+        self.stop = stop
         self._signal: int | None = None
 
     def start(self) -> None:
         """From now on all processes stop together, or not at all; one by itself may still stop at once."""
-        self._stop.patient |= jax.process_count() > 1
+        self.stop.patient |= jax.process_count() > 1
 
     def all_gather(self, fact: Any) -> list[Any]:
         """`collectives.all_gather`, which also tells all of a signal that came."""
-        gathered = collectives.all_gather([self._stop.received, fact])
+        gathered = collectives.all_gather([self.stop.received, fact])
         self._signal = next((signal for signal, _ in gathered if signal is not None), self._signal)
         return [fact for _, fact in gathered]
 
     @property
     def received(self) -> int | None:
         """The signal; None so far."""
-        return self._stop.received if jax.process_count() == 1 else self._signal
+        return self.stop.received if jax.process_count() == 1 else self._signal

@@ -9,52 +9,41 @@ from ppo2.algorithm.train_state import UpdateStats
 from ppo2.distributed import heartbeat
 from ppo2.envs import AnyEnvs
 from ppo2.evaluation.evaluate import Evaluation, run_episodes
-from ppo2.training.context import Context
-from ppo2.training.loop import is_due
+from ppo2.training.loop import Task
 from ppo2.training.saver import Saver
+from ppo2.training.setup import Setup
 
 
-class Evaluator:
+class Evaluator(Task):
     """Evaluates the model at an interval, with frozen statistics and on the same episodes' seeds each time.
 
-    Attributes:
-        figures: results of the last evaluation, for the log's next row; empty once a row has them.
+    Its figures go to the next row of the log (`Setup.evaluation`), and to the saver, which keeps the best model.
     """
 
-    def __init__(self, context: Context, env: AnyEnvs, saver: Saver) -> None:
-        self._context, self._env, self._saver = context, env, saver
-        self._config = context.setup.config
-        self.interval = self._config.eval_interval or self._config.log_interval
-        self.figures: dict[str, float] = {}
+    def __init__(self, setup: Setup, env: AnyEnvs, saver: Saver) -> None:
+        self._setup, self._env, self._saver = setup, env, saver
+        self.interval = setup.config.eval_interval or setup.config.log_interval
 
-    def is_due(self, update: int) -> bool:
-        return is_due(update, self.interval)
-
-    def run(self, update: int, stats: UpdateStats) -> bool:
+    @heartbeat.allow_pause()
+    def run(self, update: int, stats: UpdateStats) -> None:
         """See `Task`. An evaluation that a signal breaks off leaves no figures."""
-        with heartbeat.allow_pause():
-            self._evaluate(update)
-        return False
-
-    def _evaluate(self, update: int) -> None:
-        config = self._config
+        config, signal = self._setup.config, self._setup.signal
         if config.keep is not None:
-            self._saver.settle()  # is the best one so far really there?
+            self._saver.settle()  # the best one so far may have failed to be written
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         mine = run_episodes(
-            self._context.setup.model,
+            self._setup.model,
             self._env,
             episodes=config.eval_episodes,
             deterministic=True,
             seed=config.seed,
-            until=lambda: self._context.stop.received is not None,
+            until=lambda: signal.stop.received is not None,
             share=distributed.world(),
         )
-        parts = self._context.signal.all_gather([mine.returns.tolist(), mine.lengths.tolist()])
-        if self._context.signal.received is not None:
+        parts = signal.all_gather([mine.returns.tolist(), mine.lengths.tolist()])
+        if signal.received is not None:
             return
-        returns, lengths = (np.array([x for part in parts for x in part[i]]) for i in (0, 1))
-        result = Evaluation(returns, lengths)
-        self.figures = {"eval_eprewmean": result.mean, "eval_eplenmean": float(result.lengths.mean())}
+        result = Evaluation(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        self._setup.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))
         if config.keep is not None and math.isfinite(result.mean):
             self._saver.offer_best(update, result.mean)

@@ -7,16 +7,20 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from ppo2 import distributed, networks
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
-from ppo2.config import ActionDist, Config, separate_settings, settings_help
+from ppo2.config import ActionDist, Config, check_settings, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
+from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training.loop import run_updates
+from ppo2.training import construction
+from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
-from ppo2.training.setup import check_callable, prepare, warm_up_steps
+from ppo2.training.setup import Setup
+from ppo2.training.start import find_start
 
 
 def learn(
@@ -96,114 +100,81 @@ def learn(
     """
     more_settings, network_kwargs = separate_settings(network_kwargs)
     configure = functools.partial(
-        Config,
-        env=env,
-        eval_env=eval_env,
-        total_timesteps=total_timesteps,  # type: ignore[arg-type] # 1e6, as people write it
-        network=network,
-        network_kwargs=network_kwargs,
-        value_network=value_network,
-        encoders=encoders,
-        model_fn=model_fn,
-        nsteps=nsteps,
-        nminibatches=nminibatches,
-        noptepochs=noptepochs,
-        lr=lr,
-        cliprange=cliprange,
-        value_cliprange=value_cliprange,
-        gamma=gamma,
-        lam=lam,
-        ent_coef=ent_coef,
-        vf_coef=vf_coef,
-        max_grad_norm=max_grad_norm,
-        target_kl=target_kl,
-        bootstrap_truncated=bootstrap_truncated,
-        normalize_obs=normalize_obs,
-        normalize_rewards=normalize_rewards,
-        action_dist=action_dist,
-        log_interval=log_interval,
-        save_interval=save_interval,
-        eval_interval=eval_interval,
-        eval_episodes=eval_episodes,
-        devices=devices,
-        keep=keep,
-        on_nonfinite=on_nonfinite,
-        **more_settings,
-    )
+        Config, env=env, eval_env=eval_env, total_timesteps=total_timesteps,  # type: ignore[arg-type] # 1e6, as people write it
+        network=network, network_kwargs=network_kwargs, value_network=value_network, encoders=encoders,
+        model_fn=model_fn, action_dist=action_dist, nsteps=nsteps, nminibatches=nminibatches, noptepochs=noptepochs,
+        lr=lr, cliprange=cliprange, value_cliprange=value_cliprange, gamma=gamma, lam=lam, ent_coef=ent_coef,
+        vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
+        normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
+        save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
+        devices=devices, on_nonfinite=on_nonfinite, **more_settings,
+    )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
-        stop = stack.enter_context(StopSignals(patient=False))  # until there is something to lose
+        signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
         processes.warn_if_alone()
-        check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         stack.callback(heartbeat.expect_pauses)
+        construction.check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
-        setup = prepare(
-            stack,
-            configure,
-            env=env,
-            eval_env=eval_env,
-            model_fn=model_fn,
-            seed=seed,
-            num_envs=num_envs,
-            shards=shards,
-            load_path=load_path,
-            run_dir=run_dir,
-            every_update=every_update,
-        )
-        run = stack.enter_context(Run(setup, run_dir=run_dir, progress=progress, stop=stop))
+        check_settings(configure.keywords)
+        networks.check(network)
+        start = find_start(load_path, run_dir)
+        vector = construction.open_training_environment(stack, env, num_envs, start)
+        num_envs = vector.num_envs * distributed.world().size
+        config = construction.build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
+        model = construction.build_model(config, vector, model_fn)
+        start.restore(model)
+        eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, env, model)
+        trainer = construction.build_trainer(stack, config, vector, model, every_update)
+        setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, progress=progress)
+        run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
-        config, model, runner = setup.config, setup.model, setup.trainer.runner
-        warm_up = warm_up_steps(config, model)
-        run.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=setup.stepped_by))
+        warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)
+        setup.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
         if init_fn is not None:
             init_fn()
-        run.synchronise("when training began")
+        setup.synchronise("when training began")
         if warm_up:
-            run.check_fault(0, model.observe(runner.run(warm_up), runner.axis))
-            runner.mark_learned()
+            run.check_fault(0, model.observe(trainer.runner.run(warm_up), trainer.runner.axis))
+            trainer.runner.mark_learned()
         if every_update:
-            run.tasks.append(UpdateFunction(update_fn, run, model))
+            run.tasks.append(UpdateFunction(update_fn, setup))
         update = run_updates(
-            setup.trainer,
-            run.tasks,
-            first=run.first,
-            last=config.nupdates,
-            stop=stop,
-            record=run.record,
-            is_stopped=lambda: run.signal.received is not None,
+            trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
-        run.finish(update)
-        if run.signal.received is not None:
-            raise_for(run.signal.received)
+        run.finish(update, progress=progress)
+        if signal.received is not None:
+            raise_for(signal.received)
     return model
 
 
 learn.__doc__ = (learn.__doc__ or "").replace("{settings}", settings_help())
 
 
-class UpdateFunction:
-    """Calls the user's `update_fn` after every update (see `loop.Task`); None in processes that have none."""
+class UpdateFunction(Task):
+    """Calls the user's `update_fn` after every update; None in processes that have none."""
 
     interval = 1
 
-    def __init__(self, function: Callable[..., Any] | None, run: Run, model: Model) -> None:
-        self._function, self._run, self._model = function, run, model
-
-    def is_due(self, update: int) -> bool:
-        return True
+    def __init__(self, function: Callable[..., Any] | None, setup: Setup) -> None:
+        self._function, self._setup = function, setup
 
     def run(self, update: int, stats: UpdateStats) -> bool:
         """See `Task`. True where the function of any process wants no more."""
-        with heartbeat.allow_pause():
-            enough = self._function is not None and self._call(self._function, update, stats) is False
+        logger, enough = self._setup.logger, False
+        if self._function is not None:
+            stats = stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
+            arguments = (update, self._setup.model, stats)
+            with heartbeat.allow_pause():
+                enough = self._function(*arguments[: _positional_count(self._function)]) is False
         if not any(collectives.all_gather(enough)):
             return False
-        self._run.logger.say(f"stopped by update_fn at update {update:,} of {self._run.nupdates:,}")
+        logger.say(f"stopped by update_fn at update {update:,} of {self._setup.config.nupdates:,}")
         return True
 
-    def _call(self, function: Callable[..., Any], update: int, stats: UpdateStats) -> Any:
-        """Calls the function with as many arguments as it takes by position."""
-        arguments = (update, self._model, self._run.complete(stats))
-        parameters = inspect.signature(function).parameters.values()
-        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-            return function(*arguments)
-        return function(*arguments[: sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)])
+
+def _positional_count(function: Callable[..., Any]) -> int | None:
+    """The number of arguments that a function takes by position; None for any number."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return None
+    return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)

@@ -19,24 +19,22 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
         stepped_by: name of the processes that step the environments; None if unknown.
     """
     if first > config.nupdates:
-        return f"nothing to train: {config.nupdates:,} updates were asked for" + (
-            ", all done before" if first > 1 else ""
-        )
+        done = ", all done before" if first > 1 else ""
+        return f"nothing to train: {config.nupdates:,} updates were asked for{done}"
     taken = config.nupdates * config.nbatch
     going_on = f", going on at update {first:,}" if first > 1 else ""
     asked = f" of {config.total_timesteps:,} asked for" if taken != config.total_timesteps else ""
     warm_up = f", after {warm_up_steps * config.num_envs:,} that only fill the normaliser" if warm_up_steps else ""
+    by = f", stepped by {stepped_by}" if stepped_by is not None else ""
     gradient_steps = config.noptepochs * config.nminibatches
-    return "\n".join(
-        [
-            f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
-            f"{f', stepped by {stepped_by}' if stepped_by is not None else ''}",
-            f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
-            f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update",
-            f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}",
-            f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, "
-            f"{model.state.params.size:,} parameters; seed {config.seed}",
-        ]
+    return (
+        f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
+        f"{by}\n"
+        f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
+        f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update\n"
+        f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}\n"
+        f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, "
+        f"{model.state.params.size:,} parameters; seed {config.seed}"
     )
 
 
@@ -51,6 +49,7 @@ def rollout_bytes(config: Config, model: Model) -> int:
 
 
 def human_bytes(count: float) -> str:
+    """A number of bytes, for a person."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

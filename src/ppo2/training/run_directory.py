@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 CURVE = "curve.png"
+LOGS = ("progress.csv", "progress.jsonl", "monitor.csv")
 SUPERSEDED = ".superseded"
 """Suffix of checkpoints that a run, resumed from an earlier one, will write again."""
 
@@ -40,61 +41,52 @@ def contains(run_dir: Path, load_path: Path) -> bool:
     return path in (run_dir, folder) or path.parent == folder
 
 
-def has_no_checkpoint(run_dir: Path) -> bool:
-    """True if a run in this directory was stopped before its first checkpoint."""
-    return (run_dir / CONFIG).is_file() and not checkpoint.numbered(run_dir / checkpoint.FOLDER)
-
-
 def claim(path: Path) -> None:
-    """Makes sure that a new run may write to `path`.
+    """Makes sure that a new run may write to `path`; removes the logs of a run that never got to its first update.
 
     Raises:
         ValueError: it holds a run already, or can't be a directory.
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"`run_dir` (={str(path)!r}) is a file; it must be a directory, or not exist yet.")
-    checkpoints = sorted((path / checkpoint.FOLDER).glob("[!.]*"))
-    logs = [path / name for name in ("progress.csv", "progress.jsonl", "monitor.csv")]
-    found = next((file.name for file in [*checkpoints, *logs] if file.exists() and _holds_something(file)), None)
-    if not found:  # of a run that never got as far as its first update
-        for log in logs:
-            log.unlink(missing_ok=True)
+    logs = [path / name for name in LOGS]
+    found = [*sorted((path / checkpoint.FOLDER).glob("[!.]*")), *filter(_has_rows, logs)]
     if found:
         raise ValueError(
-            f"`run_dir` (={str(path)!r}) already holds a run (it has {printable(found)}), and a run is never "
+            f"`run_dir` (={str(path)!r}) already holds a run (it has {printable(found[0].name)}), and a run is never "
             f"overwritten. Choose another directory, remove this one, or go on with it: ppo2 resume {path}, or "
             f"learn(load_path={str(path)!r}, run_dir={str(path)!r}) with the same arguments."
         )
+    for log in logs:
+        log.unlink(missing_ok=True)
 
 
-def _holds_something(file: Path) -> bool:
-    """A checkpoint, or a log with a row under its header that tells of an update."""
-    if file.is_dir():
-        return True
-    with file.open("rb") as opened:
-        lines = sum(1 for _ in opened)
-    return file.suffix not in (".csv", ".jsonl") or (file.stem == "progress" and lines > (file.suffix == ".csv"))
+def _has_rows(log: Path) -> bool:
+    """True if it tells of an update: a table of progress with a row under its header. True for a folder, too."""
+    if not log.is_file():
+        return log.exists()
+    with log.open("rb") as opened:
+        return log.stem == "progress" and sum(1 for _ in opened) > (log.suffix == ".csv")
 
 
 def set_aside(path: Path, update: int) -> str:
-    """Renames the checkpoints of later updates, which training is about to make again; says what it did, if it did."""
-    later = {number: file for number, file in checkpoint.numbered(path / checkpoint.FOLDER).items() if number > update}
-    for file in later.values():
-        aside = file.with_name(file.name + SUPERSEDED)
-        number = 1
+    """Renames the checkpoints of later updates, which training is about to make again. Returns a line about it."""
+    later = [file for number, file in checkpoint.numbered(path / checkpoint.FOLDER).items() if number > update]
+    if not later:
+        return ""
+    for file in later:
+        aside, number = file.with_name(file.name + SUPERSEDED), 1
         while aside.exists():
             number += 1
             aside = file.with_name(f"{file.name}{SUPERSEDED}-{number}")
         file.rename(aside)
-    if not later:
-        return ""
     files.sync_folder(path / checkpoint.FOLDER)
-    names = ", ".join(file.name for file in reversed(later.values()))
+    names = ", ".join(file.name for file in reversed(later))
     return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
 
 
 def write_settings(path: Path, config: Config, layout: Mapping[str, int]) -> None:
-    """Writes what a run was told and made with, as JSON that a person can read."""
+    """Writes the settings of a run, and the versions that it was made with, as JSON that a person can read."""
     versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
     versions["python"] = platform.python_version()
     settings = {**config.to_json(), "engine": dict(layout), "versions": versions}
@@ -102,7 +94,7 @@ def write_settings(path: Path, config: Config, layout: Mapping[str, int]) -> Non
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings that a run was started with, and the versions of what it was made with.
+    """The settings of a run, and the versions that it was made with.
 
     Raises:
         ValueError: `path` is no run directory.
@@ -115,9 +107,8 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
     """Raises ValueError where a run can't go on under these settings, naming those that differ."""
-    mine, defaults = config.to_json(), Config().to_json()
-    # what an earlier version had no setting for was done by default
-    saved = {**defaults, **saved}
+    mine = config.to_json()
+    saved = {**Config().to_json(), **saved}  # an earlier version did by default what it had no setting for
     different = [name for name in mine if saved[name] != mine[name]]
     if different:
         listed = "; ".join(f"`{name}` was {saved[name]!r}, is {mine[name]!r}" for name in different)
@@ -127,15 +118,23 @@ def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
         )
 
 
-def prepare(path: Path, config: Config, start: "Start", layout: Mapping[str, int]) -> str:
-    """Makes the directory ready for the run. Returns a line about the checkpoints that it put aside, or "".
+def prepare(
+    run_dir: str | os.PathLike[str] | None, config: Config, start: "Start", layout: Mapping[str, int]
+) -> tuple[str | None, str]:
+    """Makes the directory ready for the run. Returns its path, and a line about the checkpoints put aside, or "".
 
     Args:
+        run_dir: argument of `learn`; None does nothing.
         layout: see `RolloutRunner.layout`.
 
     Raises:
         ValueError: it holds another run, or this one under other settings.
     """
+    if run_dir is None:
+        return None, ""
+    if run_dir == "":
+        raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
+    path = Path(run_dir).expanduser()
     if start.goes_on:
         check_same(start.settings, config, path)
     else:
@@ -145,4 +144,4 @@ def prepare(path: Path, config: Config, start: "Start", layout: Mapping[str, int
     for folder in (path, path / checkpoint.FOLDER):
         files.remove_temporaries(folder)
     write_settings(path, config, layout)
-    return aside
+    return str(path), aside

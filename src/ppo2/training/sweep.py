@@ -1,29 +1,34 @@
 """`sweep`: many trainings at once, over seeds and hyperparameters."""
 
+import contextlib
 import csv
+import functools
 import io
 import itertools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from ppo2 import distributed, envs, networks
+from ppo2 import distributed, networks
 from ppo2.agent.model import Model
 from ppo2.config import jsonable, names
 from ppo2.envs import DeviceVector
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting import plot
-from ppo2.reporting.display import Pace, open_display
+from ppo2.reporting.display import Pace, Silent, open_display
 from ppo2.system import files, launch
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training.sweep_in_turn import train_in_turn
-from ppo2.training.sweep_plan import Curve, Plan, Trained, planned
+from ppo2.training.construction import open_environment
+from ppo2.training.learn import learn
+from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
 from ppo2.training.vmapped import train_together
 
 Row = dict[str, Any]
@@ -34,6 +39,7 @@ NOT_SWEPT = ("env", "run_dir", "progress")
 TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
 
 
+@dataclass(eq=False, repr=False)
 class Sweep:
     """The result of a sweep. Runs are numbered from 0, in the order of `table`.
 
@@ -46,17 +52,15 @@ class Sweep:
         curves: the learning curve of each run: timesteps and mean returns of its log.
         swept: the names of the settings that were swept, seed aside.
         run_dir: the directory that it was saved in, or None.
+        seeds: number of seeds of each configuration.
     """
 
-    def __init__(
-        self, table: Sequence[Row], trained: Sequence[Trained], swept: Sequence[str], seeds: int, run_dir: Path | None
-    ) -> None:
-        self.table = list(table)
-        self._seeds = seeds
-        self.models: list[Model] = [one.model for one in trained]
-        self.curves: list[Curve] = [one.curve for one in trained]
-        self.swept = tuple(swept)
-        self.run_dir = run_dir
+    table: list[Row]
+    models: list[Model]
+    curves: list[Curve]
+    swept: tuple[str, ...]
+    run_dir: Path | None
+    seeds: int
 
     def best(self, by: str = "final") -> Row:
         """The row of the run with the highest `by`; its model is `models[row["run"]]`.
@@ -84,19 +88,19 @@ class Sweep:
 
     def _by_configuration(self) -> list[range]:
         """The runs of each configuration, which differ in the seed alone: neighbours, as the seed varies fastest."""
-        return [range(first, first + self._seeds) for first in range(0, len(self.table), self._seeds)]
+        return [range(first, first + self.seeds) for first in range(0, len(self.table), self.seeds)]
 
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Writes table, curves, picture, settings and models into a directory."""
         (path / MODELS).mkdir(parents=True, exist_ok=True)
         files.replace(path / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
-        _write_csv(path / TABLE, [{key: _shown(value) for key, value in row.items()} for row in self.table])
-        points = [
-            {"run": i, "timesteps": int(t), "return": float(r)}
+        _write_csv(path / TABLE, self.table[0], (map(_shown, row.values()) for row in self.table))
+        points = (
+            (i, t, r)
             for i, curve in enumerate(self.curves)
-            for t, r in zip(curve.timesteps, curve.returns, strict=True)
-        ]
-        _write_csv(path / CURVES, points, ("run", "timesteps", "return"))
+            for t, r in zip(*map(np.ndarray.tolist, curve), strict=True)
+        )
+        _write_csv(path / CURVES, ("run", "timesteps", "return"), points)
         for i, model in enumerate(self.models):
             model.save(path / MODELS / f"{i:04}.safetensors")
         self.plot(path / PICTURE)
@@ -145,7 +149,7 @@ def sweep(
             "ppo2.distributed.init)."
         )
     for name in NOT_TAKEN:
-        if name in arguments and arguments.pop(name):
+        if arguments.pop(name, None):
             raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")
     arguments.setdefault("on_nonfinite", "skip")
     axes = _axes({"env": env, "run_dir": run_dir, "progress": progress, **arguments})
@@ -153,28 +157,23 @@ def sweep(
     seeds = axes.pop("seed", [fixed.pop("seed", None)])
     axes["seed"] = [fresh_seed() if seed is None else seed for seed in seeds]  # last: neighbours differ in the seed
     settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
-    seeds_each = len(axes["seed"])
-    path = None if run_dir is None else _claimed(Path(run_dir))
-    made = envs.resolve(env, settings[0].get("num_envs"))
-    try:
-        plans = [planned(made.env, env, one) for one in settings]
-        display = open_display(Pace(sum(plan.config.nupdates for plan in plans), 1), progress)
-        try:
-            say = display.say if progress else _unsaid
-            display.say(_announcement(axes, plans))
-            with StopSignals() as stop:
-                if isinstance(made.env, DeviceVector):
-                    trained = train_together(made.env.env, plans, say, stop)
-                else:
-                    trained = train_in_turn(env, settings, plans, path, say, stop)
-        finally:
-            display.close()
-    finally:
-        if made.owned:
-            made.env.close()
-    swept = [name for name, values in axes.items() if name != "seed" and len(values) > 1]
-    table = [_row(i, one, swept, settings[i]) for i, one in enumerate(trained)]
-    result = Sweep(table, trained, swept, seeds_each, path)
+    path = None if run_dir is None else _make_directory(run_dir)
+    with contextlib.ExitStack() as stack:
+        vector = open_environment(stack, env, settings[0].get("num_envs"))
+        runs = [plan_run(vector, env, one) for one in settings]
+        pace = Pace(sum(run.config.nupdates for run in runs), 1)
+        display = stack.enter_context(contextlib.closing(open_display(pace, progress)))
+        display.say(_announcement(axes, runs))
+        stop = stack.enter_context(StopSignals())
+        say = (display if progress else Silent()).say
+        if isinstance(vector, DeviceVector):
+            train_together(vector.env, runs, say, stop)
+        else:
+            _train_in_turn(env, runs, path, say, stop)
+    swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
+    table = [_row(i, run, swept) for i, run in enumerate(runs)]
+    models, curves = [run.model for run in runs], [run.curve for run in runs]
+    result = Sweep(table, models, curves, swept, path, seeds=len(axes["seed"]))
     if path is not None:
         result.save(path, {"env": jsonable(env), "swept": jsonable(axes), "fixed": jsonable(fixed)})
     if stop.received is not None:
@@ -182,8 +181,25 @@ def sweep(
     return result
 
 
-def _unsaid(_: str) -> None:
-    """Says nothing, where nobody watches."""
+def _train_in_turn(
+    env: Any, runs: Sequence[SweepRun], path: Path | None, say: Callable[[str], None], stop: StopSignals
+) -> None:
+    """Trains one run after another; those that come after a stop stay untrained."""
+    for i, run in enumerate(runs):
+        if stop.received is not None:
+            return
+        run_dir = None if path is None else path / "runs" / f"{i:04}"
+        try:
+            learn(env=env, run_dir=run_dir, update_fn=functools.partial(_record, run), **run.settings)
+        except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
+            stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
+        say(f"run {i + 1}/{len(runs)}  return {run.points[-1][1] if run.points else np.nan:.1f}")
+
+
+def _record(run: SweepRun, update: int, model: Model, stats: Any) -> None:
+    """Keeps the model as it is now, and its mean return: an `update_fn`."""
+    run.model = model
+    run.record(update, stats.eprewmean)
 
 
 def _is_one_value(name: str, values: Any, arguments: Mapping[str, Any]) -> bool:
@@ -206,13 +222,12 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
             continue
         if name in NOT_SWEPT:
             raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")
-        listed = list(values) if isinstance(values, list | range) else np.asarray(values).tolist()
+        listed = list(values) if isinstance(values, list | range) else np.atleast_1d(values).tolist()
         if not listed:
             raise ValueError(f"`{name}` (={values!r}) is empty: expected at least one value to sweep over.")
-        for value in listed if isinstance(listed, list) else [listed]:
-            if isinstance(value, list | range | dict | np.ndarray) or (
-                name in names(together=True) and isinstance(value, tuple)
-            ):
+        several = (list, range, dict, np.ndarray, *([tuple] if name in names(together=True) else []))
+        for value in listed:
+            if isinstance(value, several):
                 raise ValueError(
                     f"`{name}` is swept over {values!r}: expected single values, found {value!r}, a "
                     f"{type(value).__name__}."
@@ -223,39 +238,41 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     return axes
 
 
-def _claimed(path: Path) -> Path:
-    """The directory, made, if nothing is in it."""
-    path = path.expanduser()
+def _make_directory(run_dir: str | os.PathLike[str]) -> Path:
+    """Makes the directory of a sweep. Raises ValueError where something is in it."""
+    path = Path(run_dir).expanduser()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _announcement(axes: Mapping[str, Sequence[Any]], plans: Sequence[Plan]) -> str:
+def _announcement(axes: Mapping[str, Sequence[Any]], runs: Sequence[SweepRun]) -> str:
     """The line that announces a sweep."""
     words = [f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1]
-    steps = sum(plan.config.nupdates * plan.config.nbatch for plan in plans)
-    return f"sweep     {' x '.join(words) or 'one run'} = {len(plans)} runs of {steps // len(plans):,} timesteps"
+    steps = sum(run.config.nupdates * run.config.nbatch for run in runs)
+    return f"sweep     {' x '.join(words) or 'one run'} = {len(runs)} runs of {steps // len(runs):,} timesteps"
 
 
-def _row(index: int, trained: Trained, swept: Sequence[str], settings: Mapping[str, Any]) -> Row:
-    config, (timesteps, returns) = trained.model.config, trained.curve
+def _row(index: int, run: SweepRun, swept: Sequence[str]) -> Row:
+    """The row of a run in the table."""
+    config, (timesteps, returns) = run.config, run.curve
     there = np.isfinite(returns)
     known, at = returns[there], timesteps[there]
-    area = (
-        float(np.trapezoid(known, at) / (at[-1] - at[0])) if len(at) > 1 else float(known[0]) if len(at) else math.nan
-    )
+    if len(at) > 1:
+        area = float(np.trapezoid(known, at) / (at[-1] - at[0]))
+    else:
+        area = float(known[0]) if len(at) else math.nan
     return {
         "run": index,
         "seed": config.seed,
-        **{name: settings[name] for name in swept},
+        **{name: run.settings[name] for name in swept},
         **{name: getattr(config, name) for name in names(together=True) if name not in swept},
         "final": float(returns[-1]) if len(returns) else math.nan,
         "best": float(known.max()) if len(known) else math.nan,
         "auc": area,
         "timesteps": int(timesteps[-1]) if len(timesteps) else 0,
-        "skipped_updates": int(trained.model.state.counters.skipped_updates),
+        "skipped_updates": int(run.model.state.counters.skipped_updates),
     }
 
 
@@ -265,9 +282,7 @@ def _shown(value: Any) -> Any:
     return plain["object"] if isinstance(plain, dict) else plain
 
 
-def _write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns))
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text).writerows([columns, *rows])
     files.replace(path, text.getvalue().encode())

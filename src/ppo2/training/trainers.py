@@ -1,7 +1,9 @@
 """Trainers: how updates are made, on environments of the host and of the device."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ppo2.agent.model import Model
 from ppo2.algorithm.faults import Fault
@@ -11,26 +13,19 @@ from ppo2.config import Config
 from ppo2.distributed import collectives
 from ppo2.numerics import schedules
 from ppo2.runners.device import DeviceRunner
-from ppo2.runners.protocol import HostRunner, RolloutRunner
+from ppo2.runners.protocol import HostRunner
 
 Numbers = Callable[[int], Mapping[str, float]]
-"""The scheduled numbers of an update, counted from 1: see `Schedules.at`."""
+"""The numbers that change from update to update, given the update, counted from 1."""
 
 
-class Schedules:
-    """The numbers that change from update to update: learning rate, cliprange, and the value's if it has its own."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        names = ["lr", "cliprange"]
-        if config.value_cliprange is not None and config.value_cliprange != "same":
-            names.append("value_cliprange")
-        self._schedules = {name: schedules.parse(getattr(config, name), name) for name in names}
-
-    def at(self, update: int) -> dict[str, float]:
-        """Arguments of `Model.train` at an update, counted from 1."""
-        frac = self._config.frac(update)
-        return {name: schedule(frac) for name, schedule in self._schedules.items()}
+def scheduled_numbers(config: Config) -> Numbers:
+    """The function that gives the learning rate, cliprange, and the value's if it has its own, for `Model.train`."""
+    names = ["lr", "cliprange"]
+    if config.value_cliprange not in (None, "same"):
+        names.append("value_cliprange")
+    parsed = {name: schedules.parse(getattr(config, name), name) for name in names}
+    return lambda update: {name: schedule(config.frac(update)) for name, schedule in parsed.items()}
 
 
 class Advance(NamedTuple):
@@ -50,35 +45,31 @@ class Advance(NamedTuple):
     halted: bool = False
 
 
-class Trainer(Protocol):
+class Trainer(ABC):
     """Makes updates of a model, or of several at once."""
 
-    def collect(self) -> None:
+    def collect(self) -> None:  # noqa: B027 (nothing to do where it is part of a compiled program)
         """Collects the rollout that comes next, where that is a step of its own; a signal may break it off."""
 
+    @abstractmethod
     def make_updates(self, first: int, most: int) -> Advance:
         """Makes update `first`, and up to `most` in all where that is faster."""
 
-
-class LearnTrainer(Trainer, Protocol):
-    """A trainer of one model."""
-
-    @property
-    def runner(self) -> RolloutRunner:
-        """The runner that it collects with."""
-
     def time_shares(self, seconds: float) -> dict[str, float]:
         """The shares of so many seconds, since the last call, that parts of training took; empty if unknown."""
+        return {}
 
 
-class HostTrainer:
+@dataclass
+class HostTrainer(Trainer):
     """Collects a rollout with a runner of the host, or of actors, then learns from it."""
 
-    def __init__(self, model: Model, runner: HostRunner, numbers: Numbers) -> None:
-        self.runner: HostRunner = runner
-        self._model, self._numbers = model, numbers
-        self._rollout: Rollout | None = None
-        self._act = self._step = 0.0
+    model: Model
+    runner: HostRunner
+    numbers: Numbers
+    _rollout: Rollout | None = None
+    _act: float = 0.0
+    _step: float = 0.0
 
     def collect(self) -> None:
         self._rollout = self.runner.run()
@@ -86,36 +77,28 @@ class HostTrainer:
     def make_updates(self, first: int, most: int) -> Advance:
         """See `Trainer`; one update."""
         assert self._rollout is not None
-        stats = self._model.train(self._rollout, **self._numbers(first))
+        stats = self.model.train(self._rollout, **self.numbers(first))
         self._act += self.runner.seconds.act
         self._step += self.runner.seconds.step
         return Advance(1, stats, Fault(stats.fault, stats.fault_index), first)
 
     def time_shares(self, seconds: float) -> dict[str, float]:
-        act, step, self._act, self._step = self._act, self._step, 0.0, 0.0
-        return {
-            "time/step": step / seconds,
-            "time/act": act / seconds,
-            "time/train": max(0.0, 1.0 - (step + act) / seconds),
-        }
+        step, act, self._step, self._act = self._step / seconds, self._act / seconds, 0.0, 0.0
+        return {"time/step": step, "time/act": act, "time/train": max(0.0, 1.0 - (step + act))}
 
 
-class DeviceTrainer:
+@dataclass
+class DeviceTrainer(Trainer):
     """Makes several updates in one compiled program, rollouts included."""
 
-    def __init__(self, model: Model, runner: DeviceRunner, numbers: Numbers) -> None:
-        self.runner: DeviceRunner = runner
-        self._model, self._numbers = model, numbers
-
-    def collect(self) -> None:
-        """See `Trainer`; part of the program."""
+    model: Model
+    runner: DeviceRunner
+    numbers: Numbers
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, collectives.broadcast(self.runner.chunk_size.updates))
-        chunk = self.runner.iterate(
-            [self._model.hyperparameters(**self._numbers(update)) for update in range(first, first + count)]
-        )
+        chunk = self.runner.iterate([self.model.hyperparameters(**self.numbers(first + i)) for i in range(count)])
         return Advance(int(chunk.done), chunk.stats, chunk.fault, first + int(chunk.faulty), halted=bool(chunk.halted))
 
-    def time_shares(self, seconds: float) -> dict[str, float]:
-        return {}
+
+LearnTrainer = HostTrainer | DeviceTrainer

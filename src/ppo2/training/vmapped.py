@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
 
 from ppo2.agent.compiled import program
 from ppo2.agent.microbatched import MicrobatchedModel
@@ -22,63 +21,59 @@ from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.algorithm.update import fill_normaliser
 from ppo2.config import names
+from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs.device.env import DeviceEnv
 from ppo2.reporting.tables import EPISODE_WINDOW
 from ppo2.runners.device_program import HALTING, Chunk, ChunkSize, Ends, EnvState, collect, iterate, start
 from ppo2.system.signals import StopSignals
-from ppo2.training.loop import is_due, run_updates
+from ppo2.training.construction import warm_up_steps
+from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import rollout_bytes
-from ppo2.training.setup import warm_up_steps
-from ppo2.training.sweep_plan import Curve, NDArray, Plan, Trained
-from ppo2.training.trainers import Advance, Schedules
+from ppo2.training.sweep_plan import NDArray, SweepRun
+from ppo2.training.trainers import Advance, Trainer
 
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4
-"""The share of the free memory that runs which train together may take."""
+"""Share of the free memory that runs which train together may take."""
 COPIES = 6
 """Copies of a rollout while it is learned from: itself, next observations, its batch, that shuffled, XLA's own."""
 
 
-def train_together(
-    env: DeviceEnv, plans: Sequence[Plan], say: Callable[[str], None], stop: StopSignals
-) -> list[Trained]:
-    """Trains runs in as few compiled programs as their settings and the memory allow; those that a stop forestalls are
-    as their plans are.
+def train_together(env: DeviceEnv, runs: Sequence[SweepRun], say: Callable[[str], None], stop: StopSignals) -> None:
+    """Trains runs in as few compiled programs as their settings and the memory allow; those that come after a stop stay
+    untrained.
     """
-    curves: dict[int, Curve] = {}
-    for group in _groups(plans):
-        parts = math.ceil(len(group) / _runs_at_once(plans[group[0]]))
+    for group in _groups(runs):
+        parts = math.ceil(len(group) / _runs_at_once(group[0]))
         size = math.ceil(len(group) / parts)  # of equal parts, which share a program
         for first in range(0, len(group), size):
-            some = group[first : first + size]
             if stop.received is None:
-                found = VmappedRuns(env, [plans[i] for i in some]).train(say, stop)
-                curves |= dict(zip(some, found, strict=True))
-    return [Trained(plan.model, curves.get(i, Curve.of([]))) for i, plan in enumerate(plans)]
+                VmappedRuns(env, group[first : first + size]).train(say, stop)
 
 
-def _groups(plans: Sequence[Plan]) -> list[list[int]]:
+def _groups(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
     """The runs of each program: those that differ only in numbers that reach it as such."""
-    groups: dict[Any, list[int]] = {}
-    for i, (config, model) in enumerate(plans):
+    groups: dict[Any, list[SweepRun]] = {}
+    for run in runs:
+        config = run.config
         # A subclass may look at any of its settings, and a program has those of one run.
-        numbers = names(together=True) if type(model) in (Model, MicrobatchedModel) else ()
+        numbers = names(together=True) if type(run.model) in (Model, MicrobatchedModel) else ()
         others = [field.name for field in dataclasses.fields(config) if field.name not in (*numbers, "seed")]
         # Objects by what they are: JSON would only show their names.
         same = json.dumps({name: getattr(config, name) for name in others}, default=id)
-        groups.setdefault((same, config.max_grad_norm is None), []).append(i)
+        groups.setdefault((same, config.max_grad_norm is None), []).append(run)
     return list(groups.values())
 
 
-def _runs_at_once(plan: Plan) -> int:
+def _runs_at_once(run: SweepRun) -> int:
     """The number of runs that fit in memory."""
-    each = COPIES * rollout_bytes(plan.config, plan.model) + 8 * 4 * plan.model.state.params.size
-    each += 8 * plan.config.nbatch
+    each = COPIES * rollout_bytes(run.config, run.model) + 8 * 4 * run.model.state.params.size
+    each += 8 * run.config.nbatch
     return max(1, int(MEMORY_SHARE * _free_memory() / each))
 
 
 def _free_memory() -> int:
-    """Bytes, on the devices or, where they don't tell, of this machine."""
+    """Bytes that are free on the devices or, where they don't tell, on this machine."""
     devices = jax.local_devices()
     stats = [device.memory_stats() or {} for device in devices]
     if all("bytes_limit" in one for one in stats):
@@ -89,57 +84,37 @@ def _free_memory() -> int:
         return 2**31
 
 
-class VmappedRuns:
-    """Runs of one shape, trained in one program: a leading axis R of runs on everything. A `Trainer`.
+class VmappedRuns(Trainer):
+    """Runs of one shape, trained in one program: a leading axis R of runs on everything."""
 
-    Args:
-        env: the environment.
-        plans: plans of the runs; their models learn.
-    """
-
-    def __init__(self, env: DeviceEnv, plans: Sequence[Plan]) -> None:
-        self.env, self.plans = env, plans
-        self.config = plans[0].config
-        self.model = plans[0].model  # stands for all where a program is made
-        self.devices = min(jax.local_device_count(), len(plans))
+    def __init__(self, env: DeviceEnv, runs: Sequence[SweepRun]) -> None:
+        self.env, self.runs = env, runs
+        self.config, self.model = runs[0].config, runs[0].model  # stand for all where a program is made
+        self.devices = min(jax.local_device_count(), len(runs))
         # Every device gets as many: the last run is trained again where that doesn't work out.
-        padding = -len(plans) % self.devices
-        self.padded = [*plans, *[plans[-1]] * padding]
-        self.numbers = [Schedules(plan.config).at for plan in self.padded]
+        self.padded = [*runs, *[runs[-1]] * (-len(runs) % self.devices)]
         self.discount = tuple(
-            np.array([getattr(plan.config, name) for plan in self.padded], np.float32) for name in ("gamma", "lam")
+            np.array([getattr(run.config, name) for run in self.padded], np.float32) for name in ("gamma", "lam")
         )
         self.chunk_size = ChunkSize(self.config.nbatch * len(self.padded), self.config.log_interval)
-        self.recent: list[NDArray] = [np.zeros(0)] * len(plans)
-        self._states, self._runs = self._begin()
+        self.recent: list[NDArray] = [np.zeros(0)] * len(runs)
+        self._states, self._env_states = self._begin()
 
-    def train(self, say: Callable[[str], None], stop: StopSignals) -> list[Curve]:
+    def train(self, say: Callable[[str], None], stop: StopSignals) -> None:
         """Trains all to the end, or until a stop, and leaves what was learned in their models."""
-        curves = RecordCurves(self, say)
-        run_updates(
-            self,
-            [curves],
-            first=1,
-            last=self.config.nupdates,
-            stop=stop,
-            record=self.check_faults,
-            is_stopped=lambda: stop.received is not None,
-        )
+        tasks, signal = [RecordCurves(self, say)], AgreedSignal(stop)
+        run_updates(self, tasks, first=1, last=self.config.nupdates, signal=signal, record=self.check_faults)
         device = jax.local_devices()[0]
-        for i, plan in enumerate(self.plans):
-            plan.model.state = jax.device_put(jax.tree.map(lambda x, i=i: x[i], self._states), device)
-        return [Curve.of(points) for points in curves.points]
-
-    def collect(self) -> None:
-        """See `Trainer`; part of the program."""
+        for i, run in enumerate(self.runs):
+            run.model.state = jax.device_put(jax.tree.map(lambda x, i=i: x[i], self._states), device)
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, self.chunk_size.updates)
         began = time.perf_counter()
         halt_on = HALTING[self.config.on_nonfinite]
         iterated = program(self.model, _iterate_runs, self.env, self.devices, self.config.nsteps, halt_on)
-        self._states, self._runs, chunk = iterated(
-            self._states, self._runs, self._hyperparameters(first, count), self.discount, np.int32(count)
+        self._states, self._env_states, chunk = iterated(
+            self._states, self._env_states, self._hyperparameters(first, count), self.discount, np.int32(count)
         )
         advance = Advance(count, chunk.stats, chunk.fault, first + np.asarray(chunk.faulty))
         self._count(jax.tree.map(lambda x: np.asarray(x)[:, :count], chunk.ends))
@@ -149,63 +124,61 @@ class VmappedRuns:
     def check_faults(self, update: int, advance: Advance) -> None:
         """Raises ValueError for the first run that met a fault which ends training, as `learn` would."""
         kinds, steps = np.asarray(advance.fault.kind), np.asarray(advance.fault.step)
-        for plan, at, kind, step in zip(self.plans, advance.fault_update, kinds, steps, strict=False):
+        for run, at, kind, step in zip(self.runs, advance.fault_update, kinds, steps, strict=False):
             if FaultKind(int(kind)) in HALTING[self.config.on_nonfinite]:
-                space = plan.model.observation_space
-                words = fault_words(FaultKind(int(kind)), int(step), plan.config.num_envs, space)
-                raise ValueError(f"the run of seed {plan.config.seed}, update {at}: {words}.")
+                space = run.model.observation_space
+                words = fault_words(FaultKind(int(kind)), int(step), run.config.num_envs, space)
+                raise ValueError(f"the run of seed {run.config.seed}, update {at}: {words}.")
 
     def _begin(self) -> tuple[TrainState, EnvState]:
-        """The states of all runs, their normalisers filled as `learn` would."""
-        states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[plan.model.state for plan in self.padded])
+        """The states of all runs and their environments, the normalisers filled as `learn` would."""
         nruns = len(self.padded)
+        models = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[run.model.state for run in self.padded])
         one = start(self.env, self.model, self.config.num_envs, 0)
-        first = jax.tree.map(lambda x: jnp.broadcast_to(x, (nruns, *x.shape)), one)
-        states, runs = jax.device_put((states, first), NamedSharding(_mesh(self.devices), PartitionSpec(RUNS)))
+        env_states = jax.tree.map(lambda x: jnp.broadcast_to(x, (nruns, *x.shape)), one)
+        spread = NamedSharding(_mesh(self.devices), PartitionSpec(RUNS))
+        models, env_states = jax.device_put((models, env_states), spread)
         steps = warm_up_steps(self.config, self.model)
         if steps:
             warmed = program(self.model, _warm_up_runs, self.env, self.devices, steps)
-            states, runs, fault, ends = warmed(states, runs, self.discount)
+            models, env_states, fault, ends = warmed(models, env_states, self.discount)
             self.check_faults(0, Advance(0, UpdateStats.blank(), fault, np.zeros(nruns, int)))
             self._count(ends)
-        return states, runs
+        return models, env_states
 
     def _count(self, ends: Ends) -> None:
         """Takes note of episodes, (R, ..., T, N)."""
-        for i in range(len(self.plans)):
+        for i in range(len(self.runs)):
             ended = np.asarray(ends.returns[i])[np.asarray(ends.lengths[i]) > 0]
             self.recent[i] = np.concatenate([self.recent[i], ended])[-EPISODE_WINDOW:]
 
     def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
         """(R, K), of which `count` of each run count."""
-        rows = [
-            self.chunk_size.stack([plan.model.hyperparameters(**numbers(first + i)) for i in range(count)])
-            for plan, numbers in zip(self.padded, self.numbers, strict=True)
-        ]
+        updates = range(first, first + count)
+        of_runs = ([run.model.hyperparameters(**run.numbers(update)) for update in updates] for run in self.padded)
+        rows = [self.chunk_size.stack(hypers) for hypers in of_runs]
         stacked: Hyperparameters = jax.tree.map(lambda *numbers: np.stack(numbers), *rows)
         return stacked
 
 
-class RecordCurves:
-    """Records the learning curves of runs that train together, and says how they do. A `Task`."""
+class RecordCurves(Task):
+    """Records the learning curves of runs that train together, and says how they do."""
 
-    def __init__(self, runs: VmappedRuns, say: Callable[[str], None]) -> None:
-        self._runs, self._say = runs, say
-        self.interval = runs.config.log_interval
-        self.points: list[list[tuple[int, float]]] = [[] for _ in runs.plans]
+    def __init__(self, trainer: VmappedRuns, say: Callable[[str], None]) -> None:
+        self._trainer, self._say = trainer, say
+        self.interval = trainer.config.log_interval
 
     def is_due(self, update: int) -> bool:
-        return is_due(update, self.interval) or update == self._runs.config.nupdates
+        return super().is_due(update) or update == self._trainer.config.nupdates
 
-    def run(self, update: int, stats: UpdateStats) -> bool:
-        config = self._runs.config
-        means = [float(recent.mean()) if recent.size else np.nan for recent in self._runs.recent]
-        for points, mean in zip(self.points, means, strict=True):
-            points.append((update * config.nbatch, mean))
+    def run(self, update: int, stats: UpdateStats) -> None:
+        means = [float(recent.mean()) if recent.size else np.nan for recent in self._trainer.recent]
+        for run, mean in zip(self._trainer.runs, means, strict=True):
+            run.record(update, mean)
         known = [mean for mean in means if np.isfinite(mean)]
         best, middle = (f"{max(known):.1f}", f"{np.median(known):.1f}") if known else ("-", "-")
-        self._say(f"update {update}/{config.nupdates}  {len(means)} runs  median return {middle}  best {best}")
-        return False
+        nupdates = self._trainer.config.nupdates
+        self._say(f"update {update}/{nupdates}  {len(means)} runs  median return {middle}  best {best}")
 
 
 Program = Callable[..., Any]
@@ -215,38 +188,29 @@ def _mesh(devices: int) -> Mesh:
     return Mesh(np.array(jax.local_devices()[:devices]), (RUNS,))
 
 
-def _each(run: Program, devices: int, *, shared: int = 0) -> Program:
-    """`run` for every run of a leading axis, spread over the devices; the last `shared` arguments are for all."""
-
-    def spread(*arguments: Any) -> Any:
-        own = len(arguments) - shared
-        runs = jax.vmap(run, (0,) * own + (None,) * shared)
-        specs = (PartitionSpec(RUNS),) * own + (PartitionSpec(),) * shared
-        out = PartitionSpec(RUNS)
-        return jax.shard_map(runs, mesh=_mesh(devices), in_specs=specs, out_specs=out, check_vma=False)(*arguments)
-
-    return spread
+def _spread(run: Program, devices: int, axes: tuple[int | None, ...]) -> Program:
+    """`run` for every run of a leading axis, spread over the devices; arguments of axis None are for all runs."""
+    specs = tuple(PartitionSpec() if axis is None else PartitionSpec(RUNS) for axis in axes)
+    each, mesh, out = jax.vmap(run, axes), _mesh(devices), PartitionSpec(RUNS)
+    spread = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
+    return jax.jit(spread, donate_argnums=(0, 1))
 
 
 def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
     def warmed(
-        state: TrainState, runs: EnvState, discount: tuple[Float[Array, ""], Float[Array, ""]]
+        state: TrainState, envs: EnvState, discount: tuple[Any, Any]
     ) -> tuple[TrainState, EnvState, Fault, Ends]:
-        runs, rollout, ends = collect(model, env, state, runs, *discount, steps=steps)
+        envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps)
         state, fault = fill_normaliser(model, state, rollout)
-        return state, runs, fault, ends
+        return state, envs, fault, ends
 
-    return jax.jit(_each(warmed, devices), donate_argnums=(0, 1))
+    return _spread(warmed, devices, (0, 0, 0))
 
 
 def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, halt_on: frozenset[FaultKind]) -> Program:
     def iterated(
-        state: TrainState,
-        runs: EnvState,
-        hypers: Hyperparameters,
-        discount: tuple[Float[Array, ""], Float[Array, ""]],
-        count: Int[Array, ""],
+        state: TrainState, envs: EnvState, hypers: Hyperparameters, discount: tuple[Any, Any], count: Any
     ) -> tuple[TrainState, EnvState, Chunk]:
-        return iterate(model, env, state, runs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
+        return iterate(model, env, state, envs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
 
-    return jax.jit(_each(iterated, devices, shared=1), donate_argnums=(0, 1))
+    return _spread(iterated, devices, (0, 0, 0, 0, None))

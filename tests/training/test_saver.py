@@ -1,7 +1,6 @@
 """Checkpoints of a run: written while training goes on, kept or deleted, and what happens when the disk refuses."""
 
 import csv
-import errno
 import functools
 import operator
 import os
@@ -19,8 +18,6 @@ import pytest
 
 import ppo2
 from ppo2.checkpoints import checkpoint
-from ppo2.checkpoints.writer import CheckpointWriter, WriteResult
-from ppo2.evaluation.evaluate import Evaluation
 from ppo2.system import files
 
 SMALL: dict[str, Any] = {
@@ -49,70 +46,6 @@ def wait_for(run_dir: Path, update: int) -> None:
     while not checkpoint.file_of(run_dir, update).exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def write(path: Path) -> None:
-    checkpoint.save(path, {"x": np.zeros(2)}, {})
-
-
-# --- the thread
-
-
-def test_checkpoints_are_written_in_order_and_all(tmp_path: Path) -> None:
-    saving = CheckpointWriter(tmp_path, keep=None, best=None)
-    for update in range(1, 6):
-        saving.save(update, write, is_best=False)
-    saving.wait()
-    assert saving.results() == [WriteResult(update, None) for update in range(1, 6)]
-    assert saving.results() == []
-    assert there(tmp_path) == [1, 2, 3, 4, 5]
-    saving.close()
-
-
-def test_at_most_one_waits(tmp_path: Path) -> None:
-    gate, begun = threading.Event(), []
-
-    def slow(path: Path) -> None:
-        begun.append(path.name)
-        assert gate.wait(60)
-        write(path)
-
-    saving = CheckpointWriter(tmp_path, keep=None, best=None)
-    for update in (1, 2):
-        saving.save(update, slow, is_best=False)  # returns at once
-    assert saving.results() == []
-    third = threading.Thread(target=lambda: saving.save(3, slow, is_best=False))
-    third.start()
-    third.join(0.2)
-    assert third.is_alive()
-    assert begun == ["00001.safetensors"]
-    gate.set()
-    third.join(60)
-    saving.wait()
-    assert [outcome.update for outcome in saving.results()] == [1, 2, 3]
-    saving.close()
-
-
-def test_failures_are_told_and_other_errors_raised(tmp_path: Path) -> None:
-    def full(path: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def wrong(path: Path) -> None:
-        raise TypeError("not JSON")
-
-    saving = CheckpointWriter(tmp_path, keep=None, best=None)
-    saving.save(1, full, is_best=False)
-    saving.save(2, write, is_best=False)
-    saving.wait()
-    (first, second) = saving.results()
-    assert first.update == 1
-    assert isinstance(first.error, OSError)
-    assert first.error.errno == errno.ENOSPC
-    assert second == WriteResult(2, None)
-    saving.save(3, wrong, is_best=False)
-    with pytest.raises(TypeError, match="not JSON"):
-        saving.wait()
-    saving.close()
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,98 +119,6 @@ def test_keep_the_last(tmp_path: Path) -> None:
     assert there(tmp_path) == [5, 6]
 
 
-def test_none_goes_before_a_newer_one_is_there(tmp_path: Path) -> None:
-    def full(path: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    saving = CheckpointWriter(tmp_path, keep=1, best=None)
-    for update, writes in ((1, write), (2, full), (3, full)):
-        saving.save(update, writes, is_best=False)
-    saving.wait()
-    assert there(tmp_path) == [1]
-    saving.save(4, write, is_best=False)
-    saving.wait()
-    assert there(tmp_path) == [4]
-    saving.close()
-
-
-def test_others_files_are_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    for name in ("99999.safetensors", "mine.safetensors", "00001.safetensors.superseded", "notes.txt"):
-        folder.mkdir(exist_ok=True)
-        (folder / name).touch()
-    saving = CheckpointWriter(tmp_path, keep=1, best=None)
-    for update in (1, 2, 3):
-        saving.save(update, write, is_best=False)
-    saving.wait()
-    saving.close()
-    assert sorted(os.listdir(folder)) == [
-        "00001.safetensors.superseded", "00003.safetensors", "99999.safetensors", "mine.safetensors", "notes.txt",
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What evaluations come out at, one after another."""
-    given: list[float] = []
-
-    def run_episodes(*_: Any, **__: Any) -> Evaluation:
-        return Evaluation(np.array([given.pop(0)]), np.array([10]))
-
-    monkeypatch.setattr("ppo2.training.evaluator.run_episodes", run_episodes)
-    return given
-
-
-def best_of(run_dir: Path) -> Any:
-    return checkpoint.load(run_dir).metadata["run"]["best"]
-
-
-@pytest.mark.parametrize("save_interval", [1, 0])
-def test_the_best_by_evaluation_stays(tmp_path: Path, scores: list[float], save_interval: int) -> None:
-    """Evaluated at updates 1, 2, 4 and 6; an equal score is no better."""
-    scores += [1.0, 9.0, 9.0, 3.0]
-    evaluated = {"eval_env": "CartPole-v1", "eval_interval": 2}
-    learn(run_dir=tmp_path, keep=1, save_interval=save_interval, **evaluated)
-    assert there(tmp_path) == [2, 6]
-    assert best_of(tmp_path) == {"update": 2, "eval_eprewmean": 9.0}
-
-
-def test_a_score_that_is_no_number_is_not_the_best(tmp_path: Path, scores: list[float]) -> None:
-    scores += [np.nan, -5.0, np.nan, -7.0]
-    learn(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
-    assert there(tmp_path) == [2, 6]
-    assert best_of(tmp_path) == {"update": 2, "eval_eprewmean": -5.0}
-
-
-def test_the_best_is_known_after_a_resume(tmp_path: Path, scores: list[float]) -> None:
-    scores += [9.0, 1.0, 3.0, 10.0]
-    settings = {"run_dir": tmp_path, "keep": 1, "eval_env": "CartPole-v1", "eval_interval": 2}
-    learn(**settings, update_fn=lambda update: update < 3)
-    assert there(tmp_path) == [1, 3]
-    learn(**settings, load_path=tmp_path, update_fn=lambda update: update < 5)
-    assert there(tmp_path) == [1, 5]
-    learn(**settings, load_path=tmp_path)
-    assert there(tmp_path) == [6]
-    assert best_of(tmp_path) == {"update": 6, "eval_eprewmean": 10.0}
-
-
-def test_a_best_one_that_could_not_be_written_takes_no_better_ones_place(
-    tmp_path: Path, scores: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores += [5.0, 9.0, 7.0, 1.0]
-    save = checkpoint.save
-
-    def fails_at_2(path: Path, *more: Any) -> Any:
-        if Path(path).stem == "00002":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return save(path, *more)
-
-    monkeypatch.setattr(checkpoint, "save", fails_at_2)
-    learn(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
-    assert there(tmp_path) == [4, 6]
-    assert best_of(tmp_path) == {"update": 4, "eval_eprewmean": 7.0}
-
-
 @pytest.mark.parametrize("keep", [0, -1, 1.5, "2", True])
 def test_keep_counts(keep: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="`keep`"):
@@ -340,8 +181,8 @@ def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, capsys: pytest.
 
 
 def outcome(program: str, *arguments: object, wrapper: tuple[str, ...] = ()) -> str:
-    """What a training process says, that lives through `program`."""
-    source = f"import sys\nfrom tests.training.test_saving import *\n{program}"
+    """The output of a training process that runs `program` to its end."""
+    source = f"import sys\nfrom tests.training.test_saver import *\n{program}"
     command = [*wrapper, sys.executable, "-c", source, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -479,24 +320,3 @@ def test_a_process_killed_while_it_writes(tmp_path: Path) -> None:
     assert not list(run.glob(".*"))
     assert there(run) == [1, 2, 3, 4, 5, 6]
     assert int(again.state.counters.updates) == 6
-
-
-def test_a_run_stopped_before_its_first_checkpoint_begins_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = tmp_path / "run"
-    first = learn(run_dir=run)
-    for file in (run / "checkpoints").iterdir():
-        file.rename(file.with_name(f".{file.name}.1234.tmp"))
-    updates: list[int] = []
-    again = learn(run_dir=run, load_path=run, seed=None, update_fn=updates.append)
-    assert updates == [1, 2, 3, 4, 5, 6]
-    assert f"the run in {run} was stopped before its first checkpoint: it begins again" in capsys.readouterr().out
-    np.testing.assert_array_equal(again.state.params, first.state.params)  # under the seed that it had
-    with (run / "progress.csv").open() as file:
-        assert [row["misc/nupdates"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5", "6"]
-    assert len((run / "progress.jsonl").read_text().splitlines()) == 6
-    assert not list((run / "checkpoints").glob(".*"))
-    shutil.rmtree(run / "checkpoints")
-    with pytest.raises(ValueError, match=r"other settings: `gamma` was 0\.99, is 0\.9"):
-        learn(run_dir=run, load_path=run, gamma=0.9)

@@ -1,0 +1,153 @@
+"""Environments, settings, model and trainer from the arguments of `learn` and `sweep`."""
+
+import contextlib
+import dataclasses
+import math
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+from ppo2 import distributed, envs
+from ppo2.agent.model import Model
+from ppo2.agent.policy import build_policy
+from ppo2.config import Config
+from ppo2.distributed import collectives, parts
+from ppo2.envs import AnyEnvs, DeviceVector
+from ppo2.envs.host.failures import FailureLog
+from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.evaluation.evaluate import check_spaces, side_by_side
+from ppo2.numerics import sharding
+from ppo2.numerics.randomness import Purpose, fresh_seed, root_key
+from ppo2.runners.device import DeviceRunner
+from ppo2.runners.host import Runner
+from ppo2.runners.snapshot import facts_of
+from ppo2.training.start import Start
+from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, scheduled_numbers
+
+WARM_UP_TIMESTEPS = 512
+"""Steps, over all environments, that fill an empty normaliser before the first rollout."""
+
+
+def check_callable(**functions: object) -> None:
+    """Raises TypeError for an argument that must be a function."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
+
+
+def open_environment(
+    stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", groups: int | None = None
+) -> AnyEnvs:
+    """The vector environment that an argument means, closed in the end if it was made here."""
+    made = envs.resolve(env, num_envs, name, groups=groups)
+    if made.owned:
+        stack.callback(made.env.close)
+    return made.env
+
+
+def open_training_environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, start: Start) -> Any:
+    """The environments of this process, of `num_envs` over all processes; those of actors as they are."""
+    world = distributed.world()
+    if hasattr(env, "ppo2_runner"):
+        env.check_learner(num_envs, world.size)
+        return env
+    if not isinstance(env, gym.Env | gym.vector.VectorEnv):
+        num_envs = parts.local_num_envs(num_envs, envs.DEFAULT_NUM_ENVS, world)
+    # a run that goes on steps its environments in as many groups as before, whatever the rule says here and now
+    groups = None if start.resumed is None else facts_of(start.resumed).get("groups")
+    vector = open_environment(stack, env, num_envs, groups=groups if groups in (1, 2) else None)
+    if isinstance(vector, HostVectorEnv):
+        vector.failures = FailureLog(vector.num_envs * world.rank)  # which reports global indices
+    return vector
+
+
+def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
+    """The environments of this process to evaluate on, which have the model's spaces."""
+    if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
+        raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
+    count = side_by_side(eval_env, model.config.eval_episodes)
+    mine = None if count is None else -(-count // distributed.world().size)
+    vector = open_environment(stack, eval_env, mine, "eval_env")
+    check_spaces(model, vector, "eval_env")
+    return vector
+
+
+def build_config(
+    configure: Callable[..., Config], env: AnyEnvs, start: Start, *, seed: int | None, num_envs: int, shards: int | None
+) -> Config:
+    """The settings, in which all processes must agree; a `seed` or `shards` of None is that of the run that goes on.
+
+    In a new run, None draws a seed, and makes a shard for each process or, of device environments, each device.
+    """
+    if any(collectives.all_gather(seed is None)):
+        seed = start.settings.get("seed", collectives.broadcast(fresh_seed() if seed is None else seed))
+    if shards is None:
+        shards = start.settings.get("shards")
+    config = configure(seed=seed, num_envs=num_envs, shards=1 if shards is None else shards)
+    if shards is None:
+        shards = distributed.world().size
+        if isinstance(env, DeviceVector):
+            shards = sharding.default_shards(
+                config.num_envs, config.nsteps, config.nminibatches, devices=config.devices
+            )
+        config = dataclasses.replace(config, shards=shards)
+    parts.check_agreed(config.to_json())
+    return config
+
+
+def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
+    """The untrained model for an environment.
+
+    Raises:
+        TypeError: `model_fn` gave none, or one that couldn't learn as it wants to inside a compiled program.
+    """
+    policy = build_policy(
+        env.single_observation_space,
+        env.single_action_space,
+        network=config.network,
+        value_network=config.value_network,
+        network_kwargs=config.network_kwargs,
+        encoders=config.encoders,
+        action_dist=config.action_dist,
+        key=root_key(config.seed, Purpose.INIT),
+    )
+    model = (model_fn or Model)(policy=policy, config=config, key=root_key(config.seed))
+    if not isinstance(model, Model):
+        raise TypeError(f"`model_fn` gave {model!r}; it must give a ppo2.Model.")
+    if isinstance(env, DeviceVector) and type(model).train is not Model.train:
+        raise TypeError(
+            f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
+            "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
+        )
+    return model
+
+
+def build_trainer(
+    stack: contextlib.ExitStack, config: Config, env: Any, model: Model, every_update: bool
+) -> LearnTrainer:
+    """The trainer that suits the environment.
+
+    Args:
+        every_update: the host looks after every update, where several could be made in one program.
+    """
+    numbers = scheduled_numbers(config)
+    settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
+    if isinstance(env, DeviceVector):
+        device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
+        if every_update:
+            device_runner.chunk_size.capacity = 1
+        return DeviceTrainer(model, device_runner, numbers)
+    if not hasattr(env, "ppo2_runner"):
+        return HostTrainer(model, Runner(env=env, **settings), numbers)
+    runner = pkgutil.resolve_name(env.ppo2_runner)(env=env, **settings)
+    stack.callback(runner.close)
+    return HostTrainer(model, runner, numbers)
+
+
+def warm_up_steps(config: Config, model: Model) -> int:
+    """Steps of each environment that fill the normaliser before the first rollout; 0 if it has statistics already."""
+    if config.nupdates == 0 or not model.state.normaliser.is_empty:
+        return 0
+    return min(config.nsteps, math.ceil(WARM_UP_TIMESTEPS / config.num_envs))

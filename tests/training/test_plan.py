@@ -1,0 +1,30 @@
+"""The plan of a training that is printed before it starts."""
+
+from typing import Any
+
+import pytest
+
+import ppo2
+
+SMALL: dict[str, Any] = {
+    "network": "mlp",
+    "env": "CartPole-v1",
+    "total_timesteps": 4 * 64,
+    "num_envs": 4,
+    "nsteps": 16,
+    "num_hidden": 8,
+    "seed": 7,
+}
+
+
+def test_the_plan_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    ppo2.learn(**{**SMALL, "total_timesteps": 300, "normalize_obs": True})
+    out = capsys.readouterr().out
+    for part in (
+        "4 environments x 16 steps = 64 timesteps an update",
+        "4 epochs x 4 minibatches of 16 = 16 gradient steps",
+        "4 updates = 256 timesteps of 300 asked for, after 64 that only fill the normaliser",
+        "3.01 kB for a rollout",  # 64 * (16 obs + 4 action + 8 noise + 16 numbers + 3 flags) = 3,008
+        "seed 7",
+    ):
+        assert part in out, out
