@@ -21,7 +21,7 @@ def test_a_second_run_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Model, "update", lambda *args: traced.append(args) or update(*args))
 
     def count() -> int:
-        return sum(program._cache_size() for program in compiled.SHARED)
+        return sum(program._cache_size() for program in compiled.SHARED.values())
 
     before = set(compiled.SHARED), count()
     env = TimeLimit(CartPole(), LIMIT)
