@@ -22,7 +22,7 @@ from ppo2.distributed import collectives, processes
 from ppo2.reporting.tables import EPISODE_WINDOW
 from ppo2.training import run_directory
 from ppo2.training.learn import learn
-from ppo2.training.start import find_start
+from ppo2.training.start import read_start
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
 """Settings that learn's own lines tell of (plan.py)."""
@@ -87,7 +87,7 @@ class Resume:
             config = Config.from_json(settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has a setting that can't be: {error}") from error
-        start = find_start(self.run, run_dir)
+        start = read_start(self.run, run_dir)
         if start.goes_on:
             run_directory.check_same(start.settings, config, run_dir)  # before anything is built as they say
             if start.resumed is not None and start.progress.update >= config.nupdates:

@@ -73,7 +73,7 @@ def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathL
 
     def find() -> tuple[str, Mapping[str, Any], list[Any] | None]:
         nonlocal mine
-        mine = _find(load_path, run_dir)
+        mine = read_start(load_path, run_dir)
         return mine.kind, mine.settings, None if mine.saved is None else [str(mine.saved.path), mine.saved.metadata]
 
     kind, settings, saved = collectives.run_on_first(find)
@@ -83,7 +83,8 @@ def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathL
     return Start(StartKind(kind), Checkpoint(Path(saved[0]), tensors, saved[1]), settings)
 
 
-def _find(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Start:
+def read_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Start:
+    """`find_start`, in this process alone."""
     if load_path is None:
         return Start()
     path = None if run_dir is None else Path(run_dir).expanduser()
