@@ -98,7 +98,7 @@ class Resume(options.TrainingOptions):
         """The arguments of `learn` that the run was started with, and its directory; None if it is finished."""
         from ppo2.training import run_directory
         from ppo2.training.learn import learn
-        from ppo2.training.start import find_start
+        from ppo2.training.start import read_start
 
         run_dir = run_directory.of(self.run)
         settings = run_directory.read_config(run_dir)
@@ -108,7 +108,7 @@ class Resume(options.TrainingOptions):
             config = Config.from_json(settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has a setting that can't be: {error}") from error
-        start = find_start(self.run, run_dir)
+        start = read_start(self.run, run_dir)
         if start.goes_on:
             run_directory.check_same(start.settings, config, run_dir)  # before anything is built as they say
             if start.resumed is not None and start.progress.update >= config.nupdates:
