@@ -62,8 +62,8 @@ class Stepper:
         self._squash = squash
         is_composite = isinstance(self._action_space, spaces.COMPOSITE)  # whose batches Gymnasium splits itself
         self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not is_composite
-        is_plain = isinstance(self._action_space, gym.spaces.Discrete) and self._action_space.dtype == np.int64
-        self._start = self._action_space.start if is_plain else None
+        space = self._action_space
+        self._start = space.start if isinstance(space, gym.spaces.Discrete) and space.dtype == np.int64 else None
         self.groups = [slice(0, env.num_envs)] if self.host is None else self.host.groups
         self.counts_episodes = bool(getattr(env, "counts_episodes", False))
         self.resetting = np.zeros(env.num_envs, bool)
