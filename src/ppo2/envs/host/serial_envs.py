@@ -287,7 +287,8 @@ def _number(value: Any) -> float:
 def split_actions(space: spaces.AnySpace, leaves: list[NDArray]) -> Iterable[Any]:
     """Copies of actions one by one, from a batch's leaves; those of a Discrete space as Python's integers.
 
-    `families.factories.QuickDiscrete` is made for such integers, and Gymnasium's Discrete knows them fastest too.
+    `families.factories.QuickDiscrete` is made for such integers, and Gymnasium's Discrete knows them fastest too: with
+    arrays' own integers a step of 8 CartPoles takes 1.4 times as long.
     """
     if isinstance(space, gym.spaces.Discrete):
         integers: list[int] = leaves[0].tolist()

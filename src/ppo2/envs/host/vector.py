@@ -74,6 +74,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self._pool = pool = WorkerPool(
             factories, self.groups, workers, timeout=env_timeout, info_keys=self._info_keys, owned=owned
         )
+        self.buffers = pool.buffers
         self._can_step = False
         # isinstance of Gymnasium's Tuple or Dict takes a microsecond
         self._obs_is_array, self._action_is_array = (not isinstance(space, spaces.COMPOSITE) for space in pool.spaces)
@@ -106,7 +107,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
-        self._pool.buffers.seeds[:] = [UNSEEDED if one is None else int(one) for one in seed]
+        self.buffers.seeds[:] = [UNSEEDED if one is None else int(one) for one in seed]
         self._pool.ask("reset", lambda _: options)
         return self._begin(), {}
 
@@ -131,9 +132,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             The observations to go on from, and the reasons of environments that couldn't be brought to their places.
         """
         self._make_ready()
-        buffers = self._pool.buffers
-        buffers.seeds[:], buffers.episodes[:] = position
-        for leaf, given in zip(buffers.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
+        self.buffers.seeds[:], self.buffers.episodes[:] = position
+        for leaf, given in zip(self.buffers.obs, spaces.leaves(self.single_observation_space, obs), strict=True):
             leaf[:] = given
         patience = max(1.0, *(replay.steps for replay in replays))
         answers = self._pool.ask("restore", lambda rows: replays[rows], patience)
@@ -142,12 +142,12 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     @property
     def position(self) -> EpisodePosition:
         """Place of the environments in their sequences of episodes, for `restore`."""
-        return EpisodePosition(self._pool.buffers.seeds.copy(), self._pool.buffers.episodes.copy())
+        return EpisodePosition(self.buffers.seeds.copy(), self.buffers.episodes.copy())
 
     @property
     def obs(self) -> Any:
         """The last observations, (N, ...)."""
-        return self._obs_of(self._pool.buffers)
+        return self._obs_of(self.buffers)
 
     def _make_ready(self) -> None:
         self._check_open()
@@ -156,7 +156,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _begin(self) -> Any:
         """Observations to begin with, now that all environments can be stepped."""
-        self._pool.buffers.failed[:] = False
+        self.buffers.failed[:] = False
         self._can_step = True
         return self.obs
 
@@ -164,13 +164,13 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def step(self, actions: Any) -> StepResult:
         """One action for each environment: a batch of the action space, or a list of actions."""
-        self._write_actions(self._pool.buffers, actions)
+        self._write_actions(self.buffers, actions)
         ended = False
         for group in range(len(self.groups)):
             self._pool.start(group)
         for group in range(len(self.groups)):
             ended |= self._finish(group)
-        return self._result(self._pool.buffers, ended=ended)
+        return self._result(self.buffers, ended=ended)
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group, with an action for each of its environments; `finish` must follow.
@@ -195,11 +195,11 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             leaves = [np.stack(part) for part in zip(*(spaces.leaves(space, one) for one in actions), strict=True)]
         else:
             leaves = spaces.leaves(space, actions)
-        for leaf, given in zip(buffers.actions, leaves, strict=True):
-            if np.shape(given) != leaf.shape:
+        for leaf, given in zip(buffers.actions, map(np.asarray, leaves), strict=True):
+            if given.shape != leaf.shape:
                 raise ValueError(
-                    f"`actions` have the shape {np.shape(given)}; for {len(leaf)} environments with actions of "
-                    f"{space} it must be {leaf.shape}."
+                    f"`actions` have the shape {given.shape}; for {len(leaf)} environments with actions of {space} it "
+                    f"must be {leaf.shape}."
                 )
             np.copyto(leaf, given, casting="same_kind")
 
@@ -211,14 +211,15 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         """Waits for a group's step; True if an episode ended."""
         could_step, self._can_step = self._can_step, False  # until all of it is done
         ended, failures = self._pool.finish(group)
-        self.failures.note(failures)
+        if failures:
+            self.failures.note(failures)
         self._can_step = could_step
         return ended
 
     def _result(self, buffers: EnvBuffers, *, ended: bool) -> StepResult:
         """Return values of Gymnasium's `step`, from the buffers of all environments or of a group."""
         outcome = (buffers.rewards, buffers.terminated, buffers.truncated)
-        rewards, terminated, truncated = (part.copy() for part in outcome) if self.copy else outcome
+        rewards, terminated, truncated = [part.copy() for part in outcome] if self.copy else outcome
         infos: dict[str, Any] = {key: buffers.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
         if ended:
             infos |= self._infos_of_ends(buffers)
