@@ -83,7 +83,7 @@ def test_masks_of_a_vector_with_same_step_autoreset() -> None:
 
 
 def test_masks_of_a_vector_with_next_step_autoreset() -> None:
-    """All are legal where an episode ends; the step after that begins the next one."""
+    """All actions are legal where an episode ends; the step after that begins the next one."""
     env = MaskedVectorEnv(vector(lambda: Counted(3), lambda: Counted(2), mode=AutoresetMode.NEXT_STEP))
     seen = [legal(env.reset(seed=0)[0]), *(legal(env.step(np.array([0, 0]))[0]) for _ in range(4))]
     assert seen == [[0, 0], [1, 1], [2, "all"], ["all", 0], [0, 1]]
