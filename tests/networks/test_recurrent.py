@@ -28,7 +28,7 @@ from ppo2.algorithm.minibatches import (
 from ppo2.algorithm.rollout import Batch
 from ppo2.algorithm.update import batch_of
 from ppo2.envs import TimeLimit
-from ppo2.networks.recurrent import GRU, LSTM, LayerNormLSTM, advance, unroll
+from ppo2.networks.recurrent import advance, gru, lnlstm, lstm, unroll
 from ppo2.numerics.randomness import root_key
 from ppo2.runners.host import Runner
 from support.environments import Light, Recall, Script, Sequence, vector
@@ -83,7 +83,7 @@ def normalised(x: Any, norm: Any) -> Any:
 
 
 def test_lstm_step_by_step() -> None:
-    cell, xs = randomly(LSTM.made(3, 4, key=root_key(0))), some((5, 3), seed=9)
+    cell, xs = randomly(lstm(4)((3,), key=root_key(0))), some((5, 3), seed=9)
     w, u, b = (np.asarray(x) for x in (cell.input_weight, cell.state_weight, cell.bias))
     c = h = np.zeros(4)
     expected = []
@@ -96,7 +96,7 @@ def test_lstm_step_by_step() -> None:
 
 
 def test_layer_normalised_lstm_step_by_step() -> None:
-    cell, xs = randomly(LayerNormLSTM.made(3, 4, key=root_key(0))), some((5, 3), seed=9)
+    cell, xs = randomly(lnlstm(4)((3,), key=root_key(0))), some((5, 3), seed=9)
     w, u, b = (np.asarray(x) for x in (cell.input_weight, cell.state_weight, cell.bias))
     c = h = np.zeros(4)
     expected = []
@@ -110,7 +110,7 @@ def test_layer_normalised_lstm_step_by_step() -> None:
 
 
 def test_gru_is_equinox() -> None:
-    cell, xs = randomly(GRU.made(3, 4, key=root_key(0))), some((5, 3), seed=9)
+    cell, xs = randomly(gru(4)((3,), key=root_key(0))), some((5, 3), seed=9)
     theirs = eqx.nn.GRUCell(3, 4, key=root_key(0))
     theirs = eqx.tree_at(
         lambda m: (m.weight_ih, m.weight_hh, m.bias, m.bias_n),
@@ -124,9 +124,9 @@ def test_gru_is_equinox() -> None:
     np.testing.assert_allclose(stepped(cell, xs), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [LSTM, LayerNormLSTM, GRU])
-def test_cells_begin_orthogonal(kind: Any) -> None:
-    cell = kind.made(3, 4, key=root_key(0))
+@pytest.mark.parametrize("builder", [lstm, lnlstm, gru])
+def test_cells_begin_orthogonal(builder: Any) -> None:
+    cell = builder(4)((3,), key=root_key(0))
     for weight in (cell.input_weight, cell.state_weight):
         np.testing.assert_allclose(weight.T @ weight, np.eye(weight.shape[1]), atol=1e-5)
     assert not np.any(cell.bias)
