@@ -158,7 +158,7 @@ class Stepper:
 
     def _converted(self, actions: Any) -> Any:
         if self._start is not None:  # the same, 3 microseconds sooner: 3 % of a step of 8 CartPoles
-            sent = actions + self._start
+            sent = actions + self._start if self._start else actions
             return sent.tolist() if self._one_by_one else sent
         sent = self._distribution.to_environment(actions)
         return split_actions(self._action_space, [sent]) if self._one_by_one else sent
