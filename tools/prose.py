@@ -13,7 +13,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-OPENINGS = ("That", "Those", "Of", "What", "Who", "Whose", "Whether", "With", "Where", "As", "How", "Which", "When")
+OPENINGS = (
+    "That",
+    "Those",
+    "Of",
+    "What",
+    "Who",
+    "Whose",
+    "Whether",
+    "With",
+    "Where",
+    "As",
+    "How",
+    "Which",
+    "When",
+    "Into",
+    "Nothing",
+    "Does as",
+    "From now on",
+)
 RIDDLE = re.compile(rf"({'|'.join(OPENINGS)})\b", re.IGNORECASE)
 ENTRY = re.compile(r"^ {4,8}(\*{0,2}\w[\w, *]*): (?P<text>.+)$")
 EXCEPTIONS: set[str] = set()

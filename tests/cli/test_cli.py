@@ -48,7 +48,7 @@ def test_help_has_what_learn_says(capsys):
     assert main(["train", "--help"]) == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     texts = {p.arg_name: " ".join(p.description.split()) for p in docstring_parser.parse(networks.mlp.__doc__).params}
-    texts |= {field.name: field.metadata["use"].text for field in dataclasses.fields(ppo2.Config)}
+    texts |= {field.name: field.metadata["info"].text for field in dataclasses.fields(ppo2.Config)}
     parameters = set(inspect.signature(ppo2.learn).parameters) | set(inspect.signature(networks.mlp).parameters)
     for name in parameters - options.NOT_OPTIONS:
         assert f"--{name.replace('_', '-')} " in text.replace(",", " "), name

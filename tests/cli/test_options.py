@@ -19,7 +19,7 @@ def test_defaults_of_settings_are_those_of_learn():
     assert options.TrainingOptions.heartbeat == processes.HEARTBEAT_SECONDS
 
 
-@pytest.mark.parametrize(("command", "many"), [(train.Train, False), (sweep.Sweep, True)])
+@pytest.mark.parametrize(("command", "many"), [(train.Train, False), (sweep.SweepCommand, True)])
 def test_the_first_reading_knows_every_option(command, many):
     """It looks for the environment and the network, before options of other networks are unknown."""
     fields = [field for field in dataclasses.fields(command.with_options([])) if field.name != "env"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ppo2.cli import main
-from ppo2.cli.sweep import Sweep
+from ppo2.cli.sweep import SweepCommand
 
 
 def test_the_command(capsys: Any, tmp_path: Any) -> None:
@@ -25,5 +25,5 @@ def test_the_command(capsys: Any, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("words", [["--seeds", "2", "CartPole-v1"], ["CartPole-v1", "--lr", "1e-3", "1e-4"]])
 def test_the_preset_is_that_of_the_environment_wherever_it_is_named(words: list[str]) -> None:
-    command: Any = Sweep.with_options(words)
+    command: Any = SweepCommand.with_options(words)
     assert command.__dataclass_fields__["gamma"].default == (0.98,)

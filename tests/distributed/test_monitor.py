@@ -24,11 +24,11 @@ def watched() -> Iterator[Heartbeat]:
 
 
 def test_strangers_are_turned_away(watched: Heartbeat, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "STRANGER_SECONDS", 0.5)
+    monkeypatch.setattr(monitor, "AUTHENTICATION_SECONDS", 0.5)
     address = watched.listen("127.0.0.1")
     for words in (
         b"nonsense\n",
-        b'{"rank": 1, "word": "guess"}\n',
+        b'{"rank": 1, "token": "guess"}\n',
         b'{"rank": 7}\n',
         b"x" * 70_000,
         b'["a"]\n',
@@ -40,7 +40,7 @@ def test_strangers_are_turned_away(watched: Heartbeat, monkeypatch: pytest.Monke
             with contextlib.suppress(ConnectionResetError):
                 assert stranger.recv(100) == b""  # hung up on
     with socket.create_connection(address[:2], timeout=10) as friend:
-        friend.sendall(json.dumps({"rank": 1, "word": address.word}).encode() + b"\n")
+        friend.sendall(json.dumps({"rank": 1, "token": address.token}).encode() + b"\n")
         assert b"complete" in friend.recv(1000)
         friend.sendall(b'nonsense\n[]\n{"left": true}\n')
         watched.close()
@@ -148,10 +148,10 @@ def test_a_process_that_dies_after_it_left_is_missed_too(watch: Watch) -> None:
 
 
 def test_time_in_which_all_were_stopped_does_not_count(watch: Watch) -> None:
-    watch.monitor._forgive(60.0)
+    watch.monitor._restart_clocks_after_stop(60.0)
     assert watch.after(60.0) is None
     for now in (64.0, 68.0):
-        watch.monitor._forgive(now)
+        watch.monitor._restart_clocks_after_stop(now)
     assert watch.after(71.0) == ("rank 0 hasn't been heard of for 10 s", FAILED)
 
 
@@ -162,7 +162,7 @@ def test_a_process_that_never_comes_is_named(watch: Watch) -> None:
     watch.now = 0.0
     watch.monitor.expect_all()
     assert watch.after(9.0) is None
-    watch.monitor._forgive(31.0)
+    watch.monitor._restart_clocks_after_stop(31.0)
     judged = watch.after(31.0)
     assert judged is not None
     assert judged[0].startswith("rank 1 can't be heard of")

@@ -181,7 +181,7 @@ class Model:
         return initial
 
     def sequences_per_env(self, nsteps: int, num_envs: int) -> int:
-        """Into how many sequences each environment's steps are cut to learn from."""
+        """Number of sequences that each environment's steps are cut into, to learn from."""
         config = self.config
         if not self.is_recurrent:
             return 1

@@ -51,8 +51,8 @@ def find_fault(
     finite: Bool[Array, ""],
     axis: DataAxis = ONE_DEVICE,
 ) -> Fault:
-    """The first of the faults that `Fault` lists, and the flat (T, N) index of the first step that has it, N counting
-    the environments of all blocks.
+    """The first fault, in the order of `FaultKind`, and the flat (T, N) index of its first step, N counting the
+    environments of all blocks.
     """
     not_finite = ~spaces.all_finite(rollout.obs, 2)
     # V of what came next is only NaN by its observation, where V itself is finite

@@ -69,6 +69,14 @@ def value_loss(
     return 0.5 * weighted_mean(squared_error, weights)
 
 
+def mean_entropy(entropy: Float[Array, " B"], weights: Float[Array, " B"]) -> Float[Array, ""]:
+    """The mean entropy of the policy, in nats; the loss subtracts it, times `ent_coef`, to keep exploring.
+
+    Source: Schulman et al. 2017, arXiv:1707.06347, equation 9.
+    """
+    return weighted_mean(entropy, weights)
+
+
 def approximate_kl(
     logp: Float[Array, " B"], old_logp: Float[Array, " B"], weights: Float[Array, " B"]
 ) -> Float[Array, ""]:
@@ -100,7 +108,7 @@ def ppo_loss(new: EvaluatedActions, batch: Batch, hyper: Hyperparameters) -> tup
     stats = Stats(
         policy_loss=policy_loss(new.logp, batch.logp, batch.advantages, weights, cliprange=hyper.cliprange),
         value_loss=value_loss(new.values, batch.values, batch.returns, weights, value_cliprange=hyper.value_cliprange),
-        policy_entropy=weighted_mean(new.entropy, weights),
+        policy_entropy=mean_entropy(new.entropy, weights),
         approxkl=approximate_kl(new.logp, batch.logp, weights),
         clipfrac=clip_fraction(new.logp, batch.logp, weights, cliprange=hyper.cliprange),
     )

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def sequences_per_env(nenvs: int, nsteps: int, nminibatches: int) -> int:
-    """Into how many sequences each environment's steps are cut: as few as give every minibatch as many."""
+    """Number of sequences per environment: the smallest that divides equally into minibatches."""
     return next((n for n in range(1, nsteps) if nsteps % n == 0 and nenvs * n % nminibatches == 0), nsteps)
 
 
@@ -24,7 +24,7 @@ def split_sequences(x: Shaped[Array, "T N ..."], into: int) -> Shaped[Array, "S 
 
 
 def join_sequences(x: Shaped[Array, "S N L ..."]) -> Shaped[Array, "T N ..."]:
-    """The inverse of `cut`."""
+    """The inverse of `split_sequences`."""
     together = jnp.moveaxis(x, 2, 1)
     return together.reshape(-1, *together.shape[2:])
 

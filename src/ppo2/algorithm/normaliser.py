@@ -31,7 +31,7 @@ class Normaliser:
 
     @classmethod
     def start(cls, space: spaces.AnySpace, *, normalize_obs: bool, normalize_rewards: bool) -> "Normaliser":
-        """Nothing seen yet. Only Boxes of floats have statistics of observations."""
+        """The normaliser before any observation. Only Boxes of floats have statistics of observations."""
         return cls(
             obs=jax.tree.map(_moments, spaces.tree(spaces.unmasked(space))) if normalize_obs else None,
             returns=Moments.start(()) if normalize_rewards else None,

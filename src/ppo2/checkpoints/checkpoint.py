@@ -104,7 +104,7 @@ def newest(path: str | os.PathLike[str]) -> Path:
     """The file that `path` means: itself, or the one of the latest update in a folder of checkpoints or a run.
 
     Raises:
-        ValueError: nothing is there, or no checkpoint in it.
+        ValueError: no file is there, or no checkpoint in the folder.
     """
     path = Path(path).expanduser()
     if path.is_file():

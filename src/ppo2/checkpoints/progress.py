@@ -51,7 +51,7 @@ class Progress(NamedTuple):
         counts = [found.update, found.episodes, found.rollouts, *(() if found.best is None else found.best[:1])]
         numbers = [found.seconds, *(() if found.best is None else found.best[1:])]
         if not all(map(_is_count, counts)) or not all(map(_is_number, numbers)) or found.seconds < 0:
-            raise ValueError(f"the checkpoint {saved.path} tells nonsense of where training stood: {run!r}"[:1000])
+            raise ValueError(f"the checkpoint {saved.path} has invalid progress data: {run!r}"[:1000])
         return found
 
 

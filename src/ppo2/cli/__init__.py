@@ -19,7 +19,7 @@ Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
 COMMANDS = {
     "train": train.Train,
     "resume": train.Resume,
-    "sweep": sweep.Sweep,
+    "sweep": sweep.SweepCommand,
     "eval": model_commands.Eval,
     "play": model_commands.Play,
     "plot": listings.Plot,
@@ -63,7 +63,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     commands: dict[str, Any] = dict(COMMANDS)
     chosen = commands.get(arguments[0]) if arguments else None
-    if chosen in (train.Train, sweep.Sweep):
+    if chosen in (train.Train, sweep.SweepCommand):
         commands[arguments[0]] = chosen.with_options(arguments[1:])
     members = [Annotated[command, subcommand(name, prefix_name=False)] for name, command in commands.items()]
     any_of_them: Any = Union[tuple(members)]  # noqa: UP007 (made at run time)

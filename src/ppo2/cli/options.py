@@ -153,7 +153,7 @@ def setting_options() -> list[Option]:
     settings = [field for field in dataclasses.fields(Config) if field.name not in NOT_OPTIONS]
     defaults = {field.name: LEARN_DEFAULTS.get(field.name, field.default) for field in settings}
     kinds = {name: _readable(hints[name], default) for name, default in defaults.items()}
-    return [Option(f.name, kinds[f.name], defaults[f.name], f.metadata["use"].text) for f in settings]
+    return [Option(f.name, kinds[f.name], defaults[f.name], f.metadata["info"].text) for f in settings]
 
 
 def network_options(name: str) -> list[Option]:

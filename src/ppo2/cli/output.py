@@ -61,7 +61,7 @@ def start_jax() -> None:
 
 
 def start_processes(*, heartbeat: float, debug: bool) -> None:
-    """Does as `start_jax`, and joins the other processes of a job, if there are any.
+    """Starts JAX as `start_jax` does, and joins the other processes of a job, if there are any.
 
     Args:
         heartbeat: see `distributed.init`.

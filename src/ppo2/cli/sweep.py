@@ -17,7 +17,7 @@ FIGURES = ("final", "best", "auc")
 
 
 @dataclasses.dataclass(kw_only=True)
-class Sweep(options.Command):
+class SweepCommand(options.Command):
     """Train with several seeds, and every combination of settings given several values. Defaults: presets, which depend
     on the environment.
     """

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from ppo2.config.placeholders import jsonable
-from ppo2.config.rules import Use, anything, flag, mapping, number, one_of, schedule, setting, whole
+from ppo2.config.rules import SettingInfo, anything, flag, mapping, number, one_of, schedule, setting, whole
 from ppo2.numerics.schedules import ScheduleLike
 
 ActionDist: TypeAlias = Literal["gaussian", "squashed_gaussian"]
@@ -169,12 +169,12 @@ class Config:
     @property
     def trace(self) -> tuple[object, ...]:
         """The facts that compiled programs depend on; all other settings reach them as numbers, or not at all."""
-        static = [getattr(self, name) for name, use in USES.items() if use.static]
-        return (*static, *(getattr(self, name) is None for name, use in USES.items() if use.traced and use.null))
+        static = [getattr(self, name) for name, info in SETTINGS.items() if info.static]
+        return (*static, *(getattr(self, name) is None for name, info in SETTINGS.items() if info.traced and info.null))
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON; objects that a file can't hold as placeholders."""
-        return {name: jsonable(getattr(self, name)) for name in USES}
+        return {name: jsonable(getattr(self, name)) for name in SETTINGS}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Config":
@@ -182,7 +182,7 @@ class Config:
         return cls(**data)
 
 
-USES: dict[str, Use] = {field.name: field.metadata["use"] for field in dataclasses.fields(Config)}
+SETTINGS: dict[str, SettingInfo] = {field.name: field.metadata["info"] for field in dataclasses.fields(Config)}
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         ValueError, TypeError: see `Config`.
     """
     return {
-        name: None if value is None and USES[name].null else USES[name].rule(name, value)
+        name: None if value is None and SETTINGS[name].null else SETTINGS[name].rule(name, value)
         for name, value in settings.items()
     }
 
@@ -206,20 +206,20 @@ def names(*, traced: Literal["update", "rollout"] | None = None, together: bool 
     """
     return tuple(
         name
-        for name, use in USES.items()
-        if use.traced is not None and traced in (None, use.traced) and not (together and use.apart)
+        for name, info in SETTINGS.items()
+        if info.traced is not None and traced in (None, info.traced) and not (together and info.apart)
     )
 
 
 def separate_settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings among some arguments, and the others, which are for the network's builder."""
-    settings = {name: value for name, value in arguments.items() if name in USES}
-    return settings, {name: value for name, value in arguments.items() if name not in USES}
+    settings = {name: value for name, value in arguments.items() if name in SETTINGS}
+    return settings, {name: value for name, value in arguments.items() if name not in SETTINGS}
 
 
 def settings_help(indent: str = " " * 8) -> str:
     """The settings and their texts, as the lines of a docstring."""
-    texts = (f"{name}: {use.text}" for name, use in USES.items() if name != "network_kwargs")
+    texts = (f"{name}: {info.text}" for name, info in SETTINGS.items() if name != "network_kwargs")
     more = indent + " " * 4
     return "\n".join(textwrap.fill(text, 120, initial_indent=indent, subsequent_indent=more) for text in texts)
 

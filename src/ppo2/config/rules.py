@@ -100,7 +100,7 @@ def anything(_: str, value: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Use:
+class SettingInfo:
     """Facts about a setting beside its type and default.
 
     Attributes:
@@ -130,7 +130,7 @@ def setting(
     static: bool = False,
     apart: bool = False,
 ) -> Any:
-    """The field of `Config` for a setting: see `Use`. A callable default makes one for each instance."""
-    use = Use(rule=rule, null=null, traced=traced, static=static, apart=apart, text=text)
+    """The field of `Config` for a setting: see `SettingInfo`. A callable default makes one for each instance."""
+    info = SettingInfo(rule=rule, null=null, traced=traced, static=static, apart=apart, text=text)
     given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
-    return dataclasses.field(**given, metadata={"use": use})
+    return dataclasses.field(**given, metadata={"info": info})

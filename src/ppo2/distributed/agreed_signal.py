@@ -20,7 +20,7 @@ class AgreedSignal:
         self._signal: int | None = None
 
     def start(self) -> None:
-        """From now on all processes stop together, or not at all; one by itself may still stop at once."""
+        """Makes all processes stop together from now on; a process by itself may still stop at once."""
         self.stop.patient |= jax.process_count() > 1
 
     def all_gather(self, fact: Any) -> list[Any]:

@@ -127,8 +127,8 @@ def all_gather_bytes(message: bytes, *, to_first: bool = False) -> list[bytes]:
     lengths = [int.from_bytes(one[:_LENGTH], "big") for one in said]
     wanted = not to_first or jax.process_index() == 0
     most = max(FIRST_PIECE, MOST_GATHERED // jax.process_count())
-    for start, room in _pieces(FIRST_PIECE, max(lengths) + _LENGTH, most):
-        pieces = _exchange(framed[start : start + room], room)
+    for start, size in _pieces(FIRST_PIECE, max(lengths) + _LENGTH, most):
+        pieces = _exchange(framed[start : start + size], size)
         for one, piece in zip(said if wanted else [], pieces, strict=False):
             one += piece
     return [bytes(one[_LENGTH : _LENGTH + length]) for one, length in zip(said, lengths, strict=True)] if wanted else []
@@ -138,23 +138,23 @@ def broadcast_bytes(message: bytes) -> bytes:
     """The first process's message, in all of them; that of the others is not looked at."""
     is_first, length = jax.process_index() == 0, int(broadcast(len(message)))
     said = bytearray()
-    for start, room in _pieces(0, length, MOST_BROADCAST):
-        said += _exchange(message[start : start + room] if is_first else b"", room, from_first=True)[0]
+    for start, size in _pieces(0, length, MOST_BROADCAST):
+        said += _exchange(message[start : start + size] if is_first else b"", size, from_first=True)[0]
     return bytes(said[:length])
 
 
 def _pieces(start: int, end: int, most: int) -> Iterator[tuple[int, int]]:
     """The beginnings and lengths of pieces. Lengths are powers of 2, so that few programs are compiled."""
     while start < end:
-        room = min(most, 1 << (end - start - 1).bit_length())
-        yield start, room
-        start += room
+        size = min(most, 1 << (end - start - 1).bit_length())
+        yield start, size
+        start += size
 
 
-def _exchange(message: bytes, room: int, *, from_first: bool = False) -> list[bytes]:
-    """The messages of all processes, or that of the first alone, filled up to `room` bytes."""
+def _exchange(message: bytes, size: int, *, from_first: bool = False) -> list[bytes]:
+    """The messages of all processes, or that of the first alone, filled up to `size` bytes."""
     axis = sharding.across_processes()
-    padded = np.frombuffer(message.ljust(room, b"\0"), np.uint8)[None]
+    padded = np.frombuffer(message.ljust(size, b"\0"), np.uint8)[None]
     heartbeat.at_collective(axis)
     everywhere = _exchange_program(axis, from_first)(sharding.to_global(padded, axis, sharding.BY_ENV))
     return [row.tobytes() for row in np.asarray(sharding.to_local(everywhere, axis, REPLICATED))]

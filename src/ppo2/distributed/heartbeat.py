@@ -84,7 +84,7 @@ class Heartbeat:
         except OSError as error:
             where = f"{address.host}, port {address.port}"
             end(last_words(self.rank, f"can't reach rank 0 at {where}: {error}. Ports must be open between them"))
-        send(sock, {"rank": self.rank, "word": address.word, "location": ProcessLocation.here()})
+        send(sock, {"rank": self.rank, "token": address.token, "location": ProcessLocation.here()})
         _delay_aborts()
         self._start(sock)
 
@@ -125,7 +125,7 @@ class Heartbeat:
             self._send(failed=ProcessFailure(words, 128 + number, False, self.collectives, False))
 
     def close(self) -> None:
-        """Says that this process needs no other any more; waits until that is so of all."""
+        """Reports that this process needs no other any more, and waits until all processes have reported that."""
         if not self._is_watched:
             return
         self._send(left=True)
@@ -140,11 +140,11 @@ class Heartbeat:
     def _start(self, sock: socket.socket) -> None:
         sock.settimeout(None)  # silence is noticed by `_report`
         self._sock, self._heard = sock, time.monotonic()
-        threading.Thread(target=self._obey, args=(sock,), daemon=True).start()
+        threading.Thread(target=self._follow_monitor, args=(sock,), daemon=True).start()
         threading.Thread(target=self._report, name="ppo2-heartbeat", daemon=True).start()
 
-    def _obey(self, sock: socket.socket) -> None:
-        """Does as the monitor says, and answers all that it says by the progress of this process."""
+    def _follow_monitor(self, sock: socket.socket) -> None:
+        """Executes the monitor's commands, and answers each message with the progress of this process."""
         with sock.makefile("rb") as lines:
             for message in receive(lines):
                 self._heard = time.monotonic()

@@ -43,11 +43,11 @@ class ProcessLocation(NamedTuple):
 
 
 class MonitorAddress(NamedTuple):
-    """The monitor's address, the word that lets a process in, the heartbeat of all, and where rank 0 runs."""
+    """The monitor's address, the token that admits a process, the heartbeat of all, and where rank 0 runs."""
 
     host: str
     port: int
-    word: str
+    token: str
     heartbeat: float
     location: ProcessLocation | None
 

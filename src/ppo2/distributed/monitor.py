@@ -33,11 +33,11 @@ ALIKE_SECONDS = 1.0
 JOIN_SECONDS = 30.0
 """Time for a process to connect, once it knows the address."""
 
-STRANGER_SECONDS = 10.0
-"""Time for a new connection to say which process it is of."""
+AUTHENTICATION_SECONDS = 10.0
+"""Time for a new connection to authenticate."""
 
-STRANGERS = 256
-"""Most connections that haven't said that, beside those of the processes still to come."""
+MAX_UNAUTHENTICATED = 256
+"""Most unauthenticated connections at a time, in addition to the processes that have not joined yet."""
 
 GREETING_BYTES = 2**12
 """Most bytes of what a process says first."""
@@ -83,11 +83,11 @@ class Monitor:
 
     def __init__(self, size: int, heartbeat: float, *, beat: float) -> None:
         self._size, self._heartbeat, self._beat = size, heartbeat, beat
-        self._word = os.urandom(16).hex()
+        self._token = os.urandom(16).hex()
         self._looked = self._beaten = time.monotonic()
         self._complete, self._expected_by = False, math.inf
         self._members: dict[int, Member] = {}
-        self._strangers = threading.Semaphore(STRANGERS + size)
+        self._unauthenticated = threading.Semaphore(MAX_UNAUTHENTICATED + size)
         self._lock = threading.Lock()
 
     def listen(self, host: str) -> MonitorAddress:
@@ -95,7 +95,7 @@ class Monitor:
         family, _, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         self._server = socket.create_server(where, family=family, backlog=self._size)
         self._server.settimeout(min(self._beat, JUDGE_SECONDS))
-        return MonitorAddress(host, self._server.getsockname()[1], self._word, self._heartbeat, ProcessLocation.here())
+        return MonitorAddress(host, self._server.getsockname()[1], self._token, self._heartbeat, ProcessLocation.here())
 
     def start(self) -> socket.socket:
         """Starts, and returns the connection for this process itself."""
@@ -131,7 +131,7 @@ class Monitor:
                 if now - judged > JUDGE_SECONDS / 2:
                     judged = now
                     with self._lock:
-                        self._forgive(now)
+                        self._restart_clocks_after_stop(now)
                         self._judge(now)
                         self._beat_after(self._beat, now)
             self._send_all({"left": True})
@@ -148,18 +148,18 @@ class Monitor:
         except OSError:  # it has gone, or there is no room for it
             time.sleep(JUDGE_SECONDS)
             return
-        if self._strangers.acquire(blocking=False):
-            threading.Thread(target=self._greet, args=(sock,), daemon=True).start()
+        if self._unauthenticated.acquire(blocking=False):
+            threading.Thread(target=self._authenticate, args=(sock,), daemon=True).start()
         else:
             sock.close()
 
-    def _greet(self, sock: socket.socket) -> None:
-        """Hears a process that says the word and is still to come; hangs up on anybody else."""
-        sock.settimeout(STRANGER_SECONDS)
+    def _authenticate(self, sock: socket.socket) -> None:
+        """Receives the messages of a process that knows the token and has not joined yet; closes other connections."""
+        sock.settimeout(AUTHENTICATION_SECONDS)
         rank, lines = None, sock.makefile("rb")
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             rank = self._admit(sock, json.loads(lines.readline(GREETING_BYTES)))
-        self._strangers.release()
+        self._unauthenticated.release()
         if rank is None:
             lines.close()
             sock.close()
@@ -168,7 +168,7 @@ class Monitor:
             self._hear(rank, lines)
 
     def _admit(self, sock: socket.socket, greeting: dict[str, Any]) -> int | None:
-        if not hmac.compare_digest(str(greeting["word"]).encode(), self._word.encode()):
+        if not hmac.compare_digest(str(greeting["token"]).encode(), self._token.encode()):
             return None
         rank, location = int(greeting["rank"]), greeting.get("location")
         member = Member(sock, None if location is None else ProcessLocation(*location))
@@ -198,8 +198,8 @@ class Monitor:
 
     # --- judgement ------------------------------------------------------------------------------------------------
 
-    def _forgive(self, now: float) -> None:
-        """Time in which this process was stopped, as all may have been, counts for nobody's silence."""
+    def _restart_clocks_after_stop(self, now: float) -> None:
+        """Restarts all timeouts if this process itself was suspended, as all may have been."""
         if now - self._looked > self._heartbeat / 2:
             for member in self._members.values():
                 member.heard = member.since = now

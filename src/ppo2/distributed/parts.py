@@ -31,10 +31,10 @@ def local_num_envs(num_envs: int | None, default: int, world: World) -> int | No
 
 
 def synchronise_model(state: T, when: str) -> tuple[T, str]:
-    """The first process's state of the model, and a report where another had become of it in other processes, or "".
+    """Rank 0's state of the model, and a message that names the ranks whose state differed ("" if none did).
 
     Raises:
-        ValueError: theirs have other shapes than the first one's.
+        ValueError: states have other shapes than that of rank 0.
     """
     state, others = collectives.synchronise(state)
     if not others:

@@ -216,7 +216,7 @@ _RAISED_BY_ALL = "_ppo2_raised_by_all"
 
 
 def raised_by_all(error: BaseException) -> bool:
-    """True if all processes have failed alike, by this error; so they have where there is one."""
+    """True if every process raised this error; always true of a single process."""
     return current().size == 1 or _RAISED_BY_ALL in vars(error)
 
 

@@ -93,7 +93,7 @@ class ActionDistribution(abc.ABC):
 
     @abc.abstractmethod
     def none_legal(self, mask: Mask) -> Bool[Array, "..."]:
-        """True where a mask, as `build` takes it, leaves some choice without option. NumPy's masks give NumPy's."""
+        """True where a mask, as `build` takes it, forbids every option of a choice. NumPy in, NumPy out; else JAX."""
 
     @abc.abstractmethod
     def to_environment(self, actions: PyTree[Shaped[Any, "..."]]) -> PyTree[Shaped[Any, "..."]]:

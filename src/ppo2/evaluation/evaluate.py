@@ -47,7 +47,7 @@ class Evaluation(NamedTuple):
         return float(self.returns.std())
 
 
-class Ended(NamedTuple):
+class EpisodeEnd(NamedTuple):
     """An episode that ended: its environment's index here, return and length."""
 
     env: int
@@ -109,7 +109,7 @@ def run_episodes(
     until: Callable[[], bool] = _never,
     share: World = processes.ALONE,
 ) -> Evaluation:
-    """Does as `evaluate`, on environments that are known to fit.
+    """Evaluates as `evaluate` does, on environments that are known to fit.
 
     Args:
         until: called again and again; where it returns True, there are no more episodes.
@@ -123,7 +123,7 @@ def run_episodes(
         run = _run_on_device(model, env, first, deterministic, seed, left)
     else:
         run = _run_on_host(model, env, first, deterministic, seed)
-    done: list[Ended] = []
+    done: list[EpisodeEnd] = []
     if left.any() and not until():
         for ended in heartbeat.track_steps(run):
             for episode in ended:
@@ -137,7 +137,7 @@ def run_episodes(
 
 def _run_on_host(
     model: Model, env: AnyVectorEnv, first: int, deterministic: bool, seed: int
-) -> Iterator[Sequence[Ended]]:
+) -> Iterator[Sequence[EpisodeEnd]]:
     """The episodes that end in each step; global index `first` is that of the first environment."""
     stepper = Stepper(env, model.distribution)
     key = root_key(seed, Purpose.EVALUATE)
@@ -161,13 +161,13 @@ def _run_on_host(
         if stepper.counts_episodes:
             counts, r, length = step.episodes or (np.zeros(nenvs, bool), returns, lengths)
         ends = step.terminated | step.truncated
-        yield [Ended(i, float(r[i]), int(length[i])) for i in np.flatnonzero(ends & counts).tolist()]
+        yield [EpisodeEnd(i, float(r[i]), int(length[i])) for i in np.flatnonzero(ends & counts).tolist()]
         returns[ends], lengths[ends] = 0.0, 0
 
 
 def _run_on_device(
     model: Model, env: DeviceVector, first: int, deterministic: bool, seed: int, left: NDArray
-) -> Iterator[Sequence[Ended]]:
+) -> Iterator[Sequence[EpisodeEnd]]:
     """The episodes that end between two looks of the host; `left` says which environments have any to play."""
     key = root_key(seed, Purpose.EVALUATE)
     running = jax.device_put(initial_carry(env.env, env.num_envs, model.initial_state(env.num_envs)))
@@ -182,7 +182,7 @@ def _run_on_device(
             here = np.asarray(no_legal_action).any(axis=0) & (left > 0)
             spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + when[np.argmax(here)]}")
         returns, lengths = map(np.asarray, ends)
-        yield [Ended(int(i), float(returns[t, i]), int(lengths[t, i])) for t, i in np.argwhere(lengths)]
+        yield [EpisodeEnd(int(i), float(returns[t, i]), int(lengths[t, i])) for t, i in np.argwhere(lengths)]
 
 
 def _steps_program(model: Model, env: DeviceEnv, deterministic: bool) -> Callable[..., Steps]:

@@ -127,7 +127,7 @@ class Gated(eqx.Module):
         """The output and the next state."""
 
 
-class Memory(NamedTuple):
+class LSTMState(NamedTuple):
     """The state of an LSTM, (units,) each."""
 
     c: Float[Array, " units"]
@@ -140,14 +140,14 @@ class LSTM(Gated):
     i, f, o, u = W x + U h + b;  c' = sigmoid(f) c + sigmoid(i) tanh(u);  h' = sigmoid(o) tanh(c')
     """
 
-    def initial_state(self) -> Memory:
-        return Memory(jnp.zeros(self.units), jnp.zeros(self.units))
+    def initial_state(self) -> LSTMState:
+        return LSTMState(jnp.zeros(self.units), jnp.zeros(self.units))
 
-    def step(self, inputs: Float[Array, " gates"], state: Memory) -> tuple[Float[Array, " units"], Memory]:
+    def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
         i, f, o, u = jnp.split(inputs + self.state_weight @ state.h, 4)
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return h, Memory(c, h)
+        return h, LSTMState(c, h)
 
 
 class LayerNormLSTM(Gated):
@@ -163,14 +163,14 @@ class LayerNormLSTM(Gated):
     def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
         return self.input_norm(self.input_weight @ x) + self.bias
 
-    def initial_state(self) -> Memory:
-        return Memory(jnp.zeros(self.units), jnp.zeros(self.units))
+    def initial_state(self) -> LSTMState:
+        return LSTMState(jnp.zeros(self.units), jnp.zeros(self.units))
 
-    def step(self, inputs: Float[Array, " gates"], state: Memory) -> tuple[Float[Array, " units"], Memory]:
+    def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
         i, f, o, u = jnp.split(inputs + self.state_norm(self.state_weight @ state.h), 4)
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
         h = jax.nn.sigmoid(o) * jnp.tanh(self.memory_norm(c))
-        return h, Memory(c, h)
+        return h, LSTMState(c, h)
 
 
 class GRU(Gated):
@@ -304,7 +304,8 @@ def _document(builder: Any, parts: list[registry.Builder]) -> None:
     """
     options = [p.replace(kind=p.KEYWORD_ONLY) for part in parts for p in registry.options(part).values()]
     docs = [inspect.getdoc(part) or part.__name__ for part in parts]
-    title = " Then: ".join(doc.partition("\n")[0] for doc in docs)
+    titles = [doc.partition("\n")[0].rstrip(".") for doc in docs]
+    title = ", then ".join(titles[:1] + [each[0].lower() + each[1:] for each in titles[1:]]) + "."
     arguments = [doc.partition("Args:\n")[2].partition("\n\n")[0] for doc in docs]
     builder.__signature__ = inspect.Signature(options)
     builder.__annotations__ = {name: hint for part in parts for name, hint in part.__annotations__.items()}

@@ -31,7 +31,7 @@ IMPLEMENTATION = "threefry2x32"
 """PRNG implementation of every key, whatever JAX's default is set to."""
 
 PURPOSES = 16
-"""Most purposes. Part of saved runs, as are their numbers."""
+"""Largest number of purposes. Saved runs depend on it, and on the number of each purpose."""
 
 
 def root_key(seed: int, purpose: Purpose | None = None) -> PRNGKeyArray:

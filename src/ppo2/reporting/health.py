@@ -12,9 +12,9 @@ KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entro
 EXPLAINED = "misc/explained_variance"
 
 ROWS_BEFORE = 10
-"""Rows of the log that show what is usual, before a figure is compared with it."""
+"""Rows of the log that are needed for the usual value of a figure."""
 USUAL_ROWS = 50
-"""Rows before, at most, of which the median is what is usual."""
+"""Most rows before, whose median is the usual value."""
 KL_TIMES, KL_LEAST, KL_TWICE, KL_ONCE = 10.0, 0.1, 1.0, 10.0
 """Bounds of the approximate KL: times the usual and at least; in two rows of five; in one row. A cliprange of 0.2 keeps
 it near 0.01. In ordinary runs it rarely reaches 0.2, and not in two rows; where training diverges it is 1 to 100,000

@@ -37,7 +37,7 @@ MOST_POINTS = 2000
 """Points of a curve: it needs no more, and an SVG of a million episodes can't be opened."""
 
 
-class Run(NamedTuple):
+class RunCurve(NamedTuple):
     """One run directory, read.
 
     | field | shape | meaning |
@@ -69,7 +69,7 @@ Curves = Sequence[tuple[Floats, Floats]]
 """(timesteps, returns) of each run, all at the same timesteps."""
 
 
-def read_run(run_dir: Path | str) -> Run:
+def read_run(run_dir: Path | str) -> RunCurve:
     """Reads a run directory, also one that is still being written."""
     path = Path(run_dir)
     monitor_file, config_file = path / "monitor.csv", path / "config.json"
@@ -87,7 +87,7 @@ def read_run(run_dir: Path | str) -> Run:
         raise ValueError(f"{config_file} is damaged: {error}") from error
     timesteps = _timesteps(monitor["l"], monitor["env"], progress)
     order = np.argsort(timesteps, kind="stable")
-    return Run(path, config, timesteps[order], monitor["r"][order], progress)
+    return RunCurve(path, config, timesteps[order], monitor["r"][order], progress)
 
 
 def _read_csv(path: Path) -> dict[str, Floats]:
@@ -213,9 +213,9 @@ def rolling_mean(values: Floats, window: int) -> Floats:
     return np.asarray((total[end] - total[start]) / (end - start), dtype=np.float64)
 
 
-def _lines(runs: Sequence[Run], smooth: int) -> list[Line]:
+def _lines(runs: Sequence[RunCurve], smooth: int) -> list[Line]:
     """A line for each configuration, named by what differs between them."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunCurve]] = {}
     for run in runs:
         groups.setdefault(_configuration(run), []).append(run)
     if len(groups) == 1 and len(runs) > 1:
@@ -227,13 +227,13 @@ def _lines(runs: Sequence[Run], smooth: int) -> list[Line]:
     ]
 
 
-def _configuration(run: Run) -> str:
+def _configuration(run: RunCurve) -> str:
     """Text that is equal for runs of one configuration. A run without config.json is like no other."""
     settings = {key: value for key, value in run.config.items() if key not in NOT_CONFIGURATION}
     return json.dumps(settings, sort_keys=True) if run.config else str(run.path.resolve())
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[RunCurve]) -> list[str]:
     """Names of runs: the settings that differ between them, if those are few; or their directories."""
     keys = sorted({key for run in runs for key in run.config} - NOT_CONFIGURATION)
     differing = [key for key in keys if len({json.dumps(run.config.get(key)) for run in runs}) > 1]
@@ -251,7 +251,7 @@ def _shown(value: Any) -> str:
     return printable(value[PLACEHOLDER] if is_placeholder(value) else value)
 
 
-def _line(label: str, group: Sequence[Run], smooth: int) -> Line:
+def _line(label: str, group: Sequence[RunCurve], smooth: int) -> Line:
     smoothed = [(run.timesteps, rolling_mean(run.returns, smooth)) for run in group]
     if len(group) == 1:
         return Line(label, *map(_thinned, smoothed[0]))
@@ -270,7 +270,7 @@ def _thinned(values: NDArray[Any]) -> NDArray[Any]:
     return values[np.linspace(0, len(values) - 1, count).round().astype(np.int64)]
 
 
-def _figure_of_runs(runs: Sequence[Run], title: str, smooth: int) -> "Figure":
+def _figure_of_runs(runs: Sequence[RunCurve], title: str, smooth: int) -> "Figure":
     lines = _lines(runs, smooth)
     window = f"mean of the last {smooth} episodes" if smooth > 1 else "each episode"
     if len(runs) == 1:
@@ -281,7 +281,13 @@ def _figure_of_runs(runs: Sequence[Run], title: str, smooth: int) -> "Figure":
 
 
 def _figure(
-    lines: Sequence[Line], title: str, *, window: str = "", band: str, legend_title: str | None, run: Run | None = None
+    lines: Sequence[Line],
+    title: str,
+    *,
+    window: str = "",
+    band: str,
+    legend_title: str | None,
+    run: RunCurve | None = None,
 ) -> "Figure":
     """A figure of lines with their bands, and of the episodes and evaluations of `run`.
 

@@ -50,11 +50,11 @@ class ActionLog(NamedTuple):
         """
         counts = kept_steps(self.steps, self.limit)
 
-        def joined(empty: NDArray, *parts: NDArray) -> NDArray:
+        def concatenated(empty: NDArray, *parts: NDArray) -> NDArray:
             whole = np.concatenate(parts) if parts else empty[:0, None].repeat(len(counts), 1)
             return np.concatenate([whole[len(whole) - count :, env] for env, count in enumerate(counts)])
 
-        return jax.tree.map(joined, like, *self.kept)
+        return jax.tree.map(concatenated, like, *self.kept)
 
     def restored(self, steps: NDArray, actions: list[Any]) -> "ActionLog":
         """A log of episodes so many steps old, (N,), with the actions of each, (steps, ...); None: not kept."""

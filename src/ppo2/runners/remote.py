@@ -145,7 +145,7 @@ class RemoteRunner:
         """Returns when every actor has begun."""
         if not self._actors:
             self._connect()
-            self._actors = [self._hire(number) for number in range(self.envs.actors)]
+            self._actors = [self._start_actor(number) for number in range(self.envs.actors)]
         while self._begin:
             missing = self._wait([*self._begin.values()], START_SECONDS)
             if missing:
@@ -194,7 +194,7 @@ class RemoteRunner:
         """Processors that an actor needs."""
         return 1 + self.envs.workers
 
-    def _hire(self, number: int) -> Any:
+    def _start_actor(self, number: int) -> Any:
         """A new actor, which begins in the background.
 
         Raises:
@@ -261,7 +261,7 @@ class RemoteRunner:
             )
         for number in lost:
             self._ray.kill(self._actors[number])  # where only what it returned was lost
-            self._actors[number] = self._hire(number)
+            self._actors[number] = self._start_actor(number)
 
 
 def _nothing_like(rollout: Rollout) -> Rollout:

@@ -143,7 +143,7 @@ def states_of(saved: Checkpoint, facts: Mapping[str, Any], nenvs: int) -> list[d
 
 
 def _checked(saved: Checkpoint, name: str, like: Any, any_length: bool) -> Any:
-    """The tensor of such a name as what `like` is; see `taken`."""
+    """The tensor of this name, checked and converted to the type of `like`; see `taken`."""
     own, tensor = to_storable(like), saved.tensors.get(name)
     expected = (-1, *own.shape[1:]) if any_length else own.shape
     shape = None if tensor is None else (*expected[:any_length], *tensor.shape[any_length:])

@@ -43,8 +43,8 @@ def mapped(function: Callable[..., Any], space: AnySpace, *of: Any) -> Any:
 
 
 def separate(space: AnySpace, actions: Any) -> Any:
-    """A batch of actions, to be taken one by one: each a member of `space` as its `contains` asks, in which those of a
-    Box of rank 0 are arrays.
+    """The actions of a batch, one by one, each a member of `space`; those of a Box of rank 0 are arrays, as its
+    `contains` requires.
     """
     match space:
         case gym.spaces.Tuple():

@@ -29,7 +29,7 @@ class Evaluator(Task):
         """See `Task`. An evaluation that a signal breaks off leaves no figures."""
         config, signal = self._setup.config, self._setup.signal
         if config.keep is not None:
-            self._saver.settle()  # the best one so far may have failed to be written
+            self._saver.wait_until_written()  # the best one so far may have failed to be written
         # The same seed each time: evaluations differ by the policy, not by luck of the first states.
         mine = run_episodes(
             self._setup.model,

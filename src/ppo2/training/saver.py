@@ -72,11 +72,11 @@ class Saver(Task):
 
     def save_for_good(self, update: int) -> None:
         """Saves an update's checkpoint, and returns once it is written, or has failed once more."""
-        self.settle()
+        self.wait_until_written()
         self.save(update)
-        self.settle()
+        self.wait_until_written()
 
-    def settle(self) -> None:
+    def wait_until_written(self) -> None:
         """Waits until all checkpoints are written, or have failed."""
         with heartbeat.allow_pause():
             self._writer.wait()

@@ -81,7 +81,7 @@ class DeviceVector(NamedTuple):
         return self.env.action_space
 
     def close(self) -> None:
-        """Nothing to close."""
+        """See `gymnasium.vector.VectorEnv`; a device environment holds nothing to close."""
 
 
 @dataclass(frozen=True)
