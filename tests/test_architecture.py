@@ -12,19 +12,14 @@ import ppo2
 PACKAGE = Path(ppo2.__file__).parent
 
 FLOORS = [
-    ["numerics", "system"],
-    ["spaces"],
-    ["distributions"],
-    ["algorithm", "config", "distributed", "networks"],
-    ["envs/device", "envs/host"],
-    ["envs/adapters"],
-    ["envs/families"],
-    ["checkpoints", "envs"],
-    ["agent"],
-    ["runners"],
+    ["numerics", "spaces", "system"],
+    ["config", "distributed", "distributions", "networks"],
+    ["algorithm", "envs/device", "envs/host"],
+    ["checkpoints", "envs/adapters"],
+    ["agent", "envs/families"],
+    ["envs", "runners"],
     ["evaluation", "reporting"],
-    ["training"],
-    ["__init__"],
+    ["__init__", "training"],
     ["cli"],
     ["__main__"],
 ]

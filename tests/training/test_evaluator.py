@@ -1,6 +1,5 @@
 """Evaluations while training goes on: when they are made, and the best model, which is kept."""
 
-import csv
 import errno
 import os
 from pathlib import Path
@@ -10,44 +9,19 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import ppo2
-from ppo2.agent.model import Model
 from ppo2.checkpoints import checkpoint
 from ppo2.evaluation.evaluate import Evaluation
-
-SMALL: dict[str, Any] = {
-    "env": "CartPole-v1",
-    "total_timesteps": 6 * 32,
-    "num_envs": 2,
-    "nsteps": 16,
-    "num_hidden": 8,
-    "seed": 7,
-    "log_interval": 1,
-    "save_interval": 1,
-}
-
-
-def learn(**more: Any) -> Model:
-    return ppo2.learn(**{**SMALL, **more})
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "progress.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def there(run_dir: Path) -> list[int]:
-    return sorted(checkpoint.numbered(run_dir / "checkpoints"))
+from support.runs import learn_and_save, rows, saved_updates
 
 
 def test_evaluation_is_logged(tmp_path: Path) -> None:
-    learn(total_timesteps=5 * 32, eval_env="CartPole-v1", eval_interval=2, eval_episodes=3, run_dir=tmp_path)
+    learn_and_save(total_timesteps=5 * 32, eval_env="CartPole-v1", eval_interval=2, eval_episodes=3, run_dir=tmp_path)
     evaluated = {int(row["misc/nupdates"]): row["eval_eprewmean"] for row in rows(tmp_path)}
     assert [update for update, value in evaluated.items() if value] == [1, 2, 4]
 
 
 def test_evaluation_follows_log_interval_by_default(tmp_path: Path) -> None:
-    learn(
+    learn_and_save(
         total_timesteps=4 * 32,
         eval_env=lambda: gym.make("CartPole-v1"),
         eval_episodes=2,
@@ -78,27 +52,27 @@ def test_the_best_by_evaluation_stays(tmp_path: Path, scores: list[float], save_
     """Evaluated at updates 1, 2, 4 and 6; an equal score is no better."""
     scores += [1.0, 9.0, 9.0, 3.0]
     evaluated = {"eval_env": "CartPole-v1", "eval_interval": 2}
-    learn(run_dir=tmp_path, keep=1, save_interval=save_interval, **evaluated)
-    assert there(tmp_path) == [2, 6]
+    learn_and_save(run_dir=tmp_path, keep=1, save_interval=save_interval, **evaluated)
+    assert saved_updates(tmp_path) == [2, 6]
     assert best_of(tmp_path) == {"update": 2, "eval_eprewmean": 9.0}
 
 
 def test_a_score_that_is_no_number_is_not_the_best(tmp_path: Path, scores: list[float]) -> None:
     scores += [np.nan, -5.0, np.nan, -7.0]
-    learn(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
-    assert there(tmp_path) == [2, 6]
+    learn_and_save(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
+    assert saved_updates(tmp_path) == [2, 6]
     assert best_of(tmp_path) == {"update": 2, "eval_eprewmean": -5.0}
 
 
 def test_the_best_is_known_after_a_resume(tmp_path: Path, scores: list[float]) -> None:
     scores += [9.0, 1.0, 3.0, 10.0]
     settings = {"run_dir": tmp_path, "keep": 1, "eval_env": "CartPole-v1", "eval_interval": 2}
-    learn(**settings, update_fn=lambda update: update < 3)
-    assert there(tmp_path) == [1, 3]
-    learn(**settings, load_path=tmp_path, update_fn=lambda update: update < 5)
-    assert there(tmp_path) == [1, 5]
-    learn(**settings, load_path=tmp_path)
-    assert there(tmp_path) == [6]
+    learn_and_save(**settings, update_fn=lambda update: update < 3)
+    assert saved_updates(tmp_path) == [1, 3]
+    learn_and_save(**settings, load_path=tmp_path, update_fn=lambda update: update < 5)
+    assert saved_updates(tmp_path) == [1, 5]
+    learn_and_save(**settings, load_path=tmp_path)
+    assert saved_updates(tmp_path) == [6]
     assert best_of(tmp_path) == {"update": 6, "eval_eprewmean": 10.0}
 
 
@@ -114,6 +88,6 @@ def test_a_best_one_that_could_not_be_written_takes_no_better_ones_place(
         return save(path, *more)
 
     monkeypatch.setattr(checkpoint, "save", fails_at_2)
-    learn(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
-    assert there(tmp_path) == [4, 6]
+    learn_and_save(run_dir=tmp_path, keep=1, eval_env="CartPole-v1", eval_interval=2)
+    assert saved_updates(tmp_path) == [4, 6]
     assert best_of(tmp_path) == {"update": 4, "eval_eprewmean": 7.0}

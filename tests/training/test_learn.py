@@ -1,6 +1,5 @@
 """`learn` from end to end: every argument does what it says; runs are reproducible, saved, resumed, and left intact."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,30 +14,7 @@ from gymnasium.vector import AutoresetMode
 import ppo2
 from ppo2.agent.model import Model
 from support.environments import Bandit, Script, Spaced, vector
-
-SMALL: dict[str, Any] = {
-    "network": "mlp",
-    "env": "CartPole-v1",
-    "total_timesteps": 4 * 64,
-    "num_envs": 4,
-    "nsteps": 16,
-    "num_hidden": 8,
-    "seed": 7,
-}
-
-
-def learn(**more: Any) -> Model:
-    return ppo2.learn(**{**SMALL, **more})
-
-
-def params(model: Model) -> np.ndarray[Any, Any]:
-    return np.array(model.state.params)
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "progress.csv").open() as file:
-        return list(csv.DictReader(file))
-
+from support.runs import SMALL, learn, params, rows
 
 # --- reproducibility
 

@@ -1,6 +1,5 @@
 """A run that meets faults: what ends it, what is skipped, and what is saved."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,7 @@ import ppo2
 from ppo2.agent.model import Model
 from ppo2.reporting import plot
 from support.environments import Broken, Script, vector
-
-SMALL: dict[str, Any] = {
-    "network": "mlp",
-    "env": "CartPole-v1",
-    "total_timesteps": 4 * 64,
-    "num_envs": 4,
-    "nsteps": 16,
-    "num_hidden": 8,
-    "seed": 7,
-}
-
-
-def learn(**more: Any) -> Model:
-    return ppo2.learn(**{**SMALL, **more})
-
-
-def params(model: Model) -> np.ndarray[Any, Any]:
-    return np.array(model.state.params)
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "progress.csv").open() as file:
-        return list(csv.DictReader(file))
+from support.runs import learn, params, rows
 
 
 @pytest.mark.parametrize(

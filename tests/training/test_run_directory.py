@@ -3,31 +3,10 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import ppo2
-from ppo2.agent.model import Model
-
-SMALL: dict[str, Any] = {
-    "network": "mlp",
-    "env": "CartPole-v1",
-    "total_timesteps": 4 * 64,
-    "num_envs": 4,
-    "nsteps": 16,
-    "num_hidden": 8,
-    "seed": 7,
-}
-
-
-def learn(**more: Any) -> Model:
-    return ppo2.learn(**{**SMALL, **more})
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "progress.csv").open() as file:
-        return list(csv.DictReader(file))
+from support.runs import learn, rows
 
 
 def test_a_run_directory_holds_everything(tmp_path: Path) -> None:

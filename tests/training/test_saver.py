@@ -19,25 +19,7 @@ import pytest
 import ppo2
 from ppo2.checkpoints import checkpoint
 from ppo2.system import files
-
-SMALL: dict[str, Any] = {
-    "env": "CartPole-v1",
-    "total_timesteps": 6 * 32,
-    "num_envs": 2,
-    "nsteps": 16,
-    "num_hidden": 8,
-    "seed": 7,
-    "log_interval": 1,
-    "save_interval": 1,
-}
-
-
-def learn(**more: Any) -> Any:
-    return ppo2.learn(**{**SMALL, **more})
-
-
-def there(run_dir: Path) -> list[int]:
-    return sorted(checkpoint.numbered(run_dir / "checkpoints"))
+from support.runs import learn_and_save, saved_updates
 
 
 def wait_for(run_dir: Path, update: int) -> None:
@@ -56,20 +38,20 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
         return save(*arguments)
 
     def look(update: int) -> None:
-        seen.append((update, there(tmp_path)))
+        seen.append((update, saved_updates(tmp_path)))
         if update == 2:
             gate.set()
 
     seen: list[tuple[int, list[int]]] = []
     monkeypatch.setattr(checkpoint, "save", slow)
-    quick = learn(run_dir=tmp_path, update_fn=look)
+    quick = learn_and_save(run_dir=tmp_path, update_fn=look)
     assert seen[:2] == [(1, []), (2, [])]
     monkeypatch.undo()
-    np.testing.assert_array_equal(quick.state.params, learn().state.params)  # the copies were training's own
+    np.testing.assert_array_equal(quick.state.params, learn_and_save().state.params)  # the copies were training's own
     for update in range(1, 7):
         np.testing.assert_array_equal(
             ppo2.load(checkpoint.file_of(tmp_path, update)).state.params,
-            learn(update_fn=functools.partial(operator.gt, update)).state.params,
+            learn_and_save(update_fn=functools.partial(operator.gt, update)).state.params,
         )
 
 
@@ -99,7 +81,7 @@ def test_the_logs_up_to_a_checkpoint_are_on_the_disk_before_it(tmp_path: Path, m
     told: list[int] = []
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
-    learn(run_dir=tmp_path)
+    learn_and_save(run_dir=tmp_path)
     assert told == [1, 2, 3, 4, 5, 6]
 
 
@@ -110,19 +92,19 @@ LOGS = ("progress.csv", "progress.jsonl", "monitor.csv")
 
 
 def test_keep_none_keeps_all(tmp_path: Path) -> None:
-    learn(run_dir=tmp_path)
-    assert there(tmp_path) == [1, 2, 3, 4, 5, 6]
+    learn_and_save(run_dir=tmp_path)
+    assert saved_updates(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
 def test_keep_the_last(tmp_path: Path) -> None:
-    learn(run_dir=tmp_path, keep=2)
-    assert there(tmp_path) == [5, 6]
+    learn_and_save(run_dir=tmp_path, keep=2)
+    assert saved_updates(tmp_path) == [5, 6]
 
 
 @pytest.mark.parametrize("keep", [0, -1, 1.5, "2", True])
 def test_keep_counts(keep: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="`keep`"):
-        learn(keep=keep)
+        learn_and_save(keep=keep)
 
 
 # --- the disk
@@ -147,15 +129,15 @@ def test_a_file_in_the_way_of_the_directory(tmp_path: Path, capsys: pytest.Captu
             way.touch()
 
     way.touch()
-    learn(run_dir=tmp_path, total_timesteps=8 * 32, update_fn=hinder)
+    learn_and_save(run_dir=tmp_path, total_timesteps=8 * 32, update_fn=hinder)
     lines = said(capsys)
     assert len(lines) == 2
     assert "the checkpoint of update 1 could not be written" in lines[0]
     assert "move away what is in its place" in lines[0]
     assert "the checkpoint of update 6 could not be written" in lines[1]
     way.unlink()
-    learn(run_dir=tmp_path, total_timesteps=8 * 32, load_path=tmp_path)  # it begins again
-    assert there(tmp_path)[-1] == 8
+    learn_and_save(run_dir=tmp_path, total_timesteps=8 * 32, load_path=tmp_path)  # it begins again
+    assert saved_updates(tmp_path)[-1] == 8
 
 
 def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,16 +149,16 @@ def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, capsys: pytest.
             time.sleep(0.2)
             run.rename(tmp_path / "gone")
 
-    learn(run_dir=run, save_interval=5, update_fn=vanish)
+    learn_and_save(run_dir=run, save_interval=5, update_fn=vanish)
     lines = said(capsys)
     assert len(lines) == 1
     assert "progress.csv: No such file or directory" in lines[0] or "monitor.csv: No such file" in lines[0]
-    assert there(tmp_path / "gone") == [1]
-    assert there(run) == [5, 6]
+    assert saved_updates(tmp_path / "gone") == [1]
+    assert saved_updates(run) == [5, 6]
     with (run / "progress.csv").open() as file:
         assert [row["misc/nupdates"] for row in csv.DictReader(file)] == ["4", "5", "6"]
     assert (run / "monitor.csv").read_text().startswith("r,l,t,env\n")
-    learn(run_dir=run, load_path=run, save_interval=5)
+    learn_and_save(run_dir=run, load_path=run, save_interval=5)
     assert "all done before" in capsys.readouterr().out
 
 
@@ -202,8 +184,8 @@ def limit(update):
     if update == 4:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-learn(run_dir=run, update_fn=limit)
-print("there", there(run))
+learn_and_save(run_dir=run, update_fn=limit)
+print("there", saved_updates(run))
 for file in checkpoint.numbered(run / "checkpoints").values():
     ppo2.load(file)
 print("rows", [len((run / name).read_text().splitlines()) for name in ("progress.csv", "progress.jsonl")])
@@ -240,13 +222,13 @@ def fill(update):
     if update in (3, 4, 5):
         time.sleep(0.5)
     if update == 5:
-        print("meanwhile", there(run), checkpoint.load(run).metadata["run"]["update"])
+        print("meanwhile", saved_updates(run), checkpoint.load(run).metadata["run"]["update"])
         (place / "filler").unlink()
 
-learn(run_dir=run, total_timesteps=8 * 32, update_fn=fill)
-print("there", there(run), os.listdir(run / "checkpoints"))
+learn_and_save(run_dir=run, total_timesteps=8 * 32, update_fn=fill)
+print("there", saved_updates(run), os.listdir(run / "checkpoints"))
 print("rows", [len((run / name).read_text().splitlines()) for name in ("progress.csv", "progress.jsonl")])
-again = learn(run_dir=run, load_path=run, total_timesteps=8 * 32)
+again = learn_and_save(run_dir=run, load_path=run, total_timesteps=8 * 32)
 
 os.mkdir(place / "fixed")
 def freeze(update):
@@ -259,8 +241,8 @@ def freeze(update):
     if update == 4:
         subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
 
-learn(run_dir=place / "fixed", update_fn=freeze)
-print("fixed", there(place / "fixed"))
+learn_and_save(run_dir=place / "fixed", update_fn=freeze)
+print("fixed", saved_updates(place / "fixed"))
 print("rows", [len((place / "fixed" / name).read_text().splitlines()) for name in ("progress.csv", "progress.jsonl")])
 """
 
@@ -303,7 +285,7 @@ def killed(source, target):
     replace(source, target)
 
 os.replace = killed
-learn(run_dir=run)
+learn_and_save(run_dir=run)
 """
 
 
@@ -315,8 +297,8 @@ def test_a_process_killed_while_it_writes(tmp_path: Path) -> None:
     (left,) = (run / "checkpoints").glob(f".*{files.TEMPORARY}")
     assert checkpoint.load(run).metadata["run"]["update"] == 2  # it is never taken for one
     (run / ".config.json.1234.tmp").touch()
-    again = learn(run_dir=run, load_path=run)
+    again = learn_and_save(run_dir=run, load_path=run)
     assert not left.exists()
     assert not list(run.glob(".*"))
-    assert there(run) == [1, 2, 3, 4, 5, 6]
+    assert saved_updates(run) == [1, 2, 3, 4, 5, 6]
     assert int(again.state.counters.updates) == 6

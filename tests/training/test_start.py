@@ -9,31 +9,8 @@ import numpy as np
 import pytest
 
 import ppo2
-from ppo2.agent.model import Model
 from ppo2.checkpoints import checkpoint
-
-SMALL: dict[str, Any] = {
-    "network": "mlp",
-    "env": "CartPole-v1",
-    "total_timesteps": 4 * 64,
-    "num_envs": 4,
-    "nsteps": 16,
-    "num_hidden": 8,
-    "seed": 7,
-}
-
-
-def learn(**more: Any) -> Model:
-    return ppo2.learn(**{**SMALL, **more})
-
-
-def params(model: Model) -> np.ndarray[Any, Any]:
-    return np.array(model.state.params)
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "progress.csv").open() as file:
-        return list(csv.DictReader(file))
+from support.runs import learn, params, rows
 
 
 def test_load_path_begins_anew_from_the_weights(tmp_path: Path) -> None:
