@@ -94,7 +94,7 @@ def test_a_damaged_newest_checkpoint_is_never_passed_over_silently(tmp_path: Pat
         {"update": 2, "best": {"update": 1, "eval_eprewmean": "high"}},
     ],
 )
-def test_nonsense_of_where_training_stood(tmp_path: Path, position: dict[str, Any]) -> None:
+def test_invalid_progress_data_is_refused(tmp_path: Path, position: dict[str, Any]) -> None:
     learn(run_dir=tmp_path, update_fn=lambda update: update < 2)
     file = checkpoint.load(tmp_path)
     checkpoint.save(file.path, file.tensors, {**file.metadata, "run": position})
