@@ -98,7 +98,7 @@ def test_invalid_progress_data_is_refused(tmp_path: Path, position: dict[str, An
     learn(run_dir=tmp_path, update_fn=lambda update: update < 2)
     file = checkpoint.load(tmp_path)
     checkpoint.save(file.path, file.tensors, {**file.metadata, "run": position})
-    with pytest.raises(ValueError, match="nonsense of where training stood"):
+    with pytest.raises(ValueError, match="has invalid progress data"):
         learn(run_dir=tmp_path, load_path=tmp_path)
 
 

@@ -35,7 +35,7 @@ class Progress(NamedTuple):
         """The progress of the run that wrote a checkpoint.
 
         Raises:
-            ValueError: the checkpoint was saved by hand, or tells nonsense.
+            ValueError: the checkpoint was saved by hand, or has invalid progress data.
         """
         run = saved.section("run")
         if "update" not in run:
