@@ -33,6 +33,16 @@ SAVING: dict[str, Any] = {
 }
 """Arguments of `learn` for six updates, each of which is logged and saved."""
 
+SWEPT: dict[str, Any] = {
+    "total_timesteps": 3 * 8 * 16,
+    "nsteps": 16,
+    "nminibatches": 2,
+    "noptepochs": 2,
+    "num_hidden": 8,
+    "log_interval": 1,
+}
+"""Arguments of `sweep` for three updates of 8 environments."""
+
 
 def learn(**more: Any) -> Model:
     return ppo2.learn(**{**SMALL, **more})

@@ -1,24 +1,12 @@
 """The plan of a training that is printed before it starts."""
 
-from typing import Any
-
 import pytest
 
-import ppo2
-
-SMALL: dict[str, Any] = {
-    "network": "mlp",
-    "env": "CartPole-v1",
-    "total_timesteps": 4 * 64,
-    "num_envs": 4,
-    "nsteps": 16,
-    "num_hidden": 8,
-    "seed": 7,
-}
+from support.runs import learn
 
 
 def test_the_plan_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    ppo2.learn(**{**SMALL, "total_timesteps": 300, "normalize_obs": True})
+    learn(total_timesteps=300, normalize_obs=True)
     out = capsys.readouterr().out
     for part in (
         "4 environments x 16 steps = 64 timesteps an update",

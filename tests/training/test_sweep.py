@@ -12,15 +12,7 @@ import pytest
 import ppo2
 from support.device_envs import Line
 from support.environments import Script
-
-SMALL: dict[str, Any] = {
-    "total_timesteps": 3 * 8 * 16,
-    "nsteps": 16,
-    "nminibatches": 2,
-    "noptepochs": 2,
-    "num_hidden": 8,
-    "log_interval": 1,
-}
+from support.runs import SWEPT
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +23,7 @@ def env() -> Line:
 @pytest.fixture(scope="module")
 def swept(env: Line, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("sweep") / "run"
-    settings = {**SMALL, "normalize_obs": True, "normalize_rewards": True, "target_kl": 0.05}
+    settings = {**SWEPT, "normalize_obs": True, "normalize_rewards": True, "target_kl": 0.05}
     axes: dict[str, Any] = {
         "lr": ["linear:1e-2", 1e-3],
         "gamma": np.array([0.9, 0.99]),
@@ -116,7 +108,7 @@ def test_what_is_saved(swept: Any) -> None:
 
 
 def test_on_host_environments_runs_follow_one_another(tmp_path: Any) -> None:
-    settings = {**SMALL, "num_envs": 2, "total_timesteps": 64}
+    settings = {**SWEPT, "num_envs": 2, "total_timesteps": 64}
     result = ppo2.sweep(env=lambda: Script(3), seed=[3, 4], lr=[1e-3], run_dir=tmp_path / "s", **settings)
     assert [row["seed"] for row in result.table] == [3, 4]
     assert result.table[0]["final"] == 6.0  # 1 + 2 + 3
@@ -136,7 +128,7 @@ def test_a_signal_on_the_host_leaves_what_there_was(tmp_path: Any) -> None:
                 signal.raise_signal(signal.SIGINT)
             return super().step(action)
 
-    settings = {**SMALL, "num_envs": 2, "total_timesteps": 64}
+    settings = {**SWEPT, "num_envs": 2, "total_timesteps": 64}
     with pytest.raises(KeyboardInterrupt):
         ppo2.sweep(env=lambda: Stopping(3), seed=[3, 4, 5], run_dir=tmp_path / "s", **settings)
     with (tmp_path / "s" / "table.csv").open() as file:
@@ -161,10 +153,10 @@ def test_a_signal_on_the_host_leaves_what_there_was(tmp_path: Any) -> None:
 )
 def test_what_cannot_be_is_refused_before_any_work(env: Line, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
-        ppo2.sweep(env=env, **{**SMALL, **arguments})
+        ppo2.sweep(env=env, **{**SWEPT, **arguments})
 
 
 def test_a_directory_with_something_in_it_is_left_alone(env: Line, tmp_path: Any) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="isn't empty"):
-        ppo2.sweep(env=env, run_dir=tmp_path, **SMALL)
+        ppo2.sweep(env=env, run_dir=tmp_path, **SWEPT)

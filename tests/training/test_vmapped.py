@@ -12,15 +12,7 @@ import pytest
 import ppo2
 from ppo2.training import vmapped
 from support.device_envs import Line
-
-SMALL: dict[str, Any] = {
-    "total_timesteps": 3 * 8 * 16,
-    "nsteps": 16,
-    "nminibatches": 2,
-    "noptepochs": 2,
-    "num_hidden": 8,
-    "log_interval": 1,
-}
+from support.runs import SWEPT
 
 
 @pytest.mark.slow
@@ -28,7 +20,7 @@ def test_static_settings_make_a_program_each(monkeypatch: pytest.MonkeyPatch) ->
     made = []
     together = vmapped.VmappedRuns
     monkeypatch.setattr(vmapped, "VmappedRuns", lambda env, plans: made.append(len(plans)) or together(env, plans))
-    result = ppo2.sweep(env=Line(), seed=range(2), vf_coef=[0.5, 1.0], **{**SMALL, "num_hidden": [4, 8]})
+    result = ppo2.sweep(env=Line(), seed=range(2), vf_coef=[0.5, 1.0], **{**SWEPT, "num_hidden": [4, 8]})
     assert made == [4, 4]
     sizes = [model.state.params.size for model in result.models]
     assert sizes == [47, 47, 123, 123] * 2  # of four and of eight units, in the order of the table
@@ -36,16 +28,16 @@ def test_static_settings_make_a_program_each(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_runs_that_memory_cannot_hold_train_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = ppo2.sweep(env=Line(), seed=range(2), **SMALL)
+    whole = ppo2.sweep(env=Line(), seed=range(2), **SWEPT)
     monkeypatch.setattr(vmapped, "_runs_at_once", lambda plan: 1)
-    parts = ppo2.sweep(env=Line(), seed=range(2), **SMALL)
+    parts = ppo2.sweep(env=Line(), seed=range(2), **SWEPT)
     for one, other in zip(whole.models, parts.models, strict=True):
         np.testing.assert_allclose(one.state.params, other.state.params, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_one_run_that_diverges_harms_no_other() -> None:
-    result = ppo2.sweep(env=Line(), lr=[1e-3, 1e30], seed=[0], **SMALL)
+    result = ppo2.sweep(env=Line(), lr=[1e-3, 1e30], seed=[0], **SWEPT)
     assert result.table[0]["skipped_updates"] == 0
     assert result.table[1]["skipped_updates"] > 0
     assert np.isfinite(result.models[1].state.params).all()
@@ -71,13 +63,13 @@ class Failing:
 @pytest.mark.slow
 def test_a_fault_that_ends_training_is_told_though_others_were_skipped_before() -> None:
     with pytest.raises(ValueError, match=r"the run of seed 0, update 3: an observation is out of range"):
-        ppo2.sweep(env=Failing(), seed=[0, 1], **{**SMALL, "log_interval": 8, "total_timesteps": 8 * 8 * 16})
+        ppo2.sweep(env=Failing(), seed=[0, 1], **{**SWEPT, "log_interval": 8, "total_timesteps": 8 * 8 * 16})
 
 
 @pytest.mark.slow
 def test_settings_that_look_alike_stay_apart() -> None:
     """Two functions of one name are two configurations; a tuple is one value."""
-    result = ppo2.sweep(env=Line(), lr=[lambda frac: 1e-4, lambda frac: 1e-2], seed=[1, 2], **SMALL)
+    result = ppo2.sweep(env=Line(), lr=[lambda frac: 1e-4, lambda frac: 1e-2], seed=[1, 2], **SWEPT)
     assert [row["runs"] for row in result.configurations()] == [2, 2]
 
 
@@ -90,8 +82,8 @@ class OwnVfCoef(ppo2.Model):
 
 @pytest.mark.slow
 def test_a_model_of_ones_own_sees_the_settings_of_its_run() -> None:
-    result = ppo2.sweep(env=Line(), vf_coef=[0.0, 1.0], seed=[0], model_fn=OwnVfCoef, **SMALL)
-    alone = ppo2.learn(env=Line(), vf_coef=1.0, seed=0, model_fn=OwnVfCoef, **SMALL)
+    result = ppo2.sweep(env=Line(), vf_coef=[0.0, 1.0], seed=[0], model_fn=OwnVfCoef, **SWEPT)
+    alone = ppo2.learn(env=Line(), vf_coef=1.0, seed=0, model_fn=OwnVfCoef, **SWEPT)
     np.testing.assert_allclose(result.models[1].state.params, alone.state.params, atol=1e-5)
 
 
@@ -102,4 +94,4 @@ class OwnTrain(ppo2.Model):
 
 def test_a_model_that_cannot_be_traced_is_refused() -> None:
     with pytest.raises(TypeError, match="replaces `train`"):
-        ppo2.sweep(env=Line(), model_fn=OwnTrain, **SMALL)
+        ppo2.sweep(env=Line(), model_fn=OwnTrain, **SWEPT)
