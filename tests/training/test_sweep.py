@@ -118,7 +118,10 @@ def test_on_host_environments_runs_follow_one_another(tmp_path: Any) -> None:
 
 
 def test_a_signal_on_the_host_leaves_what_there_was(tmp_path: Any) -> None:
-    """During the second of three runs: the table has all three, the first of them whole."""
+    """During the second of three runs, after half of its steps: the table has all three, the first of them whole.
+
+    One environment: of more, some would be stepped on trial first, as often as time allows.
+    """
     calls = []
 
     class Stopping(Script):
@@ -128,11 +131,11 @@ def test_a_signal_on_the_host_leaves_what_there_was(tmp_path: Any) -> None:
                 signal.raise_signal(signal.SIGINT)
             return super().step(action)
 
-    settings = {**SWEPT, "num_envs": 2, "total_timesteps": 64}
+    settings = {**SWEPT, "num_envs": 1, "total_timesteps": 64}
     with pytest.raises(KeyboardInterrupt):
         ppo2.sweep(env=lambda: Stopping(3), seed=[3, 4, 5], run_dir=tmp_path / "s", **settings)
     with (tmp_path / "s" / "table.csv").open() as file:
-        assert [int(row["timesteps"]) for row in csv.DictReader(file)] == [64, 64, 0]
+        assert [int(row["timesteps"]) for row in csv.DictReader(file)] == [64, 48, 0]
     assert len(list((tmp_path / "s" / "models").iterdir())) == 3
 
 
