@@ -84,6 +84,32 @@ def test_update_fn_may_stop_after_a_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "stops",
+    [
+        lambda update, model, stats: np.float32(update) < 2,
+        lambda update, model, stats: stats.approxkl * 0 + update < 2,
+        lambda update: jax.numpy.asarray(update < 2),
+        lambda *given: np.array(given[0] < 2),
+    ],
+    ids=["numpy", "statistics", "jax", "array"],
+)
+def test_booleans_of_numpy_and_jax_stop_too(stops: Any) -> None:
+    assert int(learn(update_fn=stops).state.counters.updates) == 2
+
+
+@pytest.mark.parametrize("answer", [0, 1, 0.5, "stop", [], np.zeros(1, bool), np.int64(0), jax.numpy.zeros(())])
+def test_update_fn_that_returns_neither_none_nor_a_boolean(answer: Any) -> None:
+    with pytest.raises(TypeError, match=rf"`update_fn` returned .*{type(answer).__name__}; it must return None or"):
+        learn(update_fn=lambda update: answer, total_timesteps=64)
+
+
+@pytest.mark.parametrize("function", [lambda a, b, c, d: None, lambda update, *, more: None], ids=["four", "more"])
+def test_update_fn_that_takes_something_else(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"`update_fn` .* is called as update_fn\(update\[, model\[, stats\]\]\)"):
+        learn(update_fn=function, init_fn=lambda: pytest.fail("training had begun"))
+
+
+@pytest.mark.parametrize(
     ("schedule", "at_half"),
     [(1e-3, 1e-3), ("linear:1e-3", 5e-4), ("cosine:1e-3", 5e-4), (lambda frac: frac * 2e-3, 1e-3)],
 )

@@ -77,7 +77,7 @@ def learn(
             is in, and the same arguments, the run in it goes on instead, to its original total; from its first update
             if it was stopped before its first checkpoint. Later checkpoints are set aside.
         update_fn: called after each update as update_fn(update[, model[, stats]]), with as many as it takes; returning
-            False stops training after a checkpoint.
+            False (Python's, NumPy's or JAX's) stops training after a checkpoint, None or True goes on.
         init_fn: called once, before the first update.
         run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
         progress: show progress: a live table on a terminal, plain lines elsewhere.
@@ -114,6 +114,7 @@ def learn(
         processes.warn_if_alone()
         stack.callback(heartbeat.expect_pauses)
         construction.check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
+        taken = _positional_count(update_fn)
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         check_settings(configure.keywords)
         networks.check(network)
@@ -137,7 +138,7 @@ def learn(
             run.check_fault(0, model.observe(trainer.runner.run(warm_up), trainer.runner.axis))
             trainer.runner.mark_learned()
         if every_update:
-            run.tasks.append(UpdateFunction(update_fn, setup))
+            run.tasks.append(UpdateFunction(update_fn, taken, setup))
         update = run_updates(
             trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
@@ -150,31 +151,75 @@ def learn(
 learn.__doc__ = (learn.__doc__ or "").replace("{settings}", settings_help())
 
 
+UPDATE_ARGUMENTS = ("update", "model", "stats")
+"""Arguments of `update_fn`, of which it gets as many as it takes."""
+
+
 class UpdateFunction(Task):
-    """Calls the user's `update_fn` after every update; None in processes that have none."""
+    """Calls the user's `update_fn` after every update; None in processes that have none.
+
+    Args:
+        taken: number of arguments that it takes by position.
+    """
 
     interval = 1
 
-    def __init__(self, function: Callable[..., Any] | None, setup: Setup) -> None:
-        self._function, self._setup = function, setup
+    def __init__(self, function: Callable[..., Any] | None, taken: int, setup: Setup) -> None:
+        self._function, self._taken, self._setup = function, taken, setup
 
     def run(self, update: int, stats: UpdateStats) -> bool:
-        """See `Task`. True where the function of any process wants no more."""
+        """See `Task`. True where the function of any process wants no more.
+
+        Raises:
+            TypeError: it returned neither None nor a boolean.
+        """
         logger, enough = self._setup.logger, False
         if self._function is not None:
             stats = stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
             arguments = (update, self._setup.model, stats)
             with heartbeat.allow_pause():
-                enough = self._function(*arguments[: _positional_count(self._function)]) is False
+                enough = not _goes_on(self._function(*arguments[: self._taken]))
         if not any(collectives.all_gather(enough)):
             return False
         logger.say(f"stopped by update_fn at update {update:,} of {self._setup.config.nupdates:,}")
         return True
 
 
-def _positional_count(function: Callable[..., Any]) -> int | None:
-    """The number of arguments that a function takes by position; None for any number."""
-    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return None
-    return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+def _goes_on(answer: Any) -> bool:
+    """The answer of an `update_fn`: None goes on; a boolean of Python, NumPy or JAX (one number) says it."""
+    if answer is None or isinstance(answer, bool):
+        return answer is not False
+    if getattr(answer, "shape", None) == () and getattr(answer, "dtype", None) == "bool":
+        return bool(answer)
+    raise TypeError(
+        f"`update_fn` returned {answer!r}, of type {type(answer).__name__}; it must return None or True to go on, or "
+        "False to stop. End it with `return False` only where training should stop, and without a value elsewhere."
+    )
+
+
+def _positional_count(function: Callable[..., Any] | None) -> int:
+    """The number of arguments that an `update_fn` gets, by position.
+
+    Raises:
+        TypeError: it can't be called with these alone.
+    """
+    most = len(UPDATE_ARGUMENTS)
+    if function is None:
+        return 0
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # compiled code that tells nothing of its arguments
+        return most
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    by_position = sum(
+        kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds
+    )
+    taken = most if inspect.Parameter.VAR_POSITIONAL in kinds else min(by_position, most)
+    try:
+        signature.bind(*UPDATE_ARGUMENTS[:taken])
+    except TypeError as error:
+        raise TypeError(
+            f"`update_fn` (={function!r}) is called as update_fn(update[, model[, stats]]), with as many of them as it "
+            f"takes, but its signature is {signature} ({error}): give what else it needs by functools.partial."
+        ) from None
+    return taken
