@@ -151,7 +151,7 @@ def rows(file: Path) -> dict[str, str]:
     with file.open(newline="") as opened:
         return {
             f"{file.stem}[{number}]": json.dumps({key: value for key, value in row.items() if key not in TIMES})
-            for number, row in enumerate(csv.DictReader(opened))
+            for number, row in enumerate(csv.DictReader(line for line in opened if not line.startswith("#")))
         }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import ppo2
 from ppo2.cli import listings, main
-from ppo2.reporting.tables import EPISODE_WINDOW
+from ppo2.reporting.episode_file import EPISODE_WINDOW
 
 
 def test_plot(place, resumed, tmp_path, capsys):

@@ -228,3 +228,8 @@ def test_the_band_holds_the_mean_and_narrows_with_agreement(tmp_path):
         assert (line.mean <= line.high).all()
     assert (wide.high - wide.low).min() > 3 * (narrow.high - narrow.low).max()
     assert plot._confident_line("c", at, np.zeros((2, 3))).low is None  # two seeds say nothing of a spread
+
+
+def test_the_first_line_of_json_is_no_row(tmp_path):
+    run = read_run(write_monitor(tmp_path, '#{"t_start": 1.5, "env_id": null}\nr,l,t,env\n1,3,0,0\n'))
+    np.testing.assert_array_equal(run.returns, [1])

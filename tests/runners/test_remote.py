@@ -194,7 +194,7 @@ def test_episodes_are_told_by_their_global_index(ray: Any, tmp_path: Path) -> No
         ppo2.learn(
             env=env, num_envs=num_envs, run_dir=tmp_path / name, **{**SMALL, "nsteps": 64, "total_timesteps": 768}
         )
-        lines = (tmp_path / name / "monitor.csv").read_text().splitlines()[1:]
+        lines = (tmp_path / name / "monitor.csv").read_text().splitlines()[2:]
         rows.append(sorted((env, float(r), int(length)) for r, length, _, env in (line.split(",") for line in lines)))
     assert rows[0] == rows[1]
     assert len({env for env, *_ in rows[0]}) == 4

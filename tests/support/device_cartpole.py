@@ -123,7 +123,7 @@ def assert_same_bits(one: Model, other: Model) -> None:
 
 def rows(run_dir: Path, name: str = "progress.csv") -> list[dict[str, str]]:
     with (run_dir / name).open() as file:
-        return list(csv.DictReader(file))
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 def saved(run_dir: Path) -> list[int]:

@@ -156,7 +156,7 @@ class Soak:
             lost.append(f"the newest checkpoint went from {before} back to {self.update()}")
         if self.update():
             saved = checkpoint.load(self.run_dir)
-            episodes = sum(1 for _ in (self.run_dir / "monitor.csv").open()) - 1
+            episodes = sum(1 for _ in (self.run_dir / "monitor.csv").open()) - 2
             if episodes < saved.metadata["run"]["episodes"]:
                 lost.append(f"monitor.csv has {episodes} episodes, fewer than checkpoint {self.update()} tells of")
         self.findings.updates = self.update()

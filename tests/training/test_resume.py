@@ -32,7 +32,7 @@ def untimed(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def table(file: Path) -> list[dict[str, str]]:
     with file.open() as opened:
-        return untimed(list(csv.DictReader(opened)))
+        return untimed(list(csv.DictReader(line for line in opened if not line.startswith("#"))))
 
 
 def lines(file: Path) -> list[dict[str, str]]:

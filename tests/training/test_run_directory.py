@@ -1,11 +1,13 @@
 """The run directory: its files, and runs that are never overwritten."""
 
 import csv
+import importlib.metadata
 import json
 from pathlib import Path
 
 import pytest
 
+import ppo2
 from support.runs import learn, rows
 
 
@@ -20,7 +22,7 @@ def test_a_run_directory_holds_everything(tmp_path: Path) -> None:
     assert config["seed"] == 7
     assert (run_dir / "curve.png").read_bytes().startswith(b"\x89PNG")
     with (run_dir / "monitor.csv").open() as file:
-        episodes = list(csv.DictReader(file))
+        episodes = list(csv.DictReader(line for line in file if not line.startswith("#")))
     assert set(episodes[0]) == {"r", "l", "t", "env"}
     assert all(float(e["r"]) == float(e["l"]) for e in episodes)  # CartPole: a reward of 1 a step
     logged = rows(run_dir)
@@ -33,6 +35,19 @@ def test_a_run_directory_holds_everything(tmp_path: Path) -> None:
     assert int(logged[-1]["misc/total_timesteps"]) == int(logged[-1]["misc/serial_timesteps"]) * 4
     shares = [float(logged[-1][f"time/{part}"]) for part in ("step", "act", "train")]
     assert sum(shares) == pytest.approx(1.0, abs=0.02)
+
+
+def test_packages_that_are_only_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clone on PYTHONPATH has no metadata, and nor may what is vendored beside it."""
+
+    def not_installed(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", not_installed)
+    learn(run_dir=tmp_path, total_timesteps=0)
+    versions = json.loads((tmp_path / "config.json").read_text())["versions"]
+    assert versions["ppo2"] == ppo2.__version__
+    assert set(versions) == {"ppo2", "jax", "jaxlib", "gymnasium", "numpy", "python"}
 
 
 def test_nothing_is_written_without_a_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

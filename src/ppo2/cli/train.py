@@ -161,7 +161,7 @@ class _UntilSolved:
         import gymnasium as gym
 
         from ppo2 import envs
-        from ppo2.reporting.tables import EPISODE_WINDOW
+        from ppo2.reporting.episode_file import EPISODE_WINDOW
 
         envs.check_id(env_id)
         threshold = None if envs.adapter_of(env_id) else gym.spec(env_id.rpartition(":")[2]).reward_threshold

@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from ppo2.reporting.display import Pace, Silent, open_display
-from ppo2.reporting.tables import EPISODE_WINDOW, Row, RunFiles, formats_from_environment
+from ppo2.reporting.episode_file import EPISODE_WINDOW
+from ppo2.reporting.tables import Row, RunFiles, formats_from_environment
 from ppo2.runners.episodes import Episode
 
 
@@ -25,6 +26,8 @@ class Logger:
         first_update: the first update to come.
         resume: True goes on with the files of a run: rows of later updates are dropped, and all but the first
             `monitor_rows` episodes.
+        env_id: id of the environment; None if it has none.
+        seconds: seconds since the start of the run.
         speaks: False shows nothing: another process does.
 
     Attributes:
@@ -40,6 +43,8 @@ class Logger:
         progress: bool,
         monitor_rows: int | None = None,
         resume: bool = False,
+        env_id: str | None = None,
+        seconds: float = 0.0,
         speaks: bool = True,
     ) -> None:
         self._closed = False
@@ -49,6 +54,8 @@ class Logger:
             formats=() if run_dir is None else formats_from_environment(),
             resume_from=first_update - 1 if resume else None,
             monitor_rows=monitor_rows,
+            env_id=env_id,
+            seconds=seconds,
             warn=self.say,
         )
         self.take_up(self._files.last_episodes, self._files.monitor_rows)

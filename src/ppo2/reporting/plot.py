@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo2.config import PLACEHOLDER, is_placeholder
-from ppo2.reporting.tables import EPISODE_WINDOW, whole_lines
+from ppo2.reporting.episode_file import EPISODE_WINDOW, table_lines
 from ppo2.system import files
 from ppo2.system.text import parse_json, printable
 
@@ -93,7 +93,7 @@ def read_run(run_dir: Path | str) -> RunCurve:
 def _read_csv(path: Path) -> dict[str, Floats]:
     """The columns of a file, without a last row that is half written; none where there is no file."""
     try:
-        header, *rows = csv.reader(whole_lines(path) or [""])
+        header, *rows = csv.reader(table_lines(path) or [""])
         cells = [[float(cell or "nan") for cell in row] for row in rows]
         columns = np.array(cells, dtype=np.float64).reshape(len(rows), len(header)).T
     except (ValueError, csv.Error) as error:

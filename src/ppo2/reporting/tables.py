@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ppo2.reporting.episode_file import facts_line, keep_episodes
 from ppo2.runners.episodes import Episode
 from ppo2.system import files
 from ppo2.system.text import parse_json
@@ -24,10 +25,6 @@ R = TypeVar("R")
 OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """Formats beside CSV and JSON lines, and the package that each needs."""
 FORMATS = frozenset({"csv", "json", *OPTIONAL_FORMATS})
-
-MONITOR_HEADER = ",".join(Episode._fields) + "\n"
-EPISODE_WINDOW = 100
-"""Episodes that eprewmean and eplenmean are means over, as in Baselines."""
 
 
 def formats_from_environment() -> frozenset[str]:
@@ -47,18 +44,10 @@ def formats_from_environment() -> frozenset[str]:
     return frozenset(asked | {"csv", "json"})
 
 
-def whole_lines(path: Path) -> list[str]:
-    """The file's lines without a last one that a crash cut short; none where there is no file."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def rows_of(run_dir: Path) -> list[dict[str, float]]:
     """The rows of progress.jsonl that hold figures; NaN for those that weren't finite."""
     rows = []
-    for line in whole_lines(run_dir / "progress.jsonl"):
+    for line in files.whole_lines(run_dir / "progress.jsonl"):
         # a row that somebody has edited
         with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError):
             rows.append({key: math.nan if x is None else float(x) for key, x in parse_json(line).items()})
@@ -127,7 +116,7 @@ class _CsvFile(_RowFile[Row]):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, self._rows_text)
-        self._columns: list[str] = next(csv.reader(whole_lines(path)), [])
+        self._columns: list[str] = next(csv.reader(files.whole_lines(path)), [])
         self._header = _csv_text([self._columns])
 
     def _rows_text(self, rows: Sequence[Row]) -> str:
@@ -140,7 +129,7 @@ class _CsvFile(_RowFile[Row]):
         """Rewrites the file under a wider header: rare, since most keys come with the first row."""
         if not self.path.parent.is_dir():  # which only a checkpoint makes again
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
-        _, *rows = csv.reader(whole_lines(self.path) or [""])
+        _, *rows = csv.reader(files.whole_lines(self.path) or [""])
         self._columns += new
         self._header = _csv_text([self._columns])
         files.replace(self.path, (self._header + _csv_text(row + [""] * len(new) for row in rows)).encode())
@@ -199,6 +188,8 @@ class RunFiles:
         run_dir: None writes nothing.
         resume_from: the update that a resumed run goes on from (None: a new run): later rows of progress are dropped,
             and all but the first `monitor_rows` of monitor.csv (None: all stay), so that no row is there twice.
+        env_id: id of the environment, for the first line of monitor.csv.
+        seconds: seconds since the start of the run.
 
     Attributes:
         monitor_rows: rows of monitor.csv at the start.
@@ -212,6 +203,8 @@ class RunFiles:
         formats: Iterable[str] = (),
         resume_from: int | None = None,
         monitor_rows: int | None = None,
+        env_id: str | None = None,
+        seconds: float = 0.0,
         warn: Callable[[str], None],
     ) -> None:
         self.monitor_rows, self.last_episodes = 0, list[Episode]()
@@ -230,8 +223,9 @@ class RunFiles:
             raise ValueError(
                 f"`run_dir` (={str(run_dir)!r}) holds a run already ({found[0]}); choose another, or resume it"
             )
-        self.monitor_rows, self.last_episodes = _keep_episodes(monitor, monitor_rows)
-        self._monitor += [_RowFile(monitor, _csv_text, MONITOR_HEADER)]
+        facts = facts_line(env_id, seconds)
+        head, self.monitor_rows, self.last_episodes = keep_episodes(monitor, monitor_rows, facts)
+        self._monitor += [_RowFile(monitor, _csv_text, head)]
         self._progress += [_CsvFile(progress), _RowFile(lines, _json_text)]
         if "tensorboard" in formats:
             self._progress.append(_TensorBoard(run_dir, None if resume_from is None else _next_timestep(lines)))
@@ -284,7 +278,7 @@ class RunFiles:
 def _drop_later_rows(path: Path, update: int) -> None:
     """Drops the rows after an update, and those that a crash damaged."""
     if path.exists():
-        lines = whole_lines(path)
+        lines = files.whole_lines(path)
         header = next(csv.reader(lines[:1]), []) if path.suffix == ".csv" else None
         first = 0 if header is None else 1
         kept = lines[:first] + [line for line in lines[first:] if _update(line, header) <= update]
@@ -302,17 +296,5 @@ def _update(line: str, header: Sequence[str] | None) -> float:
 
 def _next_timestep(progress: Path) -> int:
     """The step from which TensorBoard hides events: those of the rows that were dropped."""
-    lines = whole_lines(progress)
+    lines = files.whole_lines(progress)
     return int(json.loads(lines[-1]).get("misc/total_timesteps") or 0) + 1 if lines else 0
-
-
-def _keep_episodes(path: Path, count: int | None) -> tuple[int, list[Episode]]:
-    """Cuts monitor.csv to its first `count` rows; returns their number then, and the last of them."""
-    header, *rows = whole_lines(path) or [MONITOR_HEADER]
-    rows = rows[:count]
-    files.replace(path, "".join([header, *rows]).encode())
-    try:
-        last = csv.DictReader([header, *rows[-EPISODE_WINDOW:]])
-        return len(rows), [Episode(float(e["r"]), int(e["l"]), float(e["t"]), int(e["env"])) for e in last]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({error}): mend it, or move it away to go on without it.") from error

@@ -33,6 +33,14 @@ def replace(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a text file without a last one that a crash cut short; none where there is no file."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it, if they aren't there, so that a power cut doesn't take them back."""
     if not path.is_dir():

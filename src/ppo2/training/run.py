@@ -9,7 +9,7 @@ from ppo2.algorithm.faults import FATAL, Fault, FaultKind, fault_words
 from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.reporting import plot
-from ppo2.reporting.tables import EPISODE_WINDOW
+from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.runners.episodes import Ended, Episode, in_order
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted

@@ -1,10 +1,10 @@
 """The directory of a run: its settings and its checkpoints."""
 
+import importlib
 import json
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 CURVE = "curve.png"
 LOGS = ("progress.csv", "progress.jsonl", "monitor.csv")
+PACKAGES = ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")
+"""Packages whose versions a run records."""
 SUPERSEDED = ".superseded"
 """Suffix of checkpoints that a run, resumed from an earlier one, will write again."""
 
@@ -87,7 +89,8 @@ def set_aside(path: Path, update: int) -> str:
 
 def write_settings(path: Path, config: Config, layout: Mapping[str, int]) -> None:
     """Writes the settings of a run, and the versions that it was made with, as JSON that a person can read."""
-    versions = {name: version(name) for name in ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")}
+    # of the modules in use, which may be on the path without being installed
+    versions = {name: importlib.import_module(name).__version__ for name in PACKAGES}
     versions["python"] = platform.python_version()
     settings = {**config.to_json(), "engine": dict(layout), "versions": versions}
     files.replace(path / CONFIG, (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode())

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from ppo2 import distributed
 from ppo2.agent.model import Model
@@ -59,6 +60,8 @@ class Setup:
             progress=progress,
             monitor_rows=before.episodes,
             resume=start.goes_on,
+            env_id=_id_of(config.env),
+            seconds=before.seconds,
             speaks=world.is_first,
         )
         last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
@@ -91,3 +94,9 @@ class Setup:
         self.model.state, report = parts.synchronise_model(self.model.state, when)
         if report:
             self.logger.say(report)
+
+
+def _id_of(env: Any) -> str | None:
+    """The id of an environment that `learn` was given; None if it has none."""
+    found = env if isinstance(env, str) else getattr(getattr(env, "spec", None), "id", None)
+    return found if isinstance(found, str) else None

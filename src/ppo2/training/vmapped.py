@@ -23,7 +23,7 @@ from ppo2.algorithm.update import fill_normaliser
 from ppo2.config import names
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs.device.env import DeviceEnv
-from ppo2.reporting.tables import EPISODE_WINDOW
+from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.runners.device_program import HALTING, Chunk, ChunkSize, Ends, EnvState, collect, iterate, start
 from ppo2.system.signals import StopSignals
 from ppo2.training.construction import warm_up_steps
