@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from ppo2.cli.options import Debug
-from ppo2.cli.output import console, say, shown, table
+from ppo2.cli.output import console, say, shown, table, write_line
 from ppo2.config import Config
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class Envs:
             names = [f"{adapter.prefix}:{name}" for name in adapter.ids()] if is_there else []
             title = f"{adapter.prefix}: (on the device)"
             _print_ids(title, names, needs=None if is_there else adapter.remedy, note=adapter.ends)
-        console().print(
-            "The newest versions; others, and ids of your own package as module:Name-v0, work too.", soft_wrap=True
-        )
+        write_line(console(), "The newest versions; others, and ids of your own package as module:Name-v0, work too.")
         return 0
 
 
@@ -75,7 +73,7 @@ def _print_ids(title: str, ids: Iterable[str], *, needs: str | None, note: str |
 
     screen = console()
     heading = Text(title, "bold").append("" if needs is None else f"  (needs {needs})", "not bold dim")
-    screen.print(heading, soft_wrap=True)
+    write_line(screen, heading)
     if names := [Text(env_id, no_wrap=True) for env_id in ids]:
         screen.print(Padding(Columns(names, padding=(0, 3)), (0, 0, 0, 2)))
     if note is not None:
@@ -98,8 +96,8 @@ class Networks:
             title, *_ = (inspect.getdoc(builder) or "").splitlines() or [""]
             arguments = (p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
             screen.print(name, style="bold", end="")
-            screen.print(f"  {title}", soft_wrap=True)
-            screen.print(f"  {'  '.join(arguments)}", style="dim", soft_wrap=True)
+            write_line(screen, f"  {title}")
+            write_line(screen, f"  {'  '.join(arguments)}", "dim")
         return 0
 
 
@@ -134,7 +132,7 @@ class Presets:
             screen.print(table(["", *presets], rows))
             screen.print()
         for note in notes:
-            screen.print(note, style="dim", soft_wrap=True)
+            write_line(screen, note, "dim")
         return 0
 
 

@@ -27,7 +27,7 @@ LEARN_DEFAULTS: Mapping[str, Any] = {"total_timesteps": 1e6, "num_envs": None, "
 
 Flag = FlagCreatePairsOff[bool]
 Debug = Annotated[Flag, arg(help="show the traceback of a failure")]
-Progress = Annotated[bool, arg(help="show progress: a live table on a terminal, plain lines elsewhere.")]
+Progress = Annotated[bool, arg(help="show progress: a table updated in place on a terminal, lines elsewhere.")]
 Env = Annotated[Positional[str], arg(metavar="ENV", help="environment id; `ppo2 envs` lists them")]
 
 

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ppo2.system.text import printable
+from ppo2.system.text import for_screen, printable, screen_width
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 
 def shown(value: Any) -> str:
@@ -28,15 +29,21 @@ def say(text: str, *, to_error: bool = False) -> None:
     from ppo2.distributed import processes
 
     if to_error or processes.is_first():
-        print(printable(text), file=sys.stderr if to_error else sys.stdout, flush=True)
+        stream = sys.stderr if to_error else sys.stdout
+        print(for_screen(text, stream), file=stream, flush=True)
 
 
 def console() -> "Console":
     """A console for tables, which takes text as it is; lines are of a fixed width where nobody watches."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 100
+    width = None if screen_width(sys.stdout) else 100
     return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def write_line(screen: "Console", text: "str | Text", style: str = "") -> None:
+    """Writes text, which breaks at blanks on a terminal and stays whole elsewhere."""
+    screen.print(text, style=style, soft_wrap=not screen.is_terminal)
 
 
 def table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> "Table":

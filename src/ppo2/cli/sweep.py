@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from ppo2.cli import options
-from ppo2.cli.output import console, say, shown, start_jax, table
+from ppo2.cli.output import console, say, shown, start_jax, table, write_line
 
 if TYPE_CHECKING:
     from ppo2.training.sweep import Sweep as Result
@@ -85,11 +85,10 @@ def _show(result: "Result") -> None:
     ]
     screen = console()
     screen.print(table((*result.swept, "runs", *FIGURES), rows))
-    screen.print(
-        f"Interquartile means over seeds: of the last {EPISODE_WINDOW} episodes, of the best {EPISODE_WINDOW}, of all."
-        " Best first.",
-        style="dim",
-        soft_wrap=True,
+    words = (
+        f"Interquartile means over seeds: of the last {EPISODE_WINDOW} episodes, of the best {EPISODE_WINDOW}, of all. "
+        "Best first."
     )
+    write_line(screen, words, "dim")
     if result.run_dir is not None:
         say(f"runs, models and curves: {result.run_dir}, {result.run_dir / 'curves.png'}")

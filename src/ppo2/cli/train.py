@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import os
 import signal
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,13 @@ from tyro.conf import Positional, arg
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
+from ppo2.system.text import screen_width
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
 """Settings that the plan has, which `learn` prints (training/plan.py)."""
+
+PLAIN_WIDTH = 80
+"""Characters in a line of what goes to no terminal."""
 
 AutoResume = Annotated[
     options.Flag,
@@ -146,8 +151,8 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
     with _telling_how_to_resume(run_dir):
         learn(**arguments, update_fn=solved)
-    if solved is not None:
-        say(solved.verdict())
+    if solved is not None and not solved.solved:
+        say(solved.shortfall())
 
 
 class _UntilSolved:
@@ -177,10 +182,13 @@ class _UntilSolved:
         self.solved = self.mean >= self.threshold and stats.episodes >= self.window
         return not self.solved
 
-    def verdict(self) -> str:
-        """The outcome, in words."""
-        if self.solved:
-            return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
+    @property
+    def stop_reason(self) -> str:
+        """The reason why training ends, in words: see `learn.UpdateFunction`."""
+        return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
+
+    def shortfall(self) -> str:
+        """The reason why the environment isn't solved, in words."""
         few = f" in {self.window} episodes" if self.mean >= self.threshold else ""
         return f"not solved: the mean return did not reach the threshold of {self.threshold:g}{few}"
 
@@ -221,5 +229,12 @@ def _resolved(chosen: options.Chosen, values: Mapping[str, Any]) -> str:
 
 def _row(label: str, items: list[str]) -> str:
     text = ", ".join(item.replace(" ", "\0") for item in items)  # an item stays on one line
-    indents: dict[str, Any] = {"initial_indent": f"{label:<10}", "subsequent_indent": " " * 10}
-    return textwrap.fill(text, 80, **indents, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
+    width = screen_width(sys.stdout) or PLAIN_WIDTH
+    wrapper = textwrap.TextWrapper(
+        width,
+        initial_indent=f"{label:<10}",
+        subsequent_indent=" " * 10,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return wrapper.fill(text).replace("\0", " ")

@@ -1,4 +1,4 @@
-"""The log of a run: its rows and episodes go to files (tables.py) and to the screen (display.py)."""
+"""The log of a run: its rows and episodes go to files (tables.py) and to the screen (screens.py)."""
 
 import math
 from collections import deque
@@ -8,8 +8,10 @@ from typing import Self
 
 import numpy as np
 
-from ppo2.reporting.display import Pace, Silent, open_display
+from ppo2.reporting.display import Silent
 from ppo2.reporting.episode_file import EPISODE_WINDOW
+from ppo2.reporting.figures import Pace
+from ppo2.reporting.screens import open_display
 from ppo2.reporting.tables import Row, RunFiles, formats_from_environment
 from ppo2.runners.episodes import Episode
 
@@ -24,6 +26,7 @@ class Logger:
     Args:
         run_dir: the directory of the files; None writes none.
         first_update: the first update to come.
+        progress: see `open_display`.
         resume: True goes on with the files of a run: rows of later updates are dropped, and all but the first
             `monitor_rows` episodes.
         env_id: id of the environment; None if it has none.
@@ -40,7 +43,7 @@ class Logger:
         *,
         total_updates: int,
         first_update: int = 1,
-        progress: bool,
+        progress: bool | None,
         monitor_rows: int | None = None,
         resume: bool = False,
         env_id: str | None = None,
@@ -94,9 +97,14 @@ class Logger:
         self._files.log(plain)
         self._display.show(plain)
 
+    def begin(self) -> None:
+        """Says that the first update is being made, for which programs are compiled."""
+        self._display.begin()
+
     def tick(self, update: int) -> None:
-        """Notes that an update is done, in well under a microsecond: drawing is left to the display's thread."""
+        """Notes that an update is done, in about a microsecond: drawing is left to the display."""
         self._pace.tick(update)
+        self._display.tick()
 
     def say(self, text: str) -> None:
         """Prints a text, above the live table where there is one."""

@@ -1,9 +1,15 @@
-"""Text of others: strict JSON, and characters that can't steer a terminal."""
+"""Text for people and of others: lines of a terminal's width, strict JSON, characters that can't steer a terminal."""
 
 import json
 import math
-from typing import Any
+import os
+import re
+import sys
+import textwrap
+from typing import Any, TextIO
 
+LEAST_WIDTH = 20
+"""Characters below which a terminal's width isn't believed."""
 DEEPEST = 64
 LARGEST = 2**1000  # what is larger doesn't fit a float
 
@@ -28,6 +34,47 @@ def parse_json(text: str) -> dict[str, Any]:
 def printable(text: object) -> str:
     """Text that only shows: characters that steer a terminal, or hide, become escapes. Lines and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def screen_width(stream: TextIO | None) -> int | None:
+    """Characters in a line of the terminal that a stream writes to; None where it writes to none."""
+    try:
+        if stream is None or not stream.isatty():
+            return None
+        given = os.environ.get("COLUMNS", "")
+        columns = int(given) if given.isdecimal() else os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # closed, or a stream without a file
+        return None
+    return columns if columns >= LEAST_WIDTH else None
+
+
+def for_screen(text: object, stream: TextIO | None = None) -> str:
+    """`printable` text whose lines break at blanks.
+
+    Later parts of a line begin under its text, behind a label and two blanks or more, if it has one.
+
+    Args:
+        stream: where it will be written; None is standard output. Lines stay whole where that is no terminal.
+    """
+    shown, width = printable(text), screen_width(sys.stdout if stream is None else stream)
+    if width is None:
+        return shown
+    return "\n".join(_wrapped(line, width) for line in shown.split("\n"))
+
+
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    start = re.match(r"\s*(\S+ {2,})?", line)
+    indent = 0 if start is None or start.end() > width // 2 else start.end()
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+    return wrapper.fill(line)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def learn(
     run_dir: str | os.PathLike[str] | None = None,
     keep: int | None = Config.keep,
     on_nonfinite: Literal["raise", "skip"] = Config.on_nonfinite,
-    progress: bool = False,
+    progress: bool | None = None,
     **network_kwargs: Any,
 ) -> Model:
     """Trains a policy with Proximal Policy Optimization (Schulman et al. 2017, arXiv:1707.06347) and returns it.
@@ -80,7 +80,8 @@ def learn(
             False (Python's, NumPy's or JAX's) stops training after a checkpoint, None or True goes on.
         init_fn: called once, before the first update.
         run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
-        progress: show progress: a live table on a terminal, plain lines elsewhere.
+        progress: False shows no progress. None and True show a table that is updated in place on a terminal and in a
+            notebook, and a line for each row of the log elsewhere.
         **network_kwargs: for the network's builder; for mlp num_layers=2, num_hidden=64, activation="tanh",
             layer_norm=False.
 
@@ -139,6 +140,7 @@ def learn(
             trainer.runner.mark_learned()
         if every_update:
             run.tasks.append(UpdateFunction(update_fn, taken, setup))
+        setup.logger.begin()
         update = run_updates(
             trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
@@ -157,6 +159,8 @@ UPDATE_ARGUMENTS = ("update", "model", "stats")
 
 class UpdateFunction(Task):
     """Calls the user's `update_fn` after every update; None in processes that have none.
+
+    An object may have a text `stop_reason`, which is printed where it stops training.
 
     Args:
         taken: number of arguments that it takes by position.
@@ -181,7 +185,8 @@ class UpdateFunction(Task):
                 enough = not _goes_on(self._function(*arguments[: self._taken]))
         if not any(collectives.all_gather(enough)):
             return False
-        logger.say(f"stopped by update_fn at update {update:,} of {self._setup.config.nupdates:,}")
+        reason = getattr(self._function, "stop_reason", "stopped by update_fn")
+        logger.say(f"{reason} (update {update:,} of {self._setup.config.nupdates:,})")
         return True
 
 

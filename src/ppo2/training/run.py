@@ -107,13 +107,13 @@ class Run:
             self._logger.episodes(in_order(all_ended))
         self._logger.tick(update)
 
-    def finish(self, update: int, *, progress: bool) -> None:
+    def finish(self, update: int, *, progress: bool | None) -> None:
         """Writes the last checkpoint and the curve, and says how it went; takes note of a signal that came last."""
         with heartbeat.allow_pause():
             self._saver.save_for_good(update)
             curve = self._draw_curve()
             self._logger.close()
-            if progress:
+            if progress is not False:
                 self._logger.say(self._summary(update, curve))
         self._setup.signal.all_gather(None)  # no process ends before all is written
 

@@ -44,7 +44,7 @@ class Setup:
         signal: AgreedSignal,
         *,
         run_dir: str | os.PathLike[str] | None,
-        progress: bool,
+        progress: bool | None,
     ) -> None:
         self.config, self.model, self.trainer, self.start, self.signal = config, model, trainer, start, signal
         self.evaluation: dict[str, float] = {}

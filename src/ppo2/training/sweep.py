@@ -9,7 +9,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from ppo2.config import jsonable, names
 from ppo2.envs import DeviceVector
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting import plot
-from ppo2.reporting.display import Pace, Silent, open_display
+from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
+from ppo2.reporting.screens import open_display
 from ppo2.system import files, launch
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training.construction import open_environment
 from ppo2.training.learn import learn
 from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
+from ppo2.training.sweep_screen import SweepScreen
 from ppo2.training.vmapped import train_together
 
 Row = dict[str, Any]
@@ -117,7 +119,7 @@ class Sweep:
 
 
 def sweep(
-    *, env: Any, run_dir: str | os.PathLike[str] | None = None, progress: bool = False, **arguments: Any
+    *, env: Any, run_dir: str | os.PathLike[str] | None = None, progress: bool | None = None, **arguments: Any
 ) -> Sweep:
     """Trains every combination of the settings that are given as lists, and compares them.
 
@@ -130,7 +132,7 @@ def sweep(
         env: environment to train on, in any form that `learn` takes.
         run_dir: directory for the table, the curves (CSV and PNG) and the models; None writes nothing. On host
             environments it also gets a run directory for each run.
-        progress: say how it goes.
+        progress: see `learn`; of the table or lines, `best` is the best run's mean return.
         **arguments: arguments of `learn` and of the network's builder, each a value, or a list, range or array of
             values to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run
             that diverges harms no other, and the table tells of its skipped updates.
@@ -162,14 +164,15 @@ def sweep(
         vector = open_environment(stack, env, settings[0].get("num_envs"))
         runs = [plan_run(vector, env, one) for one in settings]
         pace = Pace(sum(run.config.nupdates for run in runs), 1)
-        display = stack.enter_context(contextlib.closing(open_display(pace, progress)))
+        display = stack.enter_context(contextlib.closing(open_display(pace, progress, (SWEEP_COLUMNS,))))
         display.say(_announcement(axes, runs))
         stop = stack.enter_context(StopSignals())
-        say = (display if progress else Silent()).say
+        display.begin()
+        screen = SweepScreen(runs, pace, display)
         if isinstance(vector, DeviceVector):
-            train_together(vector.env, runs, say, stop)
+            train_together(vector.env, runs, screen, stop)
         else:
-            _train_in_turn(env, runs, path, say, stop)
+            _train_in_turn(env, runs, path, screen, stop)
     swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
     table = [_row(i, run, swept) for i, run in enumerate(runs)]
     models, curves = [run.model for run in runs], [run.curve for run in runs]
@@ -182,7 +185,7 @@ def sweep(
 
 
 def _train_in_turn(
-    env: Any, runs: Sequence[SweepRun], path: Path | None, say: Callable[[str], None], stop: StopSignals
+    env: Any, runs: Sequence[SweepRun], path: Path | None, screen: SweepScreen, stop: StopSignals
 ) -> None:
     """Trains one run after another; those that come after a stop stay untrained."""
     for i, run in enumerate(runs):
@@ -190,16 +193,18 @@ def _train_in_turn(
             return
         run_dir = None if path is None else path / "runs" / f"{i:04}"
         try:
-            learn(env=env, run_dir=run_dir, update_fn=functools.partial(_record, run), **run.settings)
+            record = functools.partial(_record, run, screen)
+            learn(env=env, run_dir=run_dir, update_fn=record, progress=False, **run.settings)
         except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
             stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
-        say(f"run {i + 1}/{len(runs)}  return {run.points[-1][1] if run.points else np.nan:.1f}")
 
 
-def _record(run: SweepRun, update: int, model: Model, stats: Any) -> None:
+def _record(run: SweepRun, screen: SweepScreen, update: int, model: Model, stats: Any) -> None:
     """Keeps the model as it is now, and its mean return: an `update_fn`."""
     run.model = model
-    run.record(update, stats.eprewmean)
+    screen.tick(1)
+    if run.record(update, stats.eprewmean):
+        screen.show()
 
 
 def _is_one_value(name: str, values: Any, arguments: Mapping[str, Any]) -> bool:

@@ -45,11 +45,13 @@ class SweepRun:
     def curve(self) -> Curve:
         return Curve(np.array([t for t, _ in self.points], np.int64), np.array([r for _, r in self.points], np.float64))
 
-    def record(self, update: int, mean_return: float) -> None:
-        """Adds the point of an update to the learning curve, if a log has a row of it or it is the last."""
+    def record(self, update: int, mean_return: float) -> bool:
+        """Adds the point of an update to the learning curve, if a log has a row of it or it is the last: then True."""
         config = self.config
-        if update in (1, config.nupdates) or update % config.log_interval == 0:
+        has_row = update in (1, config.nupdates) or update % config.log_interval == 0
+        if has_row:
             self.points.append((update * config.nbatch, mean_return))
+        return has_row
 
 
 def plan_run(env: AnyEnvs, given_env: Any, settings: Mapping[str, Any]) -> SweepRun:

@@ -30,6 +30,7 @@ from ppo2.training.construction import warm_up_steps
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import rollout_bytes
 from ppo2.training.sweep_plan import NDArray, SweepRun
+from ppo2.training.sweep_screen import SweepScreen
 from ppo2.training.trainers import Advance, Trainer
 
 RUNS = "runs"  # the mesh axis that runs are spread over
@@ -39,7 +40,7 @@ COPIES = 6
 """Copies of a rollout while it is learned from: itself, next observations, its batch, that shuffled, XLA's own."""
 
 
-def train_together(env: DeviceEnv, runs: Sequence[SweepRun], say: Callable[[str], None], stop: StopSignals) -> None:
+def train_together(env: DeviceEnv, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:
     """Trains runs in as few compiled programs as their settings and the memory allow; those that come after a stop stay
     untrained.
     """
@@ -48,7 +49,7 @@ def train_together(env: DeviceEnv, runs: Sequence[SweepRun], say: Callable[[str]
         size = math.ceil(len(group) / parts)  # of equal parts, which share a program
         for first in range(0, len(group), size):
             if stop.received is None:
-                VmappedRuns(env, group[first : first + size]).train(say, stop)
+                VmappedRuns(env, group[first : first + size]).train(screen, stop)
 
 
 def _groups(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
@@ -100,10 +101,15 @@ class VmappedRuns(Trainer):
         self.recent: list[NDArray] = [np.zeros(0)] * len(runs)
         self._states, self._env_states = self._begin()
 
-    def train(self, say: Callable[[str], None], stop: StopSignals) -> None:
+    def train(self, screen: SweepScreen, stop: StopSignals) -> None:
         """Trains all to the end, or until a stop, and leaves what was learned in their models."""
-        tasks, signal = [RecordCurves(self, say)], AgreedSignal(stop)
-        run_updates(self, tasks, first=1, last=self.config.nupdates, signal=signal, record=self.check_faults)
+        tasks, signal = [RecordCurves(self, screen)], AgreedSignal(stop)
+
+        def record(update: int, advance: Advance) -> None:
+            self.check_faults(update, advance)
+            screen.tick(advance.done * len(self.runs))
+
+        run_updates(self, tasks, first=1, last=self.config.nupdates, signal=signal, record=record)
         device = jax.local_devices()[0]
         for i, run in enumerate(self.runs):
             run.model.state = jax.device_put(jax.tree.map(lambda x, i=i: x[i], self._states), device)
@@ -162,10 +168,10 @@ class VmappedRuns(Trainer):
 
 
 class RecordCurves(Task):
-    """Records the learning curves of runs that train together, and says how they do."""
+    """Records the learning curves of runs that train together, and shows how they do."""
 
-    def __init__(self, trainer: VmappedRuns, say: Callable[[str], None]) -> None:
-        self._trainer, self._say = trainer, say
+    def __init__(self, trainer: VmappedRuns, screen: SweepScreen) -> None:
+        self._trainer, self._screen = trainer, screen
         self.interval = trainer.config.log_interval
 
     def is_due(self, update: int) -> bool:
@@ -175,10 +181,7 @@ class RecordCurves(Task):
         means = [float(recent.mean()) if recent.size else np.nan for recent in self._trainer.recent]
         for run, mean in zip(self._trainer.runs, means, strict=True):
             run.record(update, mean)
-        known = [mean for mean in means if np.isfinite(mean)]
-        best, middle = (f"{max(known):.1f}", f"{np.median(known):.1f}") if known else ("-", "-")
-        nupdates = self._trainer.config.nupdates
-        self._say(f"update {update}/{nupdates}  {len(means)} runs  median return {middle}  best {best}")
+        self._screen.show()
 
 
 Program = Callable[..., Any]

@@ -1,0 +1,199 @@
+"""Displays that are updated in place, on a terminal and in a notebook, and the choice of a display."""
+
+import html
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ppo2.reporting.display import Display, Lines
+from ppo2.reporting.figures import LOSS_COLUMNS, RUN_COLUMNS, Column, Columns, Pace, human
+from ppo2.system.exits import EXIT_HOOKS
+from ppo2.system.text import for_screen
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+WIDE = 72
+"""Characters of a terminal from which on the parts of the display stand side by side."""
+NARROW = 44
+"""Characters of a terminal below which names and figures stand close."""
+FIGURE_WIDTH = 9
+"""Least characters of a figure's column."""
+REFRESH_SECONDS = 0.5
+"""Time between two updates of a display in a notebook."""
+
+_IN_PLACE = threading.Lock()
+"""Held by the display that is updated in place: two would draw over each other."""
+
+
+class _InPlace(Display):
+    """Keeps the latest figures for a display that is updated in place; there is one of these at a time."""
+
+    def __init__(self, pace: Pace, columns: Columns) -> None:
+        self._pace, self._columns = pace, columns
+        self._latest: dict[str, float] = {}
+        self._closed = False
+
+    def show(self, row: Mapping[str, float]) -> None:
+        self._latest = {**self._latest, **row}
+
+    def close(self) -> None:
+        self._closed = True
+        _IN_PLACE.release()
+
+    def _position(self) -> str:
+        """Words for how far the run is."""
+        pace = self._pace
+        if self._closed:
+            left = ""
+        elif pace.is_compiling:
+            left = "  compiling for the first update"
+        else:
+            left = f"  left {pace.left()}"
+        return f"{pace.done()}  elapsed {pace.elapsed()}{left}"
+
+    def _figures(self, columns: tuple[Column, ...]) -> list[tuple[str, str]]:
+        """Names and figures; evaluations only once there was one."""
+        latest = self._latest
+        return [
+            (name, human(latest.get(key, math.nan), spec))
+            for key, name, _, spec in columns
+            if key in latest or not key.startswith("eval_")
+        ]
+
+
+def _show_cursor() -> None:
+    os.write(1, b"\x1b[?25h\n")  # not through rich, whose lock the main thread may hold
+
+
+class _Live(_InPlace):
+    """Draws a progress bar and a table, again and again in place, by rich's own thread: a tick only notes a number."""
+
+    def __init__(self, pace: Pace, columns: Columns) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__(pace, columns)
+        self._console, self._stdout = Console(), sys.stdout  # which rich replaces
+        self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
+        EXIT_HOOKS.add(_show_cursor)
+        self._live.start()
+
+    def say(self, text: str) -> None:
+        from rich.text import Text
+
+        # as `printable`, or a text of an environment could move the cursor out from under the table
+        self._console.print(Text(for_screen(text, self._stdout)), soft_wrap=True)
+
+    def close(self) -> None:
+        super().close()
+        self._live.stop()
+        EXIT_HOOKS.discard(_show_cursor)
+
+    def _render(self) -> "Group":
+        """A bar with its text, and the figures: side by side on a wide terminal, else one below another."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        pace, is_wide = self._pace, self._console.width >= WIDE
+        text = Text(self._position(), no_wrap=is_wide)
+        bar = ProgressBar(total=max(pace.total, 1), completed=pace.update)
+        head = Table.grid(padding=(0, 2), expand=True)
+        head.add_column(ratio=1)
+        if not is_wide:
+            head.add_row(bar)
+            head.add_row(text)
+            return Group(head, self._table(*(column for group in self._columns for column in group)))
+        head.add_row(bar, text)
+        beside = Table.grid(padding=(0, 4, 0, 0))
+        beside.add_row(*(self._table(*group) for group in self._columns))
+        return Group(head, beside)
+
+    def _table(self, *columns: Column) -> "Table":
+        from rich.table import Table
+
+        gap = 4 if self._console.width >= NARROW else 1
+        table = Table.grid(padding=(0, gap, 0, 0))
+        table.add_column(style="dim", no_wrap=True, max_width=self._console.width - FIGURE_WIDTH - 2 * gap)
+        table.add_column(justify="right", no_wrap=True, min_width=FIGURE_WIDTH)
+        for cells in self._figures(columns):
+            table.add_row(*cells)
+        return table
+
+
+class _Notebook(_InPlace):
+    """Shows the position and a table in a cell of a notebook, updated in place from the thread that trains: other
+    threads of a kernel may write to another cell. What is saved with the notebook is the last state.
+    """
+
+    def __init__(self, pace: Pace, columns: Columns) -> None:
+        from IPython.display import display
+
+        super().__init__(pace, columns)
+        self._drawn = time.monotonic()
+        self._handle: Any = display(self, display_id=True)  # type: ignore[no-untyped-call]
+
+    def begin(self) -> None:
+        self._handle.update(self)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= REFRESH_SECONDS:
+            self._drawn = now
+            self._handle.update(self)
+
+    def close(self) -> None:
+        super().close()
+        self._handle.update(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """The display as plain text and as HTML, as IPython asks for it."""
+        groups = [self._figures(group) for group in self._columns]
+        lines = [f"{name:<22}{figure:>12}" for group in groups for name, figure in group]
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{html.escape(figure)}</td></tr>"
+            for group in groups
+            for name, figure in group
+        )
+        bar = f"<progress value='{self._pace.update}' max='{max(self._pace.total, 1)}' style='width:20em'></progress>"
+        position = self._position()
+        return {
+            "text/plain": "\n".join([position, *lines]),
+            "text/html": f"{bar} {html.escape(position)}<table>{rows}</table>",
+        }
+
+
+def open_display(pace: Pace, progress: bool | None = None, columns: Columns = (RUN_COLUMNS, LOSS_COLUMNS)) -> Display:
+    """The display that suits where the output goes: a table updated in place on a terminal or in a notebook, lines
+    elsewhere and beside another display.
+
+    Args:
+        progress: False: a display for messages alone; None is True.
+        columns: the figures to show.
+    """
+    if progress is False:
+        return Display()
+    screen = _screen()
+    if screen is None or not _IN_PLACE.acquire(blocking=False):
+        return Lines(pace, columns)
+    try:
+        return screen(pace, columns)
+    except BaseException:
+        _IN_PLACE.release()
+        raise
+
+
+def _screen() -> type[_InPlace] | None:
+    """The display that is updated in place where the output goes; None if it can't be there."""
+    ipython = sys.modules.get("IPython")
+    if hasattr(ipython.get_ipython() if ipython else None, "kernel"):
+        return _Notebook
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return _Live if is_terminal and os.environ.get("TERM") not in ("dumb", "unknown") else None
