@@ -47,6 +47,8 @@ def test_until_solved(place):
     status, out, err = finish(start(place, *words, *TINY))
     assert (status, err) == (0, "")
     assert re.search(r"\nsolved: the mean return of \d+\.\d reaches the threshold of 5\n$", out)
+    assert re.search(r"^solved \(update \d+ of 1,000\)$", out, re.MULTILINE)
+    assert "update_fn" not in out
     run = place / "runs" / "solved"
     episodes = len((run / "monitor.csv").read_text().splitlines()) - 2
     assert 100 <= episodes < 130  # an update of 64 timesteps ends a dozen episodes at most

@@ -55,7 +55,7 @@ def test_without_progress_only_what_is_said_is_printed(capsys: pytest.CaptureFix
 
 
 def test_a_process_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of pythonw, and of some services."""
+    """The same under pythonw, and in some services."""
     monkeypatch.setattr("sys.stdout", None)
     lines = open_display(Pace(total=2, first=1))
     lines.say("said to nobody")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 from typing import Any
 
@@ -117,10 +118,22 @@ def test_on_host_environments_runs_follow_one_another(tmp_path: Any) -> None:
     assert (tmp_path / "s" / "runs" / "0001" / "progress.csv").exists()
 
 
+@pytest.mark.parametrize("device", [False, True])
+def test_progress_of_all_runs_is_shown(device: bool, env: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs of 3 updates: in one program on the device, in turn on the host."""
+    settings = {**SWEPT, "num_envs": 8, "seed": [0, 1]}
+    ppo2.sweep(env=env if device else lambda: Script(3), **settings)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("update")]
+    shown = [re.search(r"update +(\d)/6  runs done +(\d)  median return +(\S+)  best", line) for line in lines]
+    assert [(int(found[1]), int(found[2])) for found in shown if found is not None] == (
+        [(2, 0), (4, 0), (6, 2)] if device else [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2)]
+    )
+
+
 def test_a_signal_on_the_host_leaves_what_there_was(tmp_path: Any) -> None:
     """During the second of three runs, after half of its steps: the table has all three, the first of them whole.
 
-    One environment: of more, some would be stepped on trial first, as often as time allows.
+    It has one environment, as a trial would first step one of several, as often as time allows.
     """
     calls = []
 

@@ -151,8 +151,8 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
     with _telling_how_to_resume(run_dir):
         learn(**arguments, update_fn=solved)
-    if solved is not None and not solved.solved:
-        say(solved.shortfall())
+    if solved is not None:
+        say(solved.verdict())
 
 
 class _UntilSolved:
@@ -161,6 +161,8 @@ class _UntilSolved:
     Raises:
         ValueError: the environment has no reward_threshold.
     """
+
+    stop_reason = "solved"
 
     def __init__(self, env_id: str) -> None:
         import gymnasium as gym
@@ -182,13 +184,10 @@ class _UntilSolved:
         self.solved = self.mean >= self.threshold and stats.episodes >= self.window
         return not self.solved
 
-    @property
-    def stop_reason(self) -> str:
-        """The reason why training ends, in words: see `learn.UpdateFunction`."""
-        return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
-
-    def shortfall(self) -> str:
-        """The reason why the environment isn't solved, in words."""
+    def verdict(self) -> str:
+        """The outcome, in words."""
+        if self.solved:
+            return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
         few = f" in {self.window} episodes" if self.mean >= self.threshold else ""
         return f"not solved: the mean return did not reach the threshold of {self.threshold:g}{few}"
 

@@ -54,7 +54,7 @@ def for_screen(text: object, stream: TextIO | None = None) -> str:
     Later parts of a line begin under its text, behind a label and two blanks or more, if it has one.
 
     Args:
-        stream: where it will be written; None is standard output. Lines stay whole where that is no terminal.
+        stream: the stream to print on, None for standard output. Lines stay whole where it is no terminal.
     """
     shown, width = printable(text), screen_width(sys.stdout if stream is None else stream)
     if width is None:
