@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppo2.networks import layers
 from ppo2.networks.layers import as_float, dense, linear
 from support.networks import KEY, assert_orthogonal
 
@@ -18,6 +19,27 @@ def test_dense_is_orthogonal_with_zero_bias(n_in, n_out, gain):
     assert layer.weight.shape == (n_out, n_in)
     assert_orthogonal(layer.weight, gain)
     np.testing.assert_array_equal(layer.bias, np.zeros(n_out))
+
+
+@pytest.mark.parametrize("shape", [(3, 96), (96, 3), (40, 30)])
+def test_large_layers_are_as_orthogonal_by_matrix_products(monkeypatch, shape):
+    exact = layers.orthogonal(shape, 1.5, key=KEY)
+    monkeypatch.setattr(layers, "MOST_QR_WORK", 0)
+    found = layers.orthogonal(shape, 1.5, key=KEY)
+    assert_orthogonal(found, 1.5)
+    assert found.shape == shape
+    np.testing.assert_array_equal(found, layers.orthogonal(shape, 1.5, key=KEY))
+    if shape == (40, 30):  # float64: the same random matrix, hence the same one that is orthogonal
+        np.testing.assert_allclose(found, exact, atol=1e-5)
+
+
+def test_a_matrix_that_cholesky_refuses_is_decomposed_by_qr(monkeypatch):
+    def refuse(_):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(layers, "MOST_QR_WORK", 0)
+    monkeypatch.setattr(np.linalg, "cholesky", refuse)
+    assert_orthogonal(layers.orthogonal((40, 3), 1.0, key=KEY), 1.0)
 
 
 def test_only_8_bit_images_are_scaled():

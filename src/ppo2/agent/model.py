@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import networks, spaces
-from ppo2.agent import files
+from ppo2.agent import files, noise
 from ppo2.agent.compiled import Programs, is_hashable, program
 from ppo2.agent.policy import Policy
 from ppo2.algorithm.faults import Fault, only_finite
@@ -236,13 +236,13 @@ class Model:
         batch = self.distribution.to_environment(jax.device_get(actions))
         return spaces.separate(self.action_space, batch)[0] if single else batch
 
-    def acting_noise(self, keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"]:
-        """The noise of a whole rollout's actions, from a key for each environment; pure.
+    def acting_noise(self, keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"] | Int[Array, " T"]:
+        """The noise of a rollout's actions, from a key for each environment, for `step_noise` row by row; pure."""
+        return noise.rollout_noise(self.distribution, keys, steps)
 
-        One draw for all steps: a quarter of the cost of one in each. One stream for each environment: the same bits
-        wherever it is stepped.
-        """
-        return jax.vmap(lambda key: self.distribution.noise(key, (steps,)), out_axes=1)(keys)
+    def step_noise(self, keys: PRNGKeyArray, now: Float[Array, "N p"] | Int[Array, ""]) -> Float[Array, "N p"]:
+        """The noise of one step, given its row of `acting_noise` and the same keys; pure."""
+        return noise.step_noise(self.distribution, keys, now)
 
     # --- learning -------------------------------------------------------------------------------------------------
 
@@ -426,8 +426,8 @@ def _act_program(model: Model) -> Callable[..., ActResult]:
         episode_starts: Bool[Array, " N"] | None,
     ) -> ActResult:
         distribution, values, after = model.policy_of(params)(normaliser, obs, state, episode_starts)
-        noise = model.distribution.noise(stream(key, Purpose.STEP, count), (jax.tree.leaves(obs)[0].shape[0],))
-        sampled = distribution.sample(noise)
+        drawn = model.distribution.noise(stream(key, Purpose.STEP, count), (jax.tree.leaves(obs)[0].shape[0],))
+        sampled = distribution.sample(drawn)
         masked = spaces.is_masked(model.observation_space)
         no_legal_action = model.distribution.none_legal(obs["action_mask"]) if masked else None
         return ActResult(sampled, distribution.mode(), values, distribution.logp(sampled), after, no_legal_action)

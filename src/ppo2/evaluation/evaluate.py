@@ -200,9 +200,10 @@ def _steps_program(model: Model, env: DeviceEnv, deterministic: bool) -> Callabl
         act_keys, env_keys = environment_keys(key, (Purpose.ACT, Purpose.ENV), count, indices)
         noise = model.acting_noise(act_keys, LOOK_EVERY)
 
-        def act(obs: Array, noise: Array, recurrent_state: Any, episode_starts: Array) -> tuple[PyTree[Array], Any]:
+        def act(obs: Array, now: Array, recurrent_state: Any, episode_starts: Array) -> tuple[PyTree[Array], Any]:
             if not deterministic:
-                return policy.act(normaliser, obs, noise, recurrent_state, episode_starts)
+                drawn = model.step_noise(act_keys, now)
+                return policy.act(normaliser, obs, drawn, recurrent_state, episode_starts)
             output = policy(normaliser, obs, recurrent_state, episode_starts)
             return output.distribution.mode(), output.recurrent_state
 

@@ -70,7 +70,7 @@ def collect(
     policy = model.policy_of(state.params)
     running, step = unroll(
         env,
-        lambda *of: policy.act(state.normaliser, *of),
+        lambda obs, now, *more: policy.act(state.normaliser, obs, model.step_noise(act_keys, now), *more),
         envs.running,
         noise,
         env_keys,

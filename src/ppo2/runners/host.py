@@ -1,6 +1,7 @@
 """Collecting rollouts from host environments."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,13 @@ from ppo2.numerics.randomness import Purpose
 from ppo2.runners.action_log import ActionLog
 from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes
 from ppo2.runners.experience import Experience
-from ppo2.runners.host_program import act_program, complete_program, noise_program, values_program
+from ppo2.runners.host_program import (
+    act_program,
+    complete_program,
+    noise_program,
+    step_noise_program,
+    values_program,
+)
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.rollout_buffers import RolloutBuffers
 from ppo2.runners.runner_state import RunnerState, new_episodes, restore, to_snapshot
@@ -124,8 +131,7 @@ class Runner:
         ]
         model, state, stepper, clock = self.model, self.model.state, self._stepper, time.perf_counter
         params, normaliser, act = state.params, state.normaliser, program(model, act_program)
-        which = (np.uint32(self.rollouts), np.uint32(self._first))
-        noise = np.asarray(program(model, noise_program)(state.key, *which, self.nsteps, self.nenvs))
+        noise = self._noise()
         masked = spaces.is_masked(self.env.single_observation_space)
         acting, began = 0.0, clock()
         before_act = began
@@ -148,7 +154,7 @@ class Runner:
                 buffers.write_recurrent(t, rows, group.episode_starts, group.recurrent_state)
                 # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
                 sampled, group.recurrent_state = act(
-                    params, normaliser, obs, noise[t, rows], group.recurrent_state, group.episode_starts
+                    params, normaliser, obs, noise(t, rows), group.recurrent_state, group.episode_starts
                 )
                 actions = buffers.write_actions(t, rows, sampled)
                 acting += clock() - before_act
@@ -162,6 +168,16 @@ class Runner:
             *((group.obs, group.episode_starts, group.recurrent_state) for group in groups),
         )
         return before._replace(obs=obs, episode_starts=episode_starts, recurrent_state=recurrent_state)
+
+    def _noise(self) -> Callable[[int, slice], Any]:
+        """The noise of this rollout's actions, by step and environments."""
+        model, rollout, first = self.model, np.uint32(self.rollouts), self._first
+        key = model.state.key
+        whole = np.asarray(program(model, noise_program)(key, rollout, np.uint32(first), self.nsteps, self.nenvs))
+        if whole.ndim > 1:
+            return lambda t, rows: whole[t, rows]
+        drawn = program(model, step_noise_program)
+        return lambda t, rows: drawn(key, rollout, np.uint32(first + rows.start), whole[t], rows.stop - rows.start)
 
     def _check_legal(self, obs: Any, rows: slice, t: int) -> None:
         """Raises ValueError where a mask leaves no legal action."""

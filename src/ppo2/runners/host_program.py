@@ -24,16 +24,31 @@ def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ...
     return jax.jit(act)
 
 
-def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"]]:
+def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"] | Int[Array, " T"]]:
     """`Model.acting_noise` for the steps of a rollout."""
 
     def noise(
         key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], steps: int, nenvs: int
-    ) -> Float[Array, "T N p"]:
-        indices = first + jnp.arange(nenvs, dtype=jnp.uint32)
-        return model.acting_noise(environment_keys(key, [Purpose.ACT], rollout, indices)[0], steps)
+    ) -> Float[Array, "T N p"] | Int[Array, " T"]:
+        return model.acting_noise(_act_keys(key, rollout, first, nenvs), steps)
 
     return jax.jit(noise, static_argnums=(3, 4))
+
+
+def step_noise_program(model: Model) -> Callable[..., Float[Array, "N p"]]:
+    """`Model.step_noise`, for rollouts whose steps each draw their own."""
+
+    def noise(
+        key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], now: Int[Array, ""], nenvs: int
+    ) -> Float[Array, "N p"]:
+        return model.step_noise(_act_keys(key, rollout, first, nenvs), now)
+
+    return jax.jit(noise, static_argnums=4)
+
+
+def _act_keys(key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], nenvs: int) -> PRNGKeyArray:
+    indices = first + jnp.arange(nenvs, dtype=jnp.uint32)
+    return environment_keys(key, [Purpose.ACT], rollout, indices)[0]
 
 
 def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ppo2 import spaces
 from ppo2.agent.model import Model
+from ppo2.agent.noise import draws_each_step
 from ppo2.config import Config
 
 FLOAT32 = 4
@@ -44,8 +45,9 @@ def rollout_bytes(config: Config, model: Model) -> int:
     obs = sum(x.nbytes for x in jax.tree.leaves(spaces.zeros(space, ())))
     actions = sum(math.prod(x.shape) * FLOAT32 for x in jax.tree.leaves(model.distribution.action))
     noise = model.distribution.noise_size * FLOAT32
+    noise *= config.num_envs if draws_each_step(model.distribution, config.nsteps) else config.nbatch
     numbers, flags = 4 * FLOAT32, 3 * np.dtype(bool).itemsize
-    return int(config.nbatch * (obs + actions + noise + numbers + flags))
+    return int(config.nbatch * (obs + actions + numbers + flags) + noise)
 
 
 def human_bytes(count: float) -> str:

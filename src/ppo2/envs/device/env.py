@@ -222,7 +222,7 @@ def unroll(
     env: DeviceEnv,
     act: Act,
     carry: EnvCarry,
-    noise: Float[Array, "T N p"],
+    noise: Shaped[Array, "T ..."],
     keys: PRNGKeyArray,
     distribution: ActionDistribution,
 ) -> tuple[EnvCarry, DeviceTransition]:
@@ -230,11 +230,11 @@ def unroll(
 
     Args:
         act: gives actions of `distribution`.
-        noise: for the actions, one row a step.
+        noise: for the actions, one row a step, as `act` takes it.
         keys: (N,), a stream for each environment, of these T steps alone.
     """
 
-    def step(carry: EnvCarry, now: tuple[Int[Array, ""], Float[Array, "N p"]]) -> tuple[EnvCarry, DeviceTransition]:
+    def step(carry: EnvCarry, now: tuple[Int[Array, ""], Shaped[Array, "..."]]) -> tuple[EnvCarry, DeviceTransition]:
         t, noise = now
         state, obs = _reset_ended(env, carry.ended, keys, t, carry.state, carry.obs)
         actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
