@@ -21,6 +21,7 @@ from ppo2.envs.families.factories import MaskedFactory, Options
 from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
 from ppo2.envs.families.masks import MASK_KEY, MaskedEnv, MaskedVectorEnv
 from ppo2.envs.families.registry import family_of
+from ppo2.envs.host import identity
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
 from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
@@ -192,7 +193,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
     if not isinstance(made, gym.Env):
         raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
     began = time.perf_counter()
-    first = _with_mask(made)
+    first = _with_mask(made, name)
     factory = env if first is made else MaskedFactory(env)
     may_try = made.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
     return Made(vectorize(first, factory, count, may_try=may_try, copy=False, groups=groups), owned=True)
@@ -206,7 +207,7 @@ def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -
             f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
             "num_envs out, or pass a factory: a function that makes a new environment at each call."
         )
-    masked = _with_mask(env)
+    masked = _with_mask(env, name)
     if isinstance(env, VectorEnv):
         return Made(masked, owned=False)
     return Made(HostVectorEnv([lambda: masked], copy=False, owned=False), owned=False)
@@ -229,12 +230,16 @@ def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[An
     return masked, factory if masked is first else MaskedFactory(factory)
 
 
-def _with_mask(env: Any) -> Any:
+def _with_mask(env: Any, name: str = "env") -> Any:
     """An environment, with action masks in its observations if there are any in `info`, which a reset shows.
 
     Raises:
+        ValueError: it must not be reset, as it is being trained on; or it is several times the same object.
         TypeError: actions that no policy can take.
     """
+    identity.check_not_in_training(env, name)
+    if isinstance(env, VectorEnv):
+        identity.check_vector(env, name)
     prefix = "single_" if isinstance(env, VectorEnv) else ""
     distribution = action_distribution(getattr(env, f"{prefix}action_space"))
     _, info = env.reset()

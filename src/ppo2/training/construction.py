@@ -16,6 +16,7 @@ from ppo2.config import Config
 from ppo2.distributed import collectives, parts
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host.failures import FailureLog
+from ppo2.envs.host.identity import training_on
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import check_spaces, side_by_side
 from ppo2.numerics import sharding
@@ -60,13 +61,12 @@ def open_training_environment(stack: contextlib.ExitStack, env: Any, num_envs: i
     vector = open_environment(stack, env, num_envs, groups=groups if groups in (1, 2) else None)
     if isinstance(vector, HostVectorEnv):
         vector.failures = FailureLog(vector.num_envs * world.rank)  # which reports global indices
+    stack.enter_context(training_on(vector))
     return vector
 
 
-def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, env: Any, model: Model) -> AnyEnvs:
+def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, model: Model) -> AnyEnvs:
     """The environments of this process to evaluate on, which have the model's spaces."""
-    if eval_env is env and isinstance(env, gym.Env | gym.vector.VectorEnv):
-        raise ValueError("`eval_env` is `env` itself, so that evaluating would reset it under training: pass another.")
     count = side_by_side(eval_env, model.config.eval_episodes)
     mine = None if count is None else -(-count // distributed.world().size)
     vector = open_environment(stack, eval_env, mine, "eval_env")

@@ -125,7 +125,7 @@ def learn(
         config = construction.build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
         model = construction.build_model(config, vector, model_fn)
         start.restore(model)
-        eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, env, model)
+        eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, model)
         trainer = construction.build_trainer(stack, config, vector, model, every_update)
         setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, progress=progress)
         run = stack.enter_context(Run(setup, eval_vector))

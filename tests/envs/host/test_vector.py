@@ -122,6 +122,27 @@ def test_lengths_that_do_not_fit(made: Any) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_some_are_reset_for_their_next_episodes(workers: int, made: Any) -> None:
+    env = made([lambda i=i: Counting(i) for i in range(4)], workers=workers, groups=2, info_keys=("noise",))
+    mask = np.array([True, False, False, True])
+    with pytest.raises(gym.error.ResetNeeded):
+        env.reset(options={"reset_mask": mask})
+    env.reset(seed=[5, 6, 7, 8])
+    env.step(np.zeros(4, int))
+    obs, _ = env.reset(options={"reset_mask": mask})
+    assert obs[:, 2].tolist() == [0, 1, 1, 0]
+    noise = env.step(np.zeros(4, int))[-1]["noise"]
+    draws = [np.random.Generator(np.random.PCG64(seed)) for seed in (episode_seed(5, 1), 6, 7, episode_seed(8, 1))]
+    assert noise.tolist() == [draw.random(1 + skip)[-1] for draw, skip in zip(draws, (0, 1, 1, 0), strict=True)]
+    env.reset(seed=[1, 2, 3, 4], options={"reset_mask": mask})
+    assert env.position.seeds.tolist() == [1, 6, 7, 4]
+    assert env.position.episodes.tolist() == [0, 0, 0, 0]
+    for wrong in (mask[:3], mask.astype(int), ~(mask | True)):
+        with pytest.raises(ValueError, match=r"`options\['reset_mask'\]`"):
+            env.reset(options={"reset_mask": wrong})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_nothing_is_stepped_before_a_reset_after_an_error_or_after_the_end(workers: int, made: Any) -> None:
     class Wrong(Counting):
         def _obs(self) -> NDArray:

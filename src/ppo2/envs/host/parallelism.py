@@ -11,6 +11,7 @@ import numpy as np
 
 from ppo2 import spaces
 from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory
+from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.system.processors import usable_processors
@@ -70,6 +71,10 @@ def vectorize(
     if workers and (obstacle := worker_obstacle(factory)):
         print(f"ppo2: {printable(obstacle)}, so that this process steps all environments itself.", file=sys.stderr)
         workers = 0
+    if 0 < workers == count - 1:  # one for each process, none of which could tell that they are all the same object
+        second = factory()
+        check_distinct([first, second])
+        second.close()
     factories: list[Factory] = [_ReusedFirst(first, factory), *[factory] * (count - 1)]
     return HostVectorEnv(factories, workers=workers, groups=groups, **options)
 

@@ -12,6 +12,7 @@ from ppo2 import spaces
 from ppo2.envs.host.buffers import EnvBuffers, Spaces, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
+from ppo2.envs.host.identity import check_not_in_training
 from ppo2.envs.host.replay import UNSEEDED, EpisodeReplay, ReplayError, State, episode_seed, load_state, save_state
 
 NEVER = float("inf")
@@ -59,7 +60,9 @@ class SerialEnvs:
         self._factories, self._first, self._info_keys, self._owned = list(factories), first, tuple(info_keys), owned
         try:
             for factory in factories:
-                self.envs.append(factory())
+                env = factory()
+                check_not_in_training(env)
+                self.envs.append(env)
             self.spaces = expected or Spaces(self.envs[0].observation_space, self.envs[0].action_space)
             spaces.check_observation_space(self.spaces.observation)
             for i in range(len(self.envs)):
@@ -92,6 +95,16 @@ class SerialEnvs:
         self._buffers.episodes[:] = 0
         for i in self._one_by_one():
             self._write(self._buffers.obs, i, self._reset(i, options=options), first=True)
+
+    def reset_some(self, which: tuple[NDArray, dict[str, Any] | None]) -> None:
+        """Resets some environments, each for its next episode: a mask of them, and the options of their resets.
+
+        All are seeded: without a seed, some (Atari) would go on with an episode that isn't over.
+        """
+        mask, options = which
+        for i in self._one_by_one():
+            if mask[i]:
+                self._write(self._buffers.obs, i, self._next_episode(i, anew=True, options=options), first=True)
 
     def save_states(self, _: None = None) -> list[State | None]:
         """States of the environments that can save them; None for the others."""
@@ -220,10 +233,10 @@ class SerialEnvs:
         for row, leaf in zip(rows, spaces.leaves(space, batch), strict=True):
             row[i] = leaf[0]
 
-    def _next_episode(self, i: int, *, anew: bool = False) -> Any:
+    def _next_episode(self, i: int, *, anew: bool = False, options: dict[str, Any] | None = None) -> Any:
         """Resets environment i for its next episode; returns the first observation."""
         self._buffers.episodes[i] += 1
-        return self._reset(i, seeded=self._reseeds or anew)
+        return self._reset(i, seeded=self._reseeds or anew, options=options)
 
     def _reset(self, i: int, *, seeded: bool = True, options: dict[str, Any] | None = None) -> Any:
         """Resets environment i, with the seed of the episode in the buffers; returns the first observation."""

@@ -101,14 +101,28 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium."""
+        """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium.
+
+        With options["reset_mask"], (N,) of bool, only those where it is True, each for its next episode.
+        """
+        options = dict(options or {})
+        mask = _checked_mask(options.pop("reset_mask"), self.num_envs) if "reset_mask" in options else None
+        if mask is not None and not self._can_step:
+            self._check_open()
+            raise ResetNeeded("call reset() without a `reset_mask` first: these environments have not begun.")
         self._make_ready()
         if seed is None or isinstance(seed, int | np.integer):
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
-        self.buffers.seeds[:] = [UNSEEDED if one is None else int(one) for one in seed]
-        self._pool.ask("reset", lambda _: options)
+        seeds = np.array([UNSEEDED if one is None else int(one) for one in seed])
+        if mask is None:
+            self.buffers.seeds[:] = seeds
+            self._pool.ask("reset", lambda _: options or None)
+        else:
+            renewed = mask & (seeds != UNSEEDED)
+            self.buffers.seeds[renewed], self.buffers.episodes[renewed] = seeds[renewed], -1
+            self._pool.ask("reset_some", lambda rows: (mask[rows], options or None))
         return self._begin(), {}
 
     def save_states(self) -> list[State | None]:
@@ -269,6 +283,13 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def _check_open(self) -> None:
         if self.closed:
             raise RuntimeError("these environments were closed; make new ones.")
+
+
+def _checked_mask(mask: Any, count: int) -> NDArray:
+    """The `reset_mask` of Gymnasium's options; raises ValueError where it is none."""
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (count,) or not mask.any():
+        raise ValueError(f"`options['reset_mask']` (={mask!r}) must be an array of {count} bool, not all False.")
+    return mask
 
 
 def _check_arguments(

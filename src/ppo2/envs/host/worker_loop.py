@@ -13,6 +13,7 @@ import cloudpickle
 from ppo2.envs.host.buffers import Spaces, buffers_in, control_rows_in
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
+from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.semaphore import Semaphore
 from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
 
@@ -73,6 +74,7 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
             envs.attach(buffers.rows(rows))
             envs.current = control[CURRENT : CURRENT + 1]
             groups.append(envs)
+        check_distinct(env for envs in groups for env in envs.envs)
     except ENV_ERRORS as error:
         connection.send_bytes(cloudpickle.dumps(_portable(error)))
         return

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in, open_memory
 from ppo2.envs.host.env_types import AnyEnv, Factory
+from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
 from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
 from ppo2.envs.host.watchdog import Watchdog
@@ -134,6 +135,7 @@ class WorkerPool:
     def _local_worker(self, rows: Sequence[slice], *made: SerialEnvs) -> LocalWorker:
         """A worker with environments of such indices; those of the first groups may be made already."""
         groups = [*made, *(self._make_envs(part, self.spaces) for part in rows[len(made) :])]
+        check_distinct(env for envs in groups for env in envs.envs)
         for envs, part in zip(groups, rows, strict=True):
             envs.attach(self.buffers.rows(part))
         return LocalWorker(groups, self._timeout)
