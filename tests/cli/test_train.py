@@ -88,6 +88,24 @@ def test_resuming_a_finished_run_says_so(place, resumed, capsys):
     assert "is finished: all 100 updates are done." in capsys.readouterr().out
 
 
+def test_resume_extends_a_finished_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "CartPole-v1", "--run-dir", "run", "--total-timesteps", "64", *TINY, "--num-hidden", "8"]
+    assert main([*words, "--no-progress"]) == 0
+    assert main(["resume", "run"]) == 0
+    assert "`ppo2 resume run --total-timesteps 128` extends it" in capsys.readouterr().out
+    assert main(["resume", "run", "--total_timesteps", "1.28e2", "--no-progress"]) == 0
+    assert "was 64 timesteps (1 updates) and is now 128 (2)" in capsys.readouterr().out
+    assert [row["misc/nupdates"] for row in rows_of(tmp_path / "run")] == [1, 2]
+    assert main(["resume", "run", "--total-timesteps", "64"]) == 1
+    assert "`total_timesteps` (=64) is less than what the run" in capsys.readouterr().err
+
+
+def test_parts_to_load(given):
+    seen = given("train", "CartPole-v1", "--load-path", "x", "--load-parts", "weights", "normaliser")
+    assert seen["load_parts"] == ("weights", "normaliser")
+
+
 def test_resume_from_one_of_the_checkpoints(tmp_path, capsys, monkeypatch):
     words = ["train", "CartPole-v1", "--run-dir", "run", "--total-timesteps", "256", "--save-interval", "1", *TINY]
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 import ppo2
 from ppo2.checkpoints import checkpoint
+from ppo2.training import run_directory
 from support.runs import learn, params, rows
 
 
@@ -23,6 +24,92 @@ def test_load_path_begins_anew_from_the_weights(tmp_path: Path) -> None:
     assert updates == [1, 2, 3, 4]
     assert int(more.state.counters.updates) == 4
     assert int(more.state.opt_state.count) == 2 * int(trained.state.opt_state.count)
+
+
+def test_a_model_is_as_good_as_its_file(tmp_path: Path) -> None:
+    trained = learn()
+    file = trained.save(tmp_path / "model.safetensors")
+    before = params(trained)
+    more = [learn(load_path=source, seed=3) for source in (trained, ppo2.load(file), file)]
+    for model in more:
+        np.testing.assert_array_equal(params(model), params(more[0]))
+        assert int(model.state.opt_state.count) == 2 * int(trained.state.opt_state.count)
+    np.testing.assert_array_equal(params(trained), before)  # training it on changed it nowhere
+
+
+@pytest.mark.parametrize(
+    ("parts", "weights", "normaliser", "optimiser"),
+    [
+        (None, True, True, True),
+        (("weights", "normaliser"), True, True, False),
+        ("weights", True, False, False),
+        (["normalizer"], False, True, False),
+        (("weights", "optimizer"), True, False, True),
+    ],
+)
+def test_parts_of_a_model(parts: Any, weights: bool, normaliser: bool, optimiser: bool) -> None:
+    trained = learn(normalize_obs=True)
+    model = learn(normalize_obs=True, load_path=trained, load_parts=parts, total_timesteps=0, seed=8)
+    assert np.array_equal(params(model), params(trained)) is weights
+    assert (float(model.state.normaliser.obs.count) > 100) is normaliser
+    assert (int(model.state.opt_state.count) == int(trained.state.opt_state.count)) is optimiser
+    assert np.any(np.asarray(model.state.opt_state.mu)) == optimiser
+
+
+def test_parts_need_only_their_own_kind_to_fit() -> None:
+    """Weights for a run without statistics; statistics for another network."""
+    trained = learn(normalize_obs=True)
+    np.testing.assert_array_equal(
+        params(learn(load_path=trained, load_parts="weights", total_timesteps=0)), params(trained)
+    )
+    other = learn(normalize_obs=True, num_hidden=4, load_path=trained, load_parts="normaliser", total_timesteps=0)
+    assert float(other.state.normaliser.obs.count) == float(trained.state.normaliser.obs.count)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"load_parts": "all"}, r"`load_parts` \(='all'\) must name one or more of 'weights', 'normaliser', 'optimi"),
+        ({"load_parts": ()}, "must name one or more"),
+        ({"load_parts": "optimiser"}, "moments are of its weights: take both"),
+        ({"load_parts": "normaliser"}, "this run keeps none: set `normalize_obs`"),
+        ({"load_parts": "weights", "num_hidden": 9}, "'params/.* expected float32 of shape"),
+        ({"num_hidden": 9}, "expected float32 of shape"),
+        ({"env": "Acrobot-v1"}, "the checkpoint <a model> is of another observation space"),
+    ],
+)
+def test_parts_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learn(load_path=learn(total_timesteps=0), **arguments)
+
+
+def test_parts_are_of_a_new_run_that_loads_something(tmp_path: Path) -> None:
+    learn(run_dir=tmp_path)
+    with pytest.raises(ValueError, match="`load_path`, which is None"):
+        learn(load_parts="weights")
+    with pytest.raises(ValueError, match=r"for a new run, and `run_dir` .* holds one that goes on"):
+        learn(load_parts="weights", load_path=tmp_path, run_dir=tmp_path)
+    with pytest.raises(TypeError, match=r"`load_path` .* must be a path, or a model"):
+        learn(load_path=3)
+
+
+def test_a_finished_run_is_extended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"run_dir": tmp_path, "lr": "linear:1e-3", "log_interval": 1, "load_path": tmp_path}
+    learn(**{**settings, "load_path": None}, total_timesteps=64 * 2)
+    capsys.readouterr()
+    updates: list[int] = []
+    learn(**settings, total_timesteps=64 * 4, update_fn=updates.append)
+    assert updates == [3, 4]
+    told = capsys.readouterr().out
+    assert "total of this run was 128 timesteps (2 updates) and is now 256 (4); schedules go over the new one" in told
+    assert [float(row["lr"]) for row in rows(tmp_path)] == pytest.approx([1e-3, 0.5e-3, 0.5e-3, 0.25e-3])
+    config = run_directory.read_config(tmp_path)
+    assert config["total_timesteps"] == 256
+    assert [(s["after_update"], s["total_timesteps"]) for s in config["sessions"]] == [(0, 128), (2, 256)]
+    with pytest.raises(ValueError, match=r"less than what the run .* has done: 4 updates of 64 .* Raise it to 256"):
+        learn(**settings, total_timesteps=64 * 3)
+    with pytest.raises(ValueError, match=r"other settings: `gamma` was 0\.99, is 0\.9"):
+        learn(**settings, total_timesteps=64 * 8, gamma=0.9)
 
 
 def test_resuming_goes_on_to_the_original_total(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A model's state to a checkpoint, and back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,7 @@ def writer(
     # everything is copied at once, before the next update is donated it
     state = copied(model.state, np.array)
     arrays = {name: np.array(array) for name, array in (runner or {}).items()}
-    metadata = {
-        "config": model.config.to_json(),
-        "observation_space": spaces.describe(model.observation_space),
-        "action_space": spaces.describe(model.action_space),
-        "key_impl": str(jax.random.key_impl(model.state.key)),
-        "responses": model.act_count,
-        "run": dict(run or {}),
-    }
+    metadata = {**_metadata(model), "run": dict(run or {})}
     unravel = model.unravel
 
     def write(path: str | Path) -> Path:
@@ -44,8 +37,27 @@ def writer(
     return write
 
 
-def restore(model: "Model", saved: checkpoint.Checkpoint) -> None:
+def in_memory(model: "Model") -> checkpoint.Checkpoint:
+    """The checkpoint that `save` would write of a model, without a file."""
+    arrays = tensors.to_tensors(copied(model.state, np.array), model.unravel)
+    return checkpoint.Checkpoint(Path("<a model>"), arrays, {**_metadata(model), "run": {}})
+
+
+def _metadata(model: "Model") -> dict[str, Any]:
+    return {
+        "config": model.config.to_json(),
+        "observation_space": spaces.describe(model.observation_space),
+        "action_space": spaces.describe(model.action_space),
+        "key_impl": str(jax.random.key_impl(model.state.key)),
+        "responses": model.act_count,
+    }
+
+
+def restore(model: "Model", saved: checkpoint.Checkpoint, parts: Collection[str] | None = None) -> None:
     """Takes over parameters, optimiser, normaliser, key and counters, that of `step`'s calls included.
+
+    Args:
+        parts: names of `tensors.PARTS`, to take over these alone; None: all.
 
     Raises:
         ValueError: the checkpoint is of other spaces, or of another network or normaliser.
@@ -60,7 +72,7 @@ def restore(model: "Model", saved: checkpoint.Checkpoint) -> None:
     expected, found = str(jax.random.key_impl(model.state.key)), saved.metadata.get("key_impl")
     if expected != found:
         raise ValueError(f"the checkpoint {saved.path} has random keys of the kind {found!r}; expected {expected!r}.")
-    model.state = tensors.from_tensors(saved, model.state, model.unravel)
+    model.state = tensors.from_tensors(saved, model.state, model.unravel, parts)
     count = saved.metadata.get("responses", 0)
     model.act_count = count if type(count) is int and 0 <= count < 2**32 else 0
 

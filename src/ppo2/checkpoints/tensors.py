@@ -1,6 +1,6 @@
 """Training states as named tensors: a file shows each layer by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
 
 Unravel = Callable[[Array], Any]
 
+PARTS: Mapping[str, str] = {"weights": "params", "normaliser": "normaliser", "optimiser": "adam"}
+"""Parts of a model that a new run may begin with, and the beginnings of their arrays' names."""
+
 RUNNER = "runner/"
 """Beginning of the names of tensors that are the runner's (`ppo2.runners.snapshot`), not the model's."""
 
@@ -25,20 +28,31 @@ def to_tensors(state: TrainState, unravel: Unravel) -> Tensors:
     return {_name(path): np.asarray(leaf) for path, leaf in named}
 
 
-def from_tensors(saved: Checkpoint, like: TrainState, unravel: Unravel) -> TrainState:
+def from_tensors(
+    saved: Checkpoint, like: TrainState, unravel: Unravel, parts: Collection[str] | None = None
+) -> TrainState:
     """The state in a checkpoint, of the structure of `like`.
+
+    Args:
+        parts: names of `PARTS`, to take these alone; all else stays as it is in `like`. None: all.
 
     Raises:
         ValueError: an array is missing, too many, or of another shape or dtype.
     """
+    taken = None if parts is None else {PARTS[part] for part in parts}
     expected, structure = jax.tree.flatten_with_path(_named(like, unravel))
-    leaves = [jnp.asarray(_checked(saved, _name(path), leaf)) for path, leaf in expected]
-    mine = {name for name in saved.tensors if not name.startswith(RUNNER)}
-    foreign = mine - {_name(path) for path, _ in expected}
+
+    def is_taken(name: str) -> bool:
+        return not name.startswith(RUNNER) and (taken is None or name.partition("/")[0] in taken)
+
+    leaves = [
+        jnp.asarray(_checked(saved, _name(path), leaf)) if is_taken(_name(path)) else leaf for path, leaf in expected
+    ]
+    foreign = set(filter(is_taken, saved.tensors)) - {_name(path) for path, _ in expected}
     if foreign:
         raise ValueError(
             f"the checkpoint {saved.path} holds {min(foreign)!r}, which this model lacks: it has another network or "
-            "normaliser. Pass the arguments that it was trained with."
+            "normaliser. Pass the arguments that it was trained with, or leave that part out (`load_parts` of learn)."
         )
     named: Mapping[str, Any] = jax.tree.unflatten(structure, leaves)
     adam = named["adam"]

@@ -161,7 +161,7 @@ def network_options(name: str) -> list[Option]:
     from ppo2 import networks
 
     builder = networks.known()[name]
-    taken = {*Config.__dataclass_fields__, "load_path", "run_dir", "progress", *NOT_OPTIONS}
+    taken = {*Config.__dataclass_fields__, "load_path", "load_parts", "run_dir", "progress", *NOT_OPTIONS}
     texts = {p.arg_name: p.description or "" for p in docstring_parser.parse(inspect.getdoc(builder) or "").params}
     hints = {}
     with contextlib.suppress(NameError, TypeError):  # a user's builder may be annotated with what isn't there
@@ -210,6 +210,7 @@ def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str
         o.name: list[str] | None if many or not o.is_single else bool if o.kind is bool else str | None for o in known
     }
     kinds |= dict.fromkeys(("load_path", "run_dir", "seeds", "heartbeat"), str | None)
+    kinds |= {"load_parts": list[str] | None}
     kinds |= dict.fromkeys(("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug"), bool)
     fields = [(name, kind, False if kind is bool else None) for name, kind in kinds.items()]
     # A list, since tyro 1.0 reads an absent text as "[]" where unknown arguments are let through.

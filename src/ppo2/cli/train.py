@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -33,9 +33,13 @@ LoadPath = Annotated[
     arg(
         help="a checkpoint, or a run directory (its newest one), to take weights, optimiser and normaliser from; "
         "training then starts at its first update. With --run-dir the same directory, or the one that the checkpoint "
-        "is in, and the same settings, the run in it goes on instead, to its original total; from its first update if "
-        "it was stopped before its first checkpoint. Later checkpoints are set aside."
+        "is in, and the same settings, the run in it goes on instead; from its first update if it was stopped before "
+        "its first checkpoint. Later checkpoints are set aside. Another --total-timesteps extends it."
     ),
+]
+LoadParts = Annotated[
+    tuple[Literal["weights", "normaliser", "optimiser"], ...] | None,
+    arg(help="the parts that a new run takes from --load-path; None: all. The others begin afresh."),
 ]
 RunDir = Annotated[str | None, arg(help="directory for logs, checkpoints and the learning curve; None writes nothing.")]
 
@@ -54,6 +58,7 @@ class Train(options.Command):
                 ("env", options.Env),
                 *(option.field() for option in chosen.options),
                 ("load_path", LoadPath, None),
+                ("load_parts", LoadParts, None),
                 ("run_dir", RunDir, chosen.new_run_dir()),
                 ("progress", options.Progress, True),
                 ("auto_resume", AutoResume, False),
@@ -82,11 +87,18 @@ class Train(options.Command):
 
 @dataclasses.dataclass(kw_only=True)
 class Resume(options.TrainingOptions):
-    """Go on with a run that was stopped, to the total that was asked for."""
+    """Go on with a run that was stopped, to the total that was asked for, or to another one."""
 
     run: Annotated[
         Positional[Path], arg(metavar="RUN", help="run directory, or the one of its checkpoints to go on from")
     ]
+    total_timesteps: Annotated[
+        float | None,
+        arg(
+            help="another total, over all of the run: extends a run, a finished one too. Schedules go over the new "
+            "total. None: as before"
+        ),
+    ] = None
     progress: options.Progress = True
 
     def __call__(self) -> int:
@@ -109,17 +121,21 @@ class Resume(options.TrainingOptions):
         settings = run_directory.read_config(run_dir)
         settings = {name: value for name, value in settings.items() if name in Config.__dataclass_fields__}
         self._check_nameable(run_dir, settings)
+        if self.total_timesteps is not None:
+            settings["total_timesteps"] = self.total_timesteps
         try:
             config = Config.from_json(settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has a setting that can't be: {error}") from error
         start = read_start(self.run, run_dir)
         if start.goes_on:
-            run_directory.check_same(start.settings, config, run_dir)  # before anything is built as they say
-            if start.resumed is not None and start.progress.update >= config.nupdates:
+            done = start.progress.update
+            run_directory.check_same(start.settings, config, run_dir, done)  # before anything is built as they say
+            if start.resumed is not None and done >= config.nupdates:
                 say(
                     f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` "
-                    f"evaluates it; `ppo2 train {config.env} --load-path {self.run}` trains on from its weights."
+                    f"evaluates it; `ppo2 resume {self.run} --total-timesteps {2 * config.total_timesteps}` extends "
+                    f"it; `ppo2 train {config.env} --load-path {self.run}` trains on from its weights."
                 )
                 return None
         network_kwargs = settings.pop("network_kwargs", {})

@@ -28,7 +28,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart; without the yellow, too light for a line."""
 NOT_CONFIGURATION = frozenset(
-    {"seed", "run_dir", "load_path", "progress", "log_interval", "save_interval", "keep", "versions", "started"}
+    {"seed", "run_dir", "load_path", "progress", "log_interval", "save_interval", "keep", "versions", "sessions"}
 )
 """Entries of config.json in which runs of one configuration may differ."""
 FEWEST_SEEDS = 3

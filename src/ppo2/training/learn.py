@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ppo2 import distributed, networks
@@ -15,7 +15,7 @@ from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training import construction
+from ppo2.training import construction, run_directory
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
@@ -42,7 +42,8 @@ def learn(
     noptepochs: int = Config.noptepochs,
     cliprange: ScheduleLike = Config.cliprange,
     save_interval: int = Config.save_interval,
-    load_path: str | os.PathLike[str] | None = None,
+    load_path: str | os.PathLike[str] | Model | None = None,
+    load_parts: str | Sequence[str] | None = None,
     model_fn: Callable[..., Model] | None = None,
     update_fn: Callable[..., Any] | None = None,
     init_fn: Callable[[], Any] | None = None,
@@ -72,10 +73,13 @@ def learn(
 
     Args:
     {settings}
-        load_path: a checkpoint, or a run directory (its newest one), to take weights, optimiser and normaliser from;
-            training then starts at its first update. With run_dir the same directory, or the one that the checkpoint
-            is in, and the same arguments, the run in it goes on instead, to its original total; from its first update
-            if it was stopped before its first checkpoint. Later checkpoints are set aside.
+        load_path: a checkpoint, a run directory (its newest one), or a model, to take weights, optimiser and
+            normaliser from; training then starts at its first update. With run_dir the same directory, or the one that
+            the checkpoint is in, and the same arguments, the run in it goes on instead; from its first update if it was
+            stopped before its first checkpoint. Later checkpoints are set aside. Another total_timesteps extends it (or
+            shortens it, to what was done at least): schedules then go over the new total.
+        load_parts: the parts that a new run takes from load_path, of "weights", "normaliser" and "optimiser" (Adam's
+            moments); None: all. The others begin afresh: ("weights", "normaliser") fine-tunes without old moments.
         update_fn: called after each update as update_fn(update[, model[, stats]]), with as many as it takes; returning
             False (Python's, NumPy's or JAX's) stops training after a checkpoint, None or True goes on.
         init_fn: called once, before the first update.
@@ -116,10 +120,11 @@ def learn(
         stack.callback(heartbeat.expect_pauses)
         construction.check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
         taken = _positional_count(update_fn)
+        run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         check_settings(configure.keywords)
         networks.check(network)
-        start = find_start(load_path, run_dir)
+        start = find_start(load_path, run_dir, load_parts)
         vector = construction.open_training_environment(stack, env, num_envs, start)
         num_envs = vector.num_envs * distributed.world().size
         config = construction.build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)

@@ -1,18 +1,18 @@
 """The directory of a run: its settings and its checkpoints."""
 
-import importlib
+import contextlib
 import json
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppo2.checkpoints import checkpoint
 from ppo2.config import Config
 from ppo2.reporting.tables import formats_from_environment
 from ppo2.system import files
 from ppo2.system.text import parse_json, printable
+from ppo2.training import sessions
 
 if TYPE_CHECKING:
     from ppo2.training.start import Start
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 CURVE = "curve.png"
 LOGS = ("progress.csv", "progress.jsonl", "monitor.csv")
-PACKAGES = ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")
-"""Packages whose versions a run records."""
 SUPERSEDED = ".superseded"
 """Suffix of checkpoints that a run, resumed from an earlier one, will write again."""
 
@@ -87,32 +85,43 @@ def set_aside(path: Path, update: int) -> str:
     return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
 
 
-def write_settings(path: Path, config: Config, layout: Mapping[str, int]) -> None:
-    """Writes the settings of a run, and the versions that it was made with, as JSON that a person can read."""
-    # of the modules in use, which may be on the path without being installed
-    versions = {name: importlib.import_module(name).__version__ for name in PACKAGES}
-    versions["python"] = platform.python_version()
-    settings = {**config.to_json(), "engine": dict(layout), "versions": versions}
+def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings of a run, its sessions and versions, as JSON that a person can read."""
     files.replace(path / CONFIG, (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings of a run, and the versions that it was made with.
+    """The settings of a run, its sessions, and the versions that it was made with last.
 
     Raises:
         ValueError: `path` is no run directory.
     """
+    file = Path(path).expanduser() / CONFIG
     try:
-        return parse_json((Path(path).expanduser() / CONFIG).read_text(encoding="utf-8"))
+        if file.exists() and not file.is_file():  # reading a pipe would wait for ever
+            raise ValueError("it is no regular file")
+        return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{printable(path)} is no run directory: its {CONFIG} can't be read ({error}).") from error
 
 
-def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
-    """Raises ValueError where a run can't go on under these settings, naming those that differ."""
+def check_same(saved: Mapping[str, Any], config: Config, path: Path, done: int) -> None:
+    """Raises ValueError where a run can't go on under these settings, naming those that differ.
+
+    Another total is fine, if it is no less than what was done.
+
+    Args:
+        done: updates that were made.
+    """
     mine = config.to_json()
     saved = {**Config().to_json(), **saved}  # an earlier version did by default what it had no setting for
-    different = [name for name in mine if saved[name] != mine[name]]
+    different = [name for name in mine if saved[name] != mine[name] and name != "total_timesteps"]
+    if done > config.nupdates:
+        raise ValueError(
+            f"`total_timesteps` (={config.total_timesteps:,}) is less than what the run in `run_dir` (={str(path)!r}) "
+            f"has done: {done:,} updates of {config.nbatch:,} timesteps. Raise it to {done * config.nbatch:,} at "
+            "least, or go on from an earlier checkpoint."
+        )
     if different:
         listed = "; ".join(f"`{name}` was {saved[name]!r}, is {mine[name]!r}" for name in different)
         raise ValueError(
@@ -121,30 +130,71 @@ def check_same(saved: Mapping[str, Any], config: Config, path: Path) -> None:
         )
 
 
-def prepare(
-    run_dir: str | os.PathLike[str] | None, config: Config, start: "Start", layout: Mapping[str, int]
-) -> tuple[str | None, str]:
-    """Makes the directory ready for the run. Returns its path, and a line about the checkpoints put aside, or "".
+class Prepared(NamedTuple):
+    """A run directory that is ready.
+
+    Attributes:
+        path: its absolute path; None: nothing is written.
+        settings: the content of its config.json.
+        lines: to be told to a person: checkpoints put aside, another total, other versions.
+    """
+
+    path: str | None
+    settings: dict[str, Any]
+    lines: list[str]
+
+
+def absolute(run_dir: str | os.PathLike[str] | None) -> Path | None:
+    """The directory that the argument `run_dir` means, wherever an environment moves this process to later.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if run_dir is None:
+        return None
+    if not os.fspath(run_dir):
+        raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
+    return Path(run_dir).expanduser().absolute()
+
+
+def prepare(run_dir: Path | None, config: Config, start: "Start", layout: Mapping[str, int]) -> Prepared:
+    """Makes the directory ready for the run.
 
     Args:
-        run_dir: argument of `learn`; None does nothing.
+        run_dir: see `absolute`; None does nothing.
         layout: see `RolloutRunner.layout`.
 
     Raises:
         ValueError: it holds another run, or this one under other settings.
     """
     if run_dir is None:
-        return None, ""
-    if run_dir == "":
-        raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
-    path = Path(run_dir).expanduser()
+        return Prepared(None, {}, [])
+    path, done, history = run_dir, start.progress.update, list[Any]()
     if start.goes_on:
-        check_same(start.settings, config, path)
+        check_same(start.settings, config, path, done)
+        with contextlib.suppress(ValueError):  # somebody has removed or spoiled it
+            history = sessions.sessions_in(read_config(path))
     else:
         claim(path)
     formats_from_environment()  # complains before anything is written
-    aside = "" if start.resumed is None else set_aside(path, start.progress.update)
+    now = sessions.current_session(done, config.total_timesteps)
+    aside = "" if start.resumed is None else set_aside(path, done)
+    lines = [aside, _other_total(start, config), sessions.changes(history, now)]
     for folder in (path, path / checkpoint.FOLDER):
         files.remove_temporaries(folder)
-    write_settings(path, config, layout)
-    return str(path), aside
+    settings = {**config.to_json(), "engine": dict(layout), "versions": now["versions"]}
+    settings[sessions.SESSIONS] = [*history, now]
+    write_settings(path, settings)
+    return Prepared(str(path), settings, [line for line in lines if line])
+
+
+def _other_total(start: "Start", config: Config) -> str:
+    """A line about a total that isn't that of the run so far; "" if it is."""
+    before, done = start.settings.get("total_timesteps"), start.progress.update
+    if not start.goes_on or not isinstance(before, int) or before // config.nbatch == config.nupdates:
+        return ""
+    left = f": going on with {config.frac(done + 1):.3g} of the way left" if done < config.nupdates else ""
+    return (
+        f"the total of this run was {before:,} timesteps ({before // config.nbatch:,} updates) and is now "
+        f"{config.total_timesteps:,} ({config.nupdates:,}); schedules go over the new one{left}"
+    )

@@ -58,12 +58,12 @@ class Saver(Task):
         )
         run = {**progress._asdict(), "best": None if self._best is None else self._best._asdict()}
         run |= {"timesteps": update * setup.config.nbatch, "runner": snapshot.facts}
-        layout, write_model = setup.trainer.runner.layout, writer(setup.model, run=run, runner=snapshot.tensors)
+        write_model = writer(setup.model, run=run, runner=snapshot.tensors)
 
         def write(path: Path) -> None:
             logger.sync()  # a run goes on from a checkpoint with the logs up to there
             if not (run_dir / run_directory.CONFIG).exists():  # someone has removed the directory
-                run_directory.write_settings(run_dir, setup.config, layout)
+                run_directory.write_settings(run_dir, setup.settings)
             write_model(path)
 
         with heartbeat.allow_pause():  # the disk may be slow

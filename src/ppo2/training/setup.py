@@ -1,6 +1,5 @@
 """The setup of a training: all that the parts of one `learn` share."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ class Setup:
     """All that the parts of one `learn` share. Opens the run directory and the log, and says how the run goes on.
 
     Args:
-        run_dir, progress: arguments of `learn`; those of the first process count.
+        run_dir, progress: arguments of `learn`, the first absolute; those of the first process count.
 
     Attributes:
         signal: the signal to stop for.
         saved_in: the run directory, for messages; None where nothing is written.
+        settings: the content of its config.json.
         run_dir: the directory to write files in; None where nothing is written, and in other processes than the first.
         logger: writes and shows the log.
         started: the instant (of `time.perf_counter`) of the start, as if there had been no resume.
@@ -43,13 +43,13 @@ class Setup:
         start: Start,
         signal: AgreedSignal,
         *,
-        run_dir: str | os.PathLike[str] | None,
+        run_dir: Path | None,
         progress: bool | None,
     ) -> None:
         self.config, self.model, self.trainer, self.start, self.signal = config, model, trainer, start, signal
         self.evaluation: dict[str, float] = {}
         before, world = start.progress, distributed.world()
-        self.saved_in, set_aside = collectives.run_on_first(
+        self.saved_in, self.settings, lines = collectives.run_on_first(
             lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout)
         )
         self.run_dir = Path(self.saved_in) if self.saved_in is not None and world.is_first else None
@@ -67,8 +67,8 @@ class Setup:
         last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
         if not world.is_first:
             logger.take_up([Episode(*one) for one in last], rows)
-        if set_aside:
-            logger.say(set_aside)
+        for line in lines:
+            logger.say(line)
         if rows < before.episodes:
             logger.say(
                 f"monitor.csv has {rows:,} episodes, the checkpoint tells of {before.episodes:,}: rows were lost or "

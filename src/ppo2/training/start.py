@@ -1,21 +1,25 @@
 """The start of training: fresh, from weights, resumed or restarted."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from ppo2.agent.files import restore
+import jax
+
+from ppo2.agent.files import in_memory, restore
 from ppo2.agent.model import Model
 from ppo2.algorithm.faults import is_finite
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.progress import Progress
+from ppo2.checkpoints.tensors import PARTS
 from ppo2.distributed import collectives
 from ppo2.numerics.randomness import root_key
 from ppo2.training import run_directory
 
 StartKind = Literal["fresh", "weights", "resumed", "restarted"]
+LoadPath: TypeAlias = str | os.PathLike[str] | Model | None
 
 
 class Start(NamedTuple):
@@ -24,14 +28,17 @@ class Start(NamedTuple):
     | kind | meaning | saved | settings |
     |---|---|---|---|
     | fresh | a new run, with new parameters | | |
-    | weights | a new run, with parameters, optimiser and normaliser of a checkpoint | that checkpoint | |
+    | weights | a new run, with parts of a checkpoint, or of a model | that checkpoint | |
     | resumed | the run in `run_dir` goes on from one of its checkpoints | that checkpoint | those of the run |
     | restarted | the run in `run_dir` begins again: it has no checkpoint yet | | those of the run |
+
+    `parts`: those of `PARTS` that a new run takes from the checkpoint; None: all.
     """
 
     kind: StartKind = "fresh"
     saved: Checkpoint | None = None
     settings: Mapping[str, Any] = {}
+    parts: Collection[str] | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -60,7 +67,12 @@ class Start(NamedTuple):
         """
         if self.saved is None:
             return
-        restore(model, self.saved)
+        restore(model, self.saved, self.parts)
+        if self.parts == ("normaliser",) and not jax.tree.leaves(model.state.normaliser):
+            raise ValueError(
+                "`load_parts` (=('normaliser',)) takes statistics alone, and this run keeps none: set `normalize_obs` "
+                "or `normalize_rewards` as where they were made."
+            )
         if not bool(is_finite(model.state)):
             raise ValueError(
                 f"the checkpoint {self.saved.path} holds parameters, moments of the optimiser or statistics that are "
@@ -70,13 +82,18 @@ class Start(NamedTuple):
             model.restart(root_key(model.config.seed))
 
 
-def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Start:
+def find_start(
+    load_path: LoadPath, run_dir: str | os.PathLike[str] | None, load_parts: str | Collection[str] | None = None
+) -> Start:
     """The start that these arguments of `learn` mean, the same in all processes: the first one reads the files.
 
     Raises:
-        ValueError: there is no checkpoint, or it can't be read (`ppo2.checkpoints.checkpoint.load`).
+        ValueError: there is no checkpoint, or it can't be read (`ppo2.checkpoints.checkpoint.load`); or `load_parts`
+            has unknown parts, or is given where a run goes on, or nothing is loaded.
     """
-    mine = Start()
+    parts, mine = checked_parts(load_parts), Start()
+    if parts is not None and load_path is None:
+        raise ValueError(f"`load_parts` (={load_parts!r}) says what to take from `load_path`, which is None: give it.")
 
     def find() -> tuple[StartKind, Mapping[str, Any], list[Any] | None]:
         nonlocal mine
@@ -84,17 +101,41 @@ def find_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathL
         return mine.kind, mine.settings, None if mine.saved is None else [str(mine.saved.path), mine.saved.metadata]
 
     kind, settings, saved = collectives.run_on_first(find)
+    if parts is not None and kind != "weights":
+        raise ValueError(
+            f"`load_parts` (={load_parts!r}) is for a new run, and `run_dir` (={str(run_dir)!r}) holds one that goes "
+            "on, with all its parts: leave it out, or choose another `run_dir`."
+        )
     if saved is None:
         return Start(kind, settings=settings)
     tensors = collectives.broadcast_tensors({} if mine.saved is None else mine.saved.tensors)
-    return Start(kind, Checkpoint(Path(saved[0]), tensors, saved[1]), settings)
+    return Start(kind, Checkpoint(Path(saved[0]), tensors, saved[1]), settings, parts)
 
 
-def read_start(load_path: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str] | None) -> Start:
-    """`find_start`, in this process alone."""
+def checked_parts(load_parts: str | Collection[str] | None) -> tuple[str, ...] | None:
+    """The parts that `load_parts` names, in British spelling; raises ValueError for unknown ones, or none."""
+    if load_parts is None:
+        return None
+    named = (load_parts,) if isinstance(load_parts, str) else tuple(load_parts)
+    parts = tuple(str(part).replace("optimizer", "optimiser").replace("normalizer", "normaliser") for part in named)
+    if not parts or not set(parts) <= PARTS.keys():
+        raise ValueError(
+            f"`load_parts` (={load_parts!r}) must name one or more of {', '.join(map(repr, PARTS))}; None takes all."
+        )
+    if "optimiser" in parts and "weights" not in parts:
+        raise ValueError(f"`load_parts` (={load_parts!r}): the optimiser's moments are of its weights: take both.")
+    return parts
+
+
+def read_start(load_path: LoadPath, run_dir: str | os.PathLike[str] | None) -> Start:
+    """`find_start` of all parts, in this process alone."""
     if load_path is None:
         return Start()
-    path = None if run_dir is None else Path(run_dir).expanduser()
+    if isinstance(load_path, Model):
+        return Start("weights", in_memory(load_path))
+    if not isinstance(load_path, str | os.PathLike):
+        raise TypeError(f"`load_path` (={load_path!r}) must be a path, or a model of `ppo2.learn` or `ppo2.load`.")
+    path = run_directory.absolute(run_dir)
     if path is None or not run_directory.contains(path, Path(load_path)):
         return Start("weights", checkpoint.load(load_path))
     if (path / run_directory.CONFIG).is_file() and not checkpoint.numbered(path / checkpoint.FOLDER):

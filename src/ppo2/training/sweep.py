@@ -36,7 +36,10 @@ from ppo2.training.vmapped import train_together
 Row = dict[str, Any]
 
 ROW_KEYS = ("final", "best", "auc")
-NOT_TAKEN = ("load_path", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval", "keep")
+NOT_TAKEN = (
+    "load_path", "load_parts", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval",
+    "keep",
+)  # fmt: skip
 NOT_SWEPT = ("env", "run_dir", "progress")
 TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
 
