@@ -5,22 +5,27 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 import ppo2
 from ppo2.checkpoints import checkpoint
 from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.training.log_writer import LogWriter
+from ppo2.training.run import Run
+from support.runs import SAVING
 
 HOURLESS = ("seconds", "t", "fps", "misc/time_elapsed", "time/step", "time/act", "time/train")
 """Columns that depend on the clock, which no two runs share."""
@@ -74,6 +79,105 @@ def assert_resumes(folder: Path, *, updates: int = 6, after: int = 3, **argument
     for _ in range(2):
         for one, other in zip(whole.step(obs), resumed.step(obs), strict=True):
             jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+class Stop(NamedTuple):
+    """A stop in the evaluation after an update, or in the row of the log after that.
+
+    Attributes:
+        numbers: signals that come; none: the environment raises.
+        steps: steps of the evaluation before that; None: it comes between the evaluation and its row.
+    """
+
+    numbers: tuple[int, ...]
+    steps: int | None = 3
+    update: int = 4
+
+
+STOPS = {
+    "signal": Stop((signal.SIGTERM,)),
+    "two signals": Stop((signal.SIGINT, signal.SIGTERM)),
+    "error": Stop(()),
+    "two signals before the row": Stop((signal.SIGINT, signal.SIGTERM), steps=None),
+    "no row at that interval": Stop((signal.SIGTERM,), update=2),
+    "row without checkpoint": Stop((signal.SIGINT, signal.SIGTERM), update=6),
+    "last update": Stop((signal.SIGTERM,), update=8),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS.keys())
+def test_what_a_stop_breaks_off_after_an_update_is_made_again(
+    stop: Stop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluated every 2 updates, logged every 3, saved every 4, and where it is the best so far."""
+    monkeypatch.setattr("ppo2.system.signals.SAME_SECONDS", 1e-6)
+    made = [0]
+
+    def come() -> None:
+        for number in stop.numbers:
+            os.kill(os.getpid(), number)
+        if not stop.numbers:
+            raise RuntimeError("broken off")
+
+    class Evaluated(CartPoleEnv):
+        def step(self, action: Any) -> Any:
+            if made[0] == stop.update and stop.steps is not None:
+                self.count = getattr(self, "count", 0) + 1
+                if self.count == stop.steps:
+                    come()
+            return super().step(action)
+
+    def write(self: LogWriter, update: int, stats: Any) -> None:
+        if made[0] == update == stop.update and stop.steps is None:
+            come()
+        run(self, update, stats)
+
+    def record(self: Run, update: int, advance: Any) -> None:
+        made[0] = update if arguments["run_dir"].name == "cut" and "load_path" not in arguments else 0
+        recorded(self, update, advance)
+
+    run, recorded = LogWriter.run, Run.record
+    monkeypatch.setattr(LogWriter, "run", write)
+    monkeypatch.setattr(Run, "record", record)
+    settings = {**SAVING, "total_timesteps": 8 * 32, "log_interval": 3, "save_interval": 4, "keep": 2}
+    settings |= {"eval_env": lambda: gym.wrappers.TimeLimit(Evaluated(), 200), "eval_interval": 2, "eval_episodes": 2}
+    arguments: dict[str, Any] = {**settings, "run_dir": tmp_path / "whole"}
+    ppo2.learn(**arguments)
+    arguments["run_dir"] = tmp_path / "cut"
+    with pytest.raises((KeyboardInterrupt, SystemExit, RuntimeError)):
+        ppo2.learn(**arguments)
+    arguments["load_path"], made[0] = tmp_path / "cut", 0
+    ppo2.learn(**arguments)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_same_files(tmp_path / "whole", tmp_path / "cut")
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    for run_dir in (one, other):
+        (run_dir / "curve.png").unlink(missing_ok=True)
+    names = [sorted(str(file.relative_to(run_dir)) for file in run_dir.rglob("*")) for run_dir in (one, other)]
+    assert names[0] == names[1]
+    for number, file in checkpoint.numbered(one / "checkpoints").items():
+        saved = [checkpoint.load(path).metadata for path in (file, checkpoint.file_of(other, number))]
+        for metadata in saved:
+            del metadata["run"]["seconds"]
+        assert saved[0] == saved[1]
+
+
+@pytest.mark.parametrize("keep", [None, 1, 2])
+def test_a_checkpoint_that_only_a_stop_brought_about_goes(keep: int | None, tmp_path: Path) -> None:
+    settings = {**SAVING, "total_timesteps": 8 * 32, "save_interval": 3, "keep": keep}
+    ppo2.learn(run_dir=tmp_path / "whole", **settings)
+    for after in (2, 4, 5, 6, 7):
+        again = {"load_path": tmp_path / "cut"} if after > 2 else {}
+        ppo2.learn(run_dir=tmp_path / "cut", update_fn=stopping(after), **settings, **again)
+        assert ppo2.load(tmp_path / "cut").state.counters.updates == after
+    left = checkpoint.file_of(tmp_path / "cut", 4)  # as a process leaves it that is killed before it removes it
+    shutil.copy(checkpoint.file_of(tmp_path / "cut", 7), left)
+    ppo2.learn(run_dir=tmp_path / "cut", load_path=tmp_path / "cut", **settings)
+    assert not left.exists()
+    assert_same_files(tmp_path / "whole", tmp_path / "cut")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 CASES: dict[str, dict[str, Any]] = {

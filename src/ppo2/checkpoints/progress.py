@@ -1,6 +1,7 @@
 """The progress of a run, as a checkpoint holds it, for a resumed run to go on from."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ppo2.checkpoints.checkpoint import Checkpoint
@@ -22,6 +23,10 @@ class Progress(NamedTuple):
         episodes: rows of monitor.csv.
         rollouts: collected by the runner.
         best: None without evaluations, or where all checkpoints are kept.
+        interim: True for a checkpoint that only a stop brought about: the resumed run removes it once it has written
+            its next one.
+        unfinished: the row of the log for this update, without an evaluation that was broken off: the resumed run makes
+            that again and writes the row. None where all was done. Numbers that are not finite are text.
     """
 
     update: int = 0
@@ -29,6 +34,8 @@ class Progress(NamedTuple):
     episodes: int = 0
     rollouts: int = 0
     best: Best | None = None
+    interim: bool = False
+    unfinished: Mapping[str, float | str] | None = None
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "Progress":
@@ -50,9 +57,26 @@ class Progress(NamedTuple):
             found = cls(update=-1)
         counts = [found.update, found.episodes, found.rollouts, *(() if found.best is None else found.best[:1])]
         numbers = [found.seconds, *(() if found.best is None else found.best[1:])]
-        if not all(map(_is_count, counts)) or not all(map(_is_number, numbers)) or found.seconds < 0:
+        is_valid = isinstance(found.interim, bool) and _is_row(found.unfinished) and all(map(_is_count, counts))
+        if not is_valid or not all(map(_is_number, numbers)) or found.seconds < 0:
             raise ValueError(f"the checkpoint {saved.path} has invalid progress data: {run!r}"[:1000])
         return found
+
+
+def storable_row(row: Mapping[str, float]) -> dict[str, float | str]:
+    """A row of the log for `Progress.unfinished`."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
+
+
+def row_of(stored: Mapping[str, float | str]) -> dict[str, float]:
+    """The inverse of `storable_row`."""
+    return {name: float(value) if isinstance(value, str) else value for name, value in stored.items()}
+
+
+def _is_row(value: object) -> bool:
+    if not isinstance(value, dict):
+        return value is None
+    return all(number in ("nan", "inf", "-inf") or _is_number(number) for number in value.values())
 
 
 def _is_count(value: object) -> bool:

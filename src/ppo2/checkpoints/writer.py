@@ -29,19 +29,20 @@ class CheckpointWriter:
         run_dir: the run's directory.
         keep: number of the last ones that stay, with the best; None: all.
         best: the update of the best one so far, which stays too.
+        interim: the update of one that is removed once another is written (`Progress.interim`).
     """
 
-    def __init__(self, run_dir: Path, *, keep: int | None, best: int | None) -> None:
-        self._run_dir, self._keep, self._best = run_dir, keep, best
+    def __init__(self, run_dir: Path, *, keep: int | None, best: int | None, interim: int | None = None) -> None:
+        self._run_dir, self._keep, self._best, self._interim = run_dir, keep, best, interim
         self._thread = ThreadPoolExecutor(1, "ppo2-checkpoints")  # which starts at the first
         self._pending: deque[tuple[int, Future[None]]] = deque()
         self._results: list[WriteResult] = []
 
-    def save(self, update: int, write: Write, *, is_best: bool) -> None:
+    def save(self, update: int, write: Write, *, is_best: bool, is_interim: bool = False) -> None:
         """Has a checkpoint written by `write(path)`; waits only where two others aren't written yet."""
         while len(self._pending) >= IN_FLIGHT:
             self._finish_first()
-        self._pending.append((update, self._thread.submit(self._write, update, write, is_best)))
+        self._pending.append((update, self._thread.submit(self._write, update, write, is_best, is_interim)))
 
     def results(self) -> list[WriteResult]:
         """The results since the last call.
@@ -71,15 +72,16 @@ class CheckpointWriter:
             raise error
         self._results.append(WriteResult(update, error))
 
-    def _write(self, update: int, write: Write, is_best: bool) -> None:
+    def _write(self, update: int, write: Write, is_best: bool, is_interim: bool) -> None:
         write(checkpoint.file_of(self._run_dir, update))
         if is_best:
             self._best = update
-        if self._keep is None:
-            return
+        before, self._interim = self._interim, update if is_interim else None
         # a newer one is safely there; those above `update` are of an earlier run
         there = checkpoint.numbered(self._run_dir / checkpoint.FOLDER)
-        for old in [number for number in there if number <= update][self._keep :]:
-            if old != self._best:
-                with contextlib.suppress(OSError):  # the next one tries again
-                    there[old].unlink()
+        superseded = [before] if before is not None and before < update else []
+        regular = [number for number in there if number <= update and number not in (*superseded, self._interim)]
+        old = [] if self._keep is None else [number for number in regular[self._keep :] if number != self._best]
+        for number in old + superseded:
+            with contextlib.suppress(OSError, KeyError):  # the next one tries again
+                there[number].unlink()

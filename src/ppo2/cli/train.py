@@ -131,7 +131,8 @@ class Resume(options.TrainingOptions):
         if start.goes_on:
             done = start.progress.update
             run_directory.check_same(start.settings, config, run_dir, done)  # before anything is built as they say
-            if start.resumed is not None and done >= config.nupdates:
+            is_whole = start.resumed is not None and start.progress.unfinished is None
+            if is_whole and done >= config.nupdates:
                 say(
                     f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` "
                     f"evaluates it; `ppo2 resume {self.run} --total-timesteps {2 * config.total_timesteps}` extends "

@@ -26,6 +26,7 @@ class Logger:
     Args:
         run_dir: the directory of the files; None writes none.
         first_update: the first update to come.
+        last_row: the update up to which rows of an earlier part of the run stay; None: all before `first_update`.
         progress: see `open_display`.
         resume: True goes on with the files of a run: rows of later updates are dropped, and all but the first
             `monitor_rows` episodes.
@@ -43,6 +44,7 @@ class Logger:
         *,
         total_updates: int,
         first_update: int = 1,
+        last_row: int | None = None,
         progress: bool | None,
         monitor_rows: int | None = None,
         resume: bool = False,
@@ -51,11 +53,12 @@ class Logger:
         speaks: bool = True,
     ) -> None:
         self._closed = False
+        last_row = first_update - 1 if last_row is None else last_row
         self._last: deque[Episode] = deque(maxlen=EPISODE_WINDOW)
         self._files = RunFiles(
             run_dir,
             formats=() if run_dir is None else formats_from_environment(),
-            resume_from=first_update - 1 if resume else None,
+            resume_from=last_row if resume else None,
             monitor_rows=monitor_rows,
             env_id=env_id,
             seconds=seconds,

@@ -22,11 +22,11 @@ class Evaluator(Task):
 
     def __init__(self, setup: Setup, env: AnyEnvs, saver: Saver) -> None:
         self._setup, self._env, self._saver = setup, env, saver
-        self.interval = setup.config.eval_interval or setup.config.log_interval
+        self.interval = setup.eval_interval
 
     @heartbeat.allow_pause()
     def run(self, update: int, stats: UpdateStats) -> None:
-        """See `Task`. An evaluation that a signal breaks off leaves no figures."""
+        """See `Task`. An evaluation that a signal breaks off leaves no figures; the resumed run makes it again."""
         config, signal = self._setup.config, self._setup.signal
         if config.keep is not None:
             self._saver.wait_until_written()  # the best one so far may have failed to be written
@@ -44,6 +44,8 @@ class Evaluator(Task):
         if signal.received is not None:
             return
         result = Evaluation(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-        self._setup.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))
-        if config.keep is not None and math.isfinite(result.mean):
-            self._saver.offer_best(update, result.mean)
+        with signal.stop.deferred():
+            self._setup.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))
+            if config.keep is not None and math.isfinite(result.mean):
+                self._saver.offer_best(update, result.mean)
+            self._setup.evaluated = update

@@ -145,6 +145,7 @@ def learn(
             trainer.runner.mark_learned()
         if every_update:
             run.tasks.append(UpdateFunction(update_fn, taken, setup))
+        run.finish_update()
         setup.logger.begin()
         update = run_updates(
             trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record

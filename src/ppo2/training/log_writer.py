@@ -1,15 +1,21 @@
 """Writing the rows of the log."""
 
+from collections.abc import Mapping
+
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.distributed import heartbeat
 from ppo2.reporting.health import Health
 from ppo2.reporting.tables import rows_of
-from ppo2.training.loop import Task
+from ppo2.training.loop import Task, is_due
 from ppo2.training.setup import Setup
 
 
 class LogWriter(Task):
-    """Writes a row of the log at an interval, and where there was an evaluation; warns of what looks unhealthy."""
+    """Writes a row of the log at an interval, and where there was an evaluation; warns of what looks unhealthy.
+
+    Attributes:
+        stats: figures of the last update, with its number; None before the first.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -19,21 +25,43 @@ class LogWriter(Task):
             for row in rows_of(setup.run_dir):
                 self._health.warnings(row)  # the run gave these before it was stopped
         self._last_update, self._last_seconds = setup.start.progress.update, setup.seconds
+        self.stats: tuple[int, UpdateStats] | None = None
+        self._row: dict[str, float] | None = None  # of the last update, if it was written without its evaluation
+        self._whole = 0  # the last update whose row is written, with all that belongs to it
 
     def is_due(self, update: int) -> bool:
         return super().is_due(update) or bool(self._setup.evaluation)
 
     def run(self, update: int, stats: UpdateStats) -> None:
-        logger = self._setup.logger
         with self._setup.signal.stop.deferred():
             self._setup.synchronise(f"at update {update}")
-            row = self._row(update, stats)
-            with heartbeat.allow_pause():
-                logger.log(row)
-                for warning in self._health.warnings(row):
-                    logger.say(f"update {update}: {warning}")
+            row = self._row_of(update, stats)
+            self.write(update, row)
+            if self._lacks_evaluation(update):
+                self._row = row
+            else:
+                self._whole = update
 
-    def _row(self, update: int, stats: UpdateStats) -> dict[str, float]:
+    def write(self, update: int, row: Mapping[str, float]) -> None:
+        """Writes and shows a row, and warns of what looks unhealthy in it."""
+        logger = self._setup.logger
+        with heartbeat.allow_pause():
+            logger.log(row)
+            for warning in self._health.warnings(row):
+                logger.say(f"update {update}: {warning}")
+
+    def unfinished(self, update: int) -> dict[str, float] | None:
+        """The row of an update that is yet to be written, or to be written again with its evaluation; else None."""
+        if self.stats is None or self.stats[0] != update or update == self._whole:
+            return None
+        if not (self.is_due(update) or self._lacks_evaluation(update)):
+            return None
+        return self._row_of(*self.stats) if self._row is None else self._row
+
+    def _lacks_evaluation(self, update: int) -> bool:
+        return is_due(update, self._setup.eval_interval) and self._setup.evaluated != update
+
+    def _row_of(self, update: int, stats: UpdateStats) -> dict[str, float]:
         """The figures of an update; speed and shares of time are since the last row."""
         setup, now = self._setup, self._setup.seconds
         config, numbers = setup.config, setup.trainer.numbers(update)

@@ -9,6 +9,11 @@ from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.training.trainers import Advance, Trainer
 
 
+def is_due(update: int, interval: int) -> bool:
+    """True every `interval` updates and, as in Baselines, after the first; never where `interval` is 0."""
+    return bool(interval) and (update == 1 or update % interval == 0)
+
+
 class Task(ABC):
     """Work that is due after some of the updates: evaluating, logging, saving, calling the user's function.
 
@@ -19,8 +24,8 @@ class Task(ABC):
     interval: int
 
     def is_due(self, update: int) -> bool:
-        """True every `interval` updates and, as in Baselines, after the first."""
-        return bool(self.interval) and (update == 1 or update % self.interval == 0)
+        """True where the work is due after an update."""
+        return is_due(update, self.interval)
 
     @abstractmethod
     def run(self, update: int, stats: UpdateStats) -> bool | None:

@@ -6,6 +6,8 @@ from typing import Self
 
 from ppo2 import distributed
 from ppo2.algorithm.faults import FATAL, Fault, FaultKind, fault_words
+from ppo2.algorithm.train_state import UpdateStats
+from ppo2.checkpoints.progress import row_of
 from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.reporting import plot
@@ -36,10 +38,12 @@ class Run:
     def __init__(self, setup: Setup, eval_env: AnyEnvs | None) -> None:
         self._setup, self._logger, self._before = setup, setup.logger, setup.start.progress
         self._done, self.first = self._before.update, self._before.update + 1
-        self._saver = Saver(setup)
-        self.tasks: list[Task] = [LogWriter(setup), self._saver]
-        if eval_env is not None:
-            self.tasks.insert(0, Evaluator(setup, eval_env, self._saver))
+        self._log_writer = LogWriter(setup)
+        self._saver = Saver(setup, self._log_writer)
+        self._evaluator = None if eval_env is None else Evaluator(setup, eval_env, self._saver)
+        self.tasks: list[Task] = [self._log_writer, self._saver]
+        if self._evaluator is not None:
+            self.tasks.insert(0, self._evaluator)
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +76,19 @@ class Run:
             self._saver.save(0)  # for this run to begin again from there, wherever it is stopped
         self._setup.signal.start()
 
+    def finish_update(self) -> None:
+        """Does what was broken off after the update that a run goes on from: evaluates, writes the row, saves."""
+        if self._before.unfinished is None:
+            return
+        update, row = self._before.update, row_of(self._before.unfinished)
+        if self._evaluator is not None and self._evaluator.is_due(update) and "eval_eprewmean" not in row:
+            self._evaluator.run(update, UpdateStats.blank())
+        if self._setup.signal.received is None:
+            self._log_writer.write(update, row | self._setup.evaluation)
+            self._setup.evaluation.clear()
+            if self._saver.is_due(update):
+                self._saver.run(update, UpdateStats.blank())
+
     def check_fault(self, update: int, fault: Fault) -> None:
         """Waits for the update and raises ValueError where it couldn't be made, unless it is to be skipped."""
         kind, config = FaultKind(int(fault.kind)), self._setup.config
@@ -95,6 +112,7 @@ class Run:
             self._count(update - 1)
         self.check_fault(advance.fault_update, advance.fault)
         self._count(update)
+        self._log_writer.stats = update, advance.stats
 
     def _count(self, update: int) -> None:
         runner = self._setup.trainer.runner

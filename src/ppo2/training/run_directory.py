@@ -85,6 +85,15 @@ def set_aside(path: Path, update: int) -> str:
     return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
 
 
+def remove_interim(path: Path, config: Config, update: int) -> None:
+    """Removes checkpoints before an update that only a stop brought about, and that a killed process left there."""
+    for number, file in checkpoint.numbered(path / checkpoint.FOLDER).items():
+        if 1 < number < update and number % (config.save_interval or update):
+            with contextlib.suppress(OSError, ValueError):  # a damaged one is left to people
+                if checkpoint.load(file).section("run").get("interim") is True:
+                    file.unlink()
+
+
 def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Writes the settings of a run, its sessions and versions, as JSON that a person can read."""
     files.replace(path / CONFIG, (json.dumps(settings, indent=2, allow_nan=False) + "\n").encode())
@@ -179,6 +188,7 @@ def prepare(run_dir: Path | None, config: Config, start: "Start", layout: Mappin
     formats_from_environment()  # complains before anything is written
     now = sessions.current_session(done, config.total_timesteps)
     aside = "" if start.resumed is None else set_aside(path, done)
+    remove_interim(path, config, done)
     lines = [aside, _other_total(start, config), sessions.changes(history, now)]
     for folder in (path, path / checkpoint.FOLDER):
         files.remove_temporaries(folder)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from ppo2.agent.files import writer
 from ppo2.algorithm.train_state import UpdateStats
-from ppo2.checkpoints.progress import Best, Progress
+from ppo2.checkpoints.progress import Best, Progress, storable_row
 from ppo2.checkpoints.writer import CheckpointWriter
 from ppo2.distributed import collectives, heartbeat
 from ppo2.runners.snapshot import gather_snapshots
 from ppo2.system import files
 from ppo2.training import run_directory
+from ppo2.training.log_writer import LogWriter
 from ppo2.training.loop import Task
 from ppo2.training.setup import Setup
 
@@ -20,16 +21,22 @@ class Saver(Task):
     A checkpoint that the disk refuses is reported, and doesn't end training.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, log_writer: LogWriter) -> None:
         progress = setup.start.progress
-        self._setup = setup
+        self._setup, self._log_writer = setup, log_writer
         self.interval = setup.config.save_interval
         self._best = self._best_before = progress.best
-        self._saved_update = None if setup.start.resumed is None else progress.update
+        is_whole = setup.start.resumed is not None and progress.unfinished is None
+        self._saved_update = progress.update if is_whole else None
         self._reported: str | None = None
         best = None if progress.best is None else progress.best.update
         # has nothing to write where there is no directory
-        self._writer = CheckpointWriter(setup.run_dir or Path(), keep=setup.config.keep, best=best)
+        self._writer = CheckpointWriter(
+            setup.run_dir or Path(),
+            keep=setup.config.keep,
+            best=best,
+            interim=progress.update if progress.interim else None,
+        )
 
     def is_due(self, update: int) -> bool:
         """See `Task`; also due where the update evaluates better than all before."""
@@ -49,12 +56,15 @@ class Saver(Task):
         if run_dir is None:  # the first process writes
             return
         logger.flush()
+        row, interim = self._log_writer.unfinished(update), self._is_interim(update)
         progress = Progress(
             update=update,
             seconds=setup.seconds,
             episodes=logger.monitor_rows,
             rollouts=snapshot.rollouts,
             best=self._best,
+            interim=interim,
+            unfinished=None if row is None else storable_row(row),
         )
         run = {**progress._asdict(), "best": None if self._best is None else self._best._asdict()}
         run |= {"timesteps": update * setup.config.nbatch, "runner": snapshot.facts}
@@ -67,7 +77,7 @@ class Saver(Task):
             write_model(path)
 
         with heartbeat.allow_pause():  # the disk may be slow
-            self._writer.save(update, write, is_best=self._is_best(update))
+            self._writer.save(update, write, is_best=self._is_best(update), is_interim=interim)
         self._saved_update = update
 
     def save_for_good(self, update: int) -> None:
@@ -114,6 +124,11 @@ class Saver(Task):
     def close(self) -> None:
         """Waits for the checkpoint that is being written, and ends the writing thread."""
         self._writer.close()
+
+    def _is_interim(self, update: int) -> bool:
+        """True if a run that is never stopped saves no checkpoint of this update."""
+        begins = update == 0 and self._setup.start.kind == "weights"
+        return not (begins or self.is_due(update) or update >= self._setup.config.nupdates)
 
     def _is_best(self, update: int) -> bool:
         return self._best is not None and self._best.update == update

@@ -6,12 +6,14 @@ from typing import Any
 
 from ppo2 import distributed
 from ppo2.agent.model import Model
+from ppo2.checkpoints.progress import Progress
 from ppo2.config import Config
 from ppo2.distributed import collectives, parts
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.reporting.logger import Logger
 from ppo2.runners.episodes import Episode
 from ppo2.training import run_directory
+from ppo2.training.loop import is_due
 from ppo2.training.start import Start
 from ppo2.training.trainers import LearnTrainer
 
@@ -30,6 +32,8 @@ class Setup:
         logger: writes and shows the log.
         started: the instant (of `time.perf_counter`) of the start, as if there had been no resume.
         evaluation: figures of the last evaluation until a row of the log has them.
+        eval_interval: updates between two evaluations; 0 without any.
+        evaluated: the last update that was evaluated.
 
     Raises:
         ValueError: the directory holds another run, or this one under other settings.
@@ -48,6 +52,8 @@ class Setup:
     ) -> None:
         self.config, self.model, self.trainer, self.start, self.signal = config, model, trainer, start, signal
         self.evaluation: dict[str, float] = {}
+        self.eval_interval = 0 if config.eval_env is None else config.eval_interval or config.log_interval
+        self.evaluated = 0
         before, world = start.progress, distributed.world()
         self.saved_in, self.settings, lines = collectives.run_on_first(
             lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout)
@@ -57,6 +63,7 @@ class Setup:
             self.run_dir,
             total_updates=config.nupdates,
             first_update=before.update + 1,
+            last_row=before.update if self._is_logged(before) else before.update - 1,
             progress=progress,
             monitor_rows=before.episodes,
             resume=start.goes_on,
@@ -83,6 +90,13 @@ class Setup:
                 f"the run in {self.saved_in} was stopped before its first checkpoint: it begins again at update 1"
             )
         self.started = time.perf_counter() - before.seconds
+
+    def _is_logged(self, before: Progress) -> bool:
+        """True if the row of the update that a run goes on from is as it would be in a run that was never stopped."""
+        total = self.start.settings.get("total_timesteps")
+        was_last = isinstance(total, int) and before.update == total // self.config.nbatch
+        intervals = (self.config.log_interval, self.eval_interval)
+        return before.unfinished is None and (was_last or any(is_due(before.update, every) for every in intervals))
 
     @property
     def seconds(self) -> float:
