@@ -5,11 +5,12 @@ their own. Defaults are the preset of the environment.
 import contextlib
 import dataclasses
 import inspect
+import os
 import re
 import time
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import docstring_parser
@@ -97,10 +98,31 @@ class Chosen(NamedTuple):
         known = setting_options() + network_options(self.network)
         return [option._replace(default=self.preset.get(option.name, option.default)) for option in known]
 
-    def new_run_dir(self, prefix: str = "") -> str:
-        """A directory of its own for each start."""
+    def run_dir_pattern(self, kind: str = "") -> str:
+        """The run directory by default, from which `new_run_dir` makes one of its own for each start."""
         name = re.sub(r"[^\w.+-]", "-", self.env or "ENV")
-        return f"runs/{prefix}{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return f"runs/{kind}{name}-seed{{seed}}-{{time}}"
+
+
+def new_run_dir(pattern: str, seed: object) -> str:
+    """Makes a run directory that no other process gets, on the first process of several."""
+    from ppo2.distributed import collectives
+    from ppo2.training import run_directory
+
+    name = pattern.format(seed=seed, time=time.strftime("%Y%m%d-%H%M%S"))
+    made: str = collectives.run_on_first(lambda: str(run_directory.make_new(name)))
+    return made
+
+
+@contextlib.contextmanager
+def removed_if_empty(path: str | None) -> Iterator[None]:
+    """Context after which a new run directory is removed where training never got to write in it."""
+    try:
+        yield
+    finally:
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 class Command:

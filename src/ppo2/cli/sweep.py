@@ -34,7 +34,7 @@ class SweepCommand(options.Command):
                 ("env", options.Env),
                 ("seeds", seeds, 5),
                 *(_many(option) if option.is_single else option.field() for option in _swept(chosen)),
-                ("run_dir", run_dir, chosen.new_run_dir("sweep-")),
+                ("run_dir", run_dir, chosen.run_dir_pattern("sweep-")),
                 ("progress", options.Progress, True),
                 ("debug", options.Debug, False),
             ],
@@ -50,13 +50,17 @@ class SweepCommand(options.Command):
             for option in options.network_options(self.chosen.network):
                 if settings.get(option.name) == (option.default,):
                     del settings[option.name]
-        result = sweep(
-            env=given["env"],
-            seed=range(given["seeds"]),
-            run_dir=given["run_dir"],
-            progress=given["progress"],
-            **{name: values[0] if len(values) == 1 else list(values) for name, values in settings.items()},
-        )
+        run_dir, made = given["run_dir"], None
+        if run_dir == self.chosen.run_dir_pattern("sweep-"):
+            run_dir = made = options.new_run_dir(run_dir, f"s{given['seeds']}")
+        with options.removed_if_empty(made):
+            result = sweep(
+                env=given["env"],
+                seed=range(given["seeds"]),
+                run_dir=run_dir,
+                progress=given["progress"],
+                **{name: values[0] if len(values) == 1 else list(values) for name, values in settings.items()},
+            )
         _show(result)
         return 0
 

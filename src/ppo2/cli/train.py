@@ -59,7 +59,7 @@ class Train(options.Command):
                 *(option.field() for option in chosen.options),
                 ("load_path", LoadPath, None),
                 ("load_parts", LoadParts, None),
-                ("run_dir", RunDir, chosen.new_run_dir()),
+                ("run_dir", RunDir, chosen.run_dir_pattern()),
                 ("progress", options.Progress, True),
                 ("auto_resume", AutoResume, False),
                 *((field.name, field.type, field.default) for field in dataclasses.fields(options.TrainingOptions)),
@@ -73,6 +73,7 @@ class Train(options.Command):
         extras = {field.name: values.pop(field.name) for field in dataclasses.fields(options.TrainingOptions)}
         auto_resume = values.pop("auto_resume")
         start_processes(heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
+        made = self._make_run_dir(values)
         say(_resolved(self.chosen, values))
         if auto_resume:
             if values["load_path"] is not None or values["run_dir"] is None:
@@ -81,8 +82,21 @@ class Train(options.Command):
                 )
             if (Path(values["run_dir"]) / run_directory.CONFIG).is_file():
                 values["load_path"] = values["run_dir"]
-        _learn(values, **extras)
+        with options.removed_if_empty(made):
+            _learn(values, **extras)
         return 0
+
+    def _make_run_dir(self, values: dict[str, Any]) -> str | None:
+        """Makes the directory that has no other name than its default, after drawing the seed, which is in it."""
+        if values["run_dir"] != self.chosen.run_dir_pattern():
+            return None
+        from ppo2.distributed import collectives
+        from ppo2.numerics.randomness import fresh_seed
+
+        if values["seed"] is None:
+            values["seed"] = collectives.run_on_first(fresh_seed)
+        values["run_dir"] = options.new_run_dir(values["run_dir"], values["seed"])
+        return str(values["run_dir"])
 
 
 @dataclasses.dataclass(kw_only=True)

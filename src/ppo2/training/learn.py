@@ -83,7 +83,8 @@ def learn(
         update_fn: called after each update as update_fn(update[, model[, stats]]), with as many as it takes; returning
             False (Python's, NumPy's or JAX's) stops training after a checkpoint, None or True goes on.
         init_fn: called once, before the first update.
-        run_dir: directory for logs, checkpoints and the learning curve; None writes nothing.
+        run_dir: directory for logs, checkpoints and the learning curve, which belongs to this call until it returns;
+            None writes nothing.
         progress: False shows no progress. None and True show a table that is updated in place on a terminal and in a
             notebook, and a line for each row of the log elsewhere.
         **network_kwargs: for the network's builder; for mlp num_layers=2, num_hidden=64, activation="tanh",
@@ -93,8 +94,9 @@ def learn(
         The trained model; `step`, `predict`, `value` and `save` it, or `ppo2.evaluate` it.
 
     Raises:
-        ValueError, TypeError: an argument that can't be, before the first step of an environment; it says which and
-            why. ValueError also where training meets numbers that are not finite and `on_nonfinite` is "raise".
+        ValueError, TypeError: an argument that can't be, or a `run_dir` in which another training works, before the
+            first step of an environment; it says which and why. ValueError also where training meets numbers that are
+            not finite and `on_nonfinite` is "raise".
         ppo2.envs.EnvironmentFailureError: environments failed more than three times in 60 seconds; what was learned
             before is saved (of several processes: what the last checkpoint has).
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written (before
@@ -124,6 +126,7 @@ def learn(
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         check_settings(configure.keywords)
         networks.check(network)
+        lock = stack.enter_context(run_directory.locked(run_dir))
         start = find_start(load_path, run_dir, load_parts)
         vector = construction.open_training_environment(stack, env, num_envs, start)
         num_envs = vector.num_envs * distributed.world().size
@@ -132,7 +135,7 @@ def learn(
         start.restore(model)
         eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, model)
         trainer = construction.build_trainer(stack, config, vector, model, every_update)
-        setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, progress=progress)
+        setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, lock=lock, progress=progress)
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
         warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)

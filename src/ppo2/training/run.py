@@ -53,7 +53,8 @@ class Run:
         try:
             begun = self._setup.trainer.runner.rollouts > self._before.rollouts
             in_first_update = kind is Interrupted and self._done < self.first
-            if error is None or not begun or in_first_update:
+            lost = self._setup.lock is not None and not self._setup.lock.is_mine
+            if error is None or not begun or in_first_update or lost:
                 return
             if processes.raised_by_all(error):
                 with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
@@ -116,6 +117,8 @@ class Run:
 
     def _count(self, update: int) -> None:
         runner = self._setup.trainer.runner
+        if self._setup.lock is not None:
+            self._setup.lock.check()
         self._done = update
         runner.mark_learned()
         self._saver.report_failures()

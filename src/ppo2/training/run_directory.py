@@ -1,16 +1,19 @@
 """The directory of a run: its settings and its checkpoints."""
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppo2.checkpoints import checkpoint
 from ppo2.config import Config
+from ppo2.distributed import collectives
 from ppo2.reporting.tables import formats_from_environment
 from ppo2.system import files
+from ppo2.system.directory_lock import DirectoryLock
 from ppo2.system.text import parse_json, printable
 from ppo2.training import sessions
 
@@ -41,14 +44,62 @@ def contains(run_dir: Path, load_path: Path) -> bool:
     return path in (run_dir, folder) or path.parent == folder
 
 
-def claim(path: Path) -> None:
-    """Makes sure that a new run may write to `path`; removes the logs of a run that never got to its first update.
+def make_new(name: str) -> Path:
+    """Makes a directory of this name, with -2, -3, ... behind it where others were faster: no other process gets it."""
+    for number in itertools.count(1):
+        path = Path(name if number == 1 else f"{name}-{number}")
+        files.make_folder(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            break
+    return path
+
+
+def lock(path: Path) -> DirectoryLock:
+    """Claims a directory for this process.
 
     Raises:
-        ValueError: it holds a run already, or can't be a directory.
+        ValueError: another training works there, it can't be a directory, or nothing can be written there.
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"`run_dir` (={str(path)!r}) is a file; it must be a directory, or not exist yet.")
+    try:
+        return DirectoryLock(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(
+            f"`run_dir` (={str(path)!r}) can't be written to ({why}): {files.remedy(error)}, or choose another one."
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(run_dir: str | os.PathLike[str] | None) -> Iterator[DirectoryLock | None]:
+    """Context in which a run directory belongs to this process; of several, to the first, the others get None.
+
+    Raises:
+        ValueError: see `lock`.
+    """
+    mine: DirectoryLock | None = None
+
+    def claim() -> None:
+        nonlocal mine
+        path = absolute(run_dir)
+        mine = None if path is None else lock(path)
+
+    collectives.run_on_first(claim)
+    try:
+        yield mine
+    finally:
+        if mine is not None:
+            mine.release()
+
+
+def check_free(path: Path) -> None:
+    """Makes sure that a new run may write to `path`; removes the logs of a run that never got to its first update.
+
+    Raises:
+        ValueError: it holds a run already.
+    """
     logs = [path / name for name in LOGS]
     found = [*sorted((path / checkpoint.FOLDER).glob("[!.]*")), *filter(_has_rows, logs)]
     if found:
@@ -184,7 +235,7 @@ def prepare(run_dir: Path | None, config: Config, start: "Start", layout: Mappin
         with contextlib.suppress(ValueError):  # somebody has removed or spoiled it
             history = sessions.sessions_in(read_config(path))
     else:
-        claim(path)
+        check_free(path)
     formats_from_environment()  # complains before anything is written
     now = sessions.current_session(done, config.total_timesteps)
     aside = "" if start.resumed is None else set_aside(path, done)

@@ -12,6 +12,7 @@ from ppo2.distributed import collectives, parts
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.reporting.logger import Logger
 from ppo2.runners.episodes import Episode
+from ppo2.system.directory_lock import DirectoryLock
 from ppo2.training import run_directory
 from ppo2.training.loop import is_due
 from ppo2.training.start import Start
@@ -23,6 +24,7 @@ class Setup:
 
     Args:
         run_dir, progress: arguments of `learn`, the first absolute; those of the first process count.
+        lock: the claim to the directory; None where nothing is written, and in other processes than the first.
 
     Attributes:
         signal: the signal to stop for.
@@ -48,8 +50,10 @@ class Setup:
         signal: AgreedSignal,
         *,
         run_dir: Path | None,
+        lock: DirectoryLock | None,
         progress: bool | None,
     ) -> None:
+        self.lock = lock
         self.config, self.model, self.trainer, self.start, self.signal = config, model, trainer, start, signal
         self.evaluation: dict[str, float] = {}
         self.eval_interval = 0 if config.eval_env is None else config.eval_interval or config.log_interval
@@ -74,6 +78,8 @@ class Setup:
         last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
         if not world.is_first:
             logger.take_up([Episode(*one) for one in last], rows)
+        if lock is not None and lock.note:
+            logger.say(lock.note)
         for line in lines:
             logger.say(line)
         if rows < before.episodes:

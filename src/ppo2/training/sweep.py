@@ -26,7 +26,9 @@ from ppo2.reporting import plot
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display
 from ppo2.system import files, launch
+from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
+from ppo2.training import run_directory
 from ppo2.training.construction import open_environment
 from ppo2.training.learn import learn
 from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
@@ -162,7 +164,28 @@ def sweep(
     seeds = axes.pop("seed", [fixed.pop("seed", None)])
     axes["seed"] = [fresh_seed() if seed is None else seed for seed in seeds]  # last: neighbours differ in the seed
     settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
-    path = None if run_dir is None else _make_directory(run_dir)
+    swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
+    with run_directory.locked(run_dir):
+        path = None if run_dir is None else _check_empty(Path(run_dir).expanduser())
+        runs, stopped_by = _train(env, axes, settings, path, progress)
+        table = [_row(i, run, swept) for i, run in enumerate(runs)]
+        models, curves = [run.model for run in runs], [run.curve for run in runs]
+        result = Sweep(table, models, curves, swept, path, seeds=len(axes["seed"]))
+        if path is not None:
+            result.save(path, {"env": jsonable(env), "swept": jsonable(axes), "fixed": jsonable(fixed)})
+    if stopped_by is not None:
+        raise_for(stopped_by)
+    return result
+
+
+def _train(
+    env: Any,
+    axes: Mapping[str, Sequence[Any]],
+    settings: Sequence[Mapping[str, Any]],
+    path: Path | None,
+    progress: bool | None,
+) -> tuple[list[SweepRun], int | None]:
+    """Trains the runs of these settings; returns them, and the signal that came, if one did."""
     with contextlib.ExitStack() as stack:
         vector = open_environment(stack, env, settings[0].get("num_envs"))
         runs = [plan_run(vector, env, one) for one in settings]
@@ -176,15 +199,7 @@ def sweep(
             train_together(vector.env, runs, screen, stop)
         else:
             _train_in_turn(env, runs, path, screen, stop)
-    swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
-    table = [_row(i, run, swept) for i, run in enumerate(runs)]
-    models, curves = [run.model for run in runs], [run.curve for run in runs]
-    result = Sweep(table, models, curves, swept, path, seeds=len(axes["seed"]))
-    if path is not None:
-        result.save(path, {"env": jsonable(env), "swept": jsonable(axes), "fixed": jsonable(fixed)})
-    if stop.received is not None:
-        raise_for(stop.received)
-    return result
+    return runs, stop.received
 
 
 def _train_in_turn(
@@ -246,12 +261,10 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     return axes
 
 
-def _make_directory(run_dir: str | os.PathLike[str]) -> Path:
-    """Makes the directory of a sweep. Raises ValueError where something is in it."""
-    path = Path(run_dir).expanduser()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+def _check_empty(path: Path) -> Path:
+    """Returns the directory of a sweep. Raises ValueError where something else than its lock is in it."""
+    if any(entry.name != LOCK for entry in path.iterdir()):
         raise ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
-    path.mkdir(parents=True, exist_ok=True)
     return path
 
 
