@@ -41,6 +41,7 @@ def here(monkeypatch, place):
     monkeypatch.setenv("PPO2_LOG_FORMAT", "")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.syspath_prepend(place)
+    monkeypatch.chdir(place)  # where commands make run directories by default
 
 
 @pytest.fixture

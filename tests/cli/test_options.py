@@ -66,9 +66,14 @@ def test_dashes_and_underscores_are_the_same(given):
     assert given(*underscored) == with_dashes
 
 
-def test_run_dir_is_named_after_the_environment_and_the_time(given):
-    assert re.fullmatch(r"runs/CartPole-v1-\d{8}-\d{6}", given("train", "CartPole-v1")["run_dir"])
-    assert re.fullmatch(r"runs/slow-Slow-v0-\d{8}-\d{6}", given("train", "slow:Slow-v0")["run_dir"])
+def test_run_dir_is_named_after_the_environment_the_seed_and_the_time(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn = given("train", "CartPole-v1")
+    assert re.fullmatch(rf"runs/CartPole-v1-seed{drawn['seed']}-\d{{8}}-\d{{6}}", drawn["run_dir"])
+    assert re.fullmatch(r"runs/slow-Slow-v0-seed3-\d{8}-\d{6}", given("train", "slow:Slow-v0", "--seed", 3)["run_dir"])
+    swept = given("sweep", "CartPole-v1", "--seeds", 2)["run_dir"]
+    assert re.fullmatch(r"runs/sweep-CartPole-v1-seeds2-\d{8}-\d{6}", swept)
+    assert list((tmp_path / "runs").iterdir()) == []  # nobody wrote there
     assert given("train", "CartPole-v1", "--run-dir", "None")["run_dir"] is None
 
 

@@ -3,11 +3,19 @@
 import csv
 import importlib.metadata
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import ppo2
+from ppo2.reporting import plot
+from ppo2.system import directory_lock
+from ppo2.system.directory_lock import LOCK
+from ppo2.system.lock_owner import Owner
+from ppo2.training import run_directory
 from support.runs import learn, rows
 
 
@@ -71,6 +79,79 @@ def test_a_run_that_failed_before_its_first_update_leaves_the_directory_free(tmp
     with pytest.raises(RuntimeError):
         learn(run_dir=tmp_path, init_fn=fails)
     learn(run_dir=tmp_path)
+
+
+RUNNING = r"`run_dir` .*belongs to a training that still runs"
+
+
+def test_a_run_directory_belongs_to_one_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Others are refused, read from it as they like, and find it free at the end."""
+    other = tmp_path / "other"
+
+    def look(update: int) -> None:
+        if update != 3:
+            return
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        for more in ({}, {"load_path": tmp_path}):
+            with pytest.raises(ValueError, match=RUNNING):
+                learn(run_dir=tmp_path, **more)
+        with pytest.raises(ValueError, match=RUNNING):
+            ppo2.sweep(env="CartPole-v1", run_dir=tmp_path)
+        assert before == {path: path.read_bytes() for path in before}
+        plot.curve(tmp_path, tmp_path / "now.png")
+        ppo2.evaluate(ppo2.load(tmp_path), "CartPole-v1", episodes=1)
+        learn(run_dir=other, load_path=tmp_path, total_timesteps=0)
+
+    learn(run_dir=tmp_path, save_interval=1, update_fn=look)
+    assert not (tmp_path / LOCK).exists()
+    assert not (other / LOCK).exists()
+    learn(run_dir=tmp_path, load_path=tmp_path)
+    assert "all done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("load", [{}, {"load_path": "run/checkpoints"}])
+def test_a_training_that_fails_gives_its_directory_free(
+    tmp_path: Path, load: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"`nsteps`|no checkpoint"):
+        learn(run_dir="run", nsteps=3, nminibatches=7, **load)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_is_taken_over_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learn(run_dir=tmp_path, update_fn=lambda update: update < 2)
+    (tmp_path / LOCK).write_text(json.dumps({**Owner.me()._asdict(), "started": "1"}))
+    capsys.readouterr()
+    learn(run_dir=tmp_path, load_path=tmp_path)
+    assert capsys.readouterr().out.count(f"{tmp_path} was left locked by process {os.getpid()} on ") == 1
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_run_whose_directory_was_taken_stops_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_lock, "RENEW_SECONDS", 0.01)
+    theirs = json.dumps({**Owner.me()._asdict(), "host": "elsewhere"})
+
+    def take(update: int) -> None:
+        (tmp_path / LOCK).write_text(theirs)
+        time.sleep(0.5)
+
+    with pytest.raises(RuntimeError, match=r"now belongs to process .* on elsewhere"):
+        learn(run_dir=tmp_path, update_fn=take)
+    assert (tmp_path / LOCK).read_text() == theirs
+    assert list((tmp_path / "checkpoints").iterdir() if (tmp_path / "checkpoints").exists() else []) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+def test_a_directory_that_can_not_be_written_to() -> None:
+    with pytest.raises(ValueError, match=r"`run_dir` \(='/proc/run'\) can't be written to .*or choose another"):
+        learn(run_dir="/proc/run")
+
+
+def test_new_directories_never_collide(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: run_directory.make_new(str(tmp_path / "runs" / "x")), range(8)))
+    assert sorted(path.name for path in made) == ["x", *(f"x-{number}" for number in range(2, 9))]
 
 
 def test_a_run_directory_that_is_a_file(tmp_path: Path) -> None:

@@ -98,18 +98,18 @@ class Chosen(NamedTuple):
         known = setting_options() + network_options(self.network)
         return [option._replace(default=self.preset.get(option.name, option.default)) for option in known]
 
-    def run_dir_pattern(self, kind: str = "") -> str:
+    def run_dir_pattern(self, kind: str = "", number: str = "seed{seed}") -> str:
         """The run directory by default, from which `new_run_dir` makes one of its own for each start."""
         name = re.sub(r"[^\w.+-]", "-", self.env or "ENV")
-        return f"runs/{kind}{name}-seed{{seed}}-{{time}}"
+        return f"runs/{kind}{name}-{number}-{{time}}"
 
 
-def new_run_dir(pattern: str, seed: object) -> str:
+def new_run_dir(pattern: str, **numbers: int) -> str:
     """Makes a run directory that no other process gets, on the first process of several."""
     from ppo2.distributed import collectives
     from ppo2.training import run_directory
 
-    name = pattern.format(seed=seed, time=time.strftime("%Y%m%d-%H%M%S"))
+    name = pattern.format(**numbers, time=time.strftime("%Y%m%d-%H%M%S"))
     made: str = collectives.run_on_first(lambda: str(run_directory.make_new(name)))
     return made
 

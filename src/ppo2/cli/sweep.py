@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ppo2.training.sweep import Sweep as Result
 
 FIGURES = ("final", "best", "auc")
+RUN_DIR = ("sweep-", "seeds{seeds}")
+"""Parts of the name of the run directory by default."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -34,7 +36,7 @@ class SweepCommand(options.Command):
                 ("env", options.Env),
                 ("seeds", seeds, 5),
                 *(_many(option) if option.is_single else option.field() for option in _swept(chosen)),
-                ("run_dir", run_dir, chosen.run_dir_pattern("sweep-")),
+                ("run_dir", run_dir, chosen.run_dir_pattern(*RUN_DIR)),
                 ("progress", options.Progress, True),
                 ("debug", options.Debug, False),
             ],
@@ -51,8 +53,8 @@ class SweepCommand(options.Command):
                 if settings.get(option.name) == (option.default,):
                     del settings[option.name]
         run_dir, made = given["run_dir"], None
-        if run_dir == self.chosen.run_dir_pattern("sweep-"):
-            run_dir = made = options.new_run_dir(run_dir, f"s{given['seeds']}")
+        if run_dir == self.chosen.run_dir_pattern(*RUN_DIR):
+            run_dir = made = options.new_run_dir(run_dir, seeds=given["seeds"])
         with options.removed_if_empty(made):
             result = sweep(
                 env=given["env"],

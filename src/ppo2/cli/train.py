@@ -95,7 +95,7 @@ class Train(options.Command):
 
         if values["seed"] is None:
             values["seed"] = collectives.run_on_first(fresh_seed)
-        values["run_dir"] = options.new_run_dir(values["run_dir"], values["seed"])
+        values["run_dir"] = options.new_run_dir(values["run_dir"], seed=values["seed"])
         return str(values["run_dir"])
 
 

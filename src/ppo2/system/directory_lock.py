@@ -11,8 +11,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +19,7 @@ from typing import NamedTuple
 
 from ppo2.system import files
 from ppo2.system.exits import EXIT_HOOKS
-from ppo2.system.text import parse_json, printable
+from ppo2.system.lock_owner import HELD, Owner, owner_in
 
 LOCK = "run.lock"
 """Name of the file in the directory."""
@@ -31,50 +29,6 @@ STALE_SECONDS = 60.0
 """Age from which on the lock of another machine counts as left behind."""
 LOOK_SECONDS = 1.0
 """Interval of looking for a sign of life."""
-
-_HELD: set[str] = set()
-"""Tokens of the locks that this process holds."""
-
-
-class Owner(NamedTuple):
-    """The owner of a lock.
-
-    Attributes:
-        host, boot, namespace: the machine, its start, and the system's own name for the container's process numbers.
-        pid, started: number of the process, and the system's own words for its start.
-        since: date and time of the lock, for people.
-        token: random text, another for each lock.
-    """
-
-    host: str
-    boot: str
-    namespace: str
-    pid: int
-    started: str
-    since: str
-    token: str
-
-    @classmethod
-    def me(cls) -> "Owner":
-        """Names the process itself, with a new token."""
-        pid = os.getpid()
-        return cls(*_machine(), pid, start_of(pid) or "", time.strftime("%Y-%m-%d %H:%M:%S"), secrets.token_hex(8))
-
-    @property
-    def words(self) -> str:
-        """The process, for people."""
-        return f"process {self.pid} on {printable(self.host)}, since {printable(self.since)}"
-
-    @property
-    def lives(self) -> bool | None:
-        """True if the process still works in its directory; None if that can't be seen from here."""
-        if self[:3] != _machine():
-            return None
-        started = start_of(self.pid)
-        if started is None:
-            return None
-        mine = self.pid == os.getpid() and started == self.started
-        return self.token in _HELD if mine else bool(started) and started == self.started
 
 
 class _Found(NamedTuple):
@@ -109,7 +63,7 @@ class DirectoryLock:
         self._content = json.dumps(self._owner._asdict()).encode()
         self._taken_by: str | None = None
         self._released, self._busy = threading.Event(), threading.Lock()
-        _HELD.add(self._owner.token)
+        HELD.add(self._owner.token)
         try:
             files.make_folder(self.folder)
             self._claim()
@@ -144,7 +98,7 @@ class DirectoryLock:
             with contextlib.suppress(OSError):
                 if self._path.read_bytes() == self._content:
                     self._path.unlink()
-            _HELD.discard(self._owner.token)
+            HELD.discard(self._owner.token)
             if self._made:
                 with contextlib.suppress(OSError):  # it isn't empty
                     self.folder.rmdir()
@@ -188,7 +142,7 @@ class DirectoryLock:
                 content, changed = file.read(), os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
-        return _Found(content, changed, _owner_in(content))
+        return _Found(content, changed, owner_in(content))
 
     def _is_left_behind(self, found: _Found) -> bool:
         """True if the owner of a lock works no more; False if the lock changed meanwhile.
@@ -224,7 +178,7 @@ class DirectoryLock:
         return True
 
     def _refuse(self, found: _Found) -> None:
-        mine = found.owner is not None and found.owner.token in _HELD
+        mine = found.owner is not None and found.owner.token in HELD
         who = f"this very process, since {found.owner.since}" if mine and found.owner is not None else found.words
         raise ValueError(
             f"`run_dir` (={str(self._given)!r}) belongs to a training that still runs, of {who}. Choose another "
@@ -254,50 +208,6 @@ class DirectoryLock:
                     os.utime(self._path)
                 elif found.owner is not None:
                     self._taken_by = found.words
-
-
-def start_of(pid: int) -> str | None:
-    """The system's words for a process's start; "" if there is no such process, None if they can't be had."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return "" if stat[0] in "ZX" else stat[19]  # a zombie has ended
-    except (OSError, IndexError):
-        pass
-    if os.name == "nt":  # where os.kill would end the process
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except (OSError, OverflowError):  # another user's
-        return None
-    if Path("/proc/self/stat").exists():  # so it only hides what is another user's
-        return None
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["ps", "-o", "lstart=", "-p", str(pid)]
-        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-        return " ".join(told.stdout.split()) or None
-    return None
-
-
-def _machine() -> tuple[str, str, str]:
-    """The machine, its start, and the container whose process numbers these are; "" for what the system doesn't say."""
-    boot = namespace = ""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    with contextlib.suppress(OSError):
-        namespace = os.readlink("/proc/self/ns/pid")
-    return socket.gethostname(), boot, namespace
-
-
-def _owner_in(content: bytes) -> Owner | None:
-    """The owner that a lock names; None if it is half written, or of something else."""
-    with contextlib.suppress(ValueError, TypeError):
-        owner = Owner(**parse_json(content.decode()))
-        texts = [value for name, value in owner._asdict().items() if name != "pid"]
-        if type(owner.pid) is int and 0 < owner.pid < 2**31 and all(isinstance(text, str) for text in texts):
-            return owner
-    return None
 
 
 def _write_new(path: Path, data: bytes) -> None:
