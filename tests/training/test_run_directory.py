@@ -105,7 +105,7 @@ def test_a_run_directory_belongs_to_one_training(tmp_path: Path, capsys: pytest.
     learn(run_dir=tmp_path, save_interval=1, update_fn=look)
     assert not (tmp_path / LOCK).exists()
     assert not (other / LOCK).exists()
-    learn(run_dir=tmp_path, load_path=tmp_path)
+    learn(run_dir=tmp_path, load_path=tmp_path, save_interval=1)
     assert "all done before" in capsys.readouterr().out
 
 
@@ -114,7 +114,7 @@ def test_a_training_that_fails_gives_its_directory_free(
     tmp_path: Path, load: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"`nsteps`|no checkpoint"):
+    with pytest.raises(ValueError, match=r"`nminibatches`|no checkpoint"):
         learn(run_dir="run", nsteps=3, nminibatches=7, **load)
     assert list(tmp_path.iterdir()) == []
 

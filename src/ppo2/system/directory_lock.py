@@ -52,7 +52,7 @@ class DirectoryLock:
 
     Raises:
         ValueError: another training works there, in this process or another.
-        OSError: nothing can be written there.
+        OSError: the lock can't be written.
     """
 
     def __init__(self, folder: Path) -> None:
