@@ -11,7 +11,7 @@ from tyro.conf import subcommand
 
 import ppo2
 from ppo2.cli import listings, model_commands, sweep, train
-from ppo2.cli.output import say
+from ppo2.cli.output import environment_traceback, say
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
 Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
@@ -50,9 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         processes.fail(error)  # which ends all processes, where there are several and not all have failed alike
         if not processes.raised_by_all(error) or processes.is_first():
-            if "--debug" in arguments:
-                say(traceback.format_exc().rstrip(), to_error=True)
-            say(f"ppo2: {_one_line(error)}", to_error=True)
+            of_environment = environment_traceback(error)
+            shown = traceback.format_exc().rstrip() if "--debug" in arguments else of_environment
+            if shown is not None:
+                say(shown, to_error=True)
+            say(f"ppo2: {_one_line(error, of_environment is not None)}", to_error=True)
         return 1
     return status
 
@@ -72,9 +74,18 @@ def _run(arguments: list[str]) -> int:
     return status
 
 
-def _one_line(error: Exception) -> str:
-    """An error's text; with its type, unless it was raised for users to read."""
-    text = " ".join(str(error).split())
+def _one_line(error: Exception, is_shown: bool) -> str:
+    """An error's text; with its type, unless it was raised for users to read.
+
+    Args:
+        is_shown: an environment's traceback was printed before it.
+    """
+    text = " ".join(str(error).partition("\nTraceback (most recent call last)")[0].split())
+    if is_shown:
+        from ppo2.envs.host.failures import EnvironmentFailureError
+
+        own = isinstance(error, EnvironmentFailureError)
+        return text if own else f"the environment raised {type(error).__name__}: {text}"
     if isinstance(error, ValueError | TypeError | OSError):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

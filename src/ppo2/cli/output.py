@@ -5,7 +5,10 @@ it, so that help is printed at once.
 """
 
 import contextlib
+import os
+import re
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,39 @@ def say(text: str, *, to_error: bool = False) -> None:
     if to_error or processes.is_first():
         stream = sys.stderr if to_error else sys.stdout
         print(for_screen(text, stream), file=stream, flush=True)
+
+
+def environment_traceback(error: BaseException) -> str | None:
+    """The traceback of an error in the code of an environment, from there on; None if it came from elsewhere.
+
+    That is where the last of our own frames is in `ppo2.envs`, which called it. A traceback of another process is in
+    the error's notes, one of earlier failures in its text.
+    """
+    frames = []
+    at = error.__traceback__
+    while at is not None:
+        frames.append(at)
+        at = at.tb_next
+    ours = [i for i, frame in enumerate(frames) if _is_ours(frame.tb_frame.f_code.co_filename)]
+    if ours and ours[-1] < len(frames) - 1:
+        if not _is_ours(frames[ours[-1]].tb_frame.f_code.co_filename, "envs"):
+            return None
+        return "".join(traceback.format_exception(type(error), error, frames[ours[-1] + 1], chain=False)).rstrip()
+    for text in (*getattr(error, "__notes__", ()), str(error)):
+        start, files = text.find(HEADING), re.findall(r'^  File "(.+?)", line', text, re.MULTILINE)
+        if start >= 0 and files and not _is_ours(files[-1]):
+            return str(text[start:]).rstrip()
+    return None
+
+
+HEADING = "Traceback (most recent call last):"
+
+
+def _is_ours(file: str, *folder: str) -> bool:
+    """True for a file of this package, or of a folder in it."""
+    import ppo2
+
+    return file.startswith(os.path.join(os.path.dirname(ppo2.__file__), *folder, ""))
 
 
 def console() -> "Console":

@@ -19,9 +19,10 @@ from ppo2.envs.device.env import DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
 from ppo2.envs.families.factories import MaskedFactory, Options
 from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
-from ppo2.envs.families.masks import MASK_KEY, MaskedEnv, MaskedVectorEnv
+from ppo2.envs.families.masks import METHOD, MaskedEnv, MaskedVectorEnv, has_method
 from ppo2.envs.families.registry import family_of
-from ppo2.envs.host import identity
+from ppo2.envs.host import contract, identity
+from ppo2.envs.host.contract import MASK_KEY, MASK_METHOD
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
 from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
@@ -184,19 +185,34 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
             "environment (observation_space, action_space, reset(key), step(state, action, key); those of libraries "
             "by id, as 'gymnax:CartPole-v1'), or a function without arguments that makes one environment, such as "
-            "its class."
+            f"its class.{_hint(env)}"
         )
     made = env if is_device_env(env) else env()
     if is_device_env(made):
         check_device_env(made, name)
         return Made(DeviceVector(made, count), owned=False)
     if not isinstance(made, gym.Env):
-        raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.")
+        raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.{_hint(made)}")
     began = time.perf_counter()
     first = _with_mask(made, name)
-    factory = env if first is made else MaskedFactory(env)
+    factory = env if first is made else MaskedFactory(env, by_method=first.by_method)
     may_try = made.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
     return Made(vectorize(first, factory, count, may_try=may_try, copy=False, groups=groups), owned=True)
+
+
+def _hint(given: Any) -> str:
+    """A remedy for what looks like an environment of another library."""
+    if not (hasattr(given, "reset") and hasattr(given, "step")):
+        return ""
+    if hasattr(given, "num_envs"):
+        return (
+            " It looks like a vector environment of another library: pass a function that makes one of its "
+            "environments, or gymnasium.vector.SyncVectorEnv of such functions."
+        )
+    return (
+        " It has `reset` and `step`: derive its class from gymnasium.Env; or, if it is an environment of the old "
+        f"package gym, convert it with the package shimmy: {contract.SHIMMY}."
+    )
 
 
 def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -> Made:
@@ -227,26 +243,39 @@ def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[An
             raise
         raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
     masked = _with_mask(first)
-    return masked, factory if masked is first else MaskedFactory(factory)
+    return masked, factory if masked is first else MaskedFactory(factory, by_method=masked.by_method)
 
 
 def _with_mask(env: Any, name: str = "env") -> Any:
-    """An environment, with action masks in its observations if there are any in `info`, which a reset shows.
+    """An environment, with action masks in its observations if it gives any, as a reset shows: in `info`, or by a
+    method `action_masks`, as sb3-contrib has it.
 
     Raises:
-        ValueError: it must not be reset, as it is being trained on; or it is several times the same object.
-        TypeError: actions that no policy can take.
+        ValueError: it must not be reset, as it is being trained on; it is several times the same object; it breaks
+            Gymnasium's contract; or its actions can't be masked.
+        TypeError: actions that no policy can take, or a space that is missing.
     """
+    contract.check_members(env, name)
     identity.check_not_in_training(env, name)
     if isinstance(env, VectorEnv):
         identity.check_vector(env, name)
     prefix = "single_" if isinstance(env, VectorEnv) else ""
-    distribution = action_distribution(getattr(env, f"{prefix}action_space"))
-    _, info = env.reset()
-    in_info = MASK_KEY in info and not spaces.is_masked(getattr(env, f"{prefix}observation_space"))
-    if not (in_info and distribution.can_be_masked):
+    action_space = getattr(env, f"{prefix}action_space")
+    distribution = action_distribution(action_space)
+    _, info = contract.unpack_reset(env, env.reset())
+    by_method = MASK_KEY not in info and has_method(env)
+    if spaces.is_masked(getattr(env, f"{prefix}observation_space")):
         return env
-    return MaskedVectorEnv(env) if isinstance(env, VectorEnv) else MaskedEnv(env)
+    if not (by_method or MASK_KEY in info):
+        if MASK_METHOD in info:
+            raise ValueError(f"`{name}` gives info[{MASK_METHOD!r}] at a reset; masks are read from info[{MASK_KEY!r}].")
+        return env
+    if not distribution.can_be_masked:
+        raise ValueError(
+            f"`{name}` gives {METHOD if by_method else f'info[{MASK_KEY!r}]'}, but its actions are {action_space}: "
+            "masks are for Discrete and MultiDiscrete, and Tuple and Dict of these. Leave it out."
+        )
+    return (MaskedVectorEnv if isinstance(env, VectorEnv) else MaskedEnv)(env, by_method=by_method)
 
 
 def _count(num_envs: Any) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.vector import HostVectorEnv
 
 
@@ -15,6 +16,7 @@ def made() -> Iterator[Callable[..., HostVectorEnv]]:
 
     def make(factories: list[Any], **how: Any) -> HostVectorEnv:
         every.append(HostVectorEnv(factories, **how))
+        every[-1].failures = FailureLog(first_steps=0)  # failures are survived from the first step on
         return every[-1]
 
     yield make

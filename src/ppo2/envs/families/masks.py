@@ -9,10 +9,11 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from ppo2 import spaces
+from ppo2.envs.host import contract
+from ppo2.envs.host.contract import MASK_KEY, MASK_METHOD
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, NDArray
 from ppo2.envs.host.failures import ContractError
 
-MASK_KEY = "action_mask"
 ALL_LEGAL = object()
 """Placeholder of a mask under which all actions are legal."""
 
@@ -76,51 +77,97 @@ def _masked_space(space: spaces.AnySpace, mask: Any) -> gym.spaces.Dict:
 class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Makes the observations of an environment {"observation": ..., "action_mask": ...}.
 
+    Args:
+        by_method: True asks the environment's `action_masks()`; False reads info["action_mask"].
+
     Raises:
         ContractError: a step without a mask, unless it ends the episode, where it isn't used; or see `read_mask`.
     """
 
-    def __init__(self, env: AnyEnv) -> None:
+    def __init__(self, env: AnyEnv, *, by_method: bool = False) -> None:
         super().__init__(env)
+        self.by_method = by_method
         self._all = read_mask(env.action_space, ALL_LEGAL)
         self.observation_space = _masked_space(env.observation_space, self._all)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        obs, info = contract.unpack_reset(self.env, self.env.reset(seed=seed, options=options))
         return self._with_mask(obs, info, over=False), info
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        return self._with_mask(obs, info, over=bool(terminated or truncated)), reward, terminated, truncated, info
+    def step(self, action: Any) -> Any:
+        returned: Any = self.env.step(action)
+        try:
+            obs, reward, terminated, truncated, info = returned
+        except (TypeError, ValueError):
+            raise contract.step_error(self.env, returned) from None
+        over = bool(np.any(terminated) or np.any(truncated))
+        return self._with_mask(obs, info, over=over), reward, terminated, truncated, info
 
-    def _with_mask(self, obs: Any, info: dict[str, Any], *, over: bool) -> dict[str, Any]:
-        if MASK_KEY not in info and not over:
+    def _with_mask(self, obs: Any, info: Any, *, over: bool) -> dict[str, Any] | None:
+        if obs is None:  # an error where it is needed
+            return None
+        if over:
+            return {"observation": obs, MASK_KEY: self._all}
+        if self.by_method:
+            return {"observation": obs, MASK_KEY: read_mask(self.action_space, ask(self.env), METHOD)}
+        if not isinstance(info, Mapping) or MASK_KEY not in info:
             raise ContractError(
                 f"`env` gave no info[{MASK_KEY!r}] at a step, but did at its first reset: give it at every one."
             )
-        return {"observation": obs, MASK_KEY: self._all if over else read_mask(self.action_space, info[MASK_KEY])}
+        return {"observation": obs, MASK_KEY: read_mask(self.action_space, info[MASK_KEY])}
+
+
+METHOD = f"{MASK_METHOD}()"
+
+
+def has_method(env: Any) -> bool:
+    """True if an environment, or each one of a vector environment, has a method or an attribute `action_masks`."""
+    if not isinstance(env, gym.vector.VectorEnv):
+        return bool(env.has_wrapper_attr(MASK_METHOD))
+    if hasattr(env, MASK_METHOD):
+        return True
+    if not isinstance(env.unwrapped, gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
+        return False
+    call: Any = env.unwrapped.call
+    return any(call("has_wrapper_attr", MASK_METHOD))
+
+
+def ask(env: Any) -> Any:
+    """The legal actions by an environment's `action_masks`; of a vector environment a sequence of N."""
+    if isinstance(env, gym.vector.VectorEnv) and not hasattr(env, MASK_METHOD):
+        call: Any = env.unwrapped.call  # type: ignore[attr-defined]
+        return call(MASK_METHOD)
+    given = getattr(env, MASK_METHOD) if isinstance(env, gym.vector.VectorEnv) else env.get_wrapper_attr(MASK_METHOD)
+    return given() if callable(given) else given
 
 
 class MaskedVectorEnv(gym.vector.VectorWrapper):
     """`MaskedEnv` for a vector environment; its masks are (N, n)."""
 
-    def __init__(self, env: AnyVectorEnv) -> None:
+    def __init__(self, env: AnyVectorEnv, *, by_method: bool = False) -> None:
         super().__init__(env)
+        self.by_method = by_method
         self._all = read_mask(env.single_action_space, ALL_LEGAL)
         self._masks = [self._all] * env.num_envs
         space = _masked_space(env.single_observation_space, self._all)
         self._mask_space, self.single_observation_space = space[MASK_KEY], space
         self.observation_space = batch_space(space, env.num_envs)
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         # copied before the reset, which takes it out of the options
         which = np.array((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
-        obs, infos = self.env.reset(seed=seed, options=options)
+        obs, infos = contract.unpack_reset(self.env, self.env.reset(seed=seed, options=options))
         return self._with_masks(obs, infos, which), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        obs, rewards, terminated, truncated, infos = self.env.step(actions)
-        ended = np.asarray(terminated, bool) | np.asarray(truncated, bool)
+        returned: Any = self.env.step(actions)
+        try:
+            obs, rewards, terminated, truncated, infos = returned
+        except (TypeError, ValueError):
+            raise contract.step_error(self.env, returned) from None
+        terminated = contract.to_flags(terminated, self.num_envs, "terminated")
+        truncated = contract.to_flags(truncated, self.num_envs, "truncated")
+        ended = terminated | truncated
         if self.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:  # a new episode's first observation
             obs = self._with_masks(obs, infos, np.ones(self.num_envs, bool))
         else:
@@ -129,20 +176,24 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         if "final_obs" in infos:
             infos = {**infos, "final_obs": infos["final_obs"].copy()}
             for i in np.flatnonzero(ended):
-                infos["final_obs"][i] = {"observation": infos["final_obs"][i], MASK_KEY: self._all}
+                last = infos["final_obs"][i]
+                infos["final_obs"][i] = None if last is None else {"observation": last, MASK_KEY: self._all}
         return obs, rewards, terminated, truncated, infos
 
-    def _with_masks(self, obs: Any, infos: dict[str, Any], which: NDArray) -> dict[str, Any]:
+    def _with_masks(self, obs: Any, infos: Mapping[str, Any], which: NDArray) -> dict[str, Any]:
         """Observations with masks: new ones for the environments in `which`, (N,), the last ones for the others."""
+        what, masks = f"infos[{MASK_KEY!r}]", infos.get(MASK_KEY)
         given = np.asarray(infos.get(f"_{MASK_KEY}", np.full(self.num_envs, MASK_KEY in infos)), bool)
+        if self.by_method:
+            what, masks, given = METHOD, ask(self.env), np.ones(self.num_envs, bool)
+        if isinstance(masks, np.ndarray | Sequence) and len(masks) != self.num_envs:
+            raise ContractError(f"`env` gave {what} of {len(masks)} environments; it has {self.num_envs}.")
         for i in np.flatnonzero(which).tolist():
-            what = f"infos[{MASK_KEY!r}]"
             if not given[i]:
                 raise ContractError(f"`env` gave no {what} for environment {i}: give it at every reset and step.")
-            mask = _row(infos[MASK_KEY], i)
-            self._masks[i] = read_mask(self.single_action_space, mask, f"{what} of environment {i}")
-        masks: Any = create_empty_array(self._mask_space, self.num_envs)
-        return {"observation": obs, MASK_KEY: concatenate(self._mask_space, self._masks, masks)}
+            self._masks[i] = read_mask(self.single_action_space, _row(masks, i), f"{what} of environment {i}")
+        batch: Any = create_empty_array(self._mask_space, self.num_envs)
+        return {"observation": obs, MASK_KEY: concatenate(self._mask_space, self._masks, batch)}
 
 
 def _row(given: Any, i: int) -> Any:

@@ -30,6 +30,7 @@ class EnvBuffers(NamedTuple):
     |---|---|---|
     | actions, obs, final_obs | (n, ...) for each leaf | `final_obs` only where an episode has just ended |
     | rewards, terminated, truncated | (n,) | as the environments gave them |
+    | missing | (n,) | True where an episode was terminated without a last observation: `final_obs` means nothing |
     | failed | (n,) | True where the step raised: it is no experience, and its environment began anew |
     | returns, lengths | (n,) | `info["episode"]`, of environments that count episodes themselves; NaN: none ended |
     | infos | (n, k) | the entries of `info` that were asked for; NaN where there is none |
@@ -43,6 +44,7 @@ class EnvBuffers(NamedTuple):
     rewards: NDArray
     terminated: NDArray
     truncated: NDArray
+    missing: NDArray
     failed: NDArray
     returns: NDArray
     lengths: NDArray
@@ -81,6 +83,7 @@ def buffers_in(memory: mmap.mmap | None, env_spaces: Spaces, count: int, infos: 
         rewards=array(np.float64, count),
         terminated=array(bool, count),
         truncated=array(bool, count),
+        missing=array(bool, count),
         failed=array(bool, count),
         returns=array(np.float64, count),
         lengths=array(np.float64, count),

@@ -19,17 +19,20 @@ class EnvTraits:
         max_episode_steps: steps after which an episode is truncated, as by Gymnasium's TimeLimit, which costs more.
         reseeds: True if every episode is reset with a seed; False if only the first one is.
         counts_episodes: True if only `info["episode"]` marks the end of an episode; other ends serve training alone.
+        python_integers: True if Discrete actions may be Python's integers, which are quicker, as these environments
+            can't tell; False gives them NumPy's, as Gymnasium does.
     """
 
     max_episode_steps: int | None = None
     reseeds: bool = True
     counts_episodes: bool = False
+    python_integers: bool = False
 
     def copy_traits(self, factory: Factory) -> None:
         """Declares the traits of another factory."""
         traits = traits_of(factory)
         self.max_episode_steps, self.reseeds = traits.max_episode_steps, traits.reseeds
-        self.counts_episodes = traits.counts_episodes
+        self.counts_episodes, self.python_integers = traits.counts_episodes, traits.python_integers
 
 
 def traits_of(factory: Any) -> EnvTraits:

@@ -1,5 +1,6 @@
 """Failures of environments: each one is reported, and too many within a short time end training."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -11,13 +12,19 @@ MAX_FAILURES = 3
 """Failures within WINDOW_SECONDS that training survives."""
 WINDOW_SECONDS = 60.0
 """Length of the window in which failures are counted."""
+FIRST_STEPS = 10
+"""Steps of a vector environment in which an error isn't survived: it is a mistake, which making anew won't mend."""
 
 
 class EnvFailure(NamedTuple):
-    """Index of an environment that failed, and its traceback or the reason as text."""
+    """Index of an environment that failed, and its traceback or the reason as text.
+
+    `error` is what it raised; None if it hung, ended the program or was lost with its process.
+    """
 
     env: int
     text: str
+    error: Exception | None = None
 
 
 class ContractError(ValueError):
@@ -48,27 +55,35 @@ class FailureLog:
 
     Args:
         first: index, for messages, of the environment that failures call number 0.
+        first_steps: steps in which errors are raised instead.
     """
 
-    def __init__(self, first: int = 0) -> None:
-        self._first = first
+    def __init__(self, first: int = 0, first_steps: int = FIRST_STEPS) -> None:
+        self._first, self._first_steps = first, first_steps
         self._window = FailureWindow()
         self._reported: set[str] = set()
 
-    def note(self, failures: Iterable[EnvFailure]) -> None:
-        """Counts and reports failures.
+    def note(self, failures: Iterable[EnvFailure], steps: float = math.inf) -> None:
+        """Counts and reports failures, `steps` after the environments were made.
 
         Raises:
             EnvironmentFailureError: more than MAX_FAILURES within WINDOW_SECONDS.
+            Exception: what an environment raised, in the first steps.
         """
         for failure in failures:
             env = self._first + failure.env
+            if failure.error is not None and steps < self._first_steps:
+                failure.error.add_note(
+                    f"ppo2: environment {env} raised it within the first {self._first_steps} steps, where it is taken for "
+                    "a mistake; later, an environment that fails now and then is made anew."
+                )
+                raise failure.error
             if self._window.add():
                 raise EnvironmentFailureError(
                     f"environment {env} failed, after {self._window.total - 1} failures before, {self._window.recent} "
                     f"of all in the last {WINDOW_SECONDS:.0f} seconds. Mend the environment; its last words:\n"
                     f"{failure.text}"
-                )
+                ) from failure.error
             last_line = failure.text.strip().rpartition("\n")[2]
             again = last_line in self._reported
             self._reported.add(last_line)

@@ -110,7 +110,7 @@ class ProcessWorker:
         for obs, final_obs in zip(buffers.obs, buffers.final_obs, strict=True):
             final_obs[:] = obs
         buffers.rewards[:], buffers.terminated[:] = 0.0, False
-        buffers.truncated[:], buffers.failed[:] = True, True
+        buffers.truncated[:], buffers.failed[:], buffers.missing[:] = True, True, False
         buffers.returns[:], buffers.lengths[:], buffers.infos[:] = np.nan, np.nan, np.nan
 
     # --- commands to the process ---

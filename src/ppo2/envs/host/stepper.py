@@ -9,7 +9,10 @@ from gymnasium.vector import AutoresetMode
 
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
+from ppo2.envs.host import contract
+from ppo2.envs.host.contract import MASK_KEY
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
+from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.serial_envs import split_actions
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
 from ppo2.numerics.randomness import Purpose, environment_seeds
@@ -65,6 +68,7 @@ class Stepper:
         self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not is_composite
         space = self._action_space
         self._start = space.start if isinstance(space, gym.spaces.Discrete) and space.dtype == np.int64 else None
+        self._is_masked = spaces.is_masked(self.space)
         self.groups = [slice(0, env.num_envs)] if self.host is None else self.host.groups
         self.counts_episodes = bool(getattr(env, "counts_episodes", False))
         self.resetting = np.zeros(env.num_envs, bool)
@@ -77,8 +81,14 @@ class Stepper:
         if not isinstance(self.env.unwrapped, HostVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
             seeds = seeds[0]  # environments that are vectors by nature take one seed
         self.resetting[:] = False
-        obs, _ = self.env.reset(seed=seeds)
+        obs = self._reset(seed=seeds)
         return self._as_batch(obs, "the first observation of `env`")
+
+    def _reset(self, **how: Any) -> Any:
+        obs, infos = contract.unpack_reset(self.env, self.env.reset(**how))
+        if not self._is_masked:
+            contract.check_not_forgotten(self.env, infos, "reset")
+        return obs
 
     def leaves_of(self, actions: Any) -> list[NDArray]:
         """The distribution's actions, (T, ...), as the actions of an `EpisodeReplay`."""
@@ -102,9 +112,7 @@ class Stepper:
         """Waits for a group's step; raises ValueError for observations that are not of the declared space."""
         if self.host is not None:
             return self._host_transition(self.host.finish(group))
-        obs, rewards, terminated, truncated, infos = self.env.step(self._converted(self._actions))
-        # flags of a user's environment may be 0 and 1, or a list
-        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
+        obs, rewards, terminated, truncated, infos = self._step(self._converted(self._actions))
         valid, final_obs = self._all_valid, None
         episode_starts = ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
@@ -120,11 +128,29 @@ class Stepper:
                 final_obs = {i: jax.tree.map(lambda x, i=i: np.array(x[i]), obs) for i in cut.tolist()}
                 # The reset may clear the very arrays that the step handed out.
                 rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
-                obs, _ = self.env.reset(options={"reset_mask": ended})
+                obs = self._reset(options={"reset_mask": ended})
         obs = self._as_batch(obs, "an observation of `env`")
         return Transition(
             obs, rewards, terminated, truncated, valid, episode_starts, final_obs or None, self._episodes(infos)
         )
+
+    def _step(self, actions: Any) -> StepResult:
+        """What the environment's `step` returns; flags may be 0 and 1, or a list.
+
+        Raises:
+            ContractError: it isn't what Gymnasium wants.
+        """
+        env, nenvs = self.env, self.env.num_envs
+        returned = env.step(actions)
+        try:
+            obs, rewards, terminated, truncated, infos = returned
+            forgotten = MASK_KEY in infos and not self._is_masked
+        except (TypeError, ValueError):
+            raise contract.step_error(env, returned) from None
+        if forgotten:
+            contract.check_not_forgotten(env, infos, "step")
+        flags = (contract.to_flags(terminated, nenvs, "terminated"), contract.to_flags(truncated, nenvs, "truncated"))
+        return obs, contract.to_rewards(rewards, nenvs), *flags, infos
 
     def _episodes(self, infos: dict[str, Any]) -> tuple[NDArray, NDArray, NDArray] | None:
         """Ends of episodes, as reported by environments that count them themselves."""
@@ -158,10 +184,16 @@ class Stepper:
 
     def _converted(self, actions: Any) -> Any:
         if self._start is not None:  # the same, 3 microseconds sooner: 3 % of a step of 8 CartPoles
-            sent = actions + self._start if self._start else actions
-            return sent.tolist() if self._one_by_one else sent
+            if self.host is not None:
+                return actions + self._start if self._start else actions
+            sent = np.array(actions, np.int64)
+            sent += self._start
+            return sent
         sent = self._distribution.to_environment(actions)
-        return split_actions(self._action_space, [sent]) if self._one_by_one else sent
+        if self.host is not None:
+            return sent
+        # theirs to keep and to change, which an array of JAX is not
+        return split_actions(self._action_space, [sent]) if self._one_by_one else jax.tree.map(np.array, sent)
 
     def _final_obs(self, infos: dict[str, Any], env: int) -> Any:
         given = infos.get("final_obs")
@@ -170,6 +202,12 @@ class Stepper:
                 "`env` resets in the same step (autoreset_mode SAME_STEP) but gives no infos['final_obs'], without "
                 "which truncated episodes can't be bootstrapped. Give it as Gymnasium >= 1.0 does, or use another "
                 "autoreset mode."
+            )
+        if given[env] is None:
+            raise ContractError(
+                f"`env` gave None as the last observation of environment {env}, whose episode was truncated: the value "
+                "of what it would have gone on with counts. Return an observation; None will only do where an episode "
+                "is terminated."
             )
         return jax.tree.map(np.array, given[env])  # a copy: the environment may use the memory again
 

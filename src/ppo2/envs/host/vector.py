@@ -71,6 +71,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self.groups = split_evenly(slice(0, self.num_envs), groups)
         self.counts_episodes = traits_of(factories[0]).counts_episodes
         self.failures = FailureLog()
+        self._steps = 0
         self._pool = pool = WorkerPool(
             factories, self.groups, workers, timeout=env_timeout, info_keys=self._info_keys, owned=owned
         )
@@ -229,7 +230,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         could_step, self._can_step = self._can_step, False  # until all of it is done
         ended, failures = self._pool.finish(group)
         if failures:
-            self.failures.note(failures)
+            self.failures.note(failures, self._steps)
+        self._steps += group == 0
         self._can_step = could_step
         return ended
 
@@ -249,7 +251,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         """Final observations, and the returns of environments that count episodes themselves."""
         over = buffers.terminated | buffers.truncated
         infos: dict[str, Any] = {"final_obs": np.full(len(over), None, dtype=object), "_final_obs": over}
-        for i in np.flatnonzero(over).tolist():
+        for i in np.flatnonzero(over & ~buffers.missing).tolist():
             leaves = [leaf[i].copy() for leaf in buffers.final_obs]
             infos["final_obs"][i] = from_leaves(self.single_observation_space, leaves)
         if self.counts_episodes:

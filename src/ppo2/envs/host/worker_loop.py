@@ -12,7 +12,6 @@ import cloudpickle
 
 from ppo2.envs.host.buffers import Spaces, buffers_in, control_rows_in
 from ppo2.envs.host.env_types import Factory
-from ppo2.envs.host.failures import ContractError, EnvironmentFailureError
 from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.semaphore import Semaphore
 from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
@@ -89,7 +88,7 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         try:
             if command == STEP:
                 control[ENDED + turn], failures = groups[turn].step()
-                answer = failures or None
+                answer = [one._replace(error=_portable(one.error)) for one in failures] or None
             elif command == CLOSE:
                 break
             else:
@@ -105,9 +104,17 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         envs.close()
 
 
-def _portable(error: BaseException) -> Exception:
-    """The exception with its traceback as a note, of a class that any process can read."""
-    known = type(error) in (ValueError, TypeError, ContractError, EnvironmentFailureError)
-    portable: Any = type(error)(str(error)) if known else RuntimeError(f"{type(error).__name__}: {error}")
-    portable.add_note("".join(traceback.format_exception(error)))
-    return portable  # type: ignore[no-any-return]
+def _portable(error: Any) -> Any:
+    """An exception with its traceback as a note, of its own class if that can travel; None stays None."""
+    if error is None:
+        return None
+    note = "".join(traceback.format_exception(error))
+    try:
+        portable: Any = cloudpickle.loads(cloudpickle.dumps(error))
+        assert type(portable) is type(error)
+    except Exception:  # of a class that wants other arguments, or holds what can't be sent
+        portable = RuntimeError(f"{type(error).__name__}: {error}")
+    if not isinstance(portable, Exception):  # SystemExit, which is not for the process that trains
+        portable = RuntimeError(f"{type(error).__name__}: {error}")
+    portable.add_note(note)
+    return portable
