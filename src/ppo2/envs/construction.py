@@ -192,7 +192,9 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
         check_device_env(made, name)
         return Made(DeviceVector(made, count), owned=False)
     if not isinstance(made, gym.Env):
-        raise TypeError(f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.{_hint(made)}")
+        raise TypeError(
+            f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.{_hint(made)}"
+        )
     began = time.perf_counter()
     first = _with_mask(made, name)
     factory = env if first is made else MaskedFactory(env, by_method=first.by_method)
@@ -268,7 +270,9 @@ def _with_mask(env: Any, name: str = "env") -> Any:
         return env
     if not (by_method or MASK_KEY in info):
         if MASK_METHOD in info:
-            raise ValueError(f"`{name}` gives info[{MASK_METHOD!r}] at a reset; masks are read from info[{MASK_KEY!r}].")
+            raise ValueError(
+                f"`{name}` gives info[{MASK_METHOD!r}] at a reset; masks are read from info[{MASK_KEY!r}]."
+            )
         return env
     if not distribution.can_be_masked:
         raise ValueError(

@@ -8,8 +8,10 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from gymnasium.vector import AutoresetMode
 
+import ppo2
 from ppo2.envs.families.masks import ALL_LEGAL, MaskedVectorEnv, read_mask
 from ppo2.envs.host.failures import ContractError
+from ppo2.envs.host.vector import HostVectorEnv
 from support.environments import vector
 
 NESTED = Dict({"a": Discrete(2), "b": Tuple([MultiDiscrete([2, 3]), Box(-1, 1, (2,))])})
@@ -87,3 +89,172 @@ def test_masks_of_a_vector_with_next_step_autoreset() -> None:
     env = MaskedVectorEnv(vector(lambda: Counted(3), lambda: Counted(2), mode=AutoresetMode.NEXT_STEP))
     seen = [legal(env.reset(seed=0)[0]), *(legal(env.step(np.array([0, 0]))[0]) for _ in range(4))]
     assert seen == [[0, 0], [1, 1], [2, "all"], ["all", 0], [0, 1]]
+
+
+# --- masks that come late, or by a method
+
+
+class Taught(gym.Env[Any, Any]):
+    """Fails at an illegal action. At step t of five, the legal ones are those of `rule(t)`."""
+
+    observation_space: Any = Box(-1, 1, (1,))
+    action_space: Any = Discrete(4)
+
+    def rule(self) -> Any:
+        return np.array([self.t % 2 == 0, False, self.t % 2 == 1, True])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.t >= 5 or np.asarray(self.rule())[action], f"{action} is illegal"
+        self.t += 1
+        return np.zeros(1, np.float32), 1.0, self.t >= 5, False, {}
+
+
+class ByMethod(Taught):
+    def action_masks(self) -> Any:
+        return self.rule() if self.t < 5 else None  # at the end nobody needs one
+
+
+class ByStepAlone(Taught):
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return np.zeros(1, np.float32), 1.0, self.t >= 5, False, {"action_mask": self.rule()}
+
+
+class Vanishing(ByStepAlone):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        obs, _ = super().reset(seed=seed)
+        return obs, {"action_mask": self.rule()}
+
+    def step(self, action: Any) -> Any:
+        *outcome, info = super().step(action)
+        return *outcome, info if self.t < 3 else {}
+
+
+class Plural(Taught):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return super().reset(seed=seed)[0], {"action_masks": self.rule()}
+
+
+class WrongShape(ByMethod):
+    def rule(self) -> Any:
+        return np.ones(3)
+
+
+class NoneLegal(ByMethod):
+    def rule(self) -> Any:
+        return np.zeros(4) if self.t == 2 else np.ones(4)
+
+
+class Continuous(Taught):
+    action_space = Box(-1, 1, (4,))
+
+    def action_masks(self) -> Any:
+        return np.ones(4)
+
+
+class Masker(gym.Wrapper[Any, Any, Any, Any]):
+    """sb3-contrib's `ActionMasker`."""
+
+    def action_masks(self) -> Any:
+        return self.env.unwrapped.rule()  # type: ignore[attr-defined]
+
+
+SMALL: dict[str, Any] = {"nsteps": 16, "nminibatches": 2, "noptepochs": 1, "seed": 0}
+
+
+@pytest.mark.parametrize("form", ["factory", "instance", "wrapper", "SAME_STEP", "NEXT_STEP", "DISABLED", "async"])
+def test_a_method_is_asked(form: str) -> None:
+    """The environment raises at an illegal action."""
+    env: Any
+    match form:
+        case "factory":
+            env = ByMethod
+        case "instance":
+            env = ByMethod()
+        case "wrapper":
+            env = gym.wrappers.TimeLimit(Masker(Taught()), 50)
+        case "async":
+            env = gym.vector.AsyncVectorEnv([ByMethod] * 2, context="spawn")
+        case _:
+            env = vector(ByMethod, ByMethod, mode=AutoresetMode[form])
+    try:
+        model = ppo2.learn(env=env, total_timesteps=128, num_envs=2 if env is ByMethod else None, **SMALL)
+    finally:
+        if form == "async":
+            env.close()
+    assert model.observation_space["action_mask"] == Box(0, 1, (4,), np.int8)
+    assert ppo2.evaluate(model, ByMethod, episodes=2, deterministic=False).lengths.tolist() == [5, 5]
+
+
+def test_a_method_is_asked_in_workers_and_by_make() -> None:
+    gym.register("Taught-v0", entry_point=ByMethod)
+    env = ppo2.make("Taught-v0", num_envs=2, workers=1)
+    model = ppo2.learn(env=env, network="lstm", total_timesteps=64, **SMALL)
+    env.close()
+    gym.registry.pop("Taught-v0")
+    assert int(model.state.counters.updates) == 2
+
+
+def test_masks_of_several_choices_may_lie_side_by_side() -> None:
+    class Two(ByMethod):
+        action_space = MultiDiscrete([2, 3])
+
+        def rule(self) -> Any:
+            return np.array([0, 1, 1, 0, 0])
+
+        def step(self, action: Any) -> Any:
+            assert action.tolist() == [1, 0]
+            return super().step(0)
+
+    class Free(Two):
+        def step(self, action: Any) -> Any:
+            assert action.tolist() == [1, 0]
+            self.t += 1
+            return np.zeros(1, np.float32), 1.0, self.t >= 5, False, {}
+
+    assert ppo2.learn(env=Free(), total_timesteps=16, **SMALL) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (ByStepAlone, r"\.step\(\) gave info\['action_mask'\], but the first reset gave none"),
+        (Vanishing, r"gave no info\['action_mask'\] at a step"),
+        (Plural, r"gives info\['action_masks'\] at a reset; masks are read from info\['action_mask'\]"),
+        (WrongShape, r"action_masks\(\).* = .*; expected 4 numbers"),
+        (NoneLegal, r"no legal action"),
+        (Continuous, r"`env` gives action_masks\(\), but its actions are Box"),
+    ],
+)
+@pytest.mark.parametrize("form", ["factory", "instance", "vector"])
+def test_a_mask_is_never_ignored(kind: type[Taught], words: str, form: str) -> None:
+    forms: dict[str, Any] = {"factory": kind, "instance": kind(), "vector": gym.vector.SyncVectorEnv([kind])}
+    if kind is Vanishing:
+        words = words.replace("info", "infos?").replace(" at a step", "")
+    with pytest.raises(ValueError, match=words):
+        ppo2.learn(env=forms[form], total_timesteps=16, num_envs=1, **SMALL)
+
+
+def test_an_environment_whose_later_reset_has_the_first_mask_is_refused() -> None:
+    class Second(Taught):
+        count = 0
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            Second.count += 1
+            return super().reset(seed=seed)[0], {"action_mask": self.rule()} if Second.count > 3 else {}
+
+        def rule(self) -> Any:
+            return np.ones(4)
+
+    with pytest.raises(ContractError, match=r"Second\.reset\(\) gave info\['action_mask'\]"):
+        ppo2.learn(env=Second, total_timesteps=32, num_envs=2, **SMALL)
+
+
+def test_a_method_of_an_environment_made_elsewhere_is_refused() -> None:
+    with pytest.raises(ContractError, match="environment 1 has a method `action_masks`"):
+        HostVectorEnv([Taught, ByMethod])

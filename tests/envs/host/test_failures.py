@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -76,4 +78,78 @@ def test_a_bad_reward_is_blamed_on_the_environment_of_the_second_group_that_gave
     env = HostVectorEnv([lambda i=i: Nan(i) for i in range(4)], workers=1, groups=2)
     with pytest.raises(ValueError, match=r"update 1: a reward is NaN or infinite; environment 3 gave it at step 3 of"):
         ppo2.learn(env=env, total_timesteps=4 * 8, nsteps=8, seed=0, nminibatches=1)
+    env.close()
+
+
+# --- the first steps
+
+
+class WheelError(Exception):
+    """An error with a class of its own."""
+
+
+def bad_wheel() -> None:
+    raise WheelError("bad wheel")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("at", [1, 4])
+def test_an_error_in_the_first_steps_is_raised_as_it_is(workers: int, at: int, capfd: Any) -> None:
+    """Environment 1 is the worker's where there is one."""
+    env = HostVectorEnv([lambda: Counting(0), lambda: Counting(1, at=at, what=bad_wheel)], workers=workers)
+    with pytest.raises(WheelError, match="bad wheel") as raised:
+        ppo2.learn(env=env, total_timesteps=2 * 8, nsteps=8, seed=0)
+    env.close()
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "in bad_wheel" in shown
+    assert "ppo2: environment 1 raised it within the first 10 steps" in shown
+    assert "begins anew" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["factory", "instance"])
+def test_an_error_of_the_first_step_comes_from_where_it_was_raised(form: str) -> None:
+    def factory() -> Any:
+        return Counting(0, at=1, what=lambda: {}["key"])
+
+    with pytest.raises(KeyError, match="key") as raised:
+        ppo2.learn(env=factory if form == "factory" else factory(), total_timesteps=64, nsteps=8, seed=0)
+    assert traceback.extract_tb(raised.value.__traceback__)[-1].filename == __file__
+
+
+def test_later_an_environment_that_fails_begins_anew(tmp_path: Path, capfd: Any) -> None:
+    act = once(tmp_path / "done", bad_wheel)
+    model = ppo2.learn(
+        env=lambda: Counting(0, length=30, at=11, what=act), num_envs=2, total_timesteps=2 * 16, nsteps=16, seed=0
+    )
+    assert int(model.state.counters.updates) == 1
+    assert "environment 0 failed and begins anew" in capfd.readouterr().err
+
+
+def test_an_environment_that_exits_at_first_does_not_end_the_program(capfd: Any) -> None:
+    with pytest.raises(EnvironmentFailureError, match="SystemExit"):
+        ppo2.learn(env=Counting(0, at=1, what=sys.exit), total_timesteps=8, nsteps=8, seed=0)
+
+
+def test_the_last_of_too_many_failures_is_the_cause() -> None:
+    env = Counting(0, length=50, at=12, what=bad_wheel)
+    with pytest.raises(EnvironmentFailureError) as raised:
+        ppo2.learn(env=env, total_timesteps=64, nsteps=64, seed=0)
+    assert isinstance(raised.value.__cause__, WheelError)
+
+
+class Picky(Exception):  # noqa: N818
+    """An error that can't be made again from its text."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def test_an_error_that_can_not_travel_keeps_its_name() -> None:
+    def raise_picky() -> None:
+        raise Picky(1, 2)
+
+    env = HostVectorEnv([lambda: Counting(0), lambda: Counting(1, at=1, what=raise_picky)], workers=1)
+    env.reset(seed=0)
+    with pytest.raises(RuntimeError, match="Picky: 1 and 2"):
+        env.step([0, 0])
     env.close()

@@ -74,8 +74,8 @@ class FailureLog:
             env = self._first + failure.env
             if failure.error is not None and steps < self._first_steps:
                 failure.error.add_note(
-                    f"ppo2: environment {env} raised it within the first {self._first_steps} steps, where it is taken for "
-                    "a mistake; later, an environment that fails now and then is made anew."
+                    f"ppo2: environment {env} raised it within the first {self._first_steps} steps, where it is taken "
+                    "for a mistake; later, an environment that fails now and then is made anew."
                 )
                 raise failure.error
             if self._window.add():

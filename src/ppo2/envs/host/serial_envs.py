@@ -224,7 +224,7 @@ class SerialEnvs:
         buffers.terminated[:], buffers.truncated[:] = terminated, truncated
         return StepOutcome(ended, failures)
 
-    def _checked(self, i: int, returned: Any) -> tuple[Any, float, bool, bool, Mapping[str, Any]]:
+    def _checked(self, i: int, returned: Any) -> tuple[Any, float, bool, bool, Any]:
         """The five values that a step of environment i returned, each of its own type.
 
         Raises:
@@ -245,9 +245,7 @@ class SerialEnvs:
             info,
         )
 
-    def _write(
-        self, rows: list[NDArray], i: int, obs: Any, *, first: bool = False, truncated: bool = False
-    ) -> None:
+    def _write(self, rows: list[NDArray], i: int, obs: Any, *, first: bool = False, truncated: bool = False) -> None:
         """Writes an observation of environment i; `first` and `truncated` are for messages.
 
         Raises:
@@ -348,7 +346,7 @@ def _number(value: Any) -> float:
 
 
 def split_actions(space: spaces.AnySpace, leaves: list[NDArray]) -> Iterable[Any]:
-    """Copies of actions one by one, from a batch's leaves: arrays or NumPy's numbers, as `space.sample()` gives them."""
+    """Copies of actions one by one, from a batch's leaves: arrays or NumPy's numbers, as `sample` of a space gives."""
     if isinstance(space, gym.spaces.Discrete):
         return list(leaves[0])
     actions: Iterable[Any] = spaces.separate(space, from_leaves(space, [leaf.copy() for leaf in leaves]))

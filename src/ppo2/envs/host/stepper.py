@@ -135,7 +135,7 @@ class Stepper:
         )
 
     def _step(self, actions: Any) -> StepResult:
-        """What the environment's `step` returns; flags may be 0 and 1, or a list.
+        """Steps the environment; flags may be 0 and 1, or a list.
 
         Raises:
             ContractError: it isn't what Gymnasium wants.
