@@ -39,7 +39,6 @@ envs/device: __init__ env check
 envs/families: __init__ masks factories atari registry ids own_vectors
 envs/host: __init__ env_types failures contract identity semaphore watchdog buffers replay serial_envs worker_loop \
     process_worker worker worker_pool vector parallelism stepper remote
-    process_worker worker worker_pool vector parallelism stepper remote
 evaluation: __init__ evaluate play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding storable statistics

@@ -195,6 +195,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
         raise TypeError(
             f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.{_hint(made)}"
         )
+    _check(made, name)
     began = time.perf_counter()
     first = _with_mask(made, name)
     factory = env if first is made else MaskedFactory(env, by_method=first.by_method)
@@ -225,6 +226,7 @@ def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -
             f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
             "num_envs out, or pass a factory: a function that makes a new environment at each call."
         )
+    _check(env, name)
     masked = _with_mask(env, name)
     if isinstance(env, VectorEnv):
         return Made(masked, owned=False)
@@ -244,8 +246,23 @@ def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[An
         if family.remark is None:
             raise
         raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
+    _check(first)
     masked = _with_mask(first)
     return masked, factory if masked is first else MaskedFactory(factory, by_method=masked.by_method)
+
+
+def _check(env: Any, name: str = "env") -> None:
+    """Checks an environment before its first reset.
+
+    Raises:
+        ValueError: it must not be reset, as it is being trained on; it is several times the same object; or `reset`
+            doesn't take Gymnasium's arguments.
+        TypeError: a space is missing.
+    """
+    contract.check_members(env, name)
+    identity.check_not_in_training(env, name)
+    if isinstance(env, VectorEnv):
+        identity.check_vector(env, name)
 
 
 def _with_mask(env: Any, name: str = "env") -> Any:
@@ -253,14 +270,9 @@ def _with_mask(env: Any, name: str = "env") -> Any:
     method `action_masks`, as sb3-contrib has it.
 
     Raises:
-        ValueError: it must not be reset, as it is being trained on; it is several times the same object; it breaks
-            Gymnasium's contract; or its actions can't be masked.
-        TypeError: actions that no policy can take, or a space that is missing.
+        ValueError: `reset` breaks Gymnasium's contract; or its actions can't be masked.
+        TypeError: actions that no policy can take.
     """
-    contract.check_members(env, name)
-    identity.check_not_in_training(env, name)
-    if isinstance(env, VectorEnv):
-        identity.check_vector(env, name)
     prefix = "single_" if isinstance(env, VectorEnv) else ""
     action_space = getattr(env, f"{prefix}action_space")
     distribution = action_distribution(action_space)
