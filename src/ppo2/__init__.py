@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ppo2.runners.device import DeviceRunner
     from ppo2.runners.host import Runner
     from ppo2.system.runtime import configure_runtime
+    from ppo2.training.interruption import interrupted
     from ppo2.training.learn import learn
     from ppo2.training.sweep import Sweep, sweep
 
@@ -39,6 +40,7 @@ __all__ = [
     "envs",
     "evaluate",
     "gae",
+    "interrupted",
     "learn",
     "load",
     "make",
@@ -63,6 +65,7 @@ _MODULES = {
     "configure_runtime": "ppo2.system.runtime",
     "evaluate": "ppo2.evaluation.evaluate",
     "gae": "ppo2.algorithm.gae",
+    "interrupted": "ppo2.training.interruption",
     "learn": "ppo2.training.learn",
     "load": "ppo2.agent.loading",
     "make": "ppo2.envs",

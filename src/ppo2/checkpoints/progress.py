@@ -57,7 +57,8 @@ class Progress(NamedTuple):
             found = cls(update=-1)
         counts = [found.update, found.episodes, found.rollouts, *(() if found.best is None else found.best[:1])]
         numbers = [found.seconds, *(() if found.best is None else found.best[1:])]
-        is_valid = isinstance(found.interim, bool) and _is_row(found.unfinished) and all(map(_is_count, counts))
+        is_valid = type(run.get("interim", False)) is bool and _is_row(found.unfinished)
+        is_valid &= all(map(_is_count, counts))
         if not is_valid or not all(map(_is_number, numbers)) or found.seconds < 0:
             raise ValueError(f"the checkpoint {saved.path} has invalid progress data: {run!r}"[:1000])
         return found

@@ -174,6 +174,7 @@ class Resume(options.TrainingOptions):
 
 
 def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, wandb: bool) -> None:
+    from ppo2.training.interruption import interrupted
     from ppo2.training.learn import learn
 
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
@@ -181,7 +182,10 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
     os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
     with _telling_how_to_resume(run_dir):
-        learn(**arguments, update_fn=solved)
+        model = learn(**arguments, update_fn=solved)
+        stopped = interrupted()
+        if stopped is not None and stopped is model:  # at a prompt `learn` returns where Ctrl-C stops it
+            raise KeyboardInterrupt
     if solved is not None:
         say(solved.verdict())
 
@@ -228,12 +232,14 @@ def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
     from ppo2.checkpoints import checkpoint
     from ppo2.distributed import processes
 
+    # absolute now: an environment may change the current directory
+    folder = None if run_dir is None else run_dir.expanduser().absolute() / checkpoint.FOLDER
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
         if (isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number) and processes.is_first():
-            saved = run_dir is not None and any((run_dir / checkpoint.FOLDER).glob(f"*{checkpoint.SUFFIX}"))
+            saved = folder is not None and any(folder.glob(f"*{checkpoint.SUFFIX}"))
             how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
             say(f"ppo2: stopped by {number.name}{how}", to_error=True)
         raise

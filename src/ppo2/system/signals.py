@@ -53,11 +53,12 @@ class StopSignals:
     Attributes:
         received: the first signal; None so far.
         patient: False while the first signal stops at once too, as nothing was learned yet.
+        is_inner: True inside of another such context, whose caller must hear of the signal too.
     """
 
     def __init__(self, *, patient: bool = True) -> None:
         self.received: int | None = None
-        self.patient = patient
+        self.patient, self.is_inner = patient, False
         self.raised_at = math.inf
         self._received_at = math.inf
         self._before: dict[int, Any] = {}
@@ -67,6 +68,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            self.is_inner = bool(_ENTERED)
             self._listener = _Listener(self)
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
             _ENTERED.append(self)
@@ -148,9 +150,9 @@ class _Listener:
         self._writer.close()
 
     def _listen(self) -> None:
-        last, is_interactive = 0, _is_interactive()
+        last, is_patient = 0, is_interactive()
         while True:
-            deadline = math.inf if is_interactive else self._deadline()
+            deadline = math.inf if is_patient else self._deadline()
             wait = deadline - time.monotonic()
             if wait <= 0:
                 _end(last)
@@ -200,7 +202,7 @@ def is_same(before: int, at: float, number: int) -> bool:
     return number == before and time.monotonic() - at < SAME_SECONDS
 
 
-def _is_interactive() -> bool:
+def is_interactive() -> bool:
     """True if a person types at this interpreter, or runs cells of a notebook."""
     return hasattr(sys, "ps1") or bool(sys.flags.interactive) or hasattr(builtins, "__IPYTHON__")
 

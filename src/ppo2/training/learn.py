@@ -15,7 +15,7 @@ from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training import construction, run_directory
+from ppo2.training import construction, interruption, run_directory
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
@@ -91,7 +91,8 @@ def learn(
             layer_norm=False.
 
     Returns:
-        The trained model; `step`, `predict`, `value` and `save` it, or `ppo2.evaluate` it.
+        The trained model; `step`, `predict`, `value` and `save` it, or `ppo2.evaluate` it. In a notebook or at a prompt
+        also where Ctrl-C (SIGINT) stopped it after an update.
 
     Raises:
         ValueError, TypeError: an argument that can't be, or a `run_dir` in which another training works, before the
@@ -100,8 +101,9 @@ def learn(
         ppo2.envs.EnvironmentFailureError: environments failed more than three times in 60 seconds; what was learned
             before is saved (of several processes: what the last checkpoint has).
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written (before
-            the first update: at once, and nothing is written). A second signal stops at once. In other threads than the
-            main one signals are not heard: return False from `update_fn` there.
+            the first update: at once, and nothing is written). A second signal stops at once. `ppo2.interrupted`
+            returns the model then. In other threads than the main one signals are not heard: return False from
+            `update_fn` there.
 
     Of several processes (`ppo2.distributed`), an error in one ends all, with status 75; what all raise alike is raised.
     """
@@ -118,6 +120,7 @@ def learn(
     )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
         signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
+        interruption.forget()
         processes.warn_if_alone()
         stack.callback(heartbeat.expect_pauses)
         construction.check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
@@ -154,8 +157,10 @@ def learn(
             trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
         run.finish(update, progress=progress)
-        if signal.received is not None:
+        if signal.received is not None and not interruption.returns(signal.stop):
             raise_for(signal.received)
+        if signal.received is not None:
+            run.tell_of_stop(signal.received, is_returned=True)
     return model
 
 

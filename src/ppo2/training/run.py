@@ -1,6 +1,7 @@
 """A run: what it does when it begins, after each update, when it is broken off and at its end."""
 
 import contextlib
+import signal
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +16,7 @@ from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.runners.episodes import Ended, Episode, in_order
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted
-from ppo2.training import run_directory
+from ppo2.training import interruption, run_directory
 from ppo2.training.evaluator import Evaluator
 from ppo2.training.log_writer import LogWriter
 from ppo2.training.loop import Task
@@ -51,6 +52,8 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         """Saves what was learned before an early end; of several processes, where that ends all of them alike."""
         try:
+            if error is not None and self._done and not self._setup.model.state.params.is_deleted():
+                interruption.keep(self._setup.model)
             begun = self._setup.trainer.runner.rollouts > self._before.rollouts
             in_first_update = kind is Interrupted and self._done < self.first
             lost = self._setup.lock is not None and not self._setup.lock.is_mine
@@ -63,6 +66,9 @@ class Run:
         finally:
             self._saver.close()
             self._logger.close()
+            number = _number_of(error)
+            if number is not None:
+                self.tell_of_stop(number)
 
     def begin(self) -> None:
         """Brings the environments of a run that goes on to where they were; saves the start of one that doesn't."""
@@ -138,6 +144,25 @@ class Run:
                 self._logger.say(self._summary(update, curve))
         self._setup.signal.all_gather(None)  # no process ends before all is written
 
+    def tell_of_stop(self, number: int, *, is_returned: bool = False) -> None:
+        """Says what stopped training, after which update, and where the model is.
+
+        Args:
+            is_returned: `learn` returns it.
+        """
+        setup, done = self._setup, self._done
+        if setup.signal.stop.is_inner:  # whoever called has more to say
+            return
+        if is_returned:
+            interruption.keep(setup.model)
+        saved = setup.saved_in is not None and self._saver.has(done)
+        where = ["the model so far is returned"] if is_returned else []
+        where += [f"saved in {setup.saved_in}"] if saved else []
+        if not where and interruption.interrupted() is not None:
+            where = ["ppo2.interrupted() returns the model, which is saved nowhere"]
+        when = f"after update {done:,} of {setup.config.nupdates:,}" if done else "before the first update"
+        self._logger.say("; ".join([f"stopped by {signal.Signals(number).name} {when}", *where]))
+
     def _draw_curve(self) -> Path | None:
         run_dir = self._setup.run_dir
         if run_dir is None or not self._logger.monitor_rows:
@@ -162,3 +187,12 @@ class Run:
             "" if curve is None else f"curve {curve}",
         ]
         return "; ".join(filter(None, words))
+
+
+def _number_of(error: BaseException | None) -> int | None:
+    """The signal that an exception stands for; None for others."""
+    if isinstance(error, Interrupted):
+        return error.number
+    if isinstance(error, SystemExit):
+        return signal.SIGTERM if error.code == 128 + signal.SIGTERM else None
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else None

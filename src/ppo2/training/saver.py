@@ -92,6 +92,10 @@ class Saver(Task):
             self._writer.wait()
         self.report_failures()
 
+    def has(self, update: int) -> bool:
+        """True if the checkpoint of an update is written, or is being written."""
+        return self._saved_update == update
+
     def skip(self, update: int) -> None:
         """Takes an update for saved: its checkpoint, from which nobody could go on, would hide an earlier, good one."""
         self._saved_update = update

@@ -28,7 +28,7 @@ from ppo2.reporting.screens import open_display
 from ppo2.system import files, launch
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training import run_directory
+from ppo2.training import interruption, run_directory
 from ppo2.training.construction import open_environment
 from ppo2.training.learn import learn
 from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
@@ -147,7 +147,8 @@ def sweep(
 
     Raises:
         ValueError, TypeError: an argument that can't be, before any training; it says which, and why.
-        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`, and
+            `ppo2.interrupted` returns it. In a notebook or at a prompt Ctrl-C returns it.
     """
     if launch.detected().size > 1 or distributed.world().size > 1:
         raise ValueError(
@@ -166,15 +167,19 @@ def sweep(
     settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
     swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
     with run_directory.locked(run_dir):
-        path = None if run_dir is None else _check_empty(Path(run_dir).expanduser())
-        runs, stopped_by = _train(env, axes, settings, path, progress)
+        path = run_directory.absolute(run_dir)  # now: an environment may change the current directory
+        if path is not None:
+            _check_empty(path)
+        runs, stop = _train(env, axes, settings, path, progress)
         table = [_row(i, run, swept) for i, run in enumerate(runs)]
         models, curves = [run.model for run in runs], [run.curve for run in runs]
         result = Sweep(table, models, curves, swept, path, seeds=len(axes["seed"]))
         if path is not None:
             result.save(path, {"env": jsonable(env), "swept": jsonable(axes), "fixed": jsonable(fixed)})
-    if stopped_by is not None:
-        raise_for(stopped_by)
+    if stop.received is not None:
+        interruption.keep(result)
+        if not interruption.returns(stop):
+            raise_for(stop.received)
     return result
 
 
@@ -184,14 +189,15 @@ def _train(
     settings: Sequence[Mapping[str, Any]],
     path: Path | None,
     progress: bool | None,
-) -> tuple[list[SweepRun], int | None]:
-    """Trains the runs of these settings; returns them, and the signal that came, if one did."""
+) -> tuple[list[SweepRun], StopSignals]:
+    """Trains the runs of these settings; returns them, and the signals that came."""
     with contextlib.ExitStack() as stack:
         vector = open_environment(stack, env, settings[0].get("num_envs"))
         runs = [plan_run(vector, env, one) for one in settings]
         pace = Pace(sum(run.config.nupdates for run in runs), 1)
         display = stack.enter_context(contextlib.closing(open_display(pace, progress, (SWEEP_COLUMNS,))))
         display.say(_announcement(axes, runs))
+        interruption.forget()
         stop = stack.enter_context(StopSignals())
         display.begin()
         screen = SweepScreen(runs, pace, display)
@@ -199,7 +205,7 @@ def _train(
             train_together(vector.env, runs, screen, stop)
         else:
             _train_in_turn(env, runs, path, screen, stop)
-    return runs, stop.received
+    return runs, stop
 
 
 def _train_in_turn(
@@ -261,11 +267,10 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     return axes
 
 
-def _check_empty(path: Path) -> Path:
-    """Returns the directory of a sweep. Raises ValueError where something else than its lock is in it."""
+def _check_empty(path: Path) -> None:
+    """Raises ValueError where something else than its lock is in the directory of a sweep."""
     if any(entry.name != LOCK for entry in path.iterdir()):
         raise ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
-    return path
 
 
 def _announcement(axes: Mapping[str, Sequence[Any]], runs: Sequence[SweepRun]) -> str:
