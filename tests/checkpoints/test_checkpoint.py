@@ -15,6 +15,7 @@ import ppo2
 from ppo2.agent.files import writer
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.checkpoint import FORMAT, VERSION
+from ppo2.training import run_directory
 
 GOLDEN = Path(__file__).parent / "golden"
 METADATA = {"config": {"lr": 3e-4, "env": None, "sizes": [1, 2.5]}, "name": "é", "exact": 0.1 + 0.2}
@@ -407,3 +408,35 @@ def test_what_is_written_later_is_what_was_there_when_it_was_asked_for(tmp_path)
         np.testing.assert_array_equal(after.tensors[name], tensor)
     write_more(tmp_path / "more.safetensors")
     np.testing.assert_array_equal(checkpoint.load(tmp_path / "more.safetensors").tensors["runner/x"], np.zeros(3))
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_is_never_waited_for(tmp_path: Path) -> None:
+    """Whether it is named, linked to, or lies where a run has its checkpoints and settings."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    pipe, link = folder / "00003.safetensors", tmp_path / "link.safetensors"
+    os.mkfifo(pipe)
+    os.mkfifo(folder.parent / "config.json")
+    link.symlink_to(pipe)
+    for path in (pipe, link, folder, folder.parent, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(ValueError, match="is no checkpoint, but a pipe, a socket or a device"):
+            ppo2.load(path)
+        if not path.is_dir():
+            with pytest.raises(ValueError, match="is no checkpoint, but a pipe"):
+                checkpoint.save(path, {}, {})
+    for more in ({}, {"run_dir": folder.parent}):
+        with pytest.raises(ValueError, match="is no checkpoint, but a pipe"):
+            ppo2.learn(env="CartPole-v1", load_path=folder.parent, **more)
+    with pytest.raises(ValueError, match=r"config\.json can't be read \(it is no regular file\)"):
+        run_directory.read_config(folder.parent)
+
+
+@pytest.mark.parametrize("which", ["observation_space", "action_space"])
+def test_a_space_of_thousands_of_parts_is_refused_unread(which: str, tmp_path: Path) -> None:
+    saved = checkpoint.load(GOLDEN / "2026-11-mlp.safetensors")
+    part = {"kind": "Discrete", "n": 2, "start": 0, "dtype": "int64"}
+    space = {"kind": "Dict", "spaces": {str(i): {"kind": "Tuple", "spaces": [part] * 99} for i in range(99)}}
+    path = checkpoint.save(tmp_path / "large.safetensors", saved.tensors, {**saved.metadata, which: space})
+    with pytest.raises(ValueError, match="more than 1,000 parts"):
+        ppo2.load(path)

@@ -13,6 +13,7 @@ ENCODED = [
     (Discrete(3), np.int32(1), np.float32([0, 1, 0])),
     (Discrete(3, start=-2), np.int32(0), np.float32([0, 0, 1])),
     (MultiDiscrete([2, 3]), np.int32([1, 0]), np.float32([0, 1, 1, 0, 0])),
+    (MultiDiscrete([2, 2, 3, 2]), np.int32([1, 0, 2, 1]), np.float32([0, 1, 1, 0, 0, 0, 1, 0, 1])),
     (
         MultiDiscrete([[2, 1], [1, 2]], start=[[3, 0], [0, -1]]),
         np.int32([[4, 0], [0, -1]]),

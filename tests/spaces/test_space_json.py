@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Tuple
 
 from ppo2 import spaces
 from ppo2.spaces import Spec
@@ -48,3 +48,11 @@ def test_unknown_spaces_are_refused(space, part):
 def test_an_unknown_description_is_refused():
     with pytest.raises(ValueError, match=re.escape("the space 'Graph' isn't known.")):
         spaces.from_description({"kind": "Graph"})
+
+
+def test_a_space_of_too_many_parts_is_refused_before_it_is_trained_on() -> None:
+    """No file could hold it: see `from_description`."""
+    parts = [Discrete(2)] * 999
+    Spec(Tuple(parts))
+    with pytest.raises(TypeError, match="more than 1,000 parts isn't supported: put the parts of a kind into one"):
+        Spec(Tuple([Tuple(parts)]))

@@ -70,8 +70,10 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
 
     Raises:
         OSError: the file can't be written; what was at `path` is untouched.
+        ValueError: a pipe, a socket or a device is there.
     """
     path = Path(path).expanduser()
+    _check_regular(path)
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     text = json.dumps(metadata, allow_nan=False)
     header = {"format": FORMAT, "version": str(VERSION), "metadata": text, "sha256": digest(tensors, text)}
@@ -109,6 +111,7 @@ def newest(path: str | os.PathLike[str]) -> Path:
     path = Path(path).expanduser()
     if path.is_file():
         return path
+    _check_regular(path)
     if not path.is_dir():
         raise ValueError(f"there is no checkpoint at {path}: no such file or directory.")
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
@@ -141,7 +144,17 @@ def digest(tensors: Tensors, metadata: str) -> str:
     return found.hexdigest()
 
 
+def _check_regular(path: Path) -> None:
+    """Raises ValueError for what is there but no file: reading a pipe or a device would wait, or never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(
+            f"{printable(path)} is no checkpoint, but a pipe, a socket or a device, which is never read: copy what it "
+            "gives into a file, and name that."
+        )
+
+
 def _read(file: Path) -> Checkpoint:
+    _check_regular(file)
     try:
         with safetensors.safe_open(file, framework="numpy") as opened:
             header = opened.metadata() or {}

@@ -1,6 +1,7 @@
 """Observations on the device, and encoded for a network."""
 
 import functools
+import itertools
 from typing import Any
 
 import gymnasium as gym
@@ -42,8 +43,12 @@ def _encode(space: AnySpace, obs: Shaped[Array, "*shape"]) -> Shaped[Array, "*en
         case gym.spaces.Discrete():
             return jax.nn.one_hot(obs - int(space.start), int(space.n))
         case gym.spaces.MultiDiscrete():
-            choices = (obs - space.start).ravel()
-            return jnp.concatenate([jax.nn.one_hot(choices[i], n) for i, n in enumerate(space.nvec.ravel().tolist())])
+            choices, encoded, first = (obs - space.start).ravel(), [], 0
+            for n, equal in itertools.groupby(space.nvec.ravel().tolist()):  # one operation for those of one size
+                last = first + sum(1 for _ in equal)
+                encoded.append(jax.nn.one_hot(choices[first:last], n).ravel())
+                first = last
+            return jnp.concatenate(encoded)
         case gym.spaces.Box() if np.dtype(space.dtype).itemsize == 1:
             return obs
     return obs.astype(jnp.float32)

@@ -1,5 +1,6 @@
 """Spaces as text, and back."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ppo2.spaces.parts import AnySpace
+from ppo2.spaces.parts import COMPOSITE, AnySpace
 
 KNOWN_OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
 
@@ -35,7 +36,26 @@ class Spec:
 
 
 def describe(space: AnySpace) -> dict[str, Any]:
-    """`space` as JSON; `from_description` is its inverse."""
+    """`space` as JSON; `from_description` is its inverse.
+
+    Raises:
+        TypeError: it is of a kind that isn't known, or has more than `MOST_PARTS` parts.
+    """
+    if _count(space) > MOST_PARTS:
+        raise TypeError(
+            f"a space of more than {MOST_PARTS:,} parts isn't supported: put the parts of a kind into one array (a Box, "
+            "a MultiDiscrete)."
+        )
+    return _describe(space)
+
+
+def _count(space: AnySpace) -> int:
+    """The number of spaces that a space is made of, itself included."""
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else getattr(space, "spaces", ())
+    return 1 + sum(map(_count, parts)) if isinstance(space, COMPOSITE) else 1
+
+
+def _describe(space: AnySpace) -> dict[str, Any]:
     dtype = np.dtype(space.dtype).name if space.dtype is not None else ""
     match space:
         case gym.spaces.Discrete():
@@ -48,9 +68,9 @@ def describe(space: AnySpace) -> dict[str, Any]:
             low, high = _bound(space.low), _bound(space.high)
             return {"kind": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": dtype}
         case gym.spaces.Tuple():
-            return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
+            return {"kind": "Tuple", "spaces": [_describe(part) for part in space.spaces]}
         case gym.spaces.Dict() if all(isinstance(key, str) for key in space.spaces):
-            return {"kind": "Dict", "spaces": {key: describe(part) for key, part in space.spaces.items()}}
+            return {"kind": "Dict", "spaces": {key: _describe(part) for key, part in space.spaces.items()}}
     raise TypeError(f"the space {space} isn't supported; known are {KNOWN_OBSERVATIONS}, and Tuple and Dict of these.")
 
 
@@ -58,23 +78,36 @@ def from_description(description: Any) -> AnySpace:
     """The space that `describe` described.
 
     Raises:
-        ValueError: it described none, or one whose observations are larger than `LARGEST_BYTES`.
+        ValueError: it described none, or one whose observations are larger than `LARGEST_BYTES`, or of more parts than
+            `MOST_PARTS`.
     """
     try:
-        return _from_description(description, [LARGEST_BYTES])
+        return _from_description(description, _Budget(LARGEST_BYTES, MOST_PARTS))
     except (KeyError, TypeError, AttributeError, AssertionError, IndexError, OverflowError, MemoryError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 LARGEST_BYTES = 2**25
 """Most bytes of one observation that a file describes, so that a hostile one takes no more memory."""
+MOST_PARTS = 1000
+"""Most spaces that a space is made of: programs take about a millisecond to be made for each."""
 
 DTYPES = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))}
 """Known dtypes: NumPy reads whole structures of any size from other text."""
 
 
-def _from_description(description: Any, budget: list[int]) -> AnySpace:
-    """`budget`: the bytes that are left, one number that all parts share."""
+@dataclasses.dataclass
+class _Budget:
+    """Bytes and parts that are left for a space, which all its parts share."""
+
+    bytes: int
+    parts: int
+
+
+def _from_description(description: Any, budget: _Budget) -> AnySpace:
+    budget.parts -= 1
+    if budget.parts < 0:
+        raise ValueError(f"it has more than {MOST_PARTS:,} parts.")
     match description["kind"]:
         case "Discrete":
             n, start = _whole(description["n"]), _whole(description["start"])
@@ -106,10 +139,10 @@ def _dtype(description: Mapping[str, Any]) -> np.dtype[Any]:
     return dtype
 
 
-def _shape(description: Mapping[str, Any], dtype: np.dtype[Any], budget: list[int]) -> tuple[int, ...]:
+def _shape(description: Mapping[str, Any], dtype: np.dtype[Any], budget: _Budget) -> tuple[int, ...]:
     shape = tuple(_whole(size) for size in description["shape"])
-    budget[0] -= math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or budget[0] < 0:
+    budget.bytes -= math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or budget.bytes < 0:
         raise ValueError(f"the shape {shape} of {dtype} can't be: an observation may take {LARGEST_BYTES:,} bytes.")
     return shape
 
