@@ -412,7 +412,7 @@ def test_what_is_written_later_is_what_was_there_when_it_was_asked_for(tmp_path)
 
 @pytest.mark.timeout(20)
 def test_a_pipe_or_a_device_is_never_waited_for(tmp_path: Path) -> None:
-    """Whether it is named, linked to, or lies where a run has its checkpoints and settings."""
+    """A pipe that is named, linked to, or lies where a run has its checkpoints and settings."""
     folder = tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
     pipe, link = folder / "00003.safetensors", tmp_path / "link.safetensors"

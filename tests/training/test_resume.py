@@ -406,6 +406,100 @@ def test_methods_of_the_same_names_are_left_alone(tmp_path: Path, capfd: pytest.
     assert lengths(tmp_path) == ["40"] * 10
 
 
+class Partial(Raising):
+    """Deterministic; its methods save a part of its state, and load that wrongly."""
+
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {"score": np.array(3.0)}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        self.steps = 17
+
+
+class Showing(Remembering):
+    """Its observations are random, but the last one is part of its state, and shown after loading."""
+
+    def _obs(self) -> np.ndarray:
+        self.last = super()._obs()
+        return self.last
+
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {**super().save_state(), "last": self.last}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> Any:
+        super().load_state(state)
+        self.last = state["last"]
+        return self.last.copy()
+
+    def step(self, action: int) -> Any:
+        assert hasattr(self, "last")
+        return super().step(action)
+
+
+class Lying(Showing):
+    """The same, but it shows another one."""
+
+    def load_state(self, state: dict[str, np.ndarray]) -> Any:
+        return super().load_state(state) + 1
+
+
+class Forgetting(Remembering):
+    """Its observations are random, and it takes nothing up."""
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        pass
+
+
+def test_a_state_that_does_not_bring_an_environment_to_its_place_is_not_trusted(tmp_path: Path) -> None:
+    """Its actions do."""
+    assert_resumes(tmp_path, env=Partial, updates=4, after=2)
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        (Showing, ""),
+        (lambda: gym.wrappers.FlattenObservation(Showing()), ""),
+        (Lying, "the state that it saved led it elsewhere"),
+        (Forgetting, "its load_state didn't take up all of the state that it saved"),
+    ],
+)
+def test_a_state_is_verified(env: Any, reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    resumed_once(env, tmp_path)
+    told = capfd.readouterr()
+    assert ("begin new episodes" in told.out + told.err) == bool(reason)
+    assert reason in told.out + told.err
+    assert lengths(tmp_path) == ["40"] * (8 if reason else 10)
+
+
+def test_methods_that_do_not_fit_are_not_called_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Unfit(Raising):
+        """Saves, but takes no state: never called."""
+
+        def save_state(self) -> dict[str, np.ndarray]:
+            calls.append("unfit")
+            return {}
+
+        def load_state(self) -> None:
+            calls.append("unfit")
+
+    class Files(Raising):
+        """Saves to a file, as the first call shows."""
+
+        def save_state(self) -> None:
+            calls.append("file")
+
+        def load_state(self, path: str) -> None:
+            calls.append("file")
+
+    for env in (Unfit, Files):
+        resumed_once(env, tmp_path / env.__name__, save_interval=1)
+        assert lengths(tmp_path / env.__name__) == ["40"] * 10
+    assert calls == ["file"] * 4  # two environments, before the stop and after it
+
+
 def test_an_environment_that_raises_when_replayed_is_made_anew(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,8 +43,8 @@ def describe(space: AnySpace) -> dict[str, Any]:
     """
     if _count(space) > MOST_PARTS:
         raise TypeError(
-            f"a space of more than {MOST_PARTS:,} parts isn't supported: put the parts of a kind into one array (a Box, "
-            "a MultiDiscrete)."
+            f"a space of more than {MOST_PARTS:,} parts isn't supported: put the parts of a kind into one array (a "
+            "Box, a MultiDiscrete)."
         )
     return _describe(space)
 

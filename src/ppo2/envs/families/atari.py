@@ -158,8 +158,8 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
             "episode": np.array([self._return, self._length], np.float64),
         }
 
-    def load_state(self, state: State) -> None:
-        """Inverse of `save_state`."""
+    def load_state(self, state: State) -> NDArray:
+        """Inverse of `save_state`; returns the observation."""
         import ale_py
 
         self._ale.restoreState(ale_py.ALEState(state["emulator"].tobytes()))
@@ -169,6 +169,7 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         self._lives, self._over = int(state["lives"]), bool(state["over"])
         self._move = self._moves[int(state["move"])]
         self._return, self._length = float(state["episode"][0]), int(state["episode"][1])
+        return self._frames.copy()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from ppo2.envs.host.contract import FLAGS, MASK_KEY, NUMBERS
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.identity import check_not_in_training
-from ppo2.envs.host.replay import UNSEEDED, EpisodeReplay, ReplayError, State, episode_seed, load_state, save_state
+from ppo2.envs.host.replay import UNSEEDED, EpisodeReplay, ReplayError, State, bring_to_place, episode_seed, save_state
 from ppo2.envs.host.watchdog import HungError
 
 NEVER = float("inf")
@@ -80,6 +81,7 @@ class SerialEnvs:
         self._reseeds, self._counts = traits.reseeds, traits.counts_episodes
         self._limits = [traits_of(factory).max_episode_steps or NEVER for factory in factories]
         self._deadlines = [NEVER] * len(self.envs)
+        self._saves = [True] * len(self.envs)
         self._clock = 0
 
     def _check_spaces(self, i: int) -> None:
@@ -119,7 +121,9 @@ class SerialEnvs:
 
     def save_states(self, _: None = None) -> list[State | None]:
         """States of the environments that can save them; None for the others."""
-        return [save_state(self.envs[i]) for i in self._one_by_one()]
+        states = [save_state(self.envs[i]) if self._saves[i] else None for i in self._one_by_one()]
+        self._saves = [state is not None for state in states]  # the methods of others serve another purpose
+        return states
 
     def restore(self, replays: Sequence[EpisodeReplay]) -> dict[int, str]:
         """Brings all environments to their places: the seeds, episodes and observations that the buffers hold.
@@ -148,11 +152,12 @@ class SerialEnvs:
 
     def _restore_one(self, i: int, replay: EpisodeReplay) -> None:
         """Raises ReplayError if environment i can't be brought to its place."""
+        bring_to_place(self.envs[i], replay.state, partial(self._is_there, i), partial(self._repeat, i, replay))
+        self._set_deadline(i, replay.steps)
+
+    def _repeat(self, i: int, replay: EpisodeReplay) -> None:
+        """Repeats the actions of environment i's episode; raises ReplayError if that doesn't bring it to its place."""
         buffers = self._buffers
-        if replay.state is not None:
-            load_state(self.envs[i], replay.state)
-            self._set_deadline(i, replay.steps)
-            return
         if replay.actions is None:
             raise ReplayError("its episode had become too long for its actions to be kept (`replay_limit`)")
         if buffers.episodes[i] and not self._reseeds:
@@ -163,12 +168,17 @@ class SerialEnvs:
             returns += reward
             if over or cut:
                 raise ReplayError(f"its episode ended at step {done} of {steps} when its actions were repeated")
-        self._set_deadline(i, replay.steps)
+        if not self._is_there(i, obs) or not (
+            self._counts or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)
+        ):
+            raise ReplayError("it isn't deterministic: the same seed and actions led it elsewhere")
+
+    def _is_there(self, i: int, obs: Any) -> bool:
+        """True if an observation has the same bits as the one that environment i shall have."""
+        buffers = self._buffers
         self._write(buffers.final_obs, i, obs)
         pairs = zip(buffers.obs, buffers.final_obs, strict=True)
-        differs = any(there[i].tobytes() != here[i].tobytes() for there, here in pairs)
-        if differs or not (self._counts or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)):
-            raise ReplayError("it isn't deterministic: the same seed and actions led it elsewhere")
+        return all(there[i].tobytes() == here[i].tobytes() for there, here in pairs)
 
     def step(self) -> StepOutcome:
         """Steps every environment with its action in the buffers."""
