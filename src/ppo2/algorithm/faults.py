@@ -28,13 +28,18 @@ class FaultKind(IntEnum):
     OBS_OUT_OF_RANGE = 4
     REWARD_NOT_FINITE = 5
     NO_LEGAL_ACTION = 6
-    LOSS_OR_GRADIENT_NOT_FINITE = 7
-    STEP_NOT_FINITE = 8
-    STATISTICS_NOT_FINITE = 9
+    REWARD_TOO_LARGE = 7
+    LOSS_OR_GRADIENT_NOT_FINITE = 8
+    STEP_NOT_FINITE = 9
+    STATISTICS_NOT_FINITE = 10
 
 
 FATAL = frozenset({FaultKind.OBS_OUT_OF_RANGE, FaultKind.NO_LEGAL_ACTION, FaultKind.STATE_NOT_FINITE})
 """Faults that end training even where others are skipped: they would come again at every update."""
+
+
+LARGE_REWARD = 1e12
+"""Reward above which it is to blame where the loss, which has its discounted sum's square, overflows float32 (3e38)."""
 
 
 class Fault(NamedTuple):
@@ -50,10 +55,16 @@ def find_fault(
     rollout: Rollout,
     finite: Bool[Array, ""],
     axis: DataAxis = ONE_DEVICE,
+    statistics_finite: Bool[Array, ""] | bool = True,
 ) -> Fault:
     """The first fault, in the order of `FaultKind`, and the flat (T, N) index of its first step, N counting the
     environments of all blocks.
+
+    Args:
+        finite: losses and gradients are.
+        statistics_finite: the normaliser's statistics of returns are.
     """
+    large = jnp.abs(rollout.rewards) > LARGE_REWARD
     not_finite = ~spaces.all_finite(rollout.obs, 2)
     # V of what came next is only NaN by its observation, where V itself is finite
     unseen = jnp.isfinite(rollout.values) & ~jnp.isfinite(rollout.next_values) & ~rollout.terminated
@@ -70,6 +81,7 @@ def find_fault(
         (FaultKind.OBS_OUT_OF_RANGE, spaces.out_of_range(space, rollout.obs)),
         (FaultKind.REWARD_NOT_FINITE, ~jnp.isfinite(rollout.rewards)),
         (FaultKind.NO_LEGAL_ACTION, no_legal_action),
+        (FaultKind.REWARD_TOO_LARGE, large & ~(finite & statistics_finite)),
     ]
     fault = jnp.where(finite, FaultKind.NONE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
     index = jnp.zeros((), jnp.int32)
@@ -138,6 +150,9 @@ def fault_words(kind: FaultKind, step: int, num_envs: int, observation_space: sp
         FaultKind.REWARD_NOT_FINITE: f"a reward is NaN or infinite; {where}: mend the environment",
         FaultKind.NO_LEGAL_ACTION: f"a state has no legal action (its action_mask is all 0); {where}: mend the "
         "environment, or end the episode there",
+        FaultKind.REWARD_TOO_LARGE: f"a reward is too large to learn from (beyond {LARGE_REWARD:g}: squares overflow); "
+        f"{where}: mend the environment, or scale its rewards down, by `reward_scale` of ppo2.make or, up to about "
+        "1e15, `normalize_rewards=True`",
         FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: "the loss or its gradient is NaN or infinite; try a lower `lr`, "
         "`normalize_obs=True`, or a smaller `max_grad_norm`",
         FaultKind.STEP_NOT_FINITE: "the gradient is finite, but parameters or moments are NaN or infinite after the "

@@ -137,7 +137,14 @@ def update(
 
     start = Carry(state.params, state.opt_state, jnp.zeros((), bool))
     end, steps = jax.lax.scan(epoch, start, bits)
-    fault = find_fault(learner.observation_space, learner.distribution, rollout, jnp.all(steps.finite), axis)
+    fault = find_fault(
+        learner.observation_space,
+        learner.distribution,
+        rollout,
+        jnp.all(steps.finite),
+        axis,
+        statistics_finite=is_finite(normaliser.returns),
+    )
     before = state.counters
     learned = state._replace(
         params=end.params,
@@ -226,8 +233,15 @@ def fill_normaliser(
     learner: Learner, state: TrainState, rollout: Rollout, axis: DataAxis = ONE_DEVICE
 ) -> tuple[TrainState, Fault]:
     """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault; pure."""
-    fault = find_fault(learner.observation_space, learner.distribution, rollout, jnp.ones((), bool), axis)
     seen = state.normaliser.with_returns(rollout, axis).with_observations(rollout, axis)
+    fault = find_fault(
+        learner.observation_space,
+        learner.distribution,
+        rollout,
+        jnp.ones((), bool),
+        axis,
+        statistics_finite=is_finite(seen.returns),
+    )
     good = fault.kind == FaultKind.NONE
     kind = jnp.where(good & ~is_finite(seen), FaultKind.STATISTICS_NOT_FINITE, fault.kind).astype(jnp.int32)
     kept = jax.tree.map(lambda new, old: jnp.where(kind == FaultKind.NONE, new, old), seen, state.normaliser)

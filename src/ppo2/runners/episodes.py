@@ -83,8 +83,17 @@ def carry_returns(before: NDArray, rewards: NDArray, ended: NDArray, gamma: floa
     steps_left = np.arange(len(rewards) - 1, -1, -1)[:, None]
     weights = gamma**steps_left * (steps_left < steps_since_end(ended))
     kept = np.where(ended.any(axis=0), 0.0, before * gamma ** len(rewards))
-    carried: NDArray = kept + (rewards * weights).sum(axis=0)
+    carried: NDArray = np.clip(kept + (rewards * weights).sum(axis=0), -FLOAT32_MAX, FLOAT32_MAX)
     return carried.astype(np.float32)
+
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def bring_into_float32(rewards: NDArray) -> None:
+    """Lowers finite rewards that float32 doesn't hold to what it does, as they aren't infinite, but too large."""
+    beyond = np.isfinite(rewards) & (np.abs(rewards) > FLOAT32_MAX)
+    rewards[beyond] = np.copysign(FLOAT32_MAX, rewards[beyond])
 
 
 class RunningEpisodes(NamedTuple):

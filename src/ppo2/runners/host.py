@@ -19,7 +19,7 @@ from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose
 from ppo2.runners.action_log import ActionLog
-from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes
+from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes, bring_into_float32
 from ppo2.runners.experience import Experience
 from ppo2.runners.host_program import (
     act_program,
@@ -93,6 +93,7 @@ class Runner:
         self._latest = None
         buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, counts_episodes=self._stepper.counts_episodes)
         after = self._collect(buffers, state, steps)
+        bring_into_float32(buffers.experience.rewards)
         seen = buffers.experience._replace(running_returns=state.episodes.discounted, gamma=self.gamma, lam=self.lam)
         rollout = self._complete(seen, buffers, after.recurrent_state)
         self.rollouts += 1

@@ -102,6 +102,7 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
 
     Raises:
         TypeError: `model_fn` gave none, or one that couldn't learn as it wants to inside a compiled program.
+        ValueError: see `check_minibatches`.
     """
     policy = build_policy(
         env.single_observation_space,
@@ -121,7 +122,23 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
             f"`model_fn` gave a {type(model).__name__}, which replaces `train`: training on a device environment is "
             "one compiled program that never calls it. Override `update`, `gradients` or `loss` instead."
         )
+    if type(model).update is Model.update:
+        check_minibatches(config)
     return model
+
+
+def check_minibatches(config: Config) -> None:
+    """Raises ValueError where a minibatch has one sample: its advantage, less the mean, is 0, so that nothing is learned.
+
+    Not a rule of `Config`, as the settings of a saved model may be so.
+    """
+    if config.total_timesteps and config.nbatch == config.nminibatches:
+        size = f"`num_envs * nsteps` (={config.num_envs} * {config.nsteps} = {config.nbatch})"
+        raise ValueError(
+            f"`nminibatches` (={config.nminibatches}) cuts {size} into minibatches of one sample, whose normalised "
+            "advantage is always 0, so that the policy would never learn: raise `nsteps` or `num_envs`, or lower "
+            "`nminibatches`."
+        )
 
 
 def build_trainer(
