@@ -55,6 +55,14 @@ def test_a_policy_that_hurries(figures: list[float]) -> None:
     assert told(of(KL, *figures)) == []
 
 
+def test_returns_that_are_far_from_1() -> None:
+    """Rewards of 1e5, say; the second row gives no second warning."""
+    [(row, words)] = told(of(VALUE_LOSS, 2e10, 3e10))
+    assert row == 0
+    assert "value loss 2e+10" in words
+    assert "`normalize_rewards=True`" in words
+
+
 def test_a_value_loss_that_explodes() -> None:
     blind = {EXPLAINED: -30.0}
     rows = [*of(VALUE_LOSS, *([1.0] * 12)), {VALUE_LOSS: 99.0, **blind}, {VALUE_LOSS: 20000.0, **blind}]

@@ -22,13 +22,13 @@ from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
 from ppo2.envs.families.masks import METHOD, MaskedEnv, MaskedVectorEnv, has_method
 from ppo2.envs.families.registry import family_of
 from ppo2.envs.host import contract, identity
-from ppo2.envs.host.contract import MASK_KEY, MASK_METHOD
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
 from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
 from ppo2.envs.host.replay import REPLAY_LIMIT
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.numerics.randomness import Purpose, environment_seeds
+from ppo2.spaces import MASK_KEY, MASK_METHOD
 from ppo2.system.text import printable
 
 DEFAULT_NUM_ENVS = 8

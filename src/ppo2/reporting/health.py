@@ -21,6 +21,8 @@ it near 0.01. In ordinary runs it rarely reaches 0.2, and not in two rows; where
 from the first update on, so that nothing else is ever usual."""
 VALUE_LOSS_TIMES, VALUE_LOSS_PEAKS = 100.0, 10.0
 """Bounds of the value loss: times the usual, and times its peak, as the usual is next to nothing in a solved task."""
+FAR_LOSS = 1e10
+"""Value loss above which hardly any of a clipped gradient is the policy's: returns of some 100,000."""
 BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
 """Rows with an explained variance below the second number are a sign, unless the value loss is below this share of its
 peak: then the task is solved, and there is no variance left to explain."""
@@ -37,7 +39,7 @@ class Health:
     """
 
     def __init__(self) -> None:
-        self._signs = [_kl, _value_loss, _entropy, _blind]
+        self._signs = [_kl, _value_loss, _far, _entropy, _blind]
         self._seen: dict[str, list[float]] = {key: [] for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
 
     def warnings(self, row: Mapping[str, float]) -> list[str]:
@@ -82,6 +84,15 @@ def _value_loss(seen: Seen) -> str | None:
     return (
         f"the value loss explodes ({now:.2g}, usually {usual:.2g}): try a lower `lr`, "
         "`normalize_rewards=True`, or a smaller `max_grad_norm`"
+    )
+
+
+def _far(seen: Seen) -> str | None:
+    if seen[VALUE_LOSS][-1] <= FAR_LOSS:
+        return None
+    return (
+        f"returns are far from 1 (value loss {seen[VALUE_LOSS][-1]:.2g}), so that hardly any of the gradient is the "
+        "policy's: try `normalize_rewards=True`, or scale rewards down, as `reward_scale` of ppo2.make does"
     )
 
 

@@ -8,6 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ppo2.spaces.checks import (
+    MASK_KEY,
+    MASK_METHOD,
     check_legal,
     check_observation_space,
     device_dtype,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPOSITE",
+    "MASK_KEY",
+    "MASK_METHOD",
     "AnySpace",
     "Spec",
     "all_finite",

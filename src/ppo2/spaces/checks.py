@@ -9,7 +9,11 @@ import numpy as np
 from ppo2.spaces.parts import COMPOSITE, AnySpace, mapped
 from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, describe
 
-MASKED = {"observation", "action_mask"}
+MASK_KEY = "action_mask"
+"""Name of the mask of legal actions, in an observation or in `info`."""
+MASK_METHOD = "action_masks"
+"""Method of an environment that gives it, as other libraries have it."""
+MASKED = {"observation", MASK_KEY}
 """Keys of an observation with a mask of legal actions."""
 
 

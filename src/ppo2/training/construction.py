@@ -128,7 +128,7 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
 
 
 def check_minibatches(config: Config) -> None:
-    """Raises ValueError where a minibatch has one sample: its advantage, less the mean, is 0, so that nothing is learned.
+    """Raises ValueError where a minibatch has one sample: its advantage, less the mean, is 0, and nothing is learned.
 
     Not a rule of `Config`, as the settings of a saved model may be so.
     """

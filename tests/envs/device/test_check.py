@@ -235,3 +235,30 @@ def test_learn_checks_before_anything_else() -> None:
         ppo2.learn(env=good(), eval_env=bad, nsteps=16, total_timesteps=128)
     with pytest.raises(TypeError, match=r"`env` \(=.*\) must be .* a device environment \(observation_space"):
         ppo2.learn(env=SimpleNamespace(observation_space=None))
+
+
+@pytest.mark.parametrize("action_space", [gym.spaces.Discrete(2), gym.spaces.Box(-1, 1, (2,))])
+def test_masks_that_would_be_ignored_are_refused(action_space: Any) -> None:
+    class Info:
+        observation_space = gym.spaces.Box(-1, 1, (1,))
+
+        def __init__(self) -> None:
+            self.action_space = action_space
+
+        def reset(self, key: Any) -> Any:
+            return jnp.zeros(()), jnp.zeros(1)
+
+        def step(self, state: Any, action: Any, key: Any) -> Any:
+            return state, jnp.zeros(1), 0.0, False, False, {"action_mask": jnp.ones(2)}
+
+    class Method(Info):
+        def step(self, state: Any, action: Any, key: Any) -> Any:
+            return state, jnp.zeros(1), 0.0, False, False, {}
+
+        def action_masks(self, state: Any) -> Any:
+            return jnp.ones(2)
+
+    with pytest.raises(ValueError, match=r"`env`.step gives info\['action_mask'\], .*Dict of `observation` and"):
+        check_device_env(Info())
+    with pytest.raises(ValueError, match=r"`env` has a method `action_masks`, which is not asked on the device"):
+        check_device_env(Method())

@@ -11,6 +11,7 @@ from ppo2 import spaces
 from ppo2.distributions import action_distribution
 from ppo2.envs.device.env import DeviceEnv
 from ppo2.numerics.randomness import abstract_key
+from ppo2.spaces import MASK_KEY, MASK_METHOD
 
 RETURNS = {"reset": ("state", "obs"), "step": ("state", "obs", "reward", "terminated", "truncated", "info")}
 """Values that the methods return."""
@@ -33,7 +34,9 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
     action = jax.eval_shape(distribution.to_environment, distribution.action)
     state, obs = _trace(env, name, "reset", key)
     _check_obs(env.observation_space, f"that `{name}`.reset returns", obs)
-    by_step, info = f"that `{name}`.step returns", None
+    by_step, info, is_masked = f"that `{name}`.step returns", None, spaces.is_masked(env.observation_space)
+    if hasattr(env, MASK_METHOD) and not is_masked:
+        raise ValueError(_mask_error(f"`{name}` has a method `{MASK_METHOD}`, which is not asked on the device"))
     # twice, so that Python code which does something else at a second call shows
     for _ in range(2):
         after, obs, reward, terminated, truncated, new_info = _trace(env, name, "step", state, action, key)
@@ -44,14 +47,18 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
         _check_scalar(f"the truncated {by_step}", truncated, "bool", jnp.bool_)
         if not isinstance(new_info, Mapping):
             raise ValueError(f"`{name}`.step must return a dict as `info`; it gave {type(new_info).__name__}.")
-        if "action_mask" in new_info and distribution.can_be_masked and not spaces.is_masked(env.observation_space):
-            raise ValueError(
-                f"`{name}`.step gives info['action_mask'], but `reset` has no info to give one in: on the device let "
-                "observations be a Dict of `observation` and `action_mask`."
-            )
+        if MASK_KEY in new_info and not is_masked:
+            raise ValueError(_mask_error(f"`{name}`.step gives info[{MASK_KEY!r}], but `reset` has no info for one"))
         if info is not None:
             _check_alike(f"the info {by_step}", "that of the step before", info, new_info)
         state, info = after, new_info
+
+
+def _mask_error(words: str) -> str:
+    return (
+        f"{words}: let observations be a Dict of `observation` and `action_mask`. (Masks are for Discrete and "
+        "MultiDiscrete actions, and Tuple and Dict of these.)"
+    )
 
 
 def _trace(env: DeviceEnv, name: str, method: str, *arguments: Any) -> Any:

@@ -10,9 +10,9 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from ppo2 import spaces
 from ppo2.envs.host import contract
-from ppo2.envs.host.contract import MASK_KEY, MASK_METHOD
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, NDArray
 from ppo2.envs.host.failures import ContractError
+from ppo2.spaces import MASK_KEY, MASK_METHOD
 
 ALL_LEGAL = object()
 """Placeholder of a mask under which all actions are legal."""

@@ -10,11 +10,7 @@ import numpy as np
 
 from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.failures import ContractError
-
-MASK_KEY = "action_mask"
-"""Entry of `info` with the legal actions."""
-MASK_METHOD = "action_masks"
-"""Method of an environment that gives them, as other libraries have it."""
+from ppo2.spaces import MASK_KEY
 
 RESET, STEP = "(observation, info)", "(observation, reward, terminated, truncated, info)"
 SHIMMY = "pip install 'shimmy[gym-v21]', then gymnasium.make('GymV21Environment-v0', env=...)"

@@ -12,12 +12,13 @@ import numpy as np
 from ppo2 import spaces
 from ppo2.envs.host import contract
 from ppo2.envs.host.buffers import EnvBuffers, Spaces, from_leaves
-from ppo2.envs.host.contract import FLAGS, MASK_KEY, NUMBERS
+from ppo2.envs.host.contract import FLAGS, NUMBERS
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.identity import check_not_in_training
 from ppo2.envs.host.replay import UNSEEDED, EpisodeReplay, ReplayError, State, bring_to_place, episode_seed, save_state
 from ppo2.envs.host.watchdog import HungError
+from ppo2.spaces import MASK_KEY, MASK_METHOD
 
 NEVER = float("inf")
 NO_EPISODE = {"r": float("nan"), "l": float("nan")}
@@ -85,9 +86,9 @@ class SerialEnvs:
         self._clock = 0
 
     def _check_spaces(self, i: int) -> None:
-        if not spaces.is_masked(self.spaces.observation) and self.envs[i].has_wrapper_attr(contract.MASK_METHOD):
+        if not spaces.is_masked(self.spaces.observation) and self.envs[i].has_wrapper_attr(MASK_METHOD):
             raise ContractError(
-                f"`env`: environment {self._first + i} has a method `{contract.MASK_METHOD}`, which is not asked here: "
+                f"`env`: environment {self._first + i} has a method `{MASK_METHOD}`, which is not asked here: "
                 "pass its factory to `learn` or ppo2.make, or let observations be a Dict of observation and "
                 "action_mask. (Masks are for Discrete and MultiDiscrete actions, and Tuple and Dict of these.)"
             )

@@ -10,12 +10,12 @@ from gymnasium.vector import AutoresetMode
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.host import contract
-from ppo2.envs.host.contract import MASK_KEY
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.serial_envs import split_actions
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
 from ppo2.numerics.randomness import Purpose, environment_seeds
+from ppo2.spaces import MASK_KEY
 
 
 class Transition(NamedTuple):
