@@ -1,7 +1,7 @@
 """The state that learning changes, and the figures of an update."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -47,8 +47,8 @@ class UpdateStats(NamedTuple):
     """One update, on the device: means over its minibatches, then figures of the whole batch.
 
     `fault` is a `FaultKind`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and
-    `eplenmean`, over the last 100 episodes, and `episodes`, how many ended so far, are filled in
-    by `learn` for its `update_fn`.
+    `eplenmean`, over the last 100 episodes, `episodes`, how many ended so far, and `infos`, the means of numbers of
+    `info` at the ends of the last 100 (`info_keys`), are filled in by `learn` for its `update_fn`.
     """
 
     policy_loss: Float[Array, ""]
@@ -64,10 +64,12 @@ class UpdateStats(NamedTuple):
     eprewmean: float | Float[Array, ""] = math.nan
     eplenmean: float | Float[Array, ""] = math.nan
     episodes: int | Int[Array, ""] = 0
+    infos: Mapping[str, float] = {}
 
     @classmethod
     def blank(cls) -> Self:
         """All 0, in the dtypes that figures have on the device."""
         whole = ("gradient_steps", "fault", "fault_index", "episodes")
-        zeros: dict[str, Any] = {name: np.zeros((), np.int32 if name in whole else np.float32) for name in cls._fields}
+        names = [name for name in cls._fields if name != "infos"]
+        zeros: dict[str, Any] = {name: np.zeros((), np.int32 if name in whole else np.float32) for name in names}
         return cls(**zeros)

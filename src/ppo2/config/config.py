@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from ppo2.config.info_keys import entries
 from ppo2.config.placeholders import jsonable
 from ppo2.config.rules import SettingInfo, anything, flag, mapping, number, one_of, schedule, setting, whole
 from ppo2.numerics.schedules import ScheduleLike
@@ -97,6 +98,10 @@ class Config:
         "which must be finite, with standard deviations that the network gives.", static=True)
     log_interval: int = setting(
         10, whole(1), "updates between two rows of the log; the first update is logged too.")
+    info_keys: Sequence[str] = setting(
+        (), entries, "entries of the environments' `info` to record at each episode's end: numbers, which go to "
+        "monitor.csv and, as means over the last 100 episodes, to the log (info/NAME) and to `update_fn` "
+        "(stats.infos); `is_success` is among them unasked.")
     save_interval: int = setting(
         0, whole(0), "updates between two checkpoints, the first update's one included; 0 writes only the final one.")
     eval_interval: int | None = setting(

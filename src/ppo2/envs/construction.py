@@ -26,7 +26,7 @@ from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
 from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
 from ppo2.envs.host.replay import REPLAY_LIMIT
-from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.envs.host.vector import HostVectorEnv, check_info_keys
 from ppo2.numerics.randomness import Purpose, environment_seeds
 from ppo2.spaces import MASK_KEY, MASK_METHOD
 from ppo2.system.text import printable
@@ -74,7 +74,8 @@ def make(
         num_envs: number of environments.
         seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
         max_episode_steps, reward_scale, frame_stack, flatten: see `ppo2.envs.families.factories.Options`.
-        info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos.
+        info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos, and recorded
+            by `learn` and `evaluate` at episodes' ends as if named there.
         workers: processes that step environments beside this one; "auto": as many as there are other processors, if
             that saves time. The environments do the same in any case; a line on standard error says what was chosen.
         groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
@@ -104,10 +105,10 @@ def make(
         if not one_by_one:
             _refuse(f"needs environments that are made one by one, which those of {which} are not", backend=backend)
         reason = "is of no use with backend='ray' (`learn` is told the seed; actors give whole rollouts, in one group)"
-        _refuse(reason, seed=seed, groups=groups, info_keys=info_keys)
+        _refuse(reason, seed=seed, groups=groups)
         first, factory = _first_of(env_id, kwargs, options)
-        limits: dict[str, Any] = {"env_timeout": env_timeout, "replay_limit": replay_limit}
-        return remote(factory, first, num_envs, actors, workers, **limits)
+        own: dict[str, Any] = {"env_timeout": env_timeout, "replay_limit": replay_limit, "info_keys": tuple(info_keys)}
+        return remote(factory, first, num_envs, actors, workers, **own)
     _refuse("is the number of Ray's actors, for backend='ray'", actors=actors)
     if one_by_one:
         first, factory = _first_of(env_id, kwargs, options)
@@ -150,7 +151,14 @@ def preset(env_id: str) -> dict[str, Any]:
     return family_of(env_id).preset(env_id)
 
 
-def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups: int | None = None) -> Made:
+def resolve(
+    env: Any,
+    num_envs: int | None = None,
+    name: str = "env",
+    *,
+    groups: int | None = None,
+    info_keys: Sequence[str] = (),
+) -> Made:
     """Makes the vector environment that an argument means.
 
     Args:
@@ -160,6 +168,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
             the environment has.
         name: the argument's name, for errors.
         groups: see `make`, for environments that are made here.
+        info_keys: entries of `info` that are recorded at episodes' ends.
 
     Raises:
         ValueError: see `make`; or `num_envs` that contradicts the environment.
@@ -173,13 +182,14 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
             "Pass the id, or what ppo2.make gives without `backend`."
         )
     if isinstance(env, VectorEnv | gym.Env):
-        return _resolve_made(env, num_envs, name)
+        return _resolve_made(env, num_envs, name, info_keys)
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+    options: dict[str, Any] = {"copy": False, "groups": groups, "info_keys": info_keys}
     if isinstance(env, str):
         if env.startswith(ENVPOOL):
             return Made(own_vectors.make(env, count), owned=True)
         first, factory = _first_of(env, {}, Options())
-        return Made(vectorize(first, factory, count, may_try=True, copy=False, groups=groups), owned=True)
+        return Made(vectorize(first, factory, count, may_try=True, **options), owned=True)
     if not (is_device_env(env) or callable(env)):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
@@ -200,7 +210,7 @@ def resolve(env: Any, num_envs: int | None = None, name: str = "env", *, groups:
     first = _with_mask(made, name)
     factory = env if first is made else MaskedFactory(env, by_method=first.by_method)
     may_try = made.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
-    return Made(vectorize(first, factory, count, may_try=may_try, copy=False, groups=groups), owned=True)
+    return Made(vectorize(first, factory, count, may_try=may_try, **options), owned=True)
 
 
 def _hint(given: Any) -> str:
@@ -218,7 +228,7 @@ def _hint(given: Any) -> str:
     )
 
 
-def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -> Made:
+def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str, info_keys: Sequence[str]) -> Made:
     """`resolve` of an environment that the user has made."""
     has = env.num_envs if isinstance(env, VectorEnv) else 1
     if num_envs not in (None, has):
@@ -227,10 +237,12 @@ def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str) -
             "num_envs out, or pass a factory: a function that makes a new environment at each call."
         )
     _check(env, name)
+    if isinstance(env, HostVectorEnv):
+        check_info_keys(info_keys, env.info_keys, name)
     masked = _with_mask(env, name)
     if isinstance(env, VectorEnv):
         return Made(masked, owned=False)
-    return Made(HostVectorEnv([lambda: masked], copy=False, owned=False), owned=False)
+    return Made(HostVectorEnv([lambda: masked], copy=False, owned=False, info_keys=info_keys), owned=False)
 
 
 def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[AnyEnv, Factory]:

@@ -1,7 +1,8 @@
 """Evaluation of a model on whole episodes, with everything about it frozen."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -12,10 +13,13 @@ from ppo2 import envs, spaces
 from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
+from ppo2.config.info_keys import end_keys, entries
 from ppo2.distributed import World, heartbeat, processes
 from ppo2.envs.device.env import DeviceEnv, DeviceVector, EnvCarry, initial_carry, is_device_env, unroll
+from ppo2.envs.device.info import recorded_keys
 from ppo2.envs.host.env_types import AnyVectorEnv
 from ppo2.envs.host.stepper import Stepper
+from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.numerics.randomness import Purpose, environment_keys, root_key
 
 NDArray = np.ndarray[Any, Any]
@@ -25,16 +29,24 @@ DEVICE_NUM_ENVS = 64
 LOOK_EVERY = 128
 """Steps on the device between two looks at which episodes are over."""
 
-Steps: TypeAlias = tuple[EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Bool[Array, "T N"] | None]
-"""The environments after some steps; returns and lengths of the episodes that ended in each; states without a legal
-action, where there are masks."""
+Steps: TypeAlias = tuple[
+    EnvCarry, Float[Array, "T N"], Int[Array, "T N"], Float[Array, "T N k"], Bool[Array, "T N"] | None
+]
+"""The environments after some steps; returns, lengths and numbers of `info` of the episodes that ended in each; states
+without a legal action, where there are masks."""
 
 
 class Evaluation(NamedTuple):
-    """Undiscounted returns and lengths (timesteps) of episodes, (episodes,) each, in the order in which they ended."""
+    """Undiscounted returns and lengths (timesteps) of episodes, (episodes,) each, in the order in which they ended.
+
+    Environments that count their episodes themselves (`info["episode"]`, as of RecordEpisodeStatistics) are believed.
+    `infos` are the numbers of `info` at the episodes' ends, by name, (episodes,) each: those of
+    `info_keys`, and `is_success` where there is one; NaN where an episode had none.
+    """
 
     returns: NDArray
     lengths: NDArray
+    infos: Mapping[str, NDArray] = {}
 
     @property
     def mean(self) -> float:
@@ -48,15 +60,22 @@ class Evaluation(NamedTuple):
 
 
 class EpisodeEnd(NamedTuple):
-    """An episode that ended: its environment's index here, return and length."""
+    """An episode that ended: its environment's index here, return, length, and numbers of its last `info`."""
 
     env: int
     r: float
     length: int
+    infos: Mapping[str, float]
 
 
 def evaluate(
-    model: Model, env: Any, episodes: int = 100, deterministic: bool = True, seed: int = 0, num_envs: int | None = None
+    model: Model,
+    env: Any,
+    episodes: int = 100,
+    deterministic: bool = True,
+    seed: int = 0,
+    num_envs: int | None = None,
+    info_keys: Sequence[str] | None = None,
 ) -> Evaluation:
     """Runs whole episodes. The normaliser is frozen and the model's random streams are left alone.
 
@@ -71,16 +90,22 @@ def evaluate(
         seed: seed of the environments and of sampling.
         num_envs: number of environments to make for an id, a factory or a device environment; None: 8 (on the device,
             64), or fewer for few episodes.
+        info_keys: entries of `info` to record at episodes' ends; None: those that the model was trained with.
+            `is_success` is recorded in any case.
 
     Raises:
         ValueError: `episodes` below 1, `env` can't be made, or has other spaces than the model.
     """
     if episodes < 1:
         raise ValueError(f"`episodes` (={episodes}) must be at least 1.")
-    made = envs.resolve(env, num_envs if num_envs is not None else side_by_side(env, episodes))
+    keys = model.config.info_keys if info_keys is None else entries("info_keys", info_keys)
+    if info_keys is None and isinstance(env, HostVectorEnv):
+        keys = env.info_keys
+    count = num_envs if num_envs is not None else side_by_side(env, episodes)
+    made = envs.resolve(env, count, info_keys=keys)
     try:
         check_spaces(model, made.env)
-        return run_episodes(model, made.env, episodes=episodes, deterministic=deterministic, seed=seed)
+        return run_episodes(model, made.env, episodes=episodes, deterministic=deterministic, seed=seed, info_keys=keys)
     finally:
         if made.owned:
             made.env.close()
@@ -106,12 +131,14 @@ def run_episodes(
     episodes: int,
     deterministic: bool,
     seed: int,
+    info_keys: Sequence[str] = (),
     until: Callable[[], bool] = _never,
     share: World = processes.ALONE,
 ) -> Evaluation:
     """Evaluates as `evaluate` does, on environments that are known to fit.
 
     Args:
+        info_keys: see `evaluate`.
         until: called again and again; where it returns True, there are no more episodes.
         share: this process's part: of P processes with as many environments each, all of which evaluate.
     """
@@ -120,9 +147,9 @@ def run_episodes(
     mine = share.part(total)
     left, first = quota[mine].copy(), mine.start
     if isinstance(env, DeviceVector):
-        run = _run_on_device(model, env, first, deterministic, seed, left)
+        run = _run_on_device(model, env, first, deterministic, seed, left, info_keys)
     else:
-        run = _run_on_host(model, env, first, deterministic, seed)
+        run = _run_on_host(model, env, first, deterministic, seed, info_keys)
     done: list[EpisodeEnd] = []
     if left.any() and not until():
         for ended in heartbeat.track_steps(run):
@@ -132,14 +159,20 @@ def run_episodes(
                     done.append(episode)
             if not left.any() or until():
                 break
-    return Evaluation(np.array([episode.r for episode in done]), np.array([episode.length for episode in done]))
+    keys = dict.fromkeys([*info_keys, *(key for episode in done for key in episode.infos)])
+    return Evaluation(
+        np.array([episode.r for episode in done]),
+        np.array([episode.length for episode in done]),
+        {key: np.array([episode.infos.get(key, np.nan) for episode in done]) for key in keys},
+    )
 
 
 def _run_on_host(
-    model: Model, env: AnyVectorEnv, first: int, deterministic: bool, seed: int
+    model: Model, env: AnyVectorEnv, first: int, deterministic: bool, seed: int, info_keys: Sequence[str]
 ) -> Iterator[Sequence[EpisodeEnd]]:
     """The episodes that end in each step; global index `first` is that of the first environment."""
-    stepper = Stepper(env, model.distribution)
+    stepper = Stepper(env, model.distribution, info_keys=info_keys)
+    keys = end_keys(stepper.info_keys)
     key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
@@ -156,22 +189,38 @@ def _run_on_host(
             episode_starts = step.episode_starts
         returns += np.where(step.valid, step.rewards, 0.0)
         lengths += step.valid
-        # an episode in which its environment failed doesn't count
-        counts, r, length = step.valid, returns, lengths
-        if stepper.counts_episodes:
-            counts, r, length = step.episodes or (np.zeros(nenvs, bool), returns, lengths)
         ends = step.terminated | step.truncated
-        yield [EpisodeEnd(i, float(r[i]), int(length[i])) for i in np.flatnonzero(ends & counts).tolist()]
+        # an episode in which its environment failed doesn't count
+        counts, r, length, infos = ends & step.valid, returns, lengths, np.zeros((nenvs, 0))
+        if step.ends is not None:
+            own, infos = step.ends.counts, step.ends.infos
+            counts = np.where(own, step.ends.lengths > 0, counts)
+            r, length = np.where(own, step.ends.returns, r), np.where(own, step.ends.lengths, length)
+        yield [
+            EpisodeEnd(i, float(r[i]), int(length[i]), _known(keys, infos[i])) for i in np.flatnonzero(counts).tolist()
+        ]
         returns[ends], lengths[ends] = 0.0, 0
 
 
+def _known(keys: Sequence[str], numbers: NDArray) -> dict[str, float]:
+    """The numbers that are some, by key."""
+    return {key: value for key, value in zip(keys, numbers.tolist(), strict=False) if not math.isnan(value)}
+
+
 def _run_on_device(
-    model: Model, env: DeviceVector, first: int, deterministic: bool, seed: int, left: NDArray
+    model: Model,
+    env: DeviceVector,
+    first: int,
+    deterministic: bool,
+    seed: int,
+    left: NDArray,
+    info_keys: Sequence[str],
 ) -> Iterator[Sequence[EpisodeEnd]]:
     """The episodes that end between two looks of the host; `left` says which environments have any to play."""
     key = root_key(seed, Purpose.EVALUATE)
     running = jax.device_put(initial_carry(env.env, env.num_envs, model.initial_state(env.num_envs)))
-    steps = program(model, _steps_program, env.env, deterministic)
+    keys = program(model, recorded_keys, env.env, tuple(info_keys), False)
+    steps = program(model, _steps_program, env.env, deterministic, keys)
     indices = np.arange(first, first + env.num_envs, dtype=np.int32)
     for count in itertools.count():
         running, *ends, no_legal_action = steps(
@@ -181,11 +230,16 @@ def _run_on_device(
             when = np.argmax(np.asarray(no_legal_action), axis=0)
             here = np.asarray(no_legal_action).any(axis=0) & (left > 0)
             spaces.check_legal(here, "`env`", f", at step {count * LOOK_EVERY + when[np.argmax(here)]}")
-        returns, lengths = map(np.asarray, ends)
-        yield [EpisodeEnd(int(i), float(returns[t, i]), int(lengths[t, i])) for t, i in np.argwhere(lengths)]
+        returns, lengths, infos = map(np.asarray, ends)
+        yield [
+            EpisodeEnd(int(i), float(returns[t, i]), int(lengths[t, i]), _known(keys, infos[t, i]))
+            for t, i in np.argwhere(lengths)
+        ]
 
 
-def _steps_program(model: Model, env: DeviceEnv, deterministic: bool) -> Callable[..., Steps]:
+def _steps_program(
+    model: Model, env: DeviceEnv, deterministic: bool, info_keys: tuple[str, ...]
+) -> Callable[..., Steps]:
     masked = spaces.is_masked(model.observation_space)
 
     def steps(
@@ -207,9 +261,9 @@ def _steps_program(model: Model, env: DeviceEnv, deterministic: bool) -> Callabl
             output = policy(normaliser, obs, recurrent_state, episode_starts)
             return output.distribution.mode(), output.recurrent_state
 
-        running, step = unroll(env, act, running, noise, env_keys, model.distribution)
+        running, step = unroll(env, act, running, noise, env_keys, model.distribution, info_keys)
         no_legal_action = model.distribution.none_legal(step.obs["action_mask"]) if masked else None
-        return running, step.returns, step.lengths, no_legal_action
+        return running, step.returns, step.lengths, step.infos, no_legal_action
 
     return jax.jit(steps, donate_argnums=2)
 

@@ -7,12 +7,15 @@ They demand a first line of JSON after a "#", with `t_start`, the time of the ru
 import csv
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from ppo2.config.info_keys import MONITOR_COLUMNS
 from ppo2.runners.episodes import Episode
 from ppo2.system import files
 
-COLUMNS = ",".join(Episode._fields) + "\n"
+COLUMNS = MONITOR_COLUMNS
+"""Columns of every file; numbers of `info` at the episodes' ends follow, each in a column of its name."""
 EPISODE_WINDOW = 100
 """Episodes that eprewmean and eplenmean are means over, as in Baselines."""
 
@@ -39,18 +42,27 @@ def keep_episodes(path: Path, count: int | None, facts: str) -> tuple[str, int, 
         facts: first line of a file that has none.
 
     Returns:
-        The two lines above the episodes, the number of episodes, and the last of them.
+        The first line, the number of episodes, and the last of them.
 
     Raises:
         ValueError: it is damaged.
     """
-    names, *rows = table_lines(path) or [COLUMNS]
+    names, *rows = table_lines(path) or [",".join(COLUMNS) + "\n"]
     first, *_ = files.whole_lines(path) or [""]
-    head = (first if first.startswith("#") else facts) + names
+    facts = first if first.startswith("#") else facts
     rows = rows[:count]
-    files.replace(path, "".join([head, *rows]).encode())
+    files.replace(path, "".join([facts, names, *rows]).encode())
     try:
         last = csv.DictReader([names, *rows[-EPISODE_WINDOW:]])
-        return head, len(rows), [Episode(float(e["r"]), int(e["l"]), float(e["t"]), int(e["env"])) for e in last]
+        return (
+            facts,
+            len(rows),
+            [Episode(float(e["r"]), int(e["l"]), float(e["t"]), int(e["env"]), _numbers(e)) for e in last],
+        )
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{path} is damaged ({error}): mend it, or move it away to go on without it.") from error
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, float]:
+    """The numbers of `info` in a row; an empty cell is none."""
+    return {name: float(cell) for name, cell in row.items() if name not in COLUMNS and cell}

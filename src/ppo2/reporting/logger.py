@@ -16,7 +16,8 @@ from ppo2.reporting.tables import Row, RunFiles, formats_from_environment
 from ppo2.runners.episodes import Episode
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """The mean; NaN of none."""
     return math.fsum(values) / len(values) if values else math.nan
 
 
@@ -32,6 +33,8 @@ class Logger:
             `monitor_rows` episodes.
         env_id: id of the environment; None if it has none.
         seconds: seconds since the start of the run.
+        info_keys: numbers of episodes' `info` that have a column in the log from the start; others from when an episode
+            has one.
         speaks: False shows nothing: another process does.
 
     Attributes:
@@ -50,11 +53,13 @@ class Logger:
         resume: bool = False,
         env_id: str | None = None,
         seconds: float = 0.0,
+        info_keys: Sequence[str] = (),
         speaks: bool = True,
     ) -> None:
         self._closed = False
         last_row = first_update - 1 if last_row is None else last_row
         self._last: deque[Episode] = deque(maxlen=EPISODE_WINDOW)
+        self._info_keys = dict.fromkeys(info_keys)  # in the order in which they came
         self._files = RunFiles(
             run_dir,
             formats=() if run_dir is None else formats_from_environment(),
@@ -62,6 +67,7 @@ class Logger:
             monitor_rows=monitor_rows,
             env_id=env_id,
             seconds=seconds,
+            info_keys=info_keys,
             warn=self.say,
         )
         self.take_up(self._files.last_episodes, self._files.monitor_rows)
@@ -71,12 +77,18 @@ class Logger:
     @property
     def eprewmean(self) -> float:
         """Mean return of the last 100 episodes, NaN before the first."""
-        return _mean([episode.r for episode in self._last])
+        return mean([episode.r for episode in self._last])
 
     @property
     def eplenmean(self) -> float:
         """Mean length of the last 100 episodes in timesteps, NaN before the first."""
-        return _mean([episode.l for episode in self._last])
+        return mean([episode.l for episode in self._last])
+
+    @property
+    def infos(self) -> dict[str, float]:
+        """Means of the numbers of `info` at the ends of the last 100 episodes, of those that had one; NaN if none."""
+        last = [episode.infos for episode in self._last]
+        return {key: mean([numbers[key] for numbers in last if key in numbers]) for key in self._info_keys}
 
     @property
     def last(self) -> list[Episode]:
@@ -85,14 +97,19 @@ class Logger:
 
     def take_up(self, last: Iterable[Episode], monitor_rows: int) -> None:
         """Goes on from a number of recorded episodes, of which `last` are the last."""
-        self._last.extend(last)
+        self._note(list(last))
         self.monitor_rows = monitor_rows
 
     def episodes(self, rows: Sequence[Episode]) -> None:
         """Records finished episodes."""
-        self._last.extend(rows[-EPISODE_WINDOW:])
+        self._note(rows)
         self.monitor_rows += len(rows)
         self._files.episodes(rows)
+
+    def _note(self, rows: Sequence[Episode]) -> None:
+        self._last.extend(rows[-EPISODE_WINDOW:])
+        for row in rows:
+            self._info_keys |= dict.fromkeys(row.infos)
 
     def log(self, row: Row) -> None:
         """Writes and shows one row: `misc/nupdates`, `misc/total_timesteps` and whatever else there is."""

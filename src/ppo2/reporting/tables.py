@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ppo2.reporting.episode_file import facts_line, keep_episodes
+from ppo2.reporting.episode_file import COLUMNS, facts_line, keep_episodes, table_lines
 from ppo2.runners.episodes import Episode
 from ppo2.system import files
 from ppo2.system.text import parse_json
@@ -111,28 +111,60 @@ class _RowFile(_Sink[R]):
             self.append(())
 
 
-class _CsvFile(_RowFile[Row]):
-    """progress.csv, which gets wider when a row has a new key."""
+class _Table(_RowFile[R]):
+    """A table in CSV, which gets wider when a row has a new column.
+
+    Args:
+        facts: the line before the table; empty: none.
+    """
+
+    def __init__(self, path: Path, encode: Callable[[Sequence[R]], str], facts: str = "") -> None:
+        super().__init__(path, encode)
+        self._facts, self._columns = facts, next(csv.reader(table_lines(path)), list[str]())
+        self._header = facts + _csv_text([self._columns])
+
+    def widen(self, columns: Iterable[str]) -> None:
+        """Rewrites the file under a wider header, where it lacks columns: rare, since most come with the first row."""
+        new = [name for name in dict.fromkeys(columns) if name not in self._columns]
+        if not new:
+            return
+        if not self.path.parent.is_dir():  # which only a checkpoint makes again
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        _, *rows = csv.reader(table_lines(self.path) or [""])
+        self._columns += new
+        self._header = self._facts + _csv_text([self._columns])
+        files.replace(self.path, (self._header + _csv_text(row + [""] * len(new) for row in rows)).encode())
+
+
+class _ProgressFile(_Table[Row]):
+    """progress.csv."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, self._rows_text)
-        self._columns: list[str] = next(csv.reader(files.whole_lines(path)), [])
-        self._header = _csv_text([self._columns])
 
     def _rows_text(self, rows: Sequence[Row]) -> str:
-        new = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in self._columns]
-        if new:
-            self._add_columns(new)
+        self.widen(key for row in rows for key in row)
         return _csv_text([row.get(column, "") for column in self._columns] for row in rows)
 
-    def _add_columns(self, new: list[str]) -> None:
-        """Rewrites the file under a wider header: rare, since most keys come with the first row."""
-        if not self.path.parent.is_dir():  # which only a checkpoint makes again
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
-        _, *rows = csv.reader(files.whole_lines(self.path) or [""])
-        self._columns += new
-        self._header = _csv_text([self._columns])
-        files.replace(self.path, (self._header + _csv_text(row + [""] * len(new) for row in rows)).encode())
+
+class _MonitorFile(_Table[Episode]):
+    """monitor.csv.
+
+    Args:
+        info_keys: columns that it has from the start, beside those of every file.
+    """
+
+    def __init__(self, path: Path, facts: str, info_keys: Sequence[str]) -> None:
+        super().__init__(path, self._rows_text, facts)
+        self.widen(info_keys)
+
+    def _rows_text(self, rows: Sequence[Episode]) -> str:
+        if any(row.infos for row in rows):
+            self.widen(key for row in rows for key in row.infos)
+        numbers = self._columns[len(COLUMNS) :]
+        if not numbers:
+            return _csv_text(row[: len(COLUMNS)] for row in rows)
+        return _csv_text([*row[: len(COLUMNS)], *(row.infos.get(key, "") for key in numbers)] for row in rows)
 
 
 class _TensorBoard(_Sink[Row]):
@@ -190,6 +222,7 @@ class RunFiles:
             and all but the first `monitor_rows` of monitor.csv (None: all stay), so that no row is there twice.
         env_id: id of the environment, for the first line of monitor.csv.
         seconds: seconds since the start of the run.
+        info_keys: columns that monitor.csv has from the start, beside those of every run.
 
     Attributes:
         monitor_rows: rows of monitor.csv at the start.
@@ -205,6 +238,7 @@ class RunFiles:
         monitor_rows: int | None = None,
         env_id: str | None = None,
         seconds: float = 0.0,
+        info_keys: Sequence[str] = (),
         warn: Callable[[str], None],
     ) -> None:
         self.monitor_rows, self.last_episodes = 0, list[Episode]()
@@ -224,9 +258,9 @@ class RunFiles:
                 f"`run_dir` (={str(run_dir)!r}) holds a run already ({found[0]}); choose another, or resume it"
             )
         facts = facts_line(env_id, seconds)
-        head, self.monitor_rows, self.last_episodes = keep_episodes(monitor, monitor_rows, facts)
-        self._monitor += [_RowFile(monitor, _csv_text, head)]
-        self._progress += [_CsvFile(progress), _RowFile(lines, _json_text)]
+        facts, self.monitor_rows, self.last_episodes = keep_episodes(monitor, monitor_rows, facts)
+        self._monitor += [_MonitorFile(monitor, facts, info_keys)]
+        self._progress += [_ProgressFile(progress), _RowFile(lines, _json_text)]
         if "tensorboard" in formats:
             self._progress.append(_TensorBoard(run_dir, None if resume_from is None else _next_timestep(lines)))
         if "wandb" in formats:

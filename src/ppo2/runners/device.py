@@ -15,6 +15,7 @@ from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.distributed import heartbeat
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceEnv, is_device_env
+from ppo2.envs.device.info import recorded_keys
 from ppo2.numerics import sharding
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, REPLICATED
 from ppo2.runners.device_program import (
@@ -79,7 +80,9 @@ class DeviceRunner:
         self.rollouts = 0
         self.axis = sharding.split_for(shards, devices=model.config.devices)
         self._mine = num_envs // self.axis.processes
-        self.chunk_size = ChunkSize(nsteps * num_envs, model.config.log_interval)
+        self.info_keys = model.config.info_keys
+        self._recorded = program(model, recorded_keys, env, self.info_keys, True)
+        self.chunk_size = ChunkSize(nsteps * num_envs, model.config.log_interval, 2 + len(self._recorded))
         self._envs: EnvState | None = None
         self._epoch = time.perf_counter()
         self._episodes = EpisodeQueue(sharding.first_environment(self._mine))
@@ -91,7 +94,7 @@ class DeviceRunner:
             steps: another number of steps; compiles a program for it.
         """
         steps = self.nsteps if steps is None else steps
-        collected = program(self.model, rollout_program, self.env, self.axis, steps)
+        collected = program(self.model, rollout_program, self.env, self.axis, steps, self._recorded)
         began = time.perf_counter()
         rollout: Rollout
         discount = sharding.to_global((self.gamma, self.lam), self.axis, REPLICATED)
@@ -107,7 +110,13 @@ class DeviceRunner:
         Fewer are made where one meets a fault that `on_nonfinite` doesn't skip.
         """
         iterated = program(
-            self.model, iterate_program, self.env, self.axis, self.nsteps, HALTING[self.model.config.on_nonfinite]
+            self.model,
+            iterate_program,
+            self.env,
+            self.axis,
+            self.nsteps,
+            HALTING[self.model.config.on_nonfinite],
+            self._recorded,
         )
         numbers = (self.chunk_size.stack(hypers), np.int32(len(hypers)), (self.gamma, self.lam))
         numbers = sharding.to_global(numbers, self.axis, REPLICATED)
@@ -170,7 +179,9 @@ class DeviceRunner:
 
     def _count(self, ends: Ends, began: float) -> None:
         """Takes note of the episodes of some updates, (..., T, N), that ran from `began` until now."""
-        returns, lengths = (np.asarray(x).reshape(-1, self._mine) for x in ends)
+        returns, lengths = (np.asarray(x).reshape(-1, self._mine) for x in (ends.returns, ends.lengths))
+        numbers = np.asarray(ends.infos).reshape(*lengths.shape, -1) if self._recorded else None
+        infos = {} if numbers is None else {key: numbers[..., k] for k, key in enumerate(self._recorded)}
         now, steps = time.perf_counter(), len(lengths)
         passed = np.arange(1, steps + 1) / steps
-        self._episodes.add(returns, lengths, began - self._epoch + passed * (now - began))
+        self._episodes.add(returns, lengths, began - self._epoch + passed * (now - began), infos)

@@ -37,10 +37,13 @@ class EnvState(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Returns and lengths (steps) of the episodes that ended at each step, (T, N); the length is 0 where none did."""
+    """Returns and lengths (steps) of the episodes that ended at each step, (T, N); the length is 0 where none did.
+    `infos` are numbers of `info` at all steps.
+    """
 
     returns: Float[Array, "T N"]
     lengths: Int[Array, "T N"]
+    infos: Float[Array, "T N k"]
 
 
 def start(env: DeviceEnv, model: Model, nenvs: int, rollouts: int, devices: int = 1) -> EnvState:
@@ -58,9 +61,10 @@ def collect(
     lam: Float[Array, ""],
     *,
     steps: int,
+    info_keys: tuple[str, ...] = (),
     axis: DataAxis = ONE_DEVICE,
 ) -> tuple[EnvState, Rollout, Ends]:
-    """The next `steps` steps of this device's N environments; pure."""
+    """The next `steps` steps of this device's N environments; pure. For `info_keys` see `unroll`."""
     nenvs = envs.running_returns.shape[0]
     indices = axis.index * nenvs + jnp.arange(nenvs)  # global
     length = steps // model.sequences_per_env(steps, nenvs * axis.devices)
@@ -75,6 +79,7 @@ def collect(
         noise,
         env_keys,
         model.distribution,
+        info_keys,
     )
     before = envs.running.recurrent_state
     experience = Experience(
@@ -96,7 +101,7 @@ def collect(
     )
     rollout = complete(model, state.params, state.normaliser, experience, *final_values(model, state, step))
     after = EnvState(running, _carry_returns(envs.running_returns, step, gamma), envs.rollouts + 1)
-    return after, rollout, Ends(step.returns, step.lengths)
+    return after, rollout, Ends(step.returns, step.lengths, step.infos)
 
 
 def _carry_returns(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[Array, ""]) -> Float[Array, " N"]:
@@ -202,6 +207,7 @@ def iterate(
     steps: int,
     halt_on: frozenset[FaultKind],
     stops: bool = True,
+    info_keys: tuple[str, ...] = (),
     axis: DataAxis = ONE_DEVICE,
 ) -> Iteration:
     """`count` times a rollout and `Model.update`; pure.
@@ -211,13 +217,14 @@ def iterate(
         count: traced, so that any number up to K takes the one program, and the bits don't depend on how updates are
             divided into chunks.
         discount: gamma and lambda.
+        info_keys: see `unroll`.
         halt_on: faults that end training: the first of them is reported rather than one before it.
         stops: no further update is made after such a fault; False suits many runs in one program, which end together.
     """
 
     def one_update(so_far: Iteration) -> Iteration:
         state, envs, chunk = so_far
-        envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps, axis=axis)
+        envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps, info_keys=info_keys, axis=axis)
         hyper = jax.tree.map(lambda x: x[chunk.done], hypers)
         state, stats = only_finite(state, *model.update(state, rollout, hyper, axis))
         # A subclass may return other types, but a loop's must stay the same.
@@ -230,7 +237,7 @@ def iterate(
         return unfinished & ~chunk.halted if stops else unfinished
 
     shape, zero, blank = (len(hypers.lr), steps, len(envs.running_returns)), jnp.int32(0), UpdateStats.blank()
-    ends = Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32))
+    ends = Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros((*shape, len(info_keys))))
     empty = Chunk(done=zero, stats=blank, halted=jnp.bool_(False), fault=Fault(zero, zero), faulty=zero, ends=ends)
     made: Iteration = jax.lax.while_loop(goes_on, one_update, (state, envs, empty))
     return made
@@ -249,14 +256,15 @@ class ChunkSize:
     Args:
         steps: timesteps of an update.
         log_interval: no chunk goes beyond a row of the log.
+        numbers: numbers of a step that are handed on: an episode's return and length, and those of `info`.
 
     Attributes:
         capacity: most updates of a chunk.
         seconds: time of the last update; infinite before the first.
     """
 
-    def __init__(self, steps: int, log_interval: int) -> None:
-        self.capacity = max(1, min(MOST_UPDATES, log_interval, CHUNK_BYTES // (8 * steps)))
+    def __init__(self, steps: int, log_interval: int, numbers: int = 2) -> None:
+        self.capacity = max(1, min(MOST_UPDATES, log_interval, CHUNK_BYTES // (4 * numbers * steps)))
         self.seconds = np.inf
 
     @property
@@ -273,17 +281,22 @@ class ChunkSize:
         return stacked
 
 
-def rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int) -> Compiled:
+def rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int, info_keys: tuple[str, ...]) -> Compiled:
     """`collect`, compiled."""
-    collected = functools.partial(collect, model, env, steps=steps, axis=axis)
+    collected = functools.partial(collect, model, env, steps=steps, info_keys=info_keys, axis=axis)
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, ROLLOUT_SPECS, BY_STEP)
     return jax.jit(sharding.over_blocks(collected, axis, into, out), donate_argnums=1)
 
 
 def iterate_program(
-    model: Model, env: DeviceEnv, axis: DataAxis, steps: int, halt_on: frozenset[FaultKind]
+    model: Model,
+    env: DeviceEnv,
+    axis: DataAxis,
+    steps: int,
+    halt_on: frozenset[FaultKind],
+    info_keys: tuple[str, ...],
 ) -> Compiled:
     """`iterate`, compiled."""
-    iterated = functools.partial(iterate, model, env, steps=steps, halt_on=halt_on, axis=axis)
+    iterated = functools.partial(iterate, model, env, steps=steps, halt_on=halt_on, info_keys=info_keys, axis=axis)
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED), (REPLICATED, BY_ENV, CHUNK_SPECS)
     return jax.jit(sharding.over_blocks(iterated, axis, into, out), donate_argnums=(0, 1))

@@ -1,6 +1,7 @@
 """Counting episodes: returns and lengths from rewards and ends, with no wrapper around the environments."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +18,14 @@ class Episode(NamedTuple):
     | `l` | length in timesteps |
     | `t` | seconds from the run's start to the episode's end |
     | `env` | the environment's index |
+    | `infos` | numbers of its last `info`, by name: a column each |
     """
 
     r: float
     l: int  # noqa: E741 - the column's name in every monitor.csv since Baselines
     t: float
     env: int
+    infos: Mapping[str, float] = {}
 
 
 class Ended(NamedTuple):
@@ -49,16 +52,24 @@ class EpisodeQueue:
         self._ended: list[Ended] = []
         self._steps = 0  # of each environment since the last look
 
-    def add(self, returns: NDArray, lengths: NDArray, seconds: NDArray) -> None:
+    def add(self, returns: NDArray, lengths: NDArray, seconds: NDArray, infos: Mapping[str, NDArray]) -> None:
         """Adds the episodes of T steps.
 
         Args:
             returns, lengths: (T, N), at the step that ended an episode; elsewhere the length is 0.
             seconds: (T,), when each step ended.
+            infos: numbers of `info`, (T, N) each, NaN where there is none.
         """
         t, env = np.nonzero(lengths)
         columns = (returns[t, env], lengths[t, env], seconds[t].round(6), env + self._first)
-        episodes = map(Episode, *(column.tolist() for column in columns))
+        found = {key: values[t, env] for key, values in infos.items()}
+        found = {key: values for key, values in found.items() if not np.isnan(values).all()}
+        if found:
+            rows = zip(*(values.tolist() for values in found.values()), strict=True)
+            named = [{key: x for key, x in zip(found, row, strict=True) if not math.isnan(x)} for row in rows]
+            episodes = map(Episode, *(column.tolist() for column in columns), named)
+        else:
+            episodes = map(Episode, *(column.tolist() for column in columns))
         self.extend(map(Ended, t.tolist(), episodes), len(lengths))
 
     def extend(self, ended: Iterable[Ended], steps: int) -> None:

@@ -13,6 +13,7 @@ from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.config.info_keys import end_keys
 from ppo2.distributed import heartbeat
 from ppo2.envs.host.env_types import AnyVectorEnv
 from ppo2.envs.host.stepper import Stepper
@@ -70,7 +71,9 @@ class Runner:
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
         self.seconds = Seconds(act=0.0, step=0.0)
-        self._stepper = Stepper(env, model.distribution)
+        self._stepper = Stepper(env, model.distribution, info_keys=model.config.info_keys)
+        self.info_keys = self._stepper.info_keys
+        self._end_keys = end_keys(self.info_keys)
         self._epoch = time.perf_counter()
         self._episodes = EpisodeQueue(self._first)
         self._latest: RunnerState | None = None  # None in the middle of a rollout
@@ -91,7 +94,7 @@ class Runner:
             seed = self.model.config.seed
             state = self._first_state(self._stepper.reset(seed, Purpose.ENV, start=self.rollouts, first=self._first))
         self._latest = None
-        buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, counts_episodes=self._stepper.counts_episodes)
+        buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, info_keys=len(self._end_keys))
         after = self._collect(buffers, state, steps)
         bring_into_float32(buffers.experience.rewards)
         seen = buffers.experience._replace(running_returns=state.episodes.discounted, gamma=self.gamma, lam=self.lam)
@@ -101,9 +104,9 @@ class Runner:
         episodes, returns, lengths = state.episodes.with_steps(
             seen.rewards[:steps], ended, seen.valid[:steps], float(self.gamma)
         )
-        if buffers.episodes is not None:
-            returns, lengths = buffers.episodes
-        self._episodes.add(returns, lengths, buffers.seconds)
+        returns, lengths = buffers.episodes(returns, lengths)
+        infos = {key: buffers.ends.infos[..., k] for k, key in enumerate(self._end_keys)}
+        self._episodes.add(returns, lengths, buffers.seconds, infos)
         self._latest = after._replace(
             position=self._stepper.host.position if self._stepper.host else None,
             episodes=episodes,

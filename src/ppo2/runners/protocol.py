@@ -22,10 +22,12 @@ class RolloutRunner(Protocol):
     Attributes:
         rollouts: number of rollouts so far, those of earlier processes of the run included.
         axis: the devices that its rollouts lie on.
+        info_keys: entries of `info` that were asked for, to be recorded at episodes' ends.
     """
 
     rollouts: int
     axis: DataAxis
+    info_keys: tuple[str, ...]
 
     @property
     def layout(self) -> dict[str, int]:

@@ -57,6 +57,7 @@ class RemoteRunner:
     def __init__(self, *, env: RemoteEnvs, model: Model, nsteps: int, gamma: float, lam: float) -> None:
         self.envs, self.model, self.nsteps, self.nenvs = env, model, nsteps, env.num_envs
         self.axis = ONE_DEVICE
+        self.info_keys = tuple(env.options.get("info_keys", ()))
         self._settings = {"nsteps": nsteps, "gamma": gamma, "lam": lam}
         self.rollouts = 0
         self.seconds = Seconds(act=0.0, step=0.0)

@@ -8,6 +8,8 @@ import numpy as np
 
 from ppo2 import spaces
 from ppo2.agent.model import Model
+from ppo2.envs.host.env_types import NDArray
+from ppo2.envs.host.episode_statistics import EpisodeEnds
 from ppo2.envs.host.stepper import Transition
 from ppo2.runners.experience import Experience
 
@@ -36,11 +38,11 @@ class RolloutBuffers:
     Attributes:
         experience: NumPy's arrays, T + 1 of observations, to be completed by `running_returns`, `gamma` and `lam`.
         seconds: (T,), when each step ended.
-        episodes: returns and lengths where one ended, elsewhere 0, (T, N) each; None unless environments count them.
+        ends: statistics that environments give of their episodes, (T, N, ...).
         truncated_obs: observations at which episodes were truncated.
     """
 
-    def __init__(self, model: Model, nsteps: int, nenvs: int, *, counts_episodes: bool) -> None:
+    def __init__(self, model: Model, nsteps: int, nenvs: int, info_keys: int = 0) -> None:
         shape, sequences = (nsteps, nenvs), model.sequences_per_env(nsteps, model.config.num_envs)
         self.experience = Experience(
             obs=spaces.zeros(model.observation_space, (nsteps + 1, nenvs)),
@@ -58,7 +60,9 @@ class RolloutBuffers:
             lam=None,
         )
         self.seconds = np.zeros(nsteps)
-        self.episodes = (np.zeros(shape), np.zeros(shape, int)) if counts_episodes else None
+        self.ends = EpisodeEnds(
+            np.zeros(shape, bool), np.zeros(shape), np.zeros(shape), np.full((*shape, info_keys), np.nan)
+        )
         self.truncated_obs: list[TruncatedObs] = []
         self._length = nsteps // sequences
 
@@ -98,12 +102,23 @@ class RolloutBuffers:
         experience.truncated[t, rows] = step.truncated
         experience.valid[t, rows] = step.valid
         self.seconds[t] = seconds
-        if self.episodes is not None and step.episodes is not None:
-            _, self.episodes[0][t, rows], self.episodes[1][t, rows] = step.episodes
+        if step.ends is not None:
+            write(self.ends, (t, rows), step.ends)
         if step.final_obs is not None:
             for row, obs in step.final_obs.items():
                 state = jax.tree.map(lambda x, row=row: np.asarray(x)[row], recurrent_state)
                 self.truncated_obs.append(TruncatedObs(t=t, env=rows.start + row, obs=obs, recurrent_state=state))
+
+    def episodes(self, returns: NDArray, lengths: NDArray) -> tuple[NDArray, NDArray]:
+        """Returns and lengths of the episodes that ended: `returns` and `lengths` of the first steps, as we counted
+        them, but the environments' own where these count.
+        """
+        steps, counts = len(returns), self.ends.counts
+        if not counts.any():
+            return returns, lengths
+        counts, known = counts[:steps], self.ends.lengths[:steps]
+        own = np.where(known > 0, known, 0).astype(int)
+        return np.where(counts, self.ends.returns[:steps], returns), np.where(counts, own, lengths)
 
     def write_rest(self, steps: int, rows: slice, obs: Any, recurrent_state: Any) -> None:
         """Writes what follows the last of `steps` steps, into all that is left of the rollout."""

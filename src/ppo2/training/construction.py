@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -39,26 +39,29 @@ def check_callable(**functions: object) -> None:
 
 
 def open_environment(
-    stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", groups: int | None = None
+    stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", **options: Any
 ) -> AnyEnvs:
-    """The vector environment that an argument means, closed in the end if it was made here."""
-    made = envs.resolve(env, num_envs, name, groups=groups)
+    """The vector environment that an argument means, closed in the end if it was made here; `options`: of `resolve`."""
+    made = envs.resolve(env, num_envs, name, **options)
     if made.owned:
         stack.callback(made.env.close)
     return made.env
 
 
-def open_training_environment(stack: contextlib.ExitStack, env: Any, num_envs: int | None, start: Start) -> Any:
+def open_training_environment(
+    stack: contextlib.ExitStack, env: Any, num_envs: int | None, start: Start, info_keys: Sequence[str]
+) -> Any:
     """The environments of this process, of `num_envs` over all processes; those of actors as they are."""
     world = distributed.world()
     if hasattr(env, "ppo2_runner"):
-        env.check_learner(num_envs, world.size)
+        env.check_learner(num_envs, world.size, info_keys)
         return env
     if not isinstance(env, gym.Env | gym.vector.VectorEnv):
         num_envs = parts.local_num_envs(num_envs, envs.DEFAULT_NUM_ENVS, world)
     # a run that goes on steps its environments in as many groups as before, whatever the rule says here and now
     groups = None if start.resumed is None else facts_of(start.resumed).get("groups")
-    vector = open_environment(stack, env, num_envs, groups=groups if groups in (1, 2) else None)
+    groups = groups if groups in (1, 2) else None
+    vector = open_environment(stack, env, num_envs, groups=groups, info_keys=info_keys)
     if isinstance(vector, HostVectorEnv):
         vector.failures = FailureLog(vector.num_envs * world.rank)  # which reports global indices
     stack.enter_context(training_on(vector))
@@ -69,7 +72,7 @@ def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, model: Mod
     """The environments of this process to evaluate on, which have the model's spaces."""
     count = side_by_side(eval_env, model.config.eval_episodes)
     mine = None if count is None else -(-count // distributed.world().size)
-    vector = open_environment(stack, eval_env, mine, "eval_env")
+    vector = open_environment(stack, eval_env, mine, "eval_env", info_keys=model.config.info_keys)
     check_spaces(model, vector, "eval_env")
     return vector
 

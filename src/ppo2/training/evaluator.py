@@ -9,6 +9,7 @@ from ppo2.algorithm.train_state import UpdateStats
 from ppo2.distributed import heartbeat
 from ppo2.envs import AnyEnvs
 from ppo2.evaluation.evaluate import Evaluation, run_episodes
+from ppo2.reporting.logger import mean
 from ppo2.training.loop import Task
 from ppo2.training.saver import Saver
 from ppo2.training.setup import Setup
@@ -37,15 +38,21 @@ class Evaluator(Task):
             episodes=config.eval_episodes,
             deterministic=True,
             seed=config.seed,
+            info_keys=config.info_keys,
             until=lambda: signal.stop.received is not None,
             share=distributed.world(),
         )
-        parts = signal.all_gather([mine.returns.tolist(), mine.lengths.tolist()])
+        numbers = {key: values.tolist() for key, values in mine.infos.items()}
+        parts = signal.all_gather([mine.returns.tolist(), mine.lengths.tolist(), numbers])
         if signal.received is not None:
             return
-        result = Evaluation(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        returns, lengths, infos = zip(*parts, strict=True)
+        result = Evaluation(np.concatenate(returns), np.concatenate(lengths))
         with signal.stop.deferred():
             self._setup.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))
+            for key in dict.fromkeys(key for part in infos for key in part):
+                known = [x for part in infos for x in part.get(key, ()) if not math.isnan(x)]
+                self._setup.evaluation[f"eval_info/{key}"] = mean(known)
             if config.keep is not None and math.isfinite(result.mean):
                 self._saver.offer_best(update, result.mean)
             self._setup.evaluated = update

@@ -58,6 +58,7 @@ def learn(
     bootstrap_truncated: bool = Config.bootstrap_truncated,
     eval_interval: int | None = Config.eval_interval,
     eval_episodes: int = Config.eval_episodes,
+    info_keys: Sequence[str] = (),
     shards: int | None = None,
     devices: int | None = Config.devices,
     run_dir: str | os.PathLike[str] | None = None,
@@ -116,7 +117,7 @@ def learn(
         vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
-        devices=devices, on_nonfinite=on_nonfinite, **more_settings,
+        info_keys=info_keys, devices=devices, on_nonfinite=on_nonfinite, **more_settings,
     )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
         signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
@@ -131,7 +132,7 @@ def learn(
         networks.check(network)
         lock = stack.enter_context(run_directory.locked(run_dir))
         start = find_start(load_path, run_dir, load_parts)
-        vector = construction.open_training_environment(stack, env, num_envs, start)
+        vector = construction.open_training_environment(stack, env, num_envs, start, info_keys)
         num_envs = vector.num_envs * distributed.world().size
         config = construction.build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
         model = construction.build_model(config, vector, model_fn)
@@ -193,7 +194,12 @@ class UpdateFunction(Task):
         """
         logger, enough = self._setup.logger, False
         if self._function is not None:
-            stats = stats._replace(eprewmean=logger.eprewmean, eplenmean=logger.eplenmean, episodes=logger.monitor_rows)
+            stats = stats._replace(
+                eprewmean=logger.eprewmean,
+                eplenmean=logger.eplenmean,
+                episodes=logger.monitor_rows,
+                infos=logger.infos,
+            )
             arguments = (update, self._setup.model, stats)
             with heartbeat.allow_pause():
                 enough = not _goes_on(self._function(*arguments[: self._taken]))

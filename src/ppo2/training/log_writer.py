@@ -74,6 +74,7 @@ class LogWriter(Task):
             "misc/explained_variance": float(stats.explained_variance),
             "eprewmean": setup.logger.eprewmean,
             "eplenmean": setup.logger.eplenmean,
+            **{f"info/{key}": value for key, value in setup.logger.infos.items()},
             **setup.evaluation,
             "misc/time_elapsed": now,
             **{f"loss/{name}": float(getattr(stats, name)) for name in setup.model.loss_names},

@@ -73,6 +73,7 @@ class Setup:
             resume=start.goes_on,
             env_id=_id_of(config.env),
             seconds=before.seconds,
+            info_keys=trainer.runner.info_keys,
             speaks=world.is_first,
         )
         last, rows = collectives.broadcast([logger.last, logger.monitor_rows])

@@ -14,7 +14,7 @@ one. Every reset and every step gets a key of its own.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -26,10 +26,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
+from ppo2.envs.device.info import Info, counted_episode
 from ppo2.numerics.randomness import abstract_key
 
 State = Any  # a pytree of arrays
-Info = dict[str, Any]
 
 
 class DeviceEnv(Protocol):
@@ -136,11 +136,12 @@ class EnvStep(NamedTuple):
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     truncated: Bool[Array, ""]
+    info: Info
 
 
 def step_one(env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]], key: PRNGKeyArray) -> EnvStep:
     """Steps one environment. An episode that terminated isn't truncated as well."""
-    state, obs, reward, terminated, truncated, _ = env.step(state, action, key)
+    state, obs, reward, terminated, truncated, info = env.step(state, action, key)
     terminated = jnp.asarray(terminated, bool)
     return EnvStep(
         jax.tree.map(strongly_typed, state),
@@ -148,6 +149,7 @@ def step_one(env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]],
         jnp.asarray(reward, jnp.float32),
         terminated,
         jnp.asarray(truncated, bool) & ~terminated,
+        info,
     )
 
 
@@ -182,7 +184,9 @@ class DeviceTransition(NamedTuple):
     Attributes:
         episode_starts: True if an episode began here.
         recurrent_state: the policy's after it acted; None for feed-forward policies.
-        returns, lengths: sums of rewards and steps of the episodes that ended here, else 0.
+        returns, lengths: sums of rewards and steps of the episodes that ended here, or what the environment counts
+            itself (`counted_episode`); else 0.
+        infos: the numbers of `info` that were asked for.
     """
 
     obs: Shaped[Array, "N ..."]
@@ -195,6 +199,7 @@ class DeviceTransition(NamedTuple):
     recurrent_state: PyTree[Float[Array, "N ..."]]
     returns: Float[Array, " N"]
     lengths: Int[Array, " N"]
+    infos: Float[Array, "N k"]
 
 
 def initial_carry(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> EnvCarry:
@@ -225,6 +230,7 @@ def unroll(
     noise: Shaped[Array, "T ..."],
     keys: PRNGKeyArray,
     distribution: ActionDistribution,
+    info_keys: Sequence[str] = (),
 ) -> tuple[EnvCarry, DeviceTransition]:
     """Steps N environments T times, with a reset before the step after an episode's end.
 
@@ -232,6 +238,7 @@ def unroll(
         act: gives actions of `distribution`.
         noise: for the actions, one row a step, as `act` takes it.
         keys: (N,), a stream for each environment, of these T steps alone.
+        info_keys: entries of `info` that are numbers (see `recorded_keys`).
     """
 
     def step(carry: EnvCarry, now: tuple[Int[Array, ""], Shaped[Array, "..."]]) -> tuple[EnvCarry, DeviceTransition]:
@@ -255,6 +262,9 @@ def unroll(
             returns=jnp.where(ended, 0.0, returns),
             lengths=jnp.where(ended, 0, lengths),
         )
+        own = counted_episode(outcome.info, ended)
+        if own is not None:
+            counted, returns, lengths = own[0] & ~broken, *own[1:]
         return left, DeviceTransition(
             obs=obs,
             actions=actions,
@@ -266,6 +276,9 @@ def unroll(
             recurrent_state=recurrent_state,
             returns=jnp.where(counted, returns, 0.0),
             lengths=jnp.where(counted, lengths, 0),
+            infos=jnp.stack([outcome.info[key] for key in info_keys], -1, dtype=jnp.float32)
+            if info_keys
+            else jnp.zeros((*ended.shape, 0)),
         )
 
     return jax.lax.scan(step, carry, (jnp.arange(noise.shape[0]), noise))

@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from ppo2 import spaces
 from ppo2.envs.families.masks import MaskedEnv
 from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, NDArray
+from ppo2.envs.host.episode_statistics import recorder_in
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,10 @@ class SpecFactory(EnvTraits):
         self, spec: EnvSpec, kwargs: Mapping[str, Any], options: Options, wrappers: Sequence[Callable[..., AnyEnv]] = ()
     ) -> None:
         limit = spec.max_episode_steps if options.max_episode_steps is None else options.max_episode_steps
-        # Returns are counted before rewards are scaled, by a wrapper, which must then see where an episode is cut.
-        self.counts_episodes = options.reward_scale != 1.0
-        inner_limit, self.max_episode_steps = (limit, None) if self.counts_episodes else (None, limit)
+        self.max_episode_steps = limit
         # Gymnasium's own environments take an integer for what it is.
         self.python_integers = str(spec.entry_point).startswith("gymnasium.envs.") and not spec.additional_wrappers
-        self._spec = dataclasses.replace(spec, order_enforce=False, max_episode_steps=inner_limit)
+        self._spec = dataclasses.replace(spec, order_enforce=False, max_episode_steps=None)
         self._kwargs, self._options, self._wrappers = kwargs, options, wrappers
 
     def __call__(self) -> AnyEnv:
@@ -84,8 +83,9 @@ class SpecFactory(EnvTraits):
             env.unwrapped.action_space = QuickDiscrete(space)
         for wrap in self._wrappers:
             env = wrap(env)
-        if self.counts_episodes:
-            env = gym.wrappers.RecordEpisodeStatistics(env)
+        if self._options.reward_scale != 1.0:
+            if recorder_in(env) is None:
+                env = gym.wrappers.RecordEpisodeStatistics(env)  # of unscaled rewards
             env = gym.wrappers.TransformReward(env, functools.partial(operator.mul, self._options.reward_scale))
         if self._options.flatten:
             if spaces.is_masked(env.observation_space):

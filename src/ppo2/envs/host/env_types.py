@@ -18,7 +18,8 @@ class EnvTraits:
     Attributes:
         max_episode_steps: steps after which an episode is truncated, as by Gymnasium's TimeLimit, which costs more.
         reseeds: True if every episode is reset with a seed; False if only the first one is.
-        counts_episodes: True if only `info["episode"]` marks the end of an episode; other ends serve training alone.
+        counts_episodes: True if only `info["episode"]` marks the end of an episode; other ends serve training alone
+            (a RecordEpisodeStatistics among the wrappers is found without it).
         python_integers: True if Discrete actions may be Python's integers, which are quicker, as these environments
             can't tell; False gives them NumPy's, as Gymnasium does.
     """

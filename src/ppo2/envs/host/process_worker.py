@@ -16,8 +16,8 @@ from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
-from ppo2.envs.host.serial_envs import StepOutcome
-from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, ENDED, NEWS, REQUEST, STEP, WorkerSetup
+from ppo2.envs.host.serial_envs import ENDED, StepOutcome
+from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, FLAGS, NEWS, REQUEST, STEP, WorkerSetup
 from ppo2.system.exits import EXIT_HOOKS
 
 START_SECONDS = 120.0
@@ -61,13 +61,13 @@ class ProcessWorker:
         if group not in self._stale:
             try:
                 failures = self._wait(group) or []
-                return StepOutcome(bool(self._control[ENDED + group]), failures)
+                return StepOutcome(int(self._control[FLAGS + group]), failures)
             except WorkerLostError as lost:
                 failures = [EnvFailure(int(self._control[CURRENT]), str(lost))]
                 self._relaunch()
                 self._stale = set(range(len(self._rows)))
         self._begin_anew(group)
-        return StepOutcome(ended=True, failures=failures)
+        return StepOutcome(ENDED, failures)
 
     def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
         self._request = (method, arguments, patience)
@@ -111,7 +111,7 @@ class ProcessWorker:
             final_obs[:] = obs
         buffers.rewards[:], buffers.terminated[:] = 0.0, False
         buffers.truncated[:], buffers.failed[:], buffers.missing[:] = True, True, False
-        buffers.returns[:], buffers.lengths[:], buffers.infos[:] = np.nan, np.nan, np.nan
+        buffers.infos[:] = np.nan
 
     # --- commands to the process ---
 

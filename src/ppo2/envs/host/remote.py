@@ -1,14 +1,14 @@
 """Environments that actors of Ray hold, on this machine or on others."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ppo2 import spaces
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.parallelism import worker_obstacle
-from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.envs.host.vector import HostVectorEnv, check_info_keys
 
 ENVS_PER_ACTOR = 8
 """Least number of environments of an actor, where the number of actors isn't given."""
@@ -52,7 +52,7 @@ class RemoteEnvs:
         beside = f", each with {self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else ""
         return f"{self.actors} Ray actor{'s' if self.actors > 1 else ''}{beside}"
 
-    def check_learner(self, num_envs: int | None, processes: int) -> None:
+    def check_learner(self, num_envs: int | None, processes: int, info_keys: Sequence[str]) -> None:
         """Raises ValueError where `learn` can't train on these environments as it was asked to."""
         if processes > 1:
             raise ValueError(
@@ -64,6 +64,7 @@ class RemoteEnvs:
                 f"`num_envs` (={num_envs}) applies where `env` is an id or a factory; this one has {self.num_envs}: "
                 "leave it out, or say it to ppo2.make."
             )
+        check_info_keys(info_keys, self.options.get("info_keys", ()), "env")
 
     def part(self) -> HostVectorEnv:
         """Makes the environments of one actor, in whose process this is called."""

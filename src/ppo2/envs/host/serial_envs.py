@@ -10,10 +10,12 @@ import gymnasium as gym
 import numpy as np
 
 from ppo2 import spaces
+from ppo2.config.info_keys import end_keys
 from ppo2.envs.host import contract
 from ppo2.envs.host.buffers import EnvBuffers, Spaces, from_leaves
 from ppo2.envs.host.contract import FLAGS, NUMBERS
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
+from ppo2.envs.host.episode_statistics import NONE_ENDED, UNCOUNTED, EpisodeReader, number
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.identity import check_not_in_training
 from ppo2.envs.host.replay import UNSEEDED, EpisodeReplay, ReplayError, State, bring_to_place, episode_seed, save_state
@@ -21,15 +23,16 @@ from ppo2.envs.host.watchdog import HungError
 from ppo2.spaces import MASK_KEY, MASK_METHOD
 
 NEVER = float("inf")
-NO_EPISODE = {"r": float("nan"), "l": float("nan")}
+ENDED, TOLD = 1, 2
+"""Flags of a step: an episode ended; environments told of one that they counted, or of numbers at an end."""
 ENV_ERRORS = (Exception, SystemExit)
 """Exceptions after which an environment is made anew; an interrupt is the user's."""
 
 
 class StepOutcome(NamedTuple):
-    """Outcome of a step beside what is in the buffers: True if an episode ended, and environments that failed."""
+    """Outcome of a step beside what is in the buffers: ENDED and TOLD, where they hold; environments that failed."""
 
-    ended: bool
+    flags: int
     failures: list[EnvFailure]
 
 
@@ -79,7 +82,9 @@ class SerialEnvs:
         self._is_masked = spaces.is_masked(space)
         self._split = split_integers if traits.python_integers else split_actions
         self._is_array, self._shape, self._dtype = not isinstance(space, spaces.COMPOSITE), space.shape, space.dtype
-        self._reseeds, self._counts = traits.reseeds, traits.counts_episodes
+        self._reseeds, self._declared = traits.reseeds, traits.counts_episodes
+        self._readers = [EpisodeReader(env, declared=self._declared) for env in self.envs]
+        self._end_keys = end_keys(self._info_keys)
         self._limits = [traits_of(factory).max_episode_steps or NEVER for factory in factories]
         self._deadlines = [NEVER] * len(self.envs)
         self._saves = [True] * len(self.envs)
@@ -103,6 +108,7 @@ class SerialEnvs:
     def attach(self, buffers: EnvBuffers) -> None:
         """Sets the buffers, of as many rows as there are environments."""
         self._buffers = buffers
+        buffers.lengths[:] = [NONE_ENDED if reader.counts else UNCOUNTED for reader in self._readers]
 
     def reset(self, options: dict[str, Any] | None = None) -> None:
         """Resets all environments with the seeds in the buffers; what they raise is the caller's."""
@@ -170,7 +176,7 @@ class SerialEnvs:
             if over or cut:
                 raise ReplayError(f"its episode ended at step {done} of {steps} when its actions were repeated")
         if not self._is_there(i, obs) or not (
-            self._counts or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)
+            self._declared or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)
         ):
             raise ReplayError("it isn't deterministic: the same seed and actions led it elsewhere")
 
@@ -184,14 +190,14 @@ class SerialEnvs:
     def step(self) -> StepOutcome:
         """Steps every environment with its action in the buffers."""
         buffers, shape, dtype, info_keys = self._buffers, self._shape, self._dtype, self._info_keys
-        deadlines, first, current, ended = self._deadlines, self._first, self.current, False
+        deadlines, first, current, flags = self._deadlines, self._first, self.current, 0
         single = buffers.obs[0] if self._is_array else None
         actions, is_masked = self._split(self.spaces.action, buffers.actions), self._is_masked
         self._clock = clock = self._clock + 1
         # Lists, each written to its array at once: writing an array number by number costs more.
         rewards, terminated, truncated = [], [], []
         failures: list[EnvFailure] = []
-        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+        for i, (env, action, reader) in enumerate(zip(self.envs, actions, self._readers, strict=True)):
             current[0] = first + i
             try:
                 returned = env.step(action)
@@ -206,16 +212,15 @@ class SerialEnvs:
                 if clock >= deadlines[i]:
                     cut = True
                 if info_keys:
-                    buffers.infos[i] = [_number(info.get(key)) for key in info_keys]
+                    buffers.infos[i, : len(info_keys)] = [number(info.get(key)) for key in info_keys]
                 if over or cut:
-                    ended = True
                     buffers.missing[i] = missing = obs is None and bool(over)  # which nobody needs
                     if not missing:
                         self._write(buffers.final_obs, i, obs, truncated=True)
-                    if self._counts:
-                        episode = info.get("episode", NO_EPISODE)
-                        buffers.returns[i], buffers.lengths[i] = episode["r"], episode["l"]
-                    obs = self._next_episode(i)
+                    obs, told = self._end_episode(i, info)
+                    flags |= ENDED | told
+                elif reader.counts:
+                    flags |= self._read_episode(i, info)
                 if single is not None and type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
                     single[i] = obs
                 else:
@@ -223,7 +228,7 @@ class SerialEnvs:
             except ContractError:
                 raise
             except ENV_ERRORS as error:
-                reward, over, cut, ended = 0.0, False, True, True
+                reward, over, cut, flags = 0.0, False, True, flags | ENDED
                 failures += self._begin_anew(i, error)
             rewards.append(reward)
             terminated.append(over)
@@ -233,7 +238,30 @@ class SerialEnvs:
         except OverflowError:
             raise ContractError(f"`env` gave a whole number that no float can hold as its reward: {rewards}.") from None
         buffers.terminated[:], buffers.truncated[:] = terminated, truncated
-        return StepOutcome(ended, failures)
+        return StepOutcome(flags, failures)
+
+    def _read_episode(self, i: int, info: dict[str, Any]) -> int:
+        """Writes the episode that environment i has counted, if any, though none ended for us; returns flags."""
+        episode = self._readers[i].read(info, ended=False)
+        if episode is None:
+            self._buffers.lengths[i] = NONE_ENDED
+            return 0
+        self._buffers.returns[i], self._buffers.lengths[i] = episode
+        self._buffers.infos[i] = [number(info.get(key)) for key in self._end_keys]
+        return TOLD
+
+    def _end_episode(self, i: int, info: dict[str, Any]) -> tuple[Any, int]:
+        """Writes the statistics of an episode and resets environment i; returns the first observation, and flags."""
+        buffers, reader = self._buffers, self._readers[i]
+        numbers = [number(info.get(key)) for key in self._end_keys]
+        episode = reader.read(info, ended=True)
+        obs = self._next_episode(i)
+        if episode is None:
+            episode = reader.after_reset()
+        buffers.infos[i] = numbers
+        buffers.returns[i], buffers.lengths[i] = episode
+        is_told = reader.counts or not all(map(math.isnan, numbers))
+        return obs, TOLD if is_told else 0
 
     def _checked(self, i: int, returned: Any) -> tuple[Any, float, bool, bool, Any]:
         """The five values that a step of environment i returned, each of its own type.
@@ -309,7 +337,7 @@ class SerialEnvs:
         """Makes environment i anew; returns what it has just raised, and raised meanwhile."""
         buffers, failures, text = self._buffers, list[EnvFailure](), traceback.format_exc()
         buffers.failed[i], buffers.missing[i], buffers.infos[i] = True, False, np.nan
-        buffers.returns[i], buffers.lengths[i] = np.nan, np.nan
+        buffers.lengths[i] = NONE_ENDED if self._readers[i].counts else UNCOUNTED
         for _ in range(MAX_FAILURES):
             known = error if isinstance(error, Exception) and not isinstance(error, HungError) else None
             failures.append(EnvFailure(self._first + i, text, known))
@@ -335,6 +363,7 @@ class SerialEnvs:
             _close(self.envs[i])
             self.envs[i] = self._factories[i]()
             self._check_spaces(i)
+            self._readers[i] = EpisodeReader(self.envs[i], declared=self._declared)
 
     def close(self) -> None:
         """Closes the environments, unless they are the user's own."""
@@ -347,13 +376,6 @@ def _close(env: AnyEnv) -> None:
         env.close()
     except Exception:
         traceback.print_exc()
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def split_actions(space: spaces.AnySpace, leaves: list[NDArray]) -> Iterable[Any]:

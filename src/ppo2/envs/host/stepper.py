@@ -1,5 +1,7 @@
 """One interface to step vector environments: the one place that knows Gymnasium's three modes of automatic reset."""
 
+import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -11,6 +13,7 @@ from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.host import contract
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
+from ppo2.envs.host.episode_statistics import UNEXPLAINED, EpisodeEnds, VectorReader
 from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.serial_envs import split_actions
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
@@ -28,7 +31,7 @@ class Transition(NamedTuple):
     | valid | (N,) | False for a step that only reset its environment (NEXT_STEP), or in which it failed |
     | episode_starts | (N,) | True if an episode starts with the next step; False where that only resets |
     | final_obs | by environment, or None | last observation of an episode that was truncated and reset |
-    | episodes | three of (N,), or None | from environments that count them: flags of ended episodes, returns, lengths |
+    | ends | see `EpisodeEnds`, or None | what environments tell of their episodes; None: nothing |
     """
 
     obs: Any
@@ -38,7 +41,7 @@ class Transition(NamedTuple):
     valid: NDArray
     episode_starts: NDArray
     final_obs: dict[int, Any] | None
-    episodes: tuple[NDArray, NDArray, NDArray] | None = None
+    ends: EpisodeEnds | None = None
 
 
 class Stepper:
@@ -46,18 +49,20 @@ class Stepper:
 
     Args:
         distribution: makes the policy's actions those of the environment.
+        info_keys: keys of `info` whose numbers are recorded at episodes' ends; those that our own environment was made
+            with, and `is_success`, are so without being asked for.
 
     Attributes:
         host: the environment, if it is ours, which can be brought to a place in its episodes; else None.
         groups: indices of each group's environments.
-        counts_episodes: see `HostVectorEnv`.
+        info_keys: keys of `info` that are recorded because somebody asked for them.
         resetting: (N,), True for environments whose coming step only resets, whatever the action (NEXT_STEP).
 
     Raises:
         ValueError: its autoreset mode is none that Gymnasium defines.
     """
 
-    def __init__(self, env: AnyVectorEnv, distribution: ActionDistribution) -> None:
+    def __init__(self, env: AnyVectorEnv, distribution: ActionDistribution, *, info_keys: Sequence[str] = ()) -> None:
         self.env = env
         self.host = env if isinstance(env, HostVectorEnv) else None
         self.mode = autoreset_mode(env)
@@ -70,7 +75,9 @@ class Stepper:
         self._start = space.start if isinstance(space, gym.spaces.Discrete) and space.dtype == np.int64 else None
         self._is_masked = spaces.is_masked(self.space)
         self.groups = [slice(0, env.num_envs)] if self.host is None else self.host.groups
-        self.counts_episodes = bool(getattr(env, "counts_episodes", False))
+        self.info_keys = tuple(info_keys if self.host is None else self.host.info_keys)
+        self._reader = VectorReader(env, info_keys) if self.host is None else None
+        self._has_warned = False
         self.resetting = np.zeros(env.num_envs, bool)
         self._all_valid = np.ones(env.num_envs, bool)
         self._actions: Any = None
@@ -97,7 +104,7 @@ class Stepper:
     def step(self, actions: Any) -> Transition:
         """Steps all environments with the distribution's actions; see `finish`."""
         if self.host is not None:
-            return self._host_transition(self.host.step(self._converted(actions)))
+            return self._host_transition(self.host.step(self._converted(actions)), self.host.episode_ends())
         self.start(actions)
         return self.finish()
 
@@ -111,7 +118,7 @@ class Stepper:
     def finish(self, group: int = 0) -> Transition:
         """Waits for a group's step; raises ValueError for observations that are not of the declared space."""
         if self.host is not None:
-            return self._host_transition(self.host.finish(group))
+            return self._host_transition(self.host.finish(group), self.host.episode_ends(group))
         obs, rewards, terminated, truncated, infos = self._step(self._converted(self._actions))
         valid, final_obs = self._all_valid, None
         episode_starts = ended = terminated | truncated
@@ -130,9 +137,8 @@ class Stepper:
                 rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
                 obs = self._reset(options={"reset_mask": ended})
         obs = self._as_batch(obs, "an observation of `env`")
-        return Transition(
-            obs, rewards, terminated, truncated, valid, episode_starts, final_obs or None, self._episodes(infos)
-        )
+        ends = None if self._reader is None else self._explained(self._reader.read(infos, ended))
+        return Transition(obs, rewards, terminated, truncated, valid, episode_starts, final_obs or None, ends)
 
     def _step(self, actions: Any) -> StepResult:
         """Steps the environment; flags may be 0 and 1, or a list.
@@ -152,22 +158,29 @@ class Stepper:
         flags = (contract.to_flags(terminated, nenvs, "terminated"), contract.to_flags(truncated, nenvs, "truncated"))
         return obs, contract.to_rewards(rewards, nenvs), *flags, infos
 
-    def _episodes(self, infos: dict[str, Any]) -> tuple[NDArray, NDArray, NDArray] | None:
-        """Ends of episodes, as reported by environments that count them themselves."""
-        episode = infos.get("episode") if self.counts_episodes else None
-        return None if episode is None else (infos["_episode"], episode["r"], episode["l"])
+    def _explained(self, ends: EpisodeEnds | None) -> EpisodeEnds | None:
+        """`ends` as they are; says once that an end which the environment doesn't count is no episode."""
+        if ends is not None and not self._has_warned and (ends.lengths == UNEXPLAINED).any():
+            self._has_warned = True
+            print(
+                "ppo2: `env` counts its episodes in info['episode'], but one ended without it: such ends (the loss of "
+                "a life?) are learned from, and neither logged nor evaluated. If a time limit ended it, put "
+                "RecordEpisodeStatistics around the time limit.",
+                file=sys.stderr,
+            )
+        return ends
 
-    def _host_transition(self, result: StepResult) -> Transition:
+    def _host_transition(self, result: StepResult, ends: EpisodeEnds | None) -> Transition:
         """Transition of a `HostVectorEnv`, which has checked all; most of the time no episode ended."""
         obs, rewards, terminated, truncated, infos = result
         valid, over = self._all_valid[: len(rewards)], infos.get("_final_obs")
         if over is None:
-            return Transition(obs, rewards, terminated, truncated, valid, terminated, None)
+            return Transition(obs, rewards, terminated, truncated, valid, terminated, None, ends)
         if "failed" in infos:
             valid = ~infos["failed"]
         cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
         final_obs = {i: infos["final_obs"][i] for i in cut} or None
-        return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._episodes(infos))
+        return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._explained(ends))
 
     def _as_batch(self, obs: Any, what: str) -> Any:
         """Observations as arrays (N, ...) of the space, checked."""

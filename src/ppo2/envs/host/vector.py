@@ -1,5 +1,7 @@
 """A Gymnasium vector environment whose environments are stepped by this process and workers beside it, if any."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -9,11 +11,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
+from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.buffers import EnvBuffers, from_leaves
-from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
+from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray
+from ppo2.envs.host.episode_statistics import EPISODE, EpisodeEnds
 from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.process_worker import ProcessWorker
 from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay, State
+from ppo2.envs.host.serial_envs import ENDED, TOLD
 from ppo2.envs.host.worker_pool import WorkerPool, split_evenly
 
 StepResult: TypeAlias = tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]
@@ -26,9 +31,9 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     observation is checked against the declared space, and an error names the environment.
 
     `infos` holds `final_obs` where episodes ended; the entries that were asked for (NaN: none); `episode`, as
-    Gymnasium's RecordEpisodeStatistics gives it, of environments that count episodes themselves; and `failed` where a
-    step was no experience because its environment raised, hung or lost its process; it has begun anew then, as after a
-    truncation.
+    Gymnasium's RecordEpisodeStatistics gives it, of environments that count episodes themselves (`EpisodeReader`); and
+    `failed` where a step was no experience because its environment raised, hung or lost its process; it has begun anew
+    then, as after a truncation.
 
     Args:
         factories: each makes one environment; to workers they travel by cloudpickle.
@@ -44,7 +49,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     Attributes:
         groups: indices of each group's environments.
-        counts_episodes: True if only `infos["episode"]` marks ends of episodes, as other ends serve training alone.
+        info_keys: the argument.
         failures: reports failures and raises when there are too many.
 
     Raises:
@@ -67,13 +72,13 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         self.num_envs = len(factories)
         _check_arguments(self.num_envs, workers, groups, env_timeout, info_keys, replay_limit)
-        self.copy, self.replay_limit, self._info_keys = copy, int(replay_limit), tuple(info_keys)
+        self.copy, self.replay_limit, self.info_keys = copy, int(replay_limit), tuple(info_keys)
         self.groups = split_evenly(slice(0, self.num_envs), groups)
-        self.counts_episodes = traits_of(factories[0]).counts_episodes
+        self._flags = [0] * groups
         self.failures = FailureLog()
         self._steps = 0
         self._pool = pool = WorkerPool(
-            factories, self.groups, workers, timeout=env_timeout, info_keys=self._info_keys, owned=owned
+            factories, self.groups, workers, timeout=env_timeout, info_keys=self.info_keys, owned=owned
         )
         self.buffers = pool.buffers
         self._can_step = False
@@ -180,12 +185,11 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def step(self, actions: Any) -> StepResult:
         """One action for each environment: a batch of the action space, or a list of actions."""
         self._write_actions(self.buffers, actions)
-        ended = False
         for group in range(len(self.groups)):
             self._pool.start(group)
         for group in range(len(self.groups)):
-            ended |= self._finish(group)
-        return self._result(self.buffers, ended=ended)
+            self._finish(group)
+        return self._result(self.buffers, self._flags_of(None))
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group, with an action for each of its environments; `finish` must follow.
@@ -223,24 +227,38 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     def finish(self, group: int = 0) -> StepResult:
         """Waits for a group's step; arrays of as many rows as it has environments."""
-        return self._result(self._pool.group_buffers[group], ended=self._finish(group))
+        self._finish(group)
+        return self._result(self._pool.group_buffers[group], self._flags[group])
 
-    def _finish(self, group: int) -> bool:
-        """Waits for a group's step; True if an episode ended."""
+    def episode_ends(self, group: int | None = None) -> EpisodeEnds | None:
+        """Statistics of the last step, of all environments or of a group; None where environments tell of none."""
+        if not self._flags_of(group) & TOLD:
+            return None
+        buffers = self.buffers if group is None else self._pool.group_buffers[group]
+        lengths = buffers.lengths.copy()
+        return EpisodeEnds(~np.isnan(lengths), buffers.returns.copy(), lengths, buffers.infos.copy())
+
+    def _flags_of(self, group: int | None) -> int:
+        """Flags of the last step, of all environments or of a group."""
+        return functools.reduce(operator.or_, self._flags) if group is None else self._flags[group]
+
+    def _finish(self, group: int) -> None:
+        """Waits for a group's step."""
         could_step, self._can_step = self._can_step, False  # until all of it is done
-        ended, failures = self._pool.finish(group)
+        self._flags[group], failures = self._pool.finish(group)
         if failures:
             self.failures.note(failures, self._steps)
         self._steps += group == 0
         self._can_step = could_step
-        return ended
 
-    def _result(self, buffers: EnvBuffers, *, ended: bool) -> StepResult:
+    def _result(self, buffers: EnvBuffers, flags: int) -> StepResult:
         """Return values of Gymnasium's `step`, from the buffers of all environments or of a group."""
         outcome = (buffers.rewards, buffers.terminated, buffers.truncated)
         rewards, terminated, truncated = [part.copy() for part in outcome] if self.copy else outcome
-        infos: dict[str, Any] = {key: buffers.infos[:, k].copy() for k, key in enumerate(self._info_keys)}
-        if ended:
+        infos: dict[str, Any] = {key: buffers.infos[:, k].copy() for k, key in enumerate(self.info_keys)}
+        if flags & TOLD:
+            infos |= _infos_of_counted(buffers)
+        if flags & ENDED:
             infos |= self._infos_of_ends(buffers)
             if buffers.failed.any():
                 infos["failed"] = buffers.failed.copy()
@@ -248,19 +266,12 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         return self._obs_of(buffers), rewards, terminated, truncated, infos
 
     def _infos_of_ends(self, buffers: EnvBuffers) -> dict[str, Any]:
-        """Final observations, and the returns of environments that count episodes themselves."""
+        """Final observations, and where there are any."""
         over = buffers.terminated | buffers.truncated
         infos: dict[str, Any] = {"final_obs": np.full(len(over), None, dtype=object), "_final_obs": over}
         for i in np.flatnonzero(over & ~buffers.missing).tolist():
             leaves = [leaf[i].copy() for leaf in buffers.final_obs]
             infos["final_obs"][i] = from_leaves(self.single_observation_space, leaves)
-        if self.counts_episodes:
-            counted = over & ~np.isnan(buffers.returns)
-            infos["episode"] = {
-                "r": np.where(counted, buffers.returns, 0.0),
-                "l": np.where(counted, buffers.lengths, 0).astype(int),
-            }
-            infos["_episode"] = counted
         return infos
 
     def _obs_of(self, buffers: EnvBuffers) -> Any:
@@ -292,6 +303,24 @@ def _checked_mask(mask: Any, count: int) -> NDArray:
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (count,) or not mask.any():
         raise ValueError(f"`options['reset_mask']` (={mask!r}) must be an array of {count} bool, not all False.")
     return mask
+
+
+def _infos_of_counted(buffers: EnvBuffers) -> dict[str, Any]:
+    """The episodes that environments counted themselves, as RecordEpisodeStatistics gives them; none if none ended."""
+    counted = buffers.lengths > 0
+    if not counted.any():
+        return {}
+    lengths = np.where(counted, buffers.lengths, 0).astype(int)
+    return {EPISODE: {"r": np.where(counted, buffers.returns, 0.0), "l": lengths}, f"_{EPISODE}": counted}
+
+
+def check_info_keys(asked: Sequence[str], made_with: Sequence[str], name: str) -> None:
+    """Raises ValueError where environments, the argument `name`, were made without some keys that are asked for."""
+    if missing := [key for key in asked if key not in end_keys(made_with)]:
+        raise ValueError(
+            f"`info_keys` (={list(asked)!r}): `{name}` was made without {', '.join(map(repr, missing))}, which is said "
+            f"when it is made: ppo2.make(..., info_keys={list(asked)!r})."
+        )
 
 
 def _check_arguments(

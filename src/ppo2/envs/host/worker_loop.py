@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.buffers import Spaces, buffers_in, control_rows_in
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.identity import check_distinct
@@ -18,9 +19,9 @@ from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
 
 STEP, REQUEST, CLOSE = 1, 2, 3
 """Commands. A request, between steps, comes by the connection: a method of `SerialEnvs` and an argument for groups."""
-CURRENT, COMMAND, ENDED, NEWS = 0, 2, 4, 6
+CURRENT, COMMAND, FLAGS, NEWS = 0, 2, 4, 6
 """Offsets in a worker's row of control words: the index of the environment at work; then, for each of at most two
-groups, its command (0: none), 1 if an episode of it ended, 1 if the connection holds an answer about it.
+groups, its command (0: none), the flags of its step, 1 if the connection holds an answer about it.
 """
 
 
@@ -66,7 +67,7 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         sys.argv = setup.argv
         memory = mmap.mmap(setup.descriptor, setup.size)
         os.close(setup.descriptor)
-        buffers, size = buffers_in(memory, setup.spaces, setup.num_envs, len(setup.info_keys))
+        buffers, size = buffers_in(memory, setup.spaces, setup.num_envs, len(end_keys(setup.info_keys)))
         control = control_rows_in(memory, size)[setup.worker]
         for factories, rows in zip(setup.factories, setup.rows, strict=True):
             envs = SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys, expected=setup.spaces)
@@ -87,7 +88,7 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         answer: Any = None
         try:
             if command == STEP:
-                control[ENDED + turn], failures = groups[turn].step()
+                control[FLAGS + turn], failures = groups[turn].step()
                 answer = [one._replace(error=_portable(one.error)) for one in failures] or None
             elif command == CLOSE:
                 break

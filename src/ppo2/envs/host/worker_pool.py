@@ -5,14 +5,17 @@ A worker steps a slice of every group. `start` starts a step, which `finish` mus
 `answers` waits for what it returns.
 """
 
+import functools
 import itertools
 import mmap
+import operator
 import os
 import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in, open_memory
 from ppo2.envs.host.env_types import AnyEnv, Factory
 from ppo2.envs.host.identity import check_distinct
@@ -101,7 +104,7 @@ class WorkerPool:
         pattern = self._make_envs(self._rows[0][0] if is_local else slice(0, 1), None)
         self.spaces = pattern.spaces
         self.metadata, self.render_mode = pattern.envs[0].metadata, pattern.envs[0].render_mode
-        what = (self.spaces, len(factories), len(info_keys))
+        what = (self.spaces, len(factories), len(end_keys(info_keys)))
         size = buffers_in(None, *what)[1]
         memory_size = size + processes * ALIGNED
         descriptor = open_memory(memory_size) if processes else -1
@@ -167,8 +170,8 @@ class WorkerPool:
                 errors.append(error)
         if errors:
             raise errors[0]
-        ended, failures = zip(*outcomes, strict=True)
-        return StepOutcome(any(ended), [*itertools.chain(*failures)])
+        flags, failures = zip(*outcomes, strict=True)
+        return StepOutcome(functools.reduce(operator.or_, flags), [*itertools.chain(*failures)])
 
     def ask(self, method: str, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
         """Calls a method of all `SerialEnvs`, with an argument for each one's indices of environments.
