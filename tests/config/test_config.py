@@ -103,6 +103,7 @@ OTHERS = {
         "eval_env",
         "num_envs",
         "keep",
+        "info_keys",
         "devices",
         "network",
         "network_kwargs",

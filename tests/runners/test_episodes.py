@@ -97,7 +97,7 @@ def test_invalid_steps_add_neither_reward_nor_length() -> None:
 
 def test_types_are_those_of_a_csv_row() -> None:
     (episode,) = taken(Outcomes([[1.5]], ended=[(0, 0)]))
-    assert [type(value) for value in episode] == [float, int, float, int]
+    assert [type(value) for value in episode] == [float, int, float, int, dict]
 
 
 def test_episodes_are_taken_once() -> None:

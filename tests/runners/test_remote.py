@@ -95,7 +95,6 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"actors": 2, "workers": 2}, r"`workers` \(=2\).*from 0 to 1: beside each of 2 actors"),
         ({"seed": 3}, r"`seed` \(=3\) is of no use with backend='ray' \(`learn` is told the seed"),
         ({"groups": 2}, r"`groups` \(=2\) is of no use"),
-        ({"info_keys": ("x",)}, r"`info_keys` \(=\('x',\)\) is of no use"),
         ({"env_timeout": 0}, r"`env_timeout` \(=0\) must be"),
         ({"replay_limit": -1}, r"`replay_limit` \(=-1\)"),
         ({"num_envs": 0}, r"`num_envs` \(=0\)"),

@@ -6,13 +6,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from ppo2.envs.host.episode_statistics import EpisodeEnds
 from ppo2.envs.host.stepper import Transition
 from ppo2.runners.rollout_buffers import RolloutBuffers
 
 YES, NO = np.array([True, False]), np.array([False, True])
 
 
-def buffers(nsteps: int, nenvs: int, *, recurrent: bool = False, counts_episodes: bool = False) -> RolloutBuffers:
+def buffers(nsteps: int, nenvs: int, *, recurrent: bool = False) -> RolloutBuffers:
     """Buffers for observations of one number; a recurrent policy learns from two sequences of each environment."""
     model: Any = SimpleNamespace(
         observation_space=gym.spaces.Box(-np.inf, np.inf, (1,)),
@@ -22,7 +23,7 @@ def buffers(nsteps: int, nenvs: int, *, recurrent: bool = False, counts_episodes
         sequences_per_env=lambda nsteps, num_envs: 2 if recurrent else 1,
         initial_state=lambda nenvs: {"h": np.zeros((nenvs, 1), np.float32)} if recurrent else None,
     )
-    return RolloutBuffers(model, nsteps, nenvs, counts_episodes=counts_episodes)
+    return RolloutBuffers(model, nsteps, nenvs, info_keys=1)
 
 
 def step(rewards: Any, terminated: Any, truncated: Any, valid: Any, **more: Any) -> Transition:
@@ -50,14 +51,16 @@ def test_a_group_fills_its_rows() -> None:
 
 
 def test_episodes_of_environments_that_count_them() -> None:
-    """Two ends, of which only the second is an episode's: its return is not the sum of what was learned from."""
-    made = buffers(2, 1, counts_episodes=True)
-    yes = np.array([True])
-    made.write_step(0, slice(0, 1), step([1.0], yes, ~yes, yes), 0.0, None)
-    told = (yes, np.array([70.0]), np.array([4]))
-    made.write_step(1, slice(0, 1), step([1.0], yes, ~yes, yes, episodes=told), 0.5, None)
-    assert made.episodes is not None
-    assert [array.tolist() for array in made.episodes] == [[[0.0], [70.0]], [[0], [4]]]
+    """The first environment counts one episode in two ends; the second counts none itself."""
+    made = buffers(3, 2)
+    yes, no = np.array([True, True]), np.array([False, False])
+    for t, (length, number) in enumerate([(0.0, 0.5), (4.0, 0.25)]):
+        told = EpisodeEnds(YES, np.array([70.0, 0.0]), np.array([length, np.nan]), np.array([[number], [np.nan]]))
+        made.write_step(t, slice(0, 2), step([1.0, 2.0], yes, no, yes, ends=told), 0.5, None)
+    returns, lengths = made.episodes(np.array([[1.0, 2.0], [1.0, 2.0]]), np.ones((2, 2), int))
+    assert returns.tolist() == [[70, 2], [70, 2]]
+    assert lengths.tolist() == [[0, 1], [4, 1]]
+    np.testing.assert_array_equal(made.ends.infos[:, 0, 0], [0.5, 0.25, np.nan])
 
 
 def test_truncated_observations_come_in_batches_of_one_size() -> None:

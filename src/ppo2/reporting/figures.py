@@ -26,8 +26,11 @@ RUN_COLUMNS = (
     Column("fps", "timesteps per second", "fps", ",.0f"),
     Column("eprewmean", "episode return", "return"),
     Column("eplenmean", "episode length", "length", ",.0f"),
+    Column("info/is_success", "success rate", "success"),
     Column("eval_eprewmean", "evaluation return", "eval"),
 )
+OPTIONAL = ("eval_", "info/")
+"""Beginnings of keys that are shown only once a row has them."""
 LOSS_COLUMNS = (
     Column("misc/explained_variance", "explained variance"),
     Column("loss/approxkl", "approximate KL", "kl"),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ppo2.reporting.display import Display, Lines
-from ppo2.reporting.figures import LOSS_COLUMNS, RUN_COLUMNS, Column, Columns, Pace, human
+from ppo2.reporting.figures import LOSS_COLUMNS, OPTIONAL, RUN_COLUMNS, Column, Columns, Pace, human
 from ppo2.system.exits import EXIT_HOOKS
 from ppo2.system.text import for_screen
 
@@ -58,12 +58,12 @@ class _InPlace(Display):
         return f"{pace.done()}  elapsed {pace.elapsed()}{left}"
 
     def _figures(self, columns: tuple[Column, ...]) -> list[tuple[str, str]]:
-        """Names and figures; evaluations only once there was one."""
+        """Names and figures; those of OPTIONAL only once there was one."""
         latest = self._latest
         return [
             (name, human(latest.get(key, math.nan), spec))
             for key, name, _, spec in columns
-            if key in latest or not key.startswith("eval_")
+            if key in latest or not key.startswith(OPTIONAL)
         ]
 
 

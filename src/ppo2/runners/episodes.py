@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,9 @@ def in_order(ended: Iterable[Ended]) -> list[Episode]:
     return [one.episode for one in sorted(ended, key=lambda one: (one.step, one.episode.env))]
 
 
+NO_NUMBERS: Mapping[str, NDArray] = MappingProxyType({})
+
+
 class EpisodeQueue:
     """Ended episodes that nobody has looked at yet.
 
@@ -52,7 +56,9 @@ class EpisodeQueue:
         self._ended: list[Ended] = []
         self._steps = 0  # of each environment since the last look
 
-    def add(self, returns: NDArray, lengths: NDArray, seconds: NDArray, infos: Mapping[str, NDArray]) -> None:
+    def add(
+        self, returns: NDArray, lengths: NDArray, seconds: NDArray, infos: Mapping[str, NDArray] = NO_NUMBERS
+    ) -> None:
         """Adds the episodes of T steps.
 
         Args:

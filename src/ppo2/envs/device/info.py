@@ -60,11 +60,11 @@ def info_of(env: Any) -> Info:
     """The `info` of a step as shapes and dtypes; nothing is run."""
     distribution = action_distribution(env.action_space)
 
-    def info(key: PRNGKeyArray) -> Info:
+    def info(key: PRNGKeyArray, action: Any) -> Info:
         state, _ = env.reset(key)
-        return dict(env.step(state, distribution.to_environment(distribution.action), key)[5])
+        return dict(env.step(state, distribution.to_environment(action), key)[5])
 
-    found: Info = jax.eval_shape(info, abstract_key())
+    found: Info = jax.eval_shape(info, abstract_key(), distribution.action)
     return found
 
 
