@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from gymnasium.wrappers.vector import DictInfoToList
 
 import ppo2
+from ppo2.envs.construction import resolve
 
 
 def test_make_prints_which_processes_step(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,3 +40,9 @@ def test_make_prints_which_processes_step(capsys: pytest.CaptureFixture[str]) ->
 def test_invalid_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ppo2.make("CartPole-v1", **options)
+
+
+def test_infos_in_lists_are_read_as_they_were_before() -> None:
+    env = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
+    assert resolve(DictInfoToList(env)).env is env
+    env.close()

@@ -10,6 +10,7 @@ import gymnasium as gym
 import gymnasium.error
 import numpy as np
 from gymnasium.vector import VectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
 
 from ppo2 import spaces
 from ppo2.distributions import action_distribution
@@ -230,6 +231,8 @@ def _hint(given: Any) -> str:
 
 def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str, info_keys: Sequence[str]) -> Made:
     """`resolve` of an environment that the user has made."""
+    while isinstance(env, DictInfoToList):  # which only makes its infos lists, in which nobody would look for anything
+        env = env.env
     has = env.num_envs if isinstance(env, VectorEnv) else 1
     if num_envs not in (None, has):
         raise ValueError(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit, TransformReward
-from gymnasium.wrappers.vector import DictInfoToList
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVector
 from gymnasium.wrappers.vector import TransformReward as TransformVector
 
@@ -160,7 +159,6 @@ def test_an_end_that_a_counting_environment_does_not_know_is_told_once(
     ("mode", "how"),
     [
         *itertools.product([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP], ["around", "inside"]),
-        (AutoresetMode.NEXT_STEP, "inside, as lists"),
         (AutoresetMode.SAME_STEP, "processes"),
     ],
 )
@@ -174,7 +172,6 @@ def test_vectors_of_users(mode: AutoresetMode, how: str) -> None:
             env, first = AsyncVectorEnv([lambda: Lives(inside()), inside], autoreset_mode=mode, context="spawn"), []
         case _:
             env, first = SyncVectorEnv([lambda: Lives(inside()), inside], autoreset_mode=mode), []
-            env = DictInfoToList(env) if how.endswith("lists") else env
     found = counted(env, 4)
     assert found[1] == [(10, 4)]
     assert found[0][:1] == first or mode is AutoresetMode.SAME_STEP
