@@ -6,7 +6,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from ppo2.agent.policy import build_policy
-from ppo2.algorithm.normaliser import Normaliser
+from ppo2.algorithm.normaliser import BoxStatistics, Normaliser
 from ppo2.networks.layers import as_float
 from ppo2.numerics.statistics import Moments
 from ppo2.spaces import Spec, encode
@@ -132,7 +132,7 @@ def test_forward_by_hand():
 
 def test_the_normaliser_comes_with_each_call():
     mine = policy()
-    moments = Moments(jnp.float32([1, 2, 3]), jnp.float32([4, 9, 16]), jnp.float32(8))
+    moments = BoxStatistics(jnp.zeros(3), Moments(jnp.float32([1, 2, 3]), jnp.float32([4, 9, 16]), jnp.float32(8)))
     found = params_and_values(mine, OBS, Normaliser(obs=moments, returns=None))
     expected = params_and_values(mine, (OBS - np.float32([1, 2, 3])) / np.float32([2, 3, 4]))
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5)

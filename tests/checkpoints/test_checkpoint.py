@@ -12,10 +12,12 @@ import pytest
 import safetensors.numpy
 
 import ppo2
+from ppo2 import spaces
 from ppo2.agent.files import writer
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.checkpoint import FORMAT, VERSION
 from ppo2.training import run_directory
+from support.environments import Spaced
 
 GOLDEN = Path(__file__).parent / "golden"
 METADATA = {"config": {"lr": 3e-4, "env": None, "sizes": [1, 2.5]}, "name": "é", "exact": 0.1 + 0.2}
@@ -348,9 +350,31 @@ def test_metadata_are_json_in_the_header(tmp_path):
 def test_a_file_of_each_format_loads_for_ever(path):
     """The answers of the model in it are in the .json beside it."""
     model, known = ppo2.load(path), json.loads(path.with_suffix(".json").read_text())
-    obs = np.array(known["obs"], np.float32)
+    obs = spaces.mapped(lambda space, part: np.array(part, space.dtype), model.observation_space, known["obs"])
     np.testing.assert_allclose(model.value(obs), known["values"], rtol=1e-5)
     assert model.predict(obs)[0].tolist() == known["actions"]
+
+
+def test_a_model_of_before_keeps_its_encoding(tmp_path):
+    """Bytes that are no image are scaled, integers have no statistics, floats of 0 to 255 do; saved again, too."""
+    old, new = (ppo2.load(GOLDEN / f"2026-11-format-{version}-parts.safetensors") for version in (2, 3))
+    assert (old.encoding, new.encoding) == (1, 2)
+    assert [name for name, part in old.state.normaliser.obs.items() if part is not None] == ["screen"]
+    assert [name for name, part in new.state.normaliser.obs.items() if part is not None] == ["bits", "count"]
+    obs = {"bits": np.ones((1, 4), np.uint8), "count": np.ones((1, 2), np.int32), "screen": np.ones((1, 3, 3, 2))}
+    again = ppo2.load(old.save(tmp_path / "again.safetensors"))
+    assert again.encoding == 1
+    assert again.value(obs) == old.value(obs)
+
+
+def test_a_model_of_before_is_trained_further_by_its_own_encoding():
+    spaces_of = ppo2.load(GOLDEN / "2026-11-format-2-parts.safetensors")
+    env = Spaced(spaces_of.observation_space, spaces_of.action_space)
+    settings = {"env": env, "network": "mlp", "num_hidden": 4, "nsteps": 8, "normalize_obs": True, "seed": 0}
+    settings |= {"normalize_rewards": True, "total_timesteps": 8}
+    model = ppo2.learn(load_path=GOLDEN / "2026-11-format-2-parts.safetensors", **settings)
+    assert model.encoding == 1
+    assert ppo2.learn(**settings).encoding == 2
 
 
 def test_there_is_a_migration_from_each_earlier_format_and_a_golden_file():

@@ -151,4 +151,13 @@ def test_a_value_out_of_range_is_refused(space, given, bad):
 )
 def test_device_dtype(space, dtype):
     assert spaces.device_dtype(space) == dtype
-    assert spaces.is_float_box(space) == np.issubdtype(dtype, np.floating)
+    assert spaces.is_narrowed(space) == (space.dtype == np.float64)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "high", "narrowed"),
+    [(np.int64, 2**40, True), (np.uint32, 2**32 - 1, True), (np.int64, 9, False), (np.float16, 9, False)],
+)
+def test_narrowed_are_those_that_32_bits_do_not_hold(dtype, high, narrowed):
+    assert spaces.is_narrowed(Box(0, high, (2,), dtype)) == narrowed
+    assert not spaces.is_narrowed(MultiDiscrete([2, 3]))

@@ -23,7 +23,11 @@ ENCODED = [
     (Box(-9, 9, (2,), np.float16), np.float16([0.5, -3]), np.float32([0.5, -3])),
     (Box(-9, 9, ()), np.float32(0.5), np.float32(0.5)),
     (Box(-9, 9, (2,), np.int32), np.int32([4, -3]), np.float32([4, -3])),
-    (BYTES, np.uint8([0, 255]), np.uint8([0, 255])),
+    (BYTES, np.uint8([0, 255]), np.float32([0, 255])),
+    (Box(0, 1, (2, 1, 1), np.uint8), np.uint8([[[0]], [[1]]]), np.float32([[[0]], [[1]]])),
+    (Box(0, 255, (2, 1, 1), np.uint8), np.uint8([[[0]], [[255]]]), np.uint8([[[0]], [[255]]])),
+    (Box(0, 255, (2, 1), np.float64), np.float32([[0], [255]]), np.float32([[0], [1]])),
+    (Box(0, 255, (2, 1), np.int32), np.int32([[0], [255]]), np.float32([[0], [1]])),
 ]
 
 
@@ -34,6 +38,13 @@ def test_encode_by_hand(space, obs, expected):
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
     assert found.shape == expected.shape
+
+
+def test_the_first_rules_took_every_byte_for_a_pixel():
+    for space in (BYTES, Box(0, 1, (2,), np.uint8)):
+        assert spaces.encode(space, np.uint8([0, 1]), 1).dtype == np.uint8
+    floats = np.float32([[51], [255]])
+    np.testing.assert_array_equal(spaces.encode(Box(0, 255, (2, 1)), floats, 1), floats)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def _metadata(model: "Model") -> dict[str, Any]:
         "config": model.config.to_json(),
         "observation_space": spaces.describe(model.observation_space),
         "action_space": spaces.describe(model.action_space),
+        "encoding": model.encoding,
         "key_impl": str(jax.random.key_impl(model.state.key)),
         "responses": model.act_count,
     }
@@ -62,9 +63,16 @@ def restore(model: "Model", saved: checkpoint.Checkpoint, parts: Collection[str]
     Raises:
         ValueError: the checkpoint is of other spaces, or of another network or normaliser.
     """
+    encoding = encoding_in(saved)
+    if encoding != model.encoding:
+        raise ValueError(
+            f"the checkpoint {saved.path} has observations encoded by rules {encoding}, this model by rules "
+            f"{model.encoding}: pass `encoding={encoding}` to the function that builds its policy."
+        )
     for name, mine in (("observation_space", model.observation_space), ("action_space", model.action_space)):
         theirs = space_in(saved, name)
-        if spaces.Spec(theirs) != spaces.Spec(mine):
+        is_obs = name == "observation_space"
+        if not spaces.same_space(mine, theirs, encoding if is_obs else spaces.ENCODING):
             raise ValueError(
                 f"the checkpoint {saved.path} is of another {name.replace('_', ' ')}: expected {mine}, found "
                 f"{theirs}. Load it for the environment that it was trained on."
@@ -75,6 +83,18 @@ def restore(model: "Model", saved: checkpoint.Checkpoint, parts: Collection[str]
     model.state = tensors.from_tensors(saved, model.state, model.unravel, parts)
     count = saved.metadata.get("responses", 0)
     model.act_count = count if type(count) is int and 0 <= count < 2**32 else 0
+
+
+def encoding_in(saved: checkpoint.Checkpoint) -> int:
+    """The number of the rules that a checkpoint's model encodes observations by (see `ppo2.spaces.images`).
+
+    Raises:
+        ValueError: it has none that is known.
+    """
+    found = saved.metadata.get("encoding")
+    if type(found) is not int or not 1 <= found <= spaces.ENCODING:
+        raise ValueError(f"the checkpoint {saved.path} has observations encoded by unknown rules ({found!r}).")
+    return found
 
 
 def space_in(saved: checkpoint.Checkpoint, name: str) -> spaces.AnySpace:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ppo2 import networks
-from ppo2.agent.files import restore, space_in
+from ppo2.agent.files import encoding_in, restore, space_in
 from ppo2.agent.model import Model
 from ppo2.agent.policy import Policy, build_policy
 from ppo2.checkpoints import checkpoint, tensors
@@ -54,6 +54,7 @@ def load(
     for name in ("lr", "cliprange", "value_cliprange"):
         if is_placeholder(settings.get(name)):
             del settings[name]
+    encoding = encoding_in(saved)
     observation_space, action_space = (space_in(saved, f"{kind}_space") for kind in ("observation", "action"))
 
     def build(key: PRNGKeyArray) -> Policy:
@@ -65,6 +66,7 @@ def load(
             network_kwargs=config.network_kwargs,
             encoders=config.encoders,
             action_dist=config.action_dist,
+            encoding=encoding,
             key=key,
         )
 

@@ -23,7 +23,7 @@ from ppo2.algorithm.gae import gae
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import Stats, ppo_loss
 from ppo2.algorithm.minibatches import accumulate, sequences_per_env
-from ppo2.algorithm.normaliser import Normaliser
+from ppo2.algorithm.normaliser import Normaliser, relative
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Batch, Rollout
 from ppo2.algorithm.train_state import Counters, TrainState, UpdateStats, copied
 from ppo2.algorithm.update import adam, fill_normaliser
@@ -76,6 +76,7 @@ class Model:
         self.observation_space = policy.observation_space.space
         self.action_space = policy.action_space.space
         self.distribution = policy.distribution
+        self.encoding = policy.encoding
         arrays, self._static = eqx.partition(policy, eqx.is_inexact_array)
         params, self.unravel = ravel_pytree(arrays)
         self._shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
@@ -85,6 +86,7 @@ class Model:
                 self.observation_space,
                 normalize_obs=config.normalize_obs,
                 normalize_rewards=config.normalize_rewards,
+                encoding=policy.encoding,
             ),
             opt_state=adam().init(params),
             key=copied_key(key),  # training donates it
@@ -230,7 +232,15 @@ class Model:
     ) -> ActResult:
         """The policy's answer to a checked batch of observations; the sample is drawn from (key, count)."""
         act, now = program(self, _act_program), self.state
-        return act(now.params, now.normaliser, obs, key, np.uint32(count), state, episode_starts)
+        return act(
+            now.params,
+            now.normaliser,
+            relative(now.normaliser.origins(), obs),
+            key,
+            np.uint32(count),
+            state,
+            episode_starts,
+        )
 
     def _actions(self, actions: PyTree[Array], single: bool) -> Any:
         batch = self.distribution.to_environment(jax.device_get(actions))

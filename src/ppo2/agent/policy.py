@@ -1,5 +1,6 @@
 """The policy: from observations to a distribution over actions, and a value."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ class Policy(eqx.Module):
     observation_space: spaces.Spec = eqx.field(static=True)
     action_space: spaces.Spec = eqx.field(static=True)
     distribution: ActionDistribution = eqx.field(static=True)
+    encoding: int = eqx.field(static=True, default=spaces.ENCODING)  # see `ppo2.spaces.images`
 
     @property
     def is_recurrent(self) -> bool:
@@ -95,9 +97,20 @@ class Policy(eqx.Module):
     ) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
         """Samples an action for each observation, and the next state; `noise` is the distribution's own. The value
         costs nothing here: whatever isn't asked for is never computed.
+
+        Numbers of an observation that are NaN or infinite are taken for 0, and the memory begins anew after it:
+        learning finds them in the rollout, and neither environment nor memory has to suffer from them for ever.
         """
-        output = self(normaliser, obs, recurrent_state, episode_starts)
-        return output.distribution.sample(noise), output.recurrent_state
+        output = self(normaliser, jax.tree.map(_zeroed, obs), recurrent_state, episode_starts)
+        after = output.recurrent_state
+        if after is not None:
+            good = spaces.all_finite(obs, 1) & spaces.all_finite(after, 1)
+            after = jax.tree.map(
+                lambda kept, new: jnp.where(good.reshape(-1, *[1] * (kept.ndim - 1)), kept, new),
+                after,
+                self.initial_state(),
+            )
+        return output.distribution.sample(noise), after
 
     def evaluate(
         self,
@@ -135,7 +148,7 @@ class Policy(eqx.Module):
         space, mask = self.observation_space.space, None
         if spaces.is_masked(space):
             space, obs, mask = spaces.unmasked(space), obs["observation"], obs["action_mask"]
-        return jax.vmap(lambda one: spaces.encode(space, one))(normaliser.observe(obs)), mask
+        return jax.vmap(lambda one: spaces.encode(space, one, self.encoding))(normaliser.observe(obs)), mask
 
     def _features(self, of: Callable[[networks.Network, int], Array]) -> tuple[Array, Array]:
         """For each head what `of(trunk, which)` gives."""
@@ -154,6 +167,11 @@ class Policy(eqx.Module):
         return PolicyOutput(self.distribution.build(params, self.log_std, mask), values, recurrent_state)
 
 
+def _zeroed(x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """Numbers with 0 in place of NaN and infinity."""
+    return jnp.where(jnp.isfinite(x), x, 0) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
 def build_policy(
     observation_space: spaces.AnySpace,
     action_space: spaces.AnySpace,
@@ -163,6 +181,7 @@ def build_policy(
     network_kwargs: Mapping[str, Any] | None = None,
     encoders: Mapping[str, object] | None = None,
     action_dist: str = "gaussian",
+    encoding: int = spaces.ENCODING,
     key: PRNGKeyArray,
 ) -> Policy:
     """A fresh policy for the two spaces (of one environment).
@@ -175,6 +194,7 @@ def build_policy(
         network_kwargs: for the network's builder.
         encoders: networks for the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
         action_dist: distribution of a Box's numbers.
+        encoding: rules by which observations are encoded (see `ppo2.spaces.images`).
         key: initialises trunks and heads.
 
     Raises:
@@ -183,11 +203,13 @@ def build_policy(
     spaces.check_observation_space(observation_space)
     distribution = action_distribution(action_space, action_dist)
     inner = spaces.unmasked(observation_space)
-    seen = jax.eval_shape(lambda one: spaces.encode(inner, one), spaces.zeros(inner, ()))
+    seen = jax.eval_shape(lambda one: spaces.encode(inner, one, encoding), spaces.zeros(inner, ()))
     _check_mask(observation_space, action_space, distribution)
     trunk_key, value_key, action_head_key, value_head_key = host_split(key, 4)
     kwargs = dict(network_kwargs or {})
-    trunk, features = networks.assemble(network, seen, kwargs, encoders=encoders, key=trunk_key)
+    images = jax.tree.leaves(jax.tree.map(lambda leaf: spaces.gets_cnn(leaf, encoding), spaces.tree(inner)))
+    assemble = functools.partial(networks.assemble, encoders=encoders, images=images, obs_encoding=encoding)
+    trunk, features = assemble(network, seen, kwargs, key=trunk_key)
     value_trunk, value_features = None, features
     if value_network == "copy":
         if networks.has_weights(network):
@@ -197,11 +219,9 @@ def build_policy(
                 "input_shape, *, key: ..., that makes another at each call, or the network as `value_network` too, for "
                 "both to start from these weights."
             )
-        value_trunk, value_features = networks.assemble(network, seen, kwargs, encoders=encoders, key=value_key)
+        value_trunk, value_features = assemble(network, seen, kwargs, key=value_key)
     elif value_network not in (None, "shared"):
-        value_trunk, value_features = networks.assemble(
-            value_network, seen, {}, encoders=encoders, key=value_key, argument="value_network"
-        )
+        value_trunk, value_features = assemble(value_network, seen, {}, key=value_key, argument="value_network")
     return Policy(
         trunk=trunk,
         value_trunk=value_trunk,
@@ -211,6 +231,7 @@ def build_policy(
         observation_space=spaces.Spec(observation_space),
         action_space=spaces.Spec(action_space),
         distribution=distribution,
+        encoding=encoding,
     )
 
 

@@ -18,7 +18,7 @@ from ppo2.system import files
 from ppo2.system.text import parse_json, printable
 
 FORMAT = "ppo2"
-VERSION = 2
+VERSION = 3
 SUFFIX = ".safetensors"
 FOLDER = "checkpoints"
 
@@ -59,9 +59,23 @@ def _without_runner(metadata: dict[str, Any], tensors: Tensors) -> tuple[dict[st
     return metadata, tensors
 
 
+def _with_first_encoding(metadata: dict[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
+    """Format 3 names the rules that encode observations, and has statistics of them relative to an origin: 0 before."""
+    moved = {}
+    for name, tensor in tensors.items():
+        folder, _, last = name.rpartition("/")
+        if not re.fullmatch("normaliser/obs(/.*)?", folder):
+            moved[name] = tensor
+            continue
+        moved[f"{folder}/relative/{last}"] = tensor
+        if last == "mean":
+            moved[f"{folder}/origin"] = np.zeros_like(tensor)
+    return {**metadata, "encoding": 1}, moved
+
+
 Migration = Callable[[dict[str, Any], Tensors], tuple[dict[str, Any], Tensors]]
 
-MIGRATIONS: Mapping[int, Migration] = {1: _without_runner}
+MIGRATIONS: Mapping[int, Migration] = {1: _without_runner, 2: _with_first_encoding}
 """Functions from the content of each earlier format to that of the next; tests/checkpoints/golden has files of each."""
 
 

@@ -255,6 +255,7 @@ def _steps_program(
         noise = model.acting_noise(act_keys, LOOK_EVERY)
 
         def act(obs: Array, now: Array, recurrent_state: Any, episode_starts: Array) -> tuple[PyTree[Array], Any]:
+            obs = normaliser.on_device(obs)
             if not deterministic:
                 drawn = model.step_noise(act_keys, now)
                 return policy.act(normaliser, obs, drawn, recurrent_state, episode_starts)
@@ -275,7 +276,7 @@ def check_spaces(model: Model, env: envs.AnyEnvs, name: str = "env") -> None:
         ("action", model.action_space, env.single_action_space),
     )
     for kind, expected, found in pairs:
-        if spaces.Spec(expected) != spaces.Spec(found):
+        if not spaces.same_space(expected, found, model.encoding if kind == "observation" else spaces.ENCODING):
             raise ValueError(
                 f"`{name}` has another {kind} space than the model was made for: expected {expected}, found {found}."
             )

@@ -15,13 +15,13 @@ from ppo2.networks import layers
 from ppo2.networks.convolution import Padding, convolve, max_pool
 from ppo2.networks.layers import SQRT2, linear, orthogonal, zeros
 from ppo2.numerics.randomness import host_split
+from ppo2.spaces import ENCODING, channels_place
 
 Channels: TypeAlias = Literal["auto", "first", "last"]
+Pad: TypeAlias = Literal["VALID", "SAME"]
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 SMALL = ((8, 8, 4), (16, 4, 2))
-MOST_CHANNELS = 4
-"""Largest first axis that is taken for the channels: a colour image, or four grey frames."""
 
 
 class Convolution(eqx.Module):
@@ -101,29 +101,32 @@ class ImpalaCNN(eqx.Module):
         return _flattened(jax.nn.relu(h), self.dense)
 
 
-def cnn(channels: Channels = "auto") -> Callable[..., CNN]:
+def cnn(channels: Channels = "auto", pad: Pad = "VALID") -> Callable[..., CNN]:
     """The network of Mnih et al. 2015 (Nature 518): 32 8x8 filters at stride 4, 64 4x4 at 2, 64 3x3 at 1, dense 512.
 
     Args:
-        channels: place of the channels in an image of three axes: first, last, or auto: first if that axis is at most 4
-            and shorter than the last, as in (4, 84, 84), else last, as in (84, 84, 4). Images of two axes have one.
+        channels: place of the channels in an image of three axes: first, last, or auto: first if that axis is shorter
+            than the two others, as in (4, 84, 84), else last, as in (84, 84, 4). Images of two axes have one channel.
+        pad: VALID keeps windows inside the image, SAME surrounds it with zeros.
 
     Raises:
-        ValueError: an unknown `channels`; later, observations that are no images, or images that are too small.
+        ValueError: an unknown `channels` or `pad`; later, observations that are no images, or images that are too
+            small.
     """
-    return _stack("cnn", NATURE, 512, "valid", channels)
+    return _stack("cnn", NATURE, 512, _padding("pad", pad), channels)
 
 
-def cnn_small(channels: Channels = "auto") -> Callable[..., CNN]:
+def cnn_small(channels: Channels = "auto", pad: Pad = "VALID") -> Callable[..., CNN]:
     """A small convolutional network: 8 8x8 filters at stride 4, 16 4x4 at stride 2, dense 128.
 
     Args:
         channels: place of the channels in an image of three axes: first, last or auto (see cnn).
+        pad: VALID keeps windows inside the image, SAME surrounds it with zeros.
 
     Raises:
         ValueError: see `cnn`.
     """
-    return _stack("cnn_small", SMALL, 128, "valid", channels)
+    return _stack("cnn_small", SMALL, 128, _padding("pad", pad), channels)
 
 
 def conv_only(
@@ -145,7 +148,7 @@ def conv_only(
             f"`convs` (={convs!r}) must be a list of (filters, size, stride), whole numbers of at least 1, for example "
             "[(32, 8, 4), (64, 4, 2), (64, 3, 1)]."
         )
-    _check_choice("padding", padding, typing.get_args(Padding))
+    padding = _padding("padding", padding)
     return _stack("conv_only", [(filters, size, stride) for filters, size, stride in convs], None, padding, channels)
 
 
@@ -172,8 +175,8 @@ def impala_cnn(
         raise ValueError(f"`dense` (={dense!r}) must be a whole number of at least 1, for example 256.")
     _check_choice("channels", channels, typing.get_args(Channels))
 
-    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> ImpalaCNN:
-        (height, width, before), first = image_shape("impala_cnn", input_shape, channels)
+    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray, obs_encoding: int = ENCODING) -> ImpalaCNN:
+        (height, width, before), first = image_shape("impala_cnn", input_shape, channels, obs_encoding)
         *block_keys, dense_key = host_split(key, len(depths) + 1)
         blocks = []
         for depth, block_key in zip(depths, block_keys, strict=True):
@@ -194,8 +197,8 @@ def _stack(
 ) -> Callable[..., CNN]:
     _check_choice("channels", channels, typing.get_args(Channels))
 
-    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> CNN:
-        (height, width, before), first = image_shape(name, input_shape, channels)
+    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray, obs_encoding: int = ENCODING) -> CNN:
+        (height, width, before), first = image_shape(name, input_shape, channels, obs_encoding)
         if padding == "valid":
             _check_large_enough(name, input_shape, (height, width), convs)
         convolutions = []
@@ -210,7 +213,9 @@ def _stack(
     return build
 
 
-def image_shape(name: str, shape: tuple[int, ...], channels: Channels) -> tuple[tuple[int, int, int], bool]:
+def image_shape(
+    name: str, shape: tuple[int, ...], channels: Channels, obs_encoding: int = ENCODING
+) -> tuple[tuple[int, int, int], bool]:
     """(height, width, channels) of observations, and whether their channels come first.
 
     Raises:
@@ -223,7 +228,7 @@ def image_shape(name: str, shape: tuple[int, ...], channels: Channels) -> tuple[
             f"the network {name!r} wants images, (height, width), (height, width, channels) or (channels, height, "
             f"width); the observations have the shape {shape}. For vectors there is network='mlp'."
         )
-    first = channels == "first" or (channels == "auto" and shape[0] <= MOST_CHANNELS and shape[0] < shape[2])
+    first = (channels_place(shape, obs_encoding) if channels == "auto" else channels) == "first"
     return (shape[1], shape[2], shape[0]) if first else (shape[0], shape[1], shape[2]), first
 
 
@@ -258,6 +263,14 @@ def _is_size(value: Any) -> bool:
 def _is_list(values: Any, rule: Callable[[Any], bool] = lambda _: True) -> bool:
     """True for a list or tuple that isn't empty, all of whose values keep a rule."""
     return isinstance(values, Sequence) and not isinstance(values, str) and bool(values) and all(map(rule, values))
+
+
+def _padding(name: str, given: Any) -> Padding:
+    """A padding in either case, as Baselines' are in capitals."""
+    padding: Any = given.lower() if isinstance(given, str) else given
+    _check_choice(name, padding, typing.get_args(Padding))
+    checked: Padding = padding
+    return checked
 
 
 def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from ppo2.networks import adapters, registry
 from ppo2.networks.recurrent import Recurrent, flat, is_recurrent
 from ppo2.numerics.randomness import host_split
+from ppo2.spaces import ENCODING
 
 IMAGES = ("cnn", "cnn_small")
 """Encoders of images by default: the first that an image is large enough for; a smaller image is flattened."""
@@ -51,6 +52,8 @@ def assemble(
     kwargs: Mapping[str, Any],
     *,
     encoders: Mapping[str, object] | None = None,
+    images: Sequence[bool] = (),
+    obs_encoding: int = ENCODING,
     key: PRNGKeyArray,
     argument: str = "network",
 ) -> tuple[registry.Network, int]:
@@ -61,8 +64,10 @@ def assemble(
 
     Args:
         seen: shape and dtype of one observation, or of each of its parts.
-        encoders: by path ("camera", "arm/angles", "0"), in any form that `network` takes. Others are, for images (8
-            bits, 3 axes), cnn or for small ones cnn_small; the rest is flattened.
+        encoders: by path ("camera", "arm/angles", "0"), in any form that `network` takes. Others are, for images, cnn
+            or for small ones cnn_small; the rest is flattened.
+        images: True for each of several parts that is an image.
+        obs_encoding: see `ppo2.spaces.images`.
 
     Raises:
         ValueError, TypeError: see `ppo2.networks.registry.build`; a path that the observation lacks.
@@ -73,7 +78,9 @@ def assemble(
                 f"`encoders` (={dict(encoders)!r}) apply to observations of several parts (Dict, Tuple); this one is a "
                 "single array, which `network` sees."
             )
-        return registry.build(network, seen.shape, kwargs, key=key, dtype=seen.dtype, argument=argument)
+        return registry.build(
+            network, seen.shape, kwargs, key=key, dtype=seen.dtype, argument=argument, obs_encoding=obs_encoding
+        )
     if encoders is None and registry.check(network, argument) is None:
         if kwargs:
             raise ValueError(f"`{next(iter(kwargs))}`: a ready {argument} takes no network arguments.")
@@ -86,7 +93,7 @@ def assemble(
         ready: Any = network
         return ready, registry.features(ready, seen, f"`{argument}` ({type(network).__name__})")
     encoder_key, network_key = host_split(key, 2)
-    front, width = _encoders(seen, encoders or {}, key=encoder_key)
+    front, width = _encoders(seen, encoders or {}, images, obs_encoding, key=encoder_key)
     made, features = registry.build(network, (width,), kwargs, key=network_key, argument=argument)
     if isinstance(made, Recurrent):
         return Recurrent(Encoded(front, made.trunk), made.cell), features
@@ -94,7 +101,12 @@ def assemble(
 
 
 def _encoders(
-    seen: PyTree[jax.ShapeDtypeStruct], given: Mapping[str, object], *, key: PRNGKeyArray
+    seen: PyTree[jax.ShapeDtypeStruct],
+    given: Mapping[str, object],
+    images: Sequence[bool],
+    obs_encoding: int,
+    *,
+    key: PRNGKeyArray,
 ) -> tuple[Encoders, int]:
     """The encoders of all parts, and the width of all that they give."""
     paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(seen)]
@@ -107,19 +119,25 @@ def _encoders(
             raise ValueError(
                 f"`encoders` has {path!r}, which the observation lacks: its parts are {', '.join(map(repr, paths))}."
             )
+    images = images or [False] * len(paths)
+    parts = zip(paths, jax.tree.leaves(seen), images, host_split(key, len(paths)), strict=True)
     made = [
-        _encoder(path, leaf, given[path], key=one) if path in given else _default_encoder(leaf, key=one)
-        for path, leaf, one in zip(paths, jax.tree.leaves(seen), host_split(key, len(paths)), strict=True)
+        _encoder(path, leaf, given[path], obs_encoding, key=one)
+        if path in given
+        else _default_encoder(leaf, is_image, obs_encoding, key=one)
+        for path, leaf, is_image, one in parts
     ]
     return Encoders([part for part, _ in made]), sum(width for _, width in made)
 
 
 def _encoder(
-    path: str, leaf: jax.ShapeDtypeStruct, given: object, *, key: PRNGKeyArray
+    path: str, leaf: jax.ShapeDtypeStruct, given: object, obs_encoding: int, *, key: PRNGKeyArray
 ) -> tuple[registry.Network, int]:
     argument = f"encoders[{path!r}]"
     try:
-        made, width = registry.build(given, leaf.shape, {}, key=key, dtype=leaf.dtype, argument=argument)
+        made, width = registry.build(
+            given, leaf.shape, {}, key=key, dtype=leaf.dtype, argument=argument, obs_encoding=obs_encoding
+        )
     except ValueError as error:
         raise ValueError(f"`{argument}`: {error}") from error
     if is_recurrent(made):
@@ -129,9 +147,11 @@ def _encoder(
     return made, width
 
 
-def _default_encoder(leaf: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> tuple[registry.Network, int]:
-    if leaf.dtype == jnp.uint8 and len(leaf.shape) == 3:
+def _default_encoder(
+    leaf: jax.ShapeDtypeStruct, is_image: bool, obs_encoding: int, *, key: PRNGKeyArray
+) -> tuple[registry.Network, int]:
+    if is_image:
         for name in IMAGES:
             with contextlib.suppress(ValueError):  # too small an image
-                return registry.build(name, leaf.shape, {}, key=key, dtype=leaf.dtype)
+                return registry.build(name, leaf.shape, {}, key=key, dtype=leaf.dtype, obs_encoding=obs_encoding)
     return flat, math.prod(leaf.shape)

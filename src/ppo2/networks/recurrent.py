@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from ppo2.networks import registry
 from ppo2.networks.layers import as_float, orthogonal, zeros
 from ppo2.numerics.randomness import host_split
+from ppo2.spaces import ENCODING
 
 State: TypeAlias = Any  # a pytree of float arrays
 
@@ -275,14 +276,19 @@ def recurrent(trunk: object = None, cell: object = "lstm") -> registry.Builder:
         cell_kwargs = {name: value for name, value in kwargs.items() if name in cell_options}
         trunk_kwargs = {name: value for name, value in kwargs.items() if name not in cell_options}
 
-        def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray, dtype: Any = jnp.float32) -> Recurrent:
+        def build(
+            input_shape: tuple[int, ...],
+            *,
+            key: PRNGKeyArray,
+            dtype: Any = jnp.float32,
+            obs_encoding: int = ENCODING,
+        ) -> Recurrent:
             trunk_key, cell_key = host_split(key, 2)
             made_trunk: registry.Network = flat
             features = math.prod(input_shape)
             if trunk is not None:
-                made_trunk, features = registry.build(
-                    trunk, input_shape, trunk_kwargs, key=trunk_key, dtype=dtype, argument="trunk"
-                )
+                more: dict[str, Any] = {"dtype": dtype, "obs_encoding": obs_encoding, "argument": "trunk"}
+                made_trunk, features = registry.build(trunk, input_shape, trunk_kwargs, key=trunk_key, **more)
             made_cell: Any = cell
             if cell_builder is not None:
                 made_cell = registry.shaped(cell_builder(**cell_kwargs), (features,), key=cell_key, dtype=jnp.float32)

@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import adapters
+from ppo2.spaces import ENCODING
 
 Network: TypeAlias = Callable[..., Any]
 Builder: TypeAlias = Callable[..., Any]
@@ -35,7 +36,7 @@ def register(name: str) -> Callable[[B], B]:
 
     The builder takes the network's keyword arguments and returns a function of the input's shape that returns the
     network; where that function has a parameter `key`, it gets a JAX random key to initialise with; with `dtype`, that
-    of its input.
+    of its input; with `obs_encoding`, the number of the rules that encoded it (see `ppo2.spaces.images`).
 
     Raises:
         ValueError: another builder has the name already.
@@ -123,6 +124,7 @@ def build(
     key: PRNGKeyArray,
     dtype: DTypeLike = jnp.float32,
     argument: str = "network",
+    obs_encoding: int = ENCODING,
 ) -> tuple[Network, int]:
     """The network that an argument means, for one observation of some shape and dtype, and the number of its features.
 
@@ -143,8 +145,8 @@ def build(
         _check_call(builder, (), kwargs, what)
         made = builder(**kwargs)
         if not _is_ready(made):
-            _check_call(made, (input_shape,), {}, f"what {what} gave", ("key", "dtype"))
-        made = shaped(made, input_shape, key=key, dtype=dtype)
+            _check_call(made, (input_shape,), {}, f"what {what} gave", ("key", "dtype", "obs_encoding"))
+        made = shaped(made, input_shape, key=key, dtype=dtype, obs_encoding=obs_encoding)
     obs = jax.ShapeDtypeStruct(input_shape, dtype)
     made = adapters.adapt(made, obs, what, key=key)
     if not callable(made):

@@ -23,8 +23,11 @@ class Moments:
 
     @classmethod
     def start(cls, shape: tuple[int, ...]) -> "Moments":
-        """Moments of no data: mean 0, variance 1, and a count of 1e-4 (Baselines') that the first data outweigh."""
-        return cls(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.asarray(1e-4, jnp.float32))
+        """Moments of no data: mean 0, variance 1, count 0; the first data replace them.
+
+        Baselines' count of 1e-4 lets an invented mean of 0 weigh in, which spoils the variance of data far from it.
+        """
+        return cls(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.zeros((), jnp.float32))
 
     def merge(self, other: "Moments") -> "Moments":
         """The moments of both sets of data together.
@@ -35,10 +38,10 @@ class Moments:
         Source: Chan, Golub and LeVeque 1979, updating formulae for sample variances.
         """
         count = self.count + other.count
-        share = other.count / count
+        total = jnp.maximum(count, 1e-30)  # there may be no data yet
+        share, mine = other.count / total, jnp.where(count > 0, self.count / total, 1.0)
         delta = other.mean - self.mean
         mean = self.mean + delta * share
-        mine = self.count / count
         var = self.var * mine + other.var * share + delta**2 * share * mine
         return Moments(mean, var, count)
 

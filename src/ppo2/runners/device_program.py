@@ -71,16 +71,19 @@ def collect(
     count = envs.rollouts[0]
     act_keys, env_keys = environment_keys(state.key, (Purpose.ACT, Purpose.ENV), count, indices)
     noise = model.acting_noise(act_keys, steps)
-    policy = model.policy_of(state.params)
+    policy, normaliser = model.policy_of(state.params), state.normaliser
     running, step = unroll(
         env,
-        lambda obs, now, *more: policy.act(state.normaliser, obs, model.step_noise(act_keys, now), *more),
+        lambda obs, now, *more: policy.act(
+            normaliser, normaliser.on_device(obs), model.step_noise(act_keys, now), *more
+        ),
         envs.running,
         noise,
         env_keys,
         model.distribution,
         info_keys,
     )
+    step = step._replace(obs=normaliser.on_device(step.obs), next_obs=normaliser.on_device(step.next_obs))
     before = envs.running.recurrent_state
     experience = Experience(
         obs=step.obs,
@@ -99,7 +102,7 @@ def collect(
         gamma=gamma,
         lam=lam,
     )
-    rollout = complete(model, state.params, state.normaliser, experience, *final_values(model, state, step))
+    rollout = complete(model, state.params, normaliser, experience, *final_values(model, state, step))
     after = EnvState(running, _carry_returns(envs.running_returns, step, gamma), envs.rollouts + 1)
     return after, rollout, Ends(step.returns, step.lengths, step.infos)
 

@@ -94,7 +94,8 @@ class Runner:
             seed = self.model.config.seed
             state = self._first_state(self._stepper.reset(seed, Purpose.ENV, start=self.rollouts, first=self._first))
         self._latest = None
-        buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, info_keys=len(self._end_keys))
+        origins = self.model.state.normaliser.origins()
+        buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, len(self._end_keys), origins=origins)
         after = self._collect(buffers, state, steps)
         bring_into_float32(buffers.experience.rewards)
         seen = buffers.experience._replace(running_returns=state.episodes.discounted, gamma=self.gamma, lam=self.lam)

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from ppo2 import spaces
 from ppo2.agent.model import Model
+from ppo2.algorithm.normaliser import relative
 from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.episode_statistics import EpisodeEnds
 from ppo2.envs.host.stepper import Transition
@@ -35,6 +37,9 @@ def write(buffers: Any, at: Any, values: Any) -> None:
 class RolloutBuffers:
     """Buffers of T steps of N environments; new ones for each rollout, as the arrays are kept.
 
+    Args:
+        origins: see `Normaliser.origins`, of the rollout's start.
+
     Attributes:
         experience: NumPy's arrays, T + 1 of observations, to be completed by `running_returns`, `gamma` and `lam`.
         seconds: (T,), when each step ended.
@@ -42,7 +47,9 @@ class RolloutBuffers:
         truncated_obs: observations at which episodes were truncated.
     """
 
-    def __init__(self, model: Model, nsteps: int, nenvs: int, info_keys: int = 0) -> None:
+    def __init__(
+        self, model: Model, nsteps: int, nenvs: int, info_keys: int = 0, *, origins: PyTree[Any] = None
+    ) -> None:
         shape, sequences = (nsteps, nenvs), model.sequences_per_env(nsteps, model.config.num_envs)
         self.experience = Experience(
             obs=spaces.zeros(model.observation_space, (nsteps + 1, nenvs)),
@@ -65,10 +72,13 @@ class RolloutBuffers:
         )
         self.truncated_obs: list[TruncatedObs] = []
         self._length = nsteps // sequences
+        self._origins = origins
 
     def write_obs(self, t: int, rows: slice, obs: Any) -> Any:
-        """Writes observations before a step. Returns them in the dtypes of the device."""
+        """Writes observations before a step. Returns them as the policy takes them, in the dtypes of the device."""
         buffer = self.experience.obs
+        if self._origins is not None:
+            obs = relative(self._origins, obs)
         if isinstance(buffer, np.ndarray):
             buffer[t, rows] = obs
             return buffer[t, rows]
@@ -122,7 +132,7 @@ class RolloutBuffers:
 
     def write_rest(self, steps: int, rows: slice, obs: Any, recurrent_state: Any) -> None:
         """Writes what follows the last of `steps` steps, into all that is left of the rollout."""
-        write(self.experience.obs, (slice(steps, None), rows), obs)
+        write(self.experience.obs, (slice(steps, None), rows), relative(self._origins, obs))
         begun = -(-steps // self._length)
         write(self.experience.recurrent_state, (slice(begun, None), rows), recurrent_state)
 
@@ -135,7 +145,7 @@ class RolloutBuffers:
             some = self.truncated_obs[first : first + size]
             obs = spaces.zeros(space, (size,))
             for i, one in enumerate(some):
-                write(obs, i, one.obs)
+                write(obs, i, relative(self._origins, one.obs))
             states = [one.recurrent_state for one in some]
             states += states[:1] * (size - len(some))
             index = ([one.t for one in some], [one.env for one in some])

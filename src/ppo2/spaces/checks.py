@@ -6,8 +6,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from ppo2.spaces.images import ENCODING
 from ppo2.spaces.parts import COMPOSITE, AnySpace, mapped
-from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, describe
+from ppo2.spaces.space_json import KNOWN_OBSERVATIONS, Spec, describe
 
 MASK_KEY = "action_mask"
 """Name of the mask of legal actions, in an observation or in `info`."""
@@ -153,9 +154,32 @@ def zeros(space: AnySpace, batch: tuple[int, ...]) -> Any:
     return mapped(lambda leaf: np.zeros((*batch, *(leaf.shape or ())), device_dtype(leaf)), space)
 
 
-def is_float_box(space: AnySpace) -> bool:
-    """True if the normaliser keeps statistics of `space`'s observations."""
-    return isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
+def is_narrowed(space: AnySpace) -> bool:
+    """True if the device has fewer bits for observations of `space` than the host: floats and integers of 64 bits."""
+    is_box, dtype = isinstance(space, gym.spaces.Box), np.dtype(space.dtype)
+    return is_box and dtype.itemsize > 2 and device_dtype(space) == np.float32 and dtype != np.float32
+
+
+def same_space(mine: AnySpace, other: AnySpace, encoding: int = ENCODING) -> bool:
+    """True if a model made for one space fits the other.
+
+    Args:
+        encoding: number of the rules for observations; under 1 the bounds of floats meant nothing.
+    """
+    if encoding == 1:
+        mine, other = _without_float_bounds(mine), _without_float_bounds(other)
+    return Spec(mine) == Spec(other)
+
+
+def _without_float_bounds(space: AnySpace) -> AnySpace:
+    match space:
+        case gym.spaces.Tuple():
+            return gym.spaces.Tuple([_without_float_bounds(part) for part in space.spaces])
+        case gym.spaces.Dict():
+            return gym.spaces.Dict({key: _without_float_bounds(part) for key, part in space.spaces.items()})
+        case gym.spaces.Box() if np.issubdtype(space.dtype, np.floating):
+            return gym.spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
+    return space
 
 
 def check_legal(no_legal_action: np.ndarray[Any, Any], what: str, when: str = "") -> None:

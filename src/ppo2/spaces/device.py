@@ -7,10 +7,10 @@ from typing import Any
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, PyTree, Shaped
 
 from ppo2.spaces.checks import device_dtype, integer_range
+from ppo2.spaces.images import ENCODING, is_scaled
 from ppo2.spaces.parts import AnySpace, tree
 
 
@@ -29,16 +29,21 @@ def all_finite(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Bool[Array
     return finite
 
 
-def encode(space: AnySpace, obs: PyTree[Shaped[Array, "*shape"]]) -> PyTree[Shaped[Array, "*encoded"]]:
+def encode(
+    space: AnySpace, obs: PyTree[Shaped[Array, "*shape"]], encoding: int = ENCODING
+) -> PyTree[Shaped[Array, "*encoded"]]:
     """One observation as networks see it: part by part.
 
-    Discrete is one-hot, MultiDiscrete the one-hots side by side, MultiBinary 0.0 and 1.0; a Box of floats is float32,
-    one of 8-bit integers (an image) stays as it is, for the network to convert.
+    Discrete is one-hot, MultiDiscrete the one-hots side by side, MultiBinary 0.0 and 1.0; a Box is float32, of an image
+    between 0 and 1. An image of 8 bits stays as it is, for the network to convert (`ppo2.networks.layers.as_float`).
+
+    Args:
+        encoding: see `ppo2.spaces.images`.
     """
-    return jax.tree.map(_encode, tree(space), obs)
+    return jax.tree.map(lambda leaf, x: _encode(leaf, x, encoding), tree(space), obs)
 
 
-def _encode(space: AnySpace, obs: Shaped[Array, "*shape"]) -> Shaped[Array, "*encoded"]:
+def _encode(space: AnySpace, obs: Shaped[Array, "*shape"], encoding: int) -> Shaped[Array, "*encoded"]:
     match space:
         case gym.spaces.Discrete():
             return jax.nn.one_hot(obs - int(space.start), int(space.n))
@@ -49,8 +54,8 @@ def _encode(space: AnySpace, obs: Shaped[Array, "*shape"]) -> Shaped[Array, "*en
                 encoded.append(jax.nn.one_hot(choices[first:last], n).ravel())
                 first = last
             return jnp.concatenate(encoded)
-        case gym.spaces.Box() if np.dtype(space.dtype).itemsize == 1:
-            return obs
+        case gym.spaces.Box() if is_scaled(space, encoding):
+            return obs if obs.dtype == jnp.uint8 else obs.astype(jnp.float32) / 255.0
     return obs.astype(jnp.float32)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import gymnasium as gym
 
-from ppo2 import distributed, envs
+from ppo2 import distributed, envs, spaces
 from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
+from ppo2.algorithm.faults import Fault
 from ppo2.config import Config
 from ppo2.distributed import collectives, parts
 from ppo2.envs import AnyEnvs, DeviceVector
@@ -23,6 +24,7 @@ from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, fresh_seed, root_key
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
+from ppo2.runners.protocol import RolloutRunner
 from ppo2.runners.snapshot import facts_of
 from ppo2.training.start import Start
 from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, scheduled_numbers
@@ -100,8 +102,13 @@ def build_config(
     return config
 
 
-def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None) -> Model:
+def build_model(
+    config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None, encoding: int = spaces.ENCODING
+) -> Model:
     """The untrained model for an environment.
+
+    Args:
+        encoding: rules by which observations are encoded (see `ppo2.spaces.images`).
 
     Raises:
         TypeError: `model_fn` gave none, or one that couldn't learn as it wants to inside a compiled program.
@@ -115,6 +122,7 @@ def build_model(config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | N
         network_kwargs=config.network_kwargs,
         encoders=config.encoders,
         action_dist=config.action_dist,
+        encoding=encoding,
         key=root_key(config.seed, Purpose.INIT),
     )
     model = (model_fn or Model)(policy=policy, config=config, key=root_key(config.seed))
@@ -164,6 +172,19 @@ def build_trainer(
     runner = pkgutil.resolve_name(env.ppo2_runner)(env=env, **settings)
     stack.callback(runner.close)
     return HostTrainer(model, runner, numbers)
+
+
+MOST_WARM_UPS = 2
+"""Rollouts that fill the normaliser: the first may only find where observations far from 0 lie."""
+
+
+def fill_normaliser(config: Config, model: Model, runner: RolloutRunner, check_fault: Callable[[Fault], None]) -> None:
+    """Fills an empty normaliser, before the first rollout that is learned from."""
+    for _ in range(MOST_WARM_UPS):
+        steps = warm_up_steps(config, model)
+        if steps:
+            check_fault(model.observe(runner.run(steps), runner.axis))
+            runner.mark_learned()
 
 
 def warm_up_steps(config: Config, model: Model) -> int:

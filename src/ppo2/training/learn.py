@@ -135,7 +135,7 @@ def learn(
         vector = construction.open_training_environment(stack, env, num_envs, start, info_keys)
         num_envs = vector.num_envs * distributed.world().size
         config = construction.build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
-        model = construction.build_model(config, vector, model_fn)
+        model = construction.build_model(config, vector, model_fn, start.encoding)
         start.restore(model)
         eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, model)
         trainer = construction.build_trainer(stack, config, vector, model, every_update)
@@ -147,9 +147,7 @@ def learn(
         if init_fn is not None:
             init_fn()
         setup.synchronise("when training began")
-        if warm_up:
-            run.check_fault(0, model.observe(trainer.runner.run(warm_up), trainer.runner.axis))
-            trainer.runner.mark_learned()
+        construction.fill_normaliser(config, model, trainer.runner, lambda fault: run.check_fault(0, fault))
         if every_update:
             run.tasks.append(UpdateFunction(update_fn, taken, setup))
         run.finish_update()

@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 
-from ppo2.agent.files import in_memory, restore
+from ppo2 import spaces
+from ppo2.agent.files import encoding_in, in_memory, restore
 from ppo2.agent.model import Model
 from ppo2.algorithm.faults import is_finite
 from ppo2.checkpoints import checkpoint
@@ -58,6 +59,11 @@ class Start(NamedTuple):
             ValueError: the checkpoint was saved by hand, or is damaged.
         """
         return Progress() if self.resumed is None else Progress.of(self.resumed)
+
+    @property
+    def encoding(self) -> int:
+        """The number of the rules that encode observations: those of the checkpoint's model, or today's."""
+        return spaces.ENCODING if self.saved is None else encoding_in(self.saved)
 
     def restore(self, model: Model) -> None:
         """Gives a model the state in the checkpoint, if there is one.

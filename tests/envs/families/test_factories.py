@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2.envs.families.factories import FrameStack
+from support.environments import Spaced
 
 MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "Swimmer", "Reacher")
 
@@ -39,6 +41,32 @@ def test_frames_are_stacked_along_the_last_axis() -> None:
         seen.append(plain.step(np.array([0.5], np.float32))[0])
         assert obs[0].tolist() == np.concatenate(seen[-3:]).tolist()
     env.close()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "high", "axis", "stacked"),
+    [
+        ((9, 9, 3), np.uint8, 255, -1, (9, 9, 6)),
+        ((3, 9, 9), np.uint8, 255, 0, (6, 9, 9)),
+        ((5, 9, 9), np.float32, 1, 0, (10, 9, 9)),
+        ((9, 9), np.uint8, 255, -1, (9, 9, 2)),  # grey, without an axis for channels
+        ((9, 9), np.float32, 1, -1, (9, 9, 2)),
+        ((3, 4), np.float32, np.inf, -1, (3, 8)),  # a matrix
+        ((5,), np.uint8, 9, -1, (10,)),
+    ],
+)
+def test_images_are_stacked_along_their_channels(
+    shape: Any, dtype: Any, high: float, axis: int, stacked: tuple[int, ...]
+) -> None:
+    env = FrameStack(Spaced(gym.spaces.Box(0, high, shape, dtype), gym.spaces.Discrete(2)), 2)
+    assert env.observation_space.shape == stacked
+    assert env.observation_space.dtype == dtype
+    first, second = env.reset(seed=0)[0], env.step(0)[0]
+    assert first in env.observation_space
+    older, newer = np.split(second, 2, axis)
+    np.testing.assert_array_equal(older, np.split(first, 2, axis)[1])
+    assert not np.split(first, 2, axis)[0].any()
+    assert not np.array_equal(older, newer)
 
 
 def test_frames_of_several_parts_can_not_be_stacked() -> None:

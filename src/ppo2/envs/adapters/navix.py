@@ -39,7 +39,8 @@ class Navix(AdaptedEnv):
         if len(shape) < 2:
             raise self._unsupported("observation", f"of shape {shape}")
         is_picture = "rgb" in getattr(self._env.observation_fn, "__name__", "")
-        self.observation_space = common.box(shape, 0, 255, np.uint8 if is_picture else np.float32)
+        picture = common.box(shape, 0, 255, np.uint8)
+        self.observation_space = picture if is_picture else common.box(shape, 0, np.inf, np.float32)
         self.action_space = gym.spaces.Discrete(len(self._env.action_set))
 
     def _reset(self, key: PRNGKeyArray) -> tuple[Any, Any]:

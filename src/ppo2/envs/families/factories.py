@@ -27,8 +27,8 @@ class Options:
     Attributes:
         max_episode_steps: steps after which an episode is truncated; None: as registered.
         reward_scale: factor of rewards, for training: logs have unscaled returns.
-        frame_stack: number of observations that make one, side by side along the last axis, the newest last; None: as
-            the family's treatment has it.
+        frame_stack: number of observations that make one, the newest last: images along their channels, others along
+            the last axis; None: as the family's treatment has it.
         flatten: True makes observations vectors, Discrete parts one-hot.
 
     Raises:
@@ -107,7 +107,10 @@ def _quiet(spec: EnvSpec) -> Iterator[None]:
 
 
 class FrameStack(gym.ObservationWrapper[NDArray, Any, Any]):
-    """Stacks the last observations along the last axis, as in Baselines; before the first of them are zeros.
+    """Stacks the last observations, as in Baselines; before the first of them are zeros.
+
+    Images are stacked along their channels, first or last; those without get a last axis. Others are side by side along
+    the last axis.
 
     Raises:
         ValueError: observations that are no array of at least one axis.
@@ -121,9 +124,16 @@ class FrameStack(gym.ObservationWrapper[NDArray, Any, Any]):
                 f"`frame_stack` (={count}) needs observations that are one array; these are {space}. `flatten=True` "
                 "makes them one."
             )
-        self._width = space.shape[-1]
+        shape = space.shape
+        self._shape = (*shape, 1) if len(shape) == 2 and spaces.looks_like_image(space) else shape
+        is_first = len(shape) == 3 and spaces.channels_place(shape) == "first"
+        axis = 0 if is_first else len(self._shape) - 1
+        before: tuple[slice, ...] = (slice(None),) * axis
+        width = self._shape[axis]
+        self._earlier, self._later = (*before, slice(None, -width)), (*before, slice(width, None))
+        self._newest = (*before, slice(-width, None))
         low, high = np.minimum(space.low, 0), np.maximum(space.high, 0)
-        low, high = (np.concatenate([bound] * count, axis=-1) for bound in (low, high))
+        low, high = (np.concatenate([bound.reshape(self._shape)] * count, axis=axis) for bound in (low, high))
         self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype.type)
         self._frames = np.zeros(low.shape, space.dtype)
 
@@ -134,8 +144,8 @@ class FrameStack(gym.ObservationWrapper[NDArray, Any, Any]):
     def observation(self, observation: Any) -> Any:
         if observation is None:  # a number of an array can't be; it may be an episode's last
             return None
-        self._frames[..., : -self._width] = self._frames[..., self._width :]
-        self._frames[..., -self._width :] = observation
+        self._frames[self._earlier] = self._frames[self._later]
+        self._frames[self._newest] = np.reshape(observation, self._shape)
         return self._frames.copy()
 
 
@@ -169,15 +179,20 @@ class MaskedFactory(EnvTraits):
         return MaskedEnv(self._factory(), by_method=self._by_method)
 
 
+MINIGRID_CODES = 10
+"""Largest code of an object, a colour or a state in MiniGrid."""
+
+
 def numeric_minigrid(env: AnyEnv) -> AnyEnv:
     """MiniGrid's observations without the mission, which is a text.
 
-    Their "image" is three numbers for each cell (object, colour, state) and no picture, hence float32 instead of bytes.
+    Their "image" is three numbers for each cell (object, colour, state) and no picture, though it is declared as one.
     """
     parts: Any = env.observation_space
-    low, high = (bound.astype(np.float32) for bound in (parts["image"].low, parts["image"].high))
     return gym.wrappers.TransformObservation(
         env,
         lambda obs: {"direction": obs["direction"], "image": obs["image"].astype(np.float32)},
-        gym.spaces.Dict({"direction": parts["direction"], "image": gym.spaces.Box(low, high)}),
+        gym.spaces.Dict(
+            {"direction": parts["direction"], "image": gym.spaces.Box(0, MINIGRID_CODES, parts["image"].shape)}
+        ),
     )
