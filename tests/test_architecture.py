@@ -47,8 +47,8 @@ runners: __init__ episodes experience action_log device_program host_program rol
     protocol runner_state host ray_actor remote
 spaces: parts images space_json checks __init__ device
 system: __init__ exits files launch text lock_owner directory_lock processors signals runtime
-training: __init__ plan sessions interruption run_directory trainers loop start construction setup log_writer saver \
-    sweep_plan sweep_screen evaluator vmapped run learn sweep
+training: __init__ plan remarks sessions interruption run_directory trainers loop start construction setup log_writer \
+    saver sweep_plan sweep_screen evaluator vmapped run learn sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

@@ -15,7 +15,7 @@ from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training import construction, interruption, run_directory
+from ppo2.training import construction, interruption, remarks, run_directory
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
@@ -144,6 +144,8 @@ def learn(
         run.begin()
         warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)
         setup.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
+        for line in remarks.at_start(config, model, vector, fresh=start.saved is None):
+            setup.logger.say(line)
         if init_fn is not None:
             init_fn()
         setup.synchronise("when training began")

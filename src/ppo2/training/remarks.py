@@ -1,0 +1,159 @@
+"""Warnings before the first update: what trains on something else than was meant, by what is declared."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import jax
+import numpy as np
+
+from ppo2 import spaces
+from ppo2.agent.model import Model
+from ppo2.config import Config
+from ppo2.envs import AnyEnvs
+from ppo2.networks.encoders import Encoders
+from ppo2.networks.recurrent import flat
+
+MOST_CLIPPED = 0.9
+"""Share of a fresh policy's actions, of mean 0 and standard deviation 1, up to which clipping them is usual: 0.32 of
+[-1, 1], 0.66 of [0, 1], 0.69 of [-0.4, 0.4]; 0.977 of [2, 3]."""
+REACH = 3.0
+"""Standard deviations within which nearly all of its actions are."""
+LEAST_REACHED = 0.2
+"""Share of a range that must be within reach, else it is too wide: 0.3 of [-10, 10], 0.01 of [0, 255]."""
+
+NORMALISERS = {"NormalizeObservation": "normalize_obs=True", "NormalizeReward": "normalize_rewards=True"}
+"""Names of classes that keep running statistics of their own, and what to set instead."""
+VEC_NORMALIZE = "VecNormalize"
+"""Name of the class that keeps both, in other libraries."""
+
+
+def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list[str]:
+    """Warnings about a training that begins, a line each.
+
+    Args:
+        fresh: the model was never trained: its policy acts around 0.
+    """
+    found = [*_normalisers(env), *_statistics(config, model), *_flattened_images(model)]
+    if fresh and config.action_dist == "gaussian":
+        found += _out_of_reach(model)
+    return [f"warning: {line}" for line in found]
+
+
+def _named_leaves(space: spaces.AnySpace) -> list[tuple[str, spaces.AnySpace]]:
+    """The parts of a space with their paths, as `encoders` has them; "" of a single array."""
+    found = jax.tree.leaves_with_path(spaces.tree(space))
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in found]
+
+
+# --- actions ------------------------------------------------------------------------------------------------------
+
+
+def _out_of_reach(model: Model) -> Iterator[str]:
+    """Lines about bounds of actions that a Gaussian around 0 can't reach."""
+    for path, space in _named_leaves(model.action_space):
+        if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+            continue
+        pairs = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
+        low, high = next((pair for pair in pairs if not _can_reach(*pair)), (None, None))
+        if low is None or high is None:
+            continue
+        part = f" ({path!r})" if path else ""
+        remedy = (
+            'take `action_dist="squashed_gaussian"`, which begins in their middle'
+            if space.is_bounded() and np.all(space.low < space.high)
+            else "rescale the actions in the environment (gymnasium.wrappers.TransformAction)"
+        )
+        yield (
+            f"the actions{part} have the bounds [{low:g}, {high:g}], but a Gaussian policy begins with mean 0 and "
+            f"standard deviation 1: {_trouble(low, high)}; {remedy}"
+        )
+
+
+def _clipped(low: float, high: float) -> float:
+    """The share of a standard normal variable beyond two bounds."""
+    return 1 - (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
+
+
+def _reached(low: float, high: float) -> float:
+    """The share of a range within reach of 0; 1 of one without end."""
+    if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
+        return 1.0
+    return max(0.0, min(high, REACH) - max(low, -REACH)) / (high - low)
+
+
+def _can_reach(low: float, high: float) -> bool:
+    return low >= high or (_clipped(low, high) <= MOST_CLIPPED and _reached(low, high) >= LEAST_REACHED)
+
+
+def _trouble(low: float, high: float) -> str:
+    share = _clipped(low, high)
+    if share > MOST_CLIPPED:
+        return f"{share:.0%} of its actions are clipped to a bound"
+    return f"it reaches {_reached(low, high):.1%} of that range"
+
+
+# --- observations -------------------------------------------------------------------------------------------------
+
+
+def _statistics(config: Config, model: Model) -> Iterator[str]:
+    """A line where `normalize_obs` has nothing to normalise."""
+    if config.normalize_obs and not jax.tree.leaves(model.state.normaliser.obs):
+        yield (
+            f"`normalize_obs` (=True) changes nothing: it has statistics of a Box that is no image, and these "
+            f"observations are {spaces.unmasked(model.observation_space)}"
+        )
+
+
+def _flattened_images(model: Model) -> Iterator[str]:
+    """Lines about images among the parts of an observation that no convolutional network encodes."""
+    named = _named_leaves(spaces.unmasked(model.observation_space))
+    trunks = (model.policy.trunk, model.policy.value_trunk)
+    leaves = jax.tree.leaves(trunks, is_leaf=lambda x: isinstance(x, Encoders))
+    encoders = [leaf for leaf in leaves if isinstance(leaf, Encoders)]
+    for number, (path, space) in enumerate(named):
+        if spaces.looks_like_image(space) and any(front.parts[number] is flat for front in encoders):
+            yield (
+                f"the part {path!r} of observations, which looks like an image {space.shape}, is flattened: images get "
+                "a convolutional network where they are declared 0..255 and are large enough; "
+                f'`encoders={{{path!r}: "cnn_small"}}` sets one'
+            )
+
+
+def _normalisers(env: AnyEnvs) -> Iterator[str]:
+    """Lines about wrappers that keep statistics of their own."""
+    names = sorted(set(_class_names(env)))
+    for name, remedy in NORMALISERS.items():
+        if name in names:
+            yield _own_statistics(name, remedy)
+    if VEC_NORMALIZE in names:
+        yield _own_statistics(VEC_NORMALIZE, " and ".join(NORMALISERS.values()))
+
+
+def _own_statistics(name: str, remedy: str) -> str:
+    return (
+        f"`env` has a wrapper {name}, whose statistics are not saved with the model, so that it acts wrongly once "
+        f"loaded; those of `{remedy}` are: leave the wrapper out"
+    )
+
+
+MOST_WRAPPERS = 100
+"""Wrappers around one another that are looked into."""
+
+
+def _class_names(env: Any) -> Iterator[str]:
+    """Names of the classes, with those that they derive from, of an environment and of all inside it."""
+    for _ in range(MOST_WRAPPERS):
+        yield from (kind.__name__ for kind in type(env).__mro__)
+        inner = getattr(env, "envs", None)
+        if isinstance(inner, list | tuple):
+            for one in itertools.islice(inner, 1):  # they are alike
+                yield from _class_names(one)
+        spec_of = getattr(env, "spec", None)
+        for wrapper in getattr(spec_of, "additional_wrappers", None) or ():
+            yield wrapper.name
+        env = getattr(env, "env", None) or getattr(env, "venv", None)
+        if env is None:
+            return

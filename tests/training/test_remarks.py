@@ -1,0 +1,143 @@
+"""Warnings before the first update."""
+
+import functools
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import ppo2
+from ppo2.training import remarks
+from support.environments import Spaced
+from support.runs import learn
+
+BOX = spaces.Box(-1, 1, (2,))
+
+
+def said(capsys: pytest.CaptureFixture[str], env: Any, **more: Any) -> list[str]:
+    """Warnings of an untrained model."""
+    learn(env=env, num_envs=None, total_timesteps=0, **more)
+    captured = capsys.readouterr()
+    return [line for line in (captured.out + captured.err).splitlines() if line.startswith("warning: ")]
+
+
+def bounded(low: Any, high: Any, shape: tuple[int, ...] = (2,), dtype: Any = np.float32) -> Any:
+    return spaces.Box(low, high, shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (bounded(100, 1000), "bounds [100, 1000]"),
+        (bounded(20, 30), "100% of its actions are clipped"),
+        (bounded(0, 255), "reaches 1.2% of that range"),
+        (bounded(-3000, -1), "bounds [-3000, -1]"),
+        (bounded(-0.01, 0.01), "99% of its actions are clipped"),
+        (bounded(20, 30, (), np.float64), 'action_dist="squashed_gaussian"'),
+        (bounded(np.array([-1, 100], np.float32), np.array([1, 200], np.float32)), "bounds [100, 200]"),
+        (bounded(50, np.inf), "TransformAction"),
+        (spaces.Dict({"steer": BOX, "gear": spaces.Tuple([bounded(20, 30)])}), "the actions ('gear/0')"),
+    ],
+    ids=str,
+)
+def test_bounds_out_of_reach(capsys: pytest.CaptureFixture[str], space: Any, words: str) -> None:
+    env = Spaced(BOX, space)
+    (line,) = said(capsys, env)
+    assert words in line
+    if space.__class__ is spaces.Box and space.is_bounded():
+        assert not said(capsys, env, action_dist="squashed_gaussian")
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        BOX,
+        bounded(-2, 2),
+        bounded(0, 1),
+        bounded(-0.4, 0.4),
+        bounded(-10, 10),
+        bounded(0, np.inf),
+        bounded(-np.inf, np.inf),
+        spaces.Discrete(300, start=100),
+    ],
+    ids=str,
+)
+def test_bounds_within_reach(capsys: pytest.CaptureFixture[str], space: Any) -> None:
+    assert not said(capsys, Spaced(BOX, space))
+
+
+def test_a_trained_policy_is_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    env = Spaced(BOX, bounded(20, 30))
+    model = learn(env=env, num_envs=None, total_timesteps=0)
+    capsys.readouterr()
+    assert not said(capsys, env, load_path=model)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(0, 255, (8, 8, 1), np.uint8)], ids=str)
+def test_nothing_to_normalise(capsys: pytest.CaptureFixture[str], space: Any) -> None:
+    (line,) = said(capsys, Spaced(space, spaces.Discrete(2)), normalize_obs=True)
+    assert "`normalize_obs` (=True) changes nothing" in line
+    assert not said(capsys, Spaced(spaces.Box(0, 9, (3,), np.uint8), spaces.Discrete(2)), normalize_obs=True)
+
+
+def test_images_of_a_dict_that_are_flattened(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny, floats = spaces.Box(0, 255, (9, 9, 3), np.uint8), spaces.Box(0, 1, (24, 24, 3))
+    grey = spaces.Box(0, 255, (24, 24), np.uint8)
+    env = Spaced(spaces.Dict({"tiny": tiny, "floats": floats, "grey": grey, "arm": BOX}), spaces.Discrete(2))
+    lines = said(capsys, env)
+    assert [line.split("'")[1] for line in lines] == ["floats", "tiny"]  # the grey one gets a CNN
+    assert "encoders={'floats': \"cnn_small\"}" in lines[0]
+    assert [line.split("'")[1] for line in said(capsys, env, encoders={"floats": "cnn_small"})] == ["tiny"]
+
+
+def cartpole(*wrappers: Any) -> gym.Env[Any, Any]:
+    env = gym.make("CartPole-v1")
+    for wrap in wrappers:
+        env = wrap(env)
+    return env
+
+
+OBS, REWARD = gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: cartpole(OBS),
+        lambda: functools.partial(cartpole, OBS),
+        lambda: gym.vector.SyncVectorEnv([functools.partial(cartpole, OBS)] * 2),
+        lambda: gym.wrappers.vector.NormalizeObservation(gym.make_vec("CartPole-v1", num_envs=2)),
+    ],
+    ids=["instance", "factory", "inside a vector", "around a vector"],
+)
+def test_statistics_of_wrappers_are_not_saved(capsys: pytest.CaptureFixture[str], make: Any) -> None:
+    (line,) = said(capsys, make())
+    assert "a wrapper NormalizeObservation, whose statistics are not saved" in line
+    assert "`normalize_obs=True`" in line
+
+
+def test_each_wrapper_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, functools.partial(cartpole, OBS, gym.wrappers.TimeAwareObservation, REWARD))
+    assert ["normalize_obs" in lines[0], "normalize_rewards" in lines[1]] == [True, True]
+    assert len(lines) == 2
+
+
+def test_classes_inside_are_found_wherever_they_are() -> None:
+    class VecNormalize:
+        venv = None
+
+    class Outer:
+        env = VecNormalize()
+
+    assert [remarks.VEC_NORMALIZE in line for line in remarks._normalisers(Outer())] == [True]  # type: ignore[arg-type]
+    loop: Any = Outer()
+    loop.env = loop
+    assert not list(remarks._normalisers(loop))
+
+
+def test_make_has_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    env = ppo2.make("Pendulum-v1", num_envs=2, workers=0)
+    assert not said(capsys, env, normalize_obs=True)
+    env.close()
