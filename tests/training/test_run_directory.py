@@ -91,13 +91,13 @@ def test_a_run_directory_belongs_to_one_training(tmp_path: Path, capsys: pytest.
     def look(update: int) -> None:
         if update != 3:
             return
-        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        before = {name: (tmp_path / name).read_bytes() for name in ("config.json", "monitor.csv", "progress.csv", LOCK)}
         for more in ({}, {"load_path": tmp_path}):
             with pytest.raises(ValueError, match=RUNNING):
                 learn(run_dir=tmp_path, **more)
         with pytest.raises(ValueError, match=RUNNING):
             ppo2.sweep(env="CartPole-v1", run_dir=tmp_path)
-        assert before == {path: path.read_bytes() for path in before}
+        assert before == {name: (tmp_path / name).read_bytes() for name in before}
         plot.curve(tmp_path, tmp_path / "now.png")
         ppo2.evaluate(ppo2.load(tmp_path), "CartPole-v1", episodes=1)
         learn(run_dir=other, load_path=tmp_path, total_timesteps=0)
