@@ -42,7 +42,7 @@ envs/host: __init__ env_types failures contract identity semaphore watchdog buff
 evaluation: __init__ evaluate play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding storable statistics
-reporting: __init__ figures display screens episode_file health tables logger plot
+reporting: __init__ figures display screens episode_file sinks trackers health tables logger plot
 runners: __init__ episodes experience action_log device_program host_program rollout_buffers snapshot device \
     protocol runner_state host ray_actor remote
 spaces: parts images space_json checks __init__ device

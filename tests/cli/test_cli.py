@@ -2,9 +2,11 @@
 
 import dataclasses
 import inspect
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import docstring_parser
 import pytest
@@ -34,6 +36,15 @@ def test_nobody_reads_on(place):
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_can_not_be_written_is_a_failure(place):
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "ppo2", "--version"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environ)
+    assert (done.returncode, done.stderr) == (1, "ppo2: the output could not be written (No space left on device)\n")
 
 
 def test_version(capsys):

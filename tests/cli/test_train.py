@@ -1,5 +1,6 @@
 """`ppo2 train` and `ppo2 resume`."""
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import gymnasium as gym
 import pytest
 
 import ppo2
+from ppo2.checkpoints import checkpoint
 from ppo2.cli import main, train
 from support.commands import TINY, finish, interrupt, rows_of, start
 
@@ -53,6 +55,19 @@ def test_until_solved(place):
     episodes = len((run / "monitor.csv").read_text().splitlines()) - 2
     assert 100 <= episodes < 130  # an update of 64 timesteps ends a dozen episodes at most
     assert (run / "checkpoints" / f"{rows_of(run)[-1]['misc/nupdates']:05d}.safetensors").exists()
+
+
+@pytest.mark.parametrize("until", [[], ["--until-solved"]])
+def test_a_model_that_can_not_be_saved_is_a_failure(tmp_path, capsys, monkeypatch, until):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    words = ["train", "CartPole-v1", "--run-dir", str(tmp_path / "run"), "--total-timesteps", "128", *until]
+    assert main([*words, *TINY]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"ppo2: the model of update 2 could not be saved in {tmp_path / 'run'} (No space left")
+    assert len(err.splitlines()) == 1
 
 
 def test_prints_what_it_resolved_to(given, capsys):

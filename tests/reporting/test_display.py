@@ -1,6 +1,11 @@
 """Messages, and lines for the rows of a log."""
 
+import contextlib
+import io
 import math
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +31,17 @@ def test_plain_lines_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     assert second == (
         "update 10/97  timesteps   10,240  fps    1,234  return        -  length        9  kl   0.5000  left -"
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_into_a_full_disk_does_not_end_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.dup(os.open("/dev/full", os.O_WRONLY)), "wb", buffering=0) as raw:
+        full = io.TextIOWrapper(raw, write_through=True)
+        monkeypatch.setattr(sys, "stdout", full)
+        Display().say("words")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.detach()
 
 
 @pytest.mark.parametrize("progress", [None, True])

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import types
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo2.reporting import tables
+from ppo2.reporting import tables, trackers
 from ppo2.reporting.tables import FORMATS, RunFiles, formats_from_environment
 from ppo2.runners.episodes import Episode
 
@@ -181,6 +182,22 @@ def test_a_full_disk_is_said_once_and_rows_wait(tmp_path, monkeypatch, capsys):
     assert "progress.csv" in out
 
 
+def test_rows_that_could_not_be_written_to_the_end_are_told(tmp_path, monkeypatch, capsys):
+    files = RunFiles(tmp_path, warn=print)
+
+    def full(path, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tables, "_append_text", full)
+    files.episodes([Episode(1.0, 2, 3.0, 0), Episode(1.0, 2, 3.0, 1)])
+    files.log(row(1))
+    capsys.readouterr()
+    files.close()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "the end of monitor.csv (2 rows), progress.csv (1 rows), progress.jsonl (1 rows) could not" in line
+    assert "No space left on device" in line
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_append_text_raises_on_a_full_device():
     with pytest.raises(OSError, match="No space left"):
@@ -204,6 +221,58 @@ def test_tensorboard_gets_the_finite_numbers(tmp_path):
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"eprewmean" in events.read_bytes()
     assert b"eplenmean" not in events.read_bytes()
+
+
+def test_tensorboard_waits_for_room(tmp_path, monkeypatch, capsys):
+    """Ten rows of ten figures each, which a queue of tensorboardX's own thread wouldn't hold."""
+    pytest.importorskip("tensorboardX")
+    append = trackers.append_bytes
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with opened(tmp_path, formats={"tensorboard"}) as files:
+        files.log(row(1))
+        monkeypatch.setattr(trackers, "append_bytes", full)
+        for update in range(2, 12):
+            files.log({**row(update), **{f"loss/{i}": float(i) for i in range(10)}})
+        monkeypatch.setattr(trackers, "append_bytes", append)
+    assert capsys.readouterr().out.count("training goes on") == 1
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert steps_of(events) == {step * 1024 for step in range(1, 12)}
+
+
+def steps_of(events):
+    """The steps in a file of events, whose checksums must be right."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import masked_crc32c
+
+    data, at, steps = events.read_bytes(), 0, set()
+    while at < len(data):
+        (length,) = struct.unpack("<Q", data[at : at + 8])
+        record = data[at + 12 : at + 12 + length]
+        checksums = (data[at + 8 : at + 12], data[at + 12 + length : at + 16 + length])
+        assert checksums == tuple(struct.pack("<I", masked_crc32c(part)) for part in (data[at : at + 8], record))
+        event = Event.FromString(record)
+        steps |= {event.step} if event.summary.value else set()
+        at += 16 + length
+    return steps
+
+
+def test_a_failing_service_does_not_end_training(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise RuntimeError("no network")
+
+    run = types.SimpleNamespace(id="abc", log=refuse, finish=refuse)
+    wandb = types.SimpleNamespace(init=lambda **_: run, __spec__=types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with opened(tmp_path, formats={"wandb"}) as files:
+        files.log(row(1))
+        files.log(row(2))
+    out = capsys.readouterr().out
+    assert out.count("wandb: RuntimeError: no network; training goes on\n") == 1
+    assert "the end of wandb could not be written (RuntimeError: no network) and is lost" in out
+    assert len(table(tmp_path / "progress.csv")) == 2
 
 
 def test_wandb_continues_the_same_run(tmp_path, monkeypatch):

@@ -122,9 +122,9 @@ def test_schedules_follow_frac(tmp_path: Path, schedule: Any, at_half: float) ->
 
 
 def test_log_and_save_intervals_count_updates(tmp_path: Path) -> None:
-    """Rows and checkpoints come at the first update and at every multiple, as in Baselines."""
+    """Rows and checkpoints come at the first update and at every multiple, as in Baselines; and at the end."""
     learn(total_timesteps=64 * 7, log_interval=3, save_interval=2, run_dir=tmp_path)
-    assert [int(row["misc/nupdates"]) for row in rows(tmp_path)] == [1, 3, 6]
+    assert [int(row["misc/nupdates"]) for row in rows(tmp_path)] == [1, 3, 6, 7]  # and the last
     saved = sorted(int(file.stem) for file in (tmp_path / "checkpoints").iterdir())
     assert saved == [1, 2, 4, 6, 7]  # and the final one
 

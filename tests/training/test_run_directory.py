@@ -1,5 +1,6 @@
 """The run directory: its files, and runs that are never overwritten."""
 
+import contextlib
 import csv
 import importlib.metadata
 import json
@@ -146,6 +147,30 @@ def test_a_run_whose_directory_was_taken_stops_writing(tmp_path: Path, monkeypat
 def test_a_directory_that_can_not_be_written_to() -> None:
     with pytest.raises(ValueError, match=r"`run_dir` \(='/proc/run'\) can't be written to .*or choose another"):
         learn(run_dir="/proc/run")
+
+
+@pytest.mark.parametrize(
+    ("stop", "logged"),
+    [(None, [1, 3, 4]), (2, [1, 2]), (3, [1, 3]), ("error", [1, 2])],
+)
+def test_the_last_update_has_a_row(tmp_path: Path, stop: int | str | None, logged: list[int]) -> None:
+    """Between two rows of the log too, however training ends; a run that goes on has it no more."""
+
+    def update_fn(update: int) -> bool:
+        if stop == "error" and update == 2:
+            raise KeyError("mine")
+        return update != stop
+
+    with pytest.raises(KeyError) if stop == "error" else contextlib.nullcontext():
+        learn(run_dir=tmp_path, log_interval=3, update_fn=update_fn)
+    assert [int(row["misc/nupdates"]) for row in rows(tmp_path)] == logged
+    last = rows(tmp_path)[-1]
+    assert float(last["loss/approxkl"]) > 0
+    assert float(last["fps"]) > 0
+    lines = (tmp_path / "progress.jsonl").read_text().splitlines()
+    assert [json.loads(line)["misc/nupdates"] for line in lines] == logged
+    learn(run_dir=tmp_path, log_interval=3, load_path=tmp_path)
+    assert [int(row["misc/nupdates"]) for row in rows(tmp_path)] == [1, 3, 4]
 
 
 def test_new_directories_never_collide(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints of a run: written while training goes on, kept or deleted, and what happens when the disk refuses."""
 
 import csv
+import errno
 import functools
 import operator
 import os
@@ -18,6 +19,7 @@ import pytest
 
 import ppo2
 from ppo2.checkpoints import checkpoint
+from ppo2.checkpoints.writer import CheckpointWriter
 from ppo2.system import files
 from support.runs import learn_and_save, saved_updates
 
@@ -160,6 +162,83 @@ def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, capsys: pytest.
     assert (run / "monitor.csv").read_text().splitlines()[1] == "r,l,t,env"
     learn_and_save(run_dir=run, load_path=run, save_interval=5)
     assert "all done before" in capsys.readouterr().out
+
+
+def full_from(update: int, monkeypatch: pytest.MonkeyPatch, number: int = errno.ENOSPC) -> None:
+    """Has the disk refuse checkpoints from an update on."""
+    save = checkpoint.save
+
+    def saved(path: Any, *arguments: Any) -> Path:
+        if int(Path(path).stem) >= update:
+            raise OSError(number, os.strerror(number))
+        return save(path, *arguments)
+
+    monkeypatch.setattr(checkpoint, "save", saved)
+
+
+@pytest.mark.parametrize("interval", [0, 1, 4])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_last_model_that_can_not_be_saved_is_the_last_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, interval: int, number: int
+) -> None:
+    full_from(5, monkeypatch, number)
+    model = learn_and_save(run_dir=tmp_path, save_interval=interval)
+    assert int(model.state.counters.updates) == 6  # which isn't lost
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ppo2: the model of update 6 could not be saved in {tmp_path} ({os.strerror(number)}): ")
+    newest = f"the newest checkpoint on the disk is that of update 4. {files.remedy(OSError(number, '')).capitalize()}."
+    assert (newest if interval else "no checkpoint of this run is on the disk") in line
+    assert (f"Then `ppo2 resume {tmp_path}` goes on from there" if interval else "Then train again") in line
+    assert "model.save(PATH) keeps the model that `learn` returns" in line
+    assert f"ppo2: {model.unsaved}" == line
+    monkeypatch.undo()
+    if interval:
+        again = learn_and_save(run_dir=tmp_path, save_interval=interval, load_path=tmp_path)
+        assert again.unsaved == capsys.readouterr().err == ""
+        assert saved_updates(tmp_path)[-1] == 6
+
+
+def test_an_error_on_a_full_disk_has_last_words_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(update: int) -> None:
+        if update == 3:
+            raise KeyError("mine")
+
+    full_from(3, monkeypatch)
+    with pytest.raises(KeyError, match="mine"):
+        learn_and_save(run_dir=tmp_path, update_fn=fails)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the newest checkpoint on the disk is that of update 2" in line
+    assert "returns" not in line
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "left"),
+    [(None, None, [1, 2, 3]), (1, None, [4]), (3, None, [2, 3, 4]), (3, 1, [1, 3, 4])],
+)
+def test_on_a_full_disk_old_ones_give_way_to_the_newest(
+    tmp_path: Path, keep: int | None, best: int | None, left: list[int]
+) -> None:
+    """There is room for three, of which one is given up where `keep` lets it: neither the newest nor the best."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+
+    def write(path: Path) -> None:
+        if len(list(folder.iterdir())) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.touch()
+
+    written = CheckpointWriter(tmp_path, keep=None, best=best)
+    for update in (1, 2, 3):
+        written.save(update, write, is_best=False)
+    written.wait()
+    writer = CheckpointWriter(tmp_path, keep=keep, best=best)
+    writer.save(4, write, is_best=False)
+    writer.wait()
+    (result,) = writer.results()
+    assert (result.error is None) == (4 in left)
+    assert saved_updates(tmp_path) == left
 
 
 def outcome(program: str, *arguments: object, wrapper: tuple[str, ...] = ()) -> str:

@@ -67,9 +67,11 @@ class Model:
         act_count: calls of `step`, `predict` and `value` so far; each draws from a stream of its own.
         unravel: makes the policy's arrays from the flat parameters.
         own_programs: compiled programs that no other model may share.
+        unsaved: words about why the last checkpoint of its training isn't on the disk; "" where all is well.
     """
 
     loss_names = Stats._fields
+    unsaved = ""
 
     def __init__(self, *, policy: Policy, config: Config, key: PRNGKeyArray) -> None:
         self.config = config

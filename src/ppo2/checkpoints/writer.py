@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppo2.checkpoints import checkpoint
+from ppo2.system import files
 
+MOST_GIVEN_UP = 2
+"""Most earlier checkpoints that are removed to make room for one: what doesn't suffice then is of no use."""
 IN_FLIGHT = 2
 """Most checkpoints that aren't written yet: each holds a copy of the model."""
 
@@ -72,8 +75,29 @@ class CheckpointWriter:
             raise error
         self._results.append(WriteResult(update, error))
 
+    def _write_first_of_all(self, update: int, write: Write) -> None:
+        """Writes a checkpoint; where the disk is full, the oldest that `keep` made mortal give way, one by one."""
+        given_up = self._mortal(update)[:MOST_GIVEN_UP]
+        while True:
+            try:
+                write(checkpoint.file_of(self._run_dir, update))
+                return
+            except OSError as error:
+                if error.errno not in files.NO_ROOM or not given_up:
+                    raise
+            with contextlib.suppress(OSError):
+                given_up.pop(0).unlink()
+
+    def _mortal(self, update: int) -> list[Path]:
+        """The checkpoints that may be given up for a newer one, oldest first: neither the newest nor the best."""
+        if self._keep is None:
+            return []
+        there = checkpoint.numbered(self._run_dir / checkpoint.FOLDER)
+        earlier = [number for number in there if number < update][1:]
+        return [there[number] for number in reversed(earlier) if number != self._best]
+
     def _write(self, update: int, write: Write, is_best: bool, is_interim: bool) -> None:
-        write(checkpoint.file_of(self._run_dir, update))
+        self._write_first_of_all(update, write)
         if is_best:
             self._best = update
         before, self._interim = self._interim, update if is_interim else None

@@ -12,6 +12,7 @@ from tyro.conf import subcommand
 import ppo2
 from ppo2.cli import listings, model_commands, sweep, train
 from ppo2.cli.output import environment_traceback, say
+from ppo2.system.text import say_error
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
 Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
@@ -36,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.path.append(os.getcwd())  # for environments named module:Id-v0: `python -m ppo2` looks here too
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
+        status = _flushed(_run(arguments))
     except KeyboardInterrupt:
         return 130
     except SystemExit as stop:
@@ -55,6 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             if shown is not None:
                 say(shown, to_error=True)
             say(f"ppo2: {_one_line(error, of_environment is not None)}", to_error=True)
+        return 1
+    return status
+
+
+def _flushed(status: int) -> int:
+    """The exit status, once all output is written: 1 where it can't be, as on a full disk."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        say_error(f"the output could not be written ({error.strerror or error})")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again, and exit with 120
         return 1
     return status
 

@@ -105,7 +105,7 @@ class Chosen(NamedTuple):
 
 
 def new_run_dir(pattern: str, **numbers: int) -> str:
-    """Makes a run directory that no other process gets, on the first process of several."""
+    """Makes a run directory that no other process gets; of several processes, the first does."""
     from ppo2.distributed import collectives
     from ppo2.training import run_directory
 
@@ -121,8 +121,8 @@ def removed_if_empty(path: str | None) -> Iterator[None]:
         yield
     finally:
         if path is not None:
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+            with contextlib.suppress(OSError):  # there is something in them
+                os.removedirs(path)
 
 
 class Command:

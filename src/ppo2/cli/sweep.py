@@ -64,7 +64,7 @@ class SweepCommand(options.Command):
                 **{name: values[0] if len(values) == 1 else list(values) for name, values in settings.items()},
             )
         _show(result)
-        return 0
+        return int(bool(getattr(result, "unsaved", "")))
 
 
 def _swept(chosen: options.Chosen) -> list[options.Option]:

@@ -83,8 +83,7 @@ class Train(options.Command):
             if (Path(values["run_dir"]) / run_directory.CONFIG).is_file():
                 values["load_path"] = values["run_dir"]
         with options.removed_if_empty(made):
-            _learn(values, **extras)
-        return 0
+            return _learn(values, **extras)
 
     def _make_run_dir(self, values: dict[str, Any]) -> str | None:
         """Makes the directory that has no other name than its default, after drawing the seed, which is in it."""
@@ -122,7 +121,7 @@ class Resume(options.TrainingOptions):
         arguments: dict[str, Any] | None = collectives.run_on_first(self._arguments)  # whose files they are
         if arguments is not None:
             arguments |= {"run_dir": Path(arguments["run_dir"]), "load_path": self.run, "progress": self.progress}
-            _learn(arguments, until_solved=self.until_solved, tensorboard=self.tensorboard, wandb=self.wandb)
+            return _learn(arguments, until_solved=self.until_solved, tensorboard=self.tensorboard, wandb=self.wandb)
         return 0
 
     def _arguments(self) -> dict[str, Any] | None:
@@ -173,7 +172,8 @@ class Resume(options.TrainingOptions):
             )
 
 
-def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, wandb: bool) -> None:
+def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, wandb: bool) -> int:
+    """Trains. Returns the exit status: 1 where the trained model could not be saved."""
     from ppo2.training.interruption import interrupted
     from ppo2.training.learn import learn
 
@@ -188,6 +188,7 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
             raise KeyboardInterrupt
     if solved is not None:
         say(solved.verdict())
+    return int(bool(getattr(model, "unsaved", "")))
 
 
 class _UntilSolved:

@@ -20,7 +20,12 @@ class Display:
 
     def say(self, text: str) -> None:
         """Prints a message."""
-        print(for_screen(text), flush=True)
+        try:
+            print(for_screen(text), flush=True)
+        except BrokenPipeError:  # nobody reads on
+            raise
+        except OSError:  # a full disk, where the output goes to a file: it counts less than training
+            pass
 
     def close(self) -> None:
         """Gives the terminal back."""

@@ -12,7 +12,8 @@ from ppo2.reporting.display import Silent
 from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.reporting.figures import Pace
 from ppo2.reporting.screens import open_display
-from ppo2.reporting.tables import Row, RunFiles, formats_from_environment
+from ppo2.reporting.sinks import Row
+from ppo2.reporting.tables import RunFiles, formats_from_environment
 from ppo2.runners.episodes import Episode
 
 

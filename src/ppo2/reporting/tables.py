@@ -8,19 +8,17 @@ import io
 import json
 import math
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from ppo2.reporting.episode_file import COLUMNS, facts_line, keep_episodes, table_lines
+from ppo2.reporting.sinks import R, Row, Sink, append_bytes
+from ppo2.reporting.trackers import TensorBoard, WeightsAndBiases
 from ppo2.runners.episodes import Episode
 from ppo2.system import files
 from ppo2.system.text import parse_json
-
-Row = Mapping[str, float]
-R = TypeVar("R")
 
 OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """Formats beside CSV and JSON lines, and the package that each needs."""
@@ -55,13 +53,7 @@ def rows_of(run_dir: Path) -> list[dict[str, float]]:
 
 
 def _append_text(path: Path, text: str) -> None:
-    """Appends whole or not at all, so that a full disk never leaves half a line between two others."""
-    data = text.encode()
-    with path.open("ab", buffering=0) as file:
-        start = file.tell()
-        if file.write(data) != len(data):
-            file.truncate(start)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    append_bytes(path, text.encode())
 
 
 def _csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -74,22 +66,7 @@ def _json_text(rows: Iterable[Row]) -> str:
     return "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
 
 
-class _Sink(ABC, Generic[R]):
-    """A place that rows are appended to."""
-
-    path: Path
-
-    @abstractmethod
-    def append(self, rows: Iterable[R]) -> None: ...
-
-    def flush(self) -> None:
-        """Writes the rows that wait, if any do."""
-
-    def close(self) -> None:
-        self.flush()
-
-
-class _RowFile(_Sink[R]):
+class _RowFile(Sink[R]):
     """A file of rows, which are in it when `append` returns. Those that the disk refused are tried again next time, and
     a file that vanished begins anew.
 
@@ -98,16 +75,16 @@ class _RowFile(_Sink[R]):
 
     def __init__(self, path: Path, encode: Callable[[Sequence[R]], str], header: str = "") -> None:
         self.path, self._encode, self._header = path, encode, header
-        self._waiting: list[R] = []
+        self.waiting: list[R] = []
 
     def append(self, rows: Iterable[R]) -> None:
-        self._waiting += rows
-        text = self._encode(self._waiting)
+        self.waiting += rows
+        text = self._encode(self.waiting)
         _append_text(self.path, text if self.path.exists() else self._header + text)
-        self._waiting.clear()
+        self.waiting.clear()
 
     def flush(self) -> None:
-        if self._waiting:
+        if self.waiting:
             self.append(())
 
 
@@ -131,9 +108,10 @@ class _Table(_RowFile[R]):
         if not self.path.parent.is_dir():  # which only a checkpoint makes again
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         _, *rows = csv.reader(table_lines(self.path) or [""])
-        self._columns += new
-        self._header = self._facts + _csv_text([self._columns])
-        files.replace(self.path, (self._header + _csv_text(row + [""] * len(new) for row in rows)).encode())
+        columns = self._columns + new
+        header = self._facts + _csv_text([columns])
+        files.replace(self.path, (header + _csv_text(row + [""] * len(new) for row in rows)).encode())
+        self._columns, self._header = columns, header  # now: a full disk leaves file and columns as they were
 
 
 class _ProgressFile(_Table[Row]):
@@ -165,49 +143,6 @@ class _MonitorFile(_Table[Episode]):
         if not numbers:
             return _csv_text(row[: len(COLUMNS)] for row in rows)
         return _csv_text([*row[: len(COLUMNS)], *(row.infos.get(key, "") for key in numbers)] for row in rows)
-
-
-class _TensorBoard(_Sink[Row]):
-    def __init__(self, run_dir: Path, purge_step: int | None) -> None:
-        from tensorboardX import SummaryWriter
-
-        self.path = run_dir / "tensorboard"
-        self._writer = SummaryWriter(str(self.path), purge_step=purge_step)
-
-    def append(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            for key in (key for key, value in row.items() if math.isfinite(value)):
-                self._writer.add_scalar(key, row[key], int(row["misc/total_timesteps"]))
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _WeightsAndBiases(_Sink[Row]):
-    """A run of Weights & Biases, whose own process sends the rows."""
-
-    def __init__(self, run_dir: Path) -> None:
-        import wandb
-
-        self.path, id_file = run_dir / "wandb", run_dir / "wandb_id.txt"
-        config = run_dir / "config.json"
-        self._run: Any = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "ppo2"),
-            name=run_dir.name,
-            dir=str(run_dir),
-            id=id_file.read_text().strip() if id_file.exists() else None,
-            resume="allow",
-            config=json.loads(config.read_text(encoding="utf-8")) if config.exists() else None,
-        )
-        id_file.write_text(self._run.id)
-
-    def append(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            self._run.log(dict(row), step=int(row["misc/total_timesteps"]))
-
-    def close(self) -> None:
-        self._run.finish()
 
 
 class RunFiles:
@@ -244,8 +179,8 @@ class RunFiles:
         self.monitor_rows, self.last_episodes = 0, list[Episode]()
         self._warn = warn
         self._refused: dict[Path, str] = {}
-        self._monitor: list[_Sink[Episode]] = []
-        self._progress: list[_Sink[Row]] = []
+        self._monitor: list[Sink[Episode]] = []
+        self._progress: list[Sink[Row]] = []
         if run_dir is None:
             return
         progress, lines, monitor = (run_dir / name for name in ("progress.csv", "progress.jsonl", "monitor.csv"))
@@ -262,9 +197,9 @@ class RunFiles:
         self._monitor += [_MonitorFile(monitor, facts, info_keys)]
         self._progress += [_ProgressFile(progress), _RowFile(lines, _json_text)]
         if "tensorboard" in formats:
-            self._progress.append(_TensorBoard(run_dir, None if resume_from is None else _next_timestep(lines)))
+            self._progress.append(TensorBoard(run_dir, None if resume_from is None else _next_timestep(lines)))
         if "wandb" in formats:
-            self._progress.append(_WeightsAndBiases(run_dir))
+            self._progress.append(WeightsAndBiases(run_dir))
 
     def episodes(self, rows: Sequence[Episode]) -> None:
         if rows:
@@ -288,10 +223,19 @@ class RunFiles:
                     files.sync(sink.path)
 
     def close(self) -> None:
+        """Closes all, and says which rows could not be written to the end."""
+        lost: dict[str, str] = {}
         for sink in self._all():
-            self._try(sink.path, sink.close)
+            try:
+                sink.close()
+            except OSError as error:
+                rows = f" ({len(sink.waiting):,} rows)" if sink.waiting else ""
+                lost[f"{sink.path.name}{rows}"] = error.strerror or str(error)
+        if lost:
+            why = ", ".join(dict.fromkeys(lost.values()))
+            self._warn(f"the end of {', '.join(lost)} could not be written ({why}) and is lost")
 
-    def _all(self) -> list[_Sink[Any]]:
+    def _all(self) -> list[Sink[Any]]:
         return [*self._monitor, *self._progress]
 
     def _try(self, path: Path, write: Callable[[], None]) -> None:
@@ -300,10 +244,8 @@ class RunFiles:
         except OSError as error:
             what = error.strerror or str(error)
             if what not in self._refused.values():  # one full disk is all files' trouble
-                self._warn(
-                    f"{path}: {what}; training goes on, its rows wait in memory: {files.remedy(error)}, and they are "
-                    "written"
-                )
+                wait = f", its rows wait in memory: {files.remedy(error)}, and they are written"
+                self._warn(f"{path}: {what}; training goes on{wait if error.errno is not None else ''}")
             self._refused[path] = what
         else:
             self._refused.pop(path, None)

@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a disk or a quota that is full."""
 TEMPORARY = ".tmp"
 """End of the names of files that aren't whole yet; they begin with a dot."""
 
@@ -78,7 +80,7 @@ def remove_temporaries(folder: Path) -> None:
 
 def remedy(error: OSError) -> str:
     """Advice for a file to be written next time."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in NO_ROOM | {errno.EFBIG}:
         return "make room on the disk"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "make the directory writable"

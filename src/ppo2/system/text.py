@@ -1,5 +1,6 @@
 """Text for people and of others: lines of a terminal's width, strict JSON, characters that can't steer a terminal."""
 
+import contextlib
 import json
 import math
 import os
@@ -75,6 +76,12 @@ def _wrapped(line: str, width: int) -> str:
         replace_whitespace=False,
     )
     return wrapper.fill(line)
+
+
+def say_error(words: object) -> None:
+    """Prints a line on standard error, if it can be written there."""
+    with contextlib.suppress(OSError, ValueError):  # a full disk; a file that was closed
+        print(f"ppo2: {printable(words)}", file=sys.stderr, flush=True)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

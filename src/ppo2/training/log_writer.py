@@ -27,6 +27,7 @@ class LogWriter(Task):
         self._last_update, self._last_seconds = setup.start.progress.update, setup.seconds
         self.stats: tuple[int, UpdateStats] | None = None
         self._row: dict[str, float] | None = None  # of the last update, if it was written without its evaluation
+        self._written = 0  # the last update that has a row
         self._whole = 0  # the last update whose row is written, with all that belongs to it
 
     def is_due(self, update: int) -> bool:
@@ -42,9 +43,17 @@ class LogWriter(Task):
             else:
                 self._whole = update
 
+    def complete(self, update: int) -> None:
+        """Writes the row of the update at which training ends, if it has none yet."""
+        if self.stats is not None and self.stats[0] == update and self._written != update:
+            row = self._row_of(*self.stats)
+            self.write(update, row)
+            if self.is_due(update) or self._lacks_evaluation(update):
+                self._row = row
+
     def write(self, update: int, row: Mapping[str, float]) -> None:
         """Writes and shows a row, and warns of what looks unhealthy in it."""
-        logger = self._setup.logger
+        logger, self._written = self._setup.logger, update
         with heartbeat.allow_pause():
             logger.log(row)
             for warning in self._health.warnings(row):

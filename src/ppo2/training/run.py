@@ -9,13 +9,14 @@ from ppo2 import distributed
 from ppo2.algorithm.faults import FATAL, Fault, FaultKind, fault_words
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.progress import row_of
-from ppo2.distributed import collectives, heartbeat, processes
+from ppo2.distributed import heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.reporting import plot
 from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.runners.episodes import Ended, Episode, in_order
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted
+from ppo2.system.text import say_error
 from ppo2.training import interruption, run_directory
 from ppo2.training.evaluator import Evaluator
 from ppo2.training.log_writer import LogWriter
@@ -61,8 +62,9 @@ class Run:
                 return
             if processes.raised_by_all(error):
                 with contextlib.suppress(RuntimeError):  # an update broken off in its middle leaves no state to save
+                    self._log_writer.complete(self._done)
                     self._saver.save_for_good(self._done)
-                    collectives.all_gather(None)  # no process ends before it is written
+                    self._say_last_words(returned=False)  # no process ends before it is written
         finally:
             self._saver.close()
             self._logger.close()
@@ -137,12 +139,21 @@ class Run:
     def finish(self, update: int, *, progress: bool | None) -> None:
         """Writes the last checkpoint and the curve, and says how it went; takes note of a signal that came last."""
         with heartbeat.allow_pause():
+            self._log_writer.complete(update)
             self._saver.save_for_good(update)
             curve = self._draw_curve()
             self._logger.close()
             if progress is not False:
                 self._logger.say(self._summary(update, curve))
+            self._setup.model.unsaved = self._say_last_words(returned=self._setup.signal.received is None)
         self._setup.signal.all_gather(None)  # no process ends before all is written
+
+    def _say_last_words(self, *, returned: bool) -> str:
+        """Says on standard error where the last model could not be saved; returns what it said, in all processes."""
+        words = self._saver.last_words(returned=returned)
+        if words and distributed.world().is_first:
+            say_error(words)
+        return words
 
     def tell_of_stop(self, number: int, *, is_returned: bool = False) -> None:
         """Says what stopped training, after which update, and where the model is.

@@ -48,11 +48,18 @@ def make_new(name: str) -> Path:
     """Makes a directory of this name, with -2, -3, ... behind it where others were faster: no other process gets it."""
     for number in itertools.count(1):
         path = Path(name if number == 1 else f"{name}-{number}")
-        files.make_folder(path.parent)
         with contextlib.suppress(FileExistsError):
-            path.mkdir()
+            _make(path)
             break
     return path
+
+
+def _make(path: Path) -> None:
+    while True:
+        files.make_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the folder, empty as it was
+            path.mkdir()
+            return
 
 
 def lock(path: Path) -> DirectoryLock:
@@ -245,7 +252,11 @@ def prepare(run_dir: Path | None, config: Config, start: "Start", layout: Mappin
         files.remove_temporaries(folder)
     settings = {**config.to_json(), "engine": dict(layout), "versions": now["versions"]}
     settings[sessions.SESSIONS] = [*history, now]
-    write_settings(path, settings)
+    try:
+        write_settings(path, settings)
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"{path / CONFIG} can't be written ({why}): {files.remedy(error)}.") from error
     return Prepared(str(path), settings, [line for line in lines if line])
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ppo2.agent.files import writer
 from ppo2.algorithm.train_state import UpdateStats
+from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Best, Progress, storable_row
 from ppo2.checkpoints.writer import CheckpointWriter
 from ppo2.distributed import collectives, heartbeat
@@ -29,6 +30,8 @@ class Saver(Task):
         is_whole = setup.start.resumed is not None and progress.unfinished is None
         self._saved_update = progress.update if is_whole else None
         self._reported: str | None = None
+        self._failed: tuple[int, OSError] | None = None  # the last update, if its checkpoint failed
+        self._ending = False
         best = None if progress.best is None else progress.best.update
         # has nothing to write where there is no directory
         self._writer = CheckpointWriter(
@@ -83,8 +86,33 @@ class Saver(Task):
     def save_for_good(self, update: int) -> None:
         """Saves an update's checkpoint, and returns once it is written, or has failed once more."""
         self.wait_until_written()
+        self._ending = True
         self.save(update)
         self.wait_until_written()
+
+    def last_words(self, *, returned: bool) -> str:
+        """Words for the end of a run whose last checkpoint could not be written; "" if it was. Those of the first
+        process, in all of them.
+
+        Args:
+            returned: `learn` returns the model.
+        """
+        words, run_dir = "", self._setup.run_dir
+        if run_dir is not None and self._failed is not None:
+            update, error = self._failed
+            there = checkpoint.numbered(run_dir / checkpoint.FOLDER)
+            newest = max((number for number in there if number < update), default=None)
+            found = "no checkpoint of this run is on the disk"
+            again = "Then train again"
+            if newest is not None:
+                found = f"the newest checkpoint on the disk is that of update {newest:,}"
+                again = f"Then `ppo2 resume {run_dir}` goes on from there"
+            again += " (in Python model.save(PATH) keeps the model that `learn` returns)" if returned else ""
+            words = (
+                f"the model of update {update:,} could not be saved in {run_dir} ({error.strerror or error}): {found}. "
+                f"{files.remedy(error).capitalize()}. {again}."
+            )
+        return str(collectives.broadcast(words))
 
     def wait_until_written(self) -> None:
         """Waits until all checkpoints are written, or have failed."""
@@ -110,6 +138,7 @@ class Saver(Task):
     def report_failures(self) -> None:
         """Reports checkpoints that could not be written, once for each reason, and again only after one was written."""
         for update, error in self._writer.results():
+            self._failed = None if error is None else (update, error)
             if error is None:
                 self._reported = None
                 continue
@@ -118,7 +147,7 @@ class Saver(Task):
             if self._is_best(update):
                 self._best = self._best_before
             reason = error.strerror or str(error)
-            if reason != self._reported:
+            if reason != self._reported and not self._ending:
                 self._setup.logger.say(
                     f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones "
                     f"are intact. For the next to be written, {files.remedy(error)}."

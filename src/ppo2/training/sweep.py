@@ -28,6 +28,7 @@ from ppo2.reporting.screens import open_display
 from ppo2.system import files, launch
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
+from ppo2.system.text import say_error
 from ppo2.training import interruption, run_directory
 from ppo2.training.construction import open_environment
 from ppo2.training.learn import learn
@@ -60,6 +61,7 @@ class Sweep:
         swept: the names of the settings that were swept, seed aside.
         run_dir: the directory that it was saved in, or None.
         seeds: number of seeds of each configuration.
+        unsaved: words about why not all of it is on the disk; "" where all is well.
     """
 
     table: list[Row]
@@ -68,6 +70,7 @@ class Sweep:
     swept: tuple[str, ...]
     run_dir: Path | None
     seeds: int
+    unsaved: str = ""
 
     def best(self, by: str = "final") -> Row:
         """The row of the run with the highest `by`; its model is `models[row["run"]]`.
@@ -175,12 +178,26 @@ def sweep(
         models, curves = [run.model for run in runs], [run.curve for run in runs]
         result = Sweep(table, models, curves, swept, path, seeds=len(axes["seed"]))
         if path is not None:
-            result.save(path, {"env": jsonable(env), "swept": jsonable(axes), "fixed": jsonable(fixed)})
+            result.unsaved = _save(result, path, {"env": env, "swept": axes, "fixed": fixed})
     if stop.received is not None:
         interruption.keep(result)
         if not interruption.returns(stop):
             raise_for(stop.received)
     return result
+
+
+def _save(result: Sweep, path: Path, settings: Mapping[str, Any]) -> str:
+    """Saves a sweep, whose result isn't lost for a full disk; returns what it said where it couldn't."""
+    try:
+        result.save(path, {name: jsonable(value) for name, value in settings.items()})
+    except OSError as error:
+        words = (
+            f"the results of the sweep could not be saved whole in {path} ({error.strerror or error}). "
+            f"{files.remedy(error).capitalize()}. Then, in Python, `Sweep.save` writes those that `sweep` returns."
+        )
+        say_error(words)
+        return words
+    return ""
 
 
 def _train(
