@@ -50,8 +50,8 @@ def given(monkeypatch):
 
     def arguments(*command):
         seen = {}
+        monkeypatch.setattr("ppo2.training.sweep.sweep", seen.update)  # imported first: it has a `learn` of its own
         monkeypatch.setattr("ppo2.training.learn.learn", seen.update)
-        monkeypatch.setattr("ppo2.training.sweep.sweep", seen.update)
         monkeypatch.setattr(sweep, "_show", lambda result: None)
         assert main([str(word) for word in command]) == 0
         return seen
