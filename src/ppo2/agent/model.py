@@ -129,7 +129,8 @@ class Model:
         so that calling it never changes training.
 
         Raises:
-            ValueError: see `ppo2.spaces.observation`; or a state that isn't of this policy.
+            ValueError: see `ppo2.spaces.observation`; an observation that is NaN or infinite; or a state that isn't of
+                this policy.
         """
         result, single = self._act_on(obs, S, M)
         values, logp = np.asarray(result.values), np.asarray(result.logp)
@@ -196,6 +197,13 @@ class Model:
         count = len(jax.tree.leaves(batch)[0])
         if not count:
             raise ValueError("`obs` holds no observation: expected at least one.")
+        bad = spaces.find_not_finite(self.observation_space, batch)
+        if bad is not None:
+            which = "" if single else f"; it is number {bad.row} of {count}"
+            raise ValueError(
+                f"`obs`{bad.part} holds {bad.number}: an observation is NaN or infinite{which}. Mend the environment, "
+                "or what measures it; no action follows from it."
+            )
         recurrent_state = self._checked_state(state, episode_starts, count)
         result = self.act_on(batch, self.state.key, self.act_count, *recurrent_state)
         self.act_count += 1

@@ -13,6 +13,7 @@ from ppo2.spaces.checks import (
     check_legal,
     check_observation_space,
     device_dtype,
+    find_not_finite,
     is_masked,
     is_narrowed,
     observation,
@@ -34,7 +35,7 @@ from ppo2.spaces.parts import COMPOSITE, AnySpace, leaves, mapped, separate, tre
 from ppo2.spaces.space_json import Spec, describe, from_description
 
 if TYPE_CHECKING:
-    from ppo2.spaces.device import all_finite, encode, on_device, out_of_range
+    from ppo2.spaces.device import all_finite, encode, not_finite_part, on_device, out_of_range, part_names
 
 __all__ = [
     "COMPOSITE",
@@ -51,6 +52,7 @@ __all__ = [
     "describe",
     "device_dtype",
     "encode",
+    "find_not_finite",
     "from_description",
     "gets_cnn",
     "has_statistics",
@@ -61,9 +63,11 @@ __all__ = [
     "leaves",
     "looks_like_image",
     "mapped",
+    "not_finite_part",
     "observation",
     "on_device",
     "out_of_range",
+    "part_names",
     "same_space",
     "separate",
     "tree",

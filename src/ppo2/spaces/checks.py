@@ -1,7 +1,7 @@
 """Observations as checked input; without JAX, for the workers that step environments."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -180,6 +180,36 @@ def _without_float_bounds(space: AnySpace) -> AnySpace:
         case gym.spaces.Box() if np.issubdtype(space.dtype, np.floating):
             return gym.spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
     return space
+
+
+class NotFinite(NamedTuple):
+    """An observation of a batch that holds a NaN or infinite number: its row, the part ("" or its keys), the number."""
+
+    row: int
+    part: str
+    number: float
+
+
+def find_not_finite(space: AnySpace, batch: Any, ignored: np.ndarray[Any, Any] | None = None) -> NotFinite | None:
+    """The first observation of a checked batch, (N, ...), that is NaN or infinite, or will be on the device.
+
+    Args:
+        ignored: (N,), True for observations that may be so.
+    """
+    parts = _named_leaves(space, batch, "") if isinstance(space, COMPOSITE) else [(space, batch, "")]
+    for _, array, part in parts:
+        if array.dtype.kind != "f":
+            continue
+        finite = np.isfinite(array) if array.dtype.itemsize <= 4 else np.abs(array) <= np.finfo(np.float32).max
+        if finite.all():
+            continue
+        bad = ~finite.reshape(len(array), -1)
+        if ignored is not None:
+            bad &= ~ignored[:, None]
+        if bad.any():
+            row = int(np.argmax(bad.any(axis=1)))
+            return NotFinite(row, part, array[row].flat[np.argmax(bad[row])].item())
+    return None
 
 
 def check_legal(no_legal_action: np.ndarray[Any, Any], what: str, when: str = "") -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PyTree, Shaped
+from jaxtyping import Array, Bool, Int, PyTree, Shaped
 
 from ppo2.spaces.checks import device_dtype, integer_range
 from ppo2.spaces.images import ENCODING, is_scaled
@@ -27,6 +27,20 @@ def all_finite(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Bool[Array
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             finite &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(batch_axes, leaf.ndim)))
     return finite
+
+
+def not_finite_part(obs: PyTree[Shaped[Array, "..."]], batch_axes: int) -> Int[Array, "..."]:
+    """The first part of each observation that is NaN or infinite, as its index in `part_names`; -1 for none."""
+    leaves = jax.tree.leaves(obs)
+    found = jnp.full(leaves[0].shape[:batch_axes], -1, jnp.int32)
+    for i, leaf in reversed([*enumerate(leaves)]):
+        found = jnp.where(all_finite(leaf, batch_axes), found, i)
+    return found
+
+
+def part_names(space: AnySpace) -> list[str]:
+    """The names of an observation's parts, such as "['pose']"; "" of one that has none."""
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree(space))]
 
 
 def encode(
