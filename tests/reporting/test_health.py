@@ -1,14 +1,17 @@
 """Signs of a collapse: a warning of each, once, and none of a healthy run."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 import ppo2
-from ppo2.reporting.health import ENTROPY, EXPLAINED, KL, VALUE_LOSS, Health
-from support.environments import Bandit
+from ppo2.envs import TimeLimit
+from ppo2.reporting.health import ENTROPY, EXPLAINED, KL, VALUE_LOSS, EndlessEpisodes, Health
+from support.device_envs import Count
+from support.environments import Bandit, Script
 
 USUAL = {KL: 0.01, VALUE_LOSS: 1.0, ENTROPY: 1.4, EXPLAINED: 0.5}
 
@@ -116,3 +119,26 @@ def test_a_real_collapse_is_told_of_and_a_real_success_is_not(lr: float, expecte
     )
     said = [line for line in capsys.readouterr().out.splitlines() if "warning: the policy changes far more" in line]
     assert len(said) == expected
+
+
+@pytest.mark.parametrize(
+    ("nsteps", "limit", "update"),
+    [(8, None, 20), (2048, None, 10), (30_000, None, 1), (8, 1000, 126), (2048, 30_000, 15), (8, 50, 20)],
+)
+def test_episodes_that_never_end(nsteps: int, limit: int | None, update: int) -> None:
+    """After 20 updates or 20,000 steps of each environment, but not before its time limit; once."""
+    endless = EndlessEpisodes(nsteps, limit, update=0, episodes=0)
+    said = [i for i in range(1, 200) if endless.warning(i, 0)]
+    assert said == [update]
+    assert EndlessEpisodes(nsteps, limit, update=update, episodes=0).warning(update + 1, 0) is None  # resumed
+    assert EndlessEpisodes(nsteps, limit, update=update - 1, episodes=0).warning(update, 0)
+    assert EndlessEpisodes(nsteps, limit, update=0, episodes=0).warning(update, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"), [(lambda: Script(10**9), 1), (Count(10**9), 1), (TimeLimit(Count(10**9), 20), 0), (Script, 0)]
+)
+def test_a_training_without_an_end_of_an_episode_says_so(env: Any, expected: int, capsys: Any) -> None:
+    ppo2.learn(env=env, total_timesteps=25 * 8, num_envs=1, nsteps=8, num_hidden=4, log_interval=100, progress=False)
+    words = r"update (2\d): warning: no episode has ended in \1 updates \(\d+ steps of each environment\).*TimeLimit"
+    assert len(re.findall(words, capsys.readouterr().out)) == expected

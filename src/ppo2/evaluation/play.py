@@ -2,75 +2,107 @@
 
 import contextlib
 import importlib.util
+import itertools
+import math
 import os
 import sys
-import warnings
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import gymnasium.error
-import numpy as np
 
 from ppo2 import envs
 from ppo2.agent.model import Model
+from ppo2.envs.host.env_types import AnyEnv, EnvTraits
+from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.vector import HostVectorEnv
-from ppo2.evaluation.evaluate import Evaluation, check_spaces
-from ppo2.numerics.randomness import Purpose, environment_seeds
-
-SUFFIXES = (".mp4", ".gif")
-DEFAULT_FPS = 30
-"""Frames a second of environments whose metadata name no `render_fps`."""
-
-AnyEnv = gym.Env[Any, Any]
+from ppo2.evaluation.evaluate import Evaluation, check_spaces, run_episodes
+from ppo2.evaluation.film import SUFFIXES, Film
+from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
+from ppo2.system.signals import Interrupted, StopSignals
 
 
 def play(
     model: Model,
-    env: str | AnyEnv,
+    env: Any,
     *,
     episodes: int = 1,
     seed: int = 0,
     deterministic: bool = True,
     video: str | os.PathLike[str] | None = None,
     on_episode: Callable[[int, float, int], None] | None = None,
+    max_steps: int | None = None,
+    progress: bool = True,
 ) -> Evaluation:
     """Plays whole episodes one after the other: in a window where there is a display, or into a film.
 
+    The episodes are those of `evaluate` on one environment: of the same seeds, treatment, masks and time limit.
+
     Args:
         model: from `learn` or `load`.
-        env: an id, which is made as for training; or an environment, made with the render_mode that you want
-            ("rgb_array" for a video), which is reset and not closed.
+        env: an id, which is made as for training; an environment, or a function that makes one, with the render_mode
+            that you want ("rgb_array" for a video). One that you pass in is reset, and not closed.
         episodes: number of episodes.
-        seed: seed of the environment: the first episode is also the first of `evaluate(..., episodes=1, seed=seed)`.
+        seed: seed of the environment.
         deterministic: the most probable action; False samples.
-        video: a file to film into, .mp4 or .gif; at the environment's own frames per second. It is there when all
-            episodes are over, whole, or not at all.
+        video: a file to film into, .mp4 or .gif; at the environment's own frames per second. It is there, whole, when
+            all episodes are over; after SIGINT (Ctrl-C) or SIGTERM it has what was filmed until then, and an error
+            leaves none.
         on_episode: called at each episode's end: on_episode(number from 1, return, length in timesteps).
+        max_steps: steps of one episode after which it is cut: see `evaluate`.
+        progress: say on standard error, every few seconds, how far a film is.
 
     Raises:
-        ValueError: `episodes` below 1; an environment that can't be made or rendered, or has other spaces than the
-            model; a video of another format, or without the packages for it.
+        ValueError: `episodes` or `max_steps` below 1; an environment that can't be made or rendered, or has other
+            spaces than the model; a video of another format, or without the packages for it.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came.
     """
     if episodes < 1:
         raise ValueError(f"`episodes` (={episodes}) must be at least 1.")
     path = None if video is None else _checked_video(video)
+    ended = itertools.count(1)
+
+    def note(episode: EpisodeEnd) -> None:
+        number = next(ended)
+        if film is not None:
+            film.episode = number + 1
+        if on_episode is not None:
+            on_episode(number, episode.r, episode.length)
+
     with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(StopSignals(patient=False))  # until there is something to keep
         vector = _vector(env, None if path is None else "rgb_array")
-        if isinstance(env, str):
+        if not isinstance(env, gym.Env | gym.vector.VectorEnv):
             stack.callback(vector.close)
         check_spaces(model, vector)
-        single = vector.envs[0]
-        film = None if path is None else stack.enter_context(_film(path, single.metadata.get("render_fps")))
-        returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
-        for i in range(episodes):
-            first_seed = environment_seeds(seed, Purpose.EVALUATE, 1)[0] if i == 0 else None
-            with _explained_rendering():
-                returns[i], lengths[i] = _episode(model, single, first_seed, deterministic, film)
-            if on_episode is not None:
-                on_episode(i + 1, float(returns[i]), int(lengths[i]))
-    return Evaluation(returns, lengths)
+        limit = EpisodeLimit(vector, max_steps)
+        film = None
+        if path is not None:
+            film = stack.enter_context(Film(path, vector.metadata.get("render_fps"), episodes, progress=progress))
+            vector = HostVectorEnv([_Filmed(vector, film)], copy=False, owned=False, env_timeout=math.inf)
+
+        def stops() -> bool:
+            signals.patient = True
+            return signals.received is not None
+
+        with _explained_rendering():
+            result = run_episodes(
+                model,
+                vector,
+                episodes=episodes,
+                deterministic=deterministic,
+                seed=seed,
+                limit=limit,
+                until=stops,
+                on_episode=note,
+            )
+        if signals.received is not None:
+            signals.raised_at = time.monotonic()  # another signal shall not break off the writing of the film
+            raise Interrupted(signals.received)
+    return result
 
 
 def has_display() -> bool:
@@ -78,43 +110,56 @@ def has_display() -> bool:
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def _episode(
-    model: Model, env: AnyEnv, seed: int | None, deterministic: bool, film: Callable[[Any], None] | None
-) -> tuple[float, int]:
-    """Return and length of one episode."""
-    obs, _ = env.reset(seed=seed)
-    total, length, ended = 0.0, 0, False
-    states: Any = None
-    if film is not None:
-        film(_frame(env))
-    while not ended:
-        actions, states = model.predict(obs, states, np.array([length == 0]), deterministic=deterministic)
-        obs, reward, terminated, truncated, _ = env.step(actions)
-        total, length, ended = total + float(reward), length + 1, terminated or truncated
-        if film is not None:
-            film(_frame(env))
-    return total, length
+class _Filmed(EnvTraits):
+    """A factory that gives the one environment of a vector environment, with a camera in front of it."""
+
+    def __init__(self, vector: HostVectorEnv, film: Film) -> None:
+        self._env, self._film = vector.envs[0], film
+        self.copy_traits(vector.traits)
+
+    def __call__(self) -> AnyEnv:
+        return _Camera(self._env, self._film)
+
+
+class _Camera(gym.Wrapper[Any, Any, Any, Any]):
+    """Films an environment: the first state of an episode before its first step, then the state after each."""
+
+    def __init__(self, env: AnyEnv, film: Film) -> None:
+        super().__init__(env)
+        self._film, self._is_new = film, True
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._is_new = True
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        if self._is_new:
+            self._film.add(_frame(self.env))
+            self._is_new = False
+        outcome = super().step(action)
+        self._film.add(_frame(self.env))
+        return outcome
 
 
 def _frame(env: AnyEnv) -> Any:
     try:
         return env.render()
-    except gymnasium.error.DependencyNotInstalled:
-        raise
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ContractError(_missing_package(error)) from error
     except Exception as error:  # of whatever draws: MuJoCo, OpenGL, SDL
-        raise ValueError(
+        raise ContractError(
             f"`video`: drawing the environment failed ({type(error).__name__}: {error}). Without a display, MuJoCo "
             "needs MUJOCO_GL=egl or MUJOCO_GL=osmesa in the environment."
         ) from error
 
 
-def _vector(env: str | AnyEnv, render_mode: str | None) -> HostVectorEnv:
+def _vector(env: Any, render_mode: str | None) -> HostVectorEnv:
     """One environment, as `ppo2.make` wraps it, in the mode asked for; None is a window where there can be one."""
     vector: envs.AnyEnvs
     if envs.is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None):
         raise ValueError(f"`env` (={env!r}) is a device environment, which can't be drawn; `evaluate` plays it.")
     if not isinstance(env, str):
-        vector = envs.resolve(env).env
+        vector = envs.resolve(env, None if isinstance(env, gym.Env | gym.vector.VectorEnv) else 1).env
     else:
         # Without rendering first: Gymnasium's answer to a mode that an environment lacks depends on the environment.
         vector = made = envs.make(env, num_envs=1, workers=0)
@@ -127,10 +172,10 @@ def _vector(env: str | AnyEnv, render_mode: str | None) -> HostVectorEnv:
                 raise ValueError(f"`video`: {env} can't be drawn; its render modes are {', '.join(modes) or 'none'}.")
             with _explained_rendering():
                 vector = envs.make(env, num_envs=1, workers=0, render_mode=render_mode)
-    if not isinstance(vector, HostVectorEnv):
-        raise TypeError(f"`env` (={env!r}) must be an environment id or a gymnasium.Env.")
-    if render_mode == "rgb_array" and not isinstance(env, str) and env.render_mode != render_mode:
-        raise ValueError(f"`env` has render_mode {env.render_mode!r}; a video needs one made with 'rgb_array'.")
+    if not isinstance(vector, HostVectorEnv) or vector.num_envs > 1:
+        raise TypeError(f"`env` (={env!r}) must be one environment: an id, a gymnasium.Env, or a function.")
+    if render_mode == "rgb_array" and vector.render_mode != render_mode:
+        raise ValueError(f"`env` has render_mode {vector.render_mode!r}; a video needs one made with 'rgb_array'.")
     return vector
 
 
@@ -139,9 +184,11 @@ def _explained_rendering() -> Iterator[None]:
     try:
         yield
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError(
-            f"drawing needs a package that isn't installed: pip install 'ppo2[play]' ({error})."
-        ) from error
+        raise ValueError(_missing_package(error)) from error
+
+
+def _missing_package(error: Exception) -> str:
+    return f"drawing needs a package that isn't installed: pip install 'ppo2[play]' ({error})."
 
 
 def _checked_video(video: str | os.PathLike[str]) -> Path:
@@ -153,25 +200,3 @@ def _checked_video(video: str | os.PathLike[str]) -> Path:
     if missing:
         raise ValueError(f"`video` needs {' and '.join(missing)}: pip install 'ppo2[video]'.")
     return path
-
-
-@contextlib.contextmanager
-def _film(path: Path, fps: float | None) -> Iterator[Callable[[Any], None]]:
-    """A function that adds a frame. The file takes its name when all frames are in it."""
-    import imageio.v2 as imageio
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    fps = fps or DEFAULT_FPS
-    options: dict[str, Any] = {"format": "FFMPEG", "fps": fps, "macro_block_size": 2}
-    if path.suffix.lower() == ".gif":
-        options = {"format": "GIF", "duration": 1000 / fps, "loop": 0}
-    try:
-        writer = imageio.get_writer(temporary, mode="I", **options)
-        with writer, warnings.catch_warnings():
-            # JAX warns of every fork; the one for ffmpeg becomes another program at once.
-            warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)
-            yield writer.append_data
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -28,6 +28,9 @@ BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
 peak: then the task is solved, and there is no variance left to explain."""
 
 
+ENDLESS_UPDATES, ENDLESS_STEPS = 20, 20_000
+"""Updates, or steps of each environment, without the end of any episode that are a sign."""
+
 Seen = Mapping[str, list[float]]
 """Figures so far, by key."""
 
@@ -53,6 +56,34 @@ class Health:
         for sign, _ in found:
             self._signs.remove(sign)
         return [f"warning: {words}" for _, words in found]
+
+
+class EndlessEpisodes:
+    """Warns once where no episode has ended after many updates.
+
+    Args:
+        nsteps: steps of each environment in an update.
+        time_limit: steps after which the environment ends every episode, before which there is no sign; None: unknown.
+        update: the last update that was made before, in a run that goes on.
+        episodes: number of episodes that ended by then.
+    """
+
+    def __init__(self, nsteps: int, time_limit: int | None, *, update: int, episodes: int) -> None:
+        self._nsteps, self._limit, self._is_silent = nsteps, time_limit or 0, False
+        self.warning(update, episodes)  # the run gave it before it was stopped
+
+    def warning(self, update: int, episodes: int) -> str | None:
+        """The warning after an update, given the number of episodes so far; None where there is no reason for one."""
+        steps = update * self._nsteps
+        few = (update < ENDLESS_UPDATES and steps < ENDLESS_STEPS) or steps <= self._limit
+        if self._is_silent or few or episodes:
+            return None
+        self._is_silent = True
+        return (
+            f"warning: no episode has ended in {update:,} updates ({steps:,} steps of each environment), so that there "
+            "is no return to log. If the environment never ends an episode, give it a time limit: "
+            "gymnasium.wrappers.TimeLimit (ppo2.envs.TimeLimit on the device), or `max_episode_steps` of ppo2.make"
+        )
 
 
 def _usual(figures: list[float], last: int) -> float | None:

@@ -9,6 +9,8 @@ from ppo2.algorithm.train_state import UpdateStats
 from ppo2.distributed import heartbeat
 from ppo2.envs import AnyEnvs
 from ppo2.evaluation.evaluate import Evaluation, run_episodes
+from ppo2.evaluation.limits import EpisodeLimit
+from ppo2.evaluation.not_finite import NotFiniteError
 from ppo2.reporting.logger import mean
 from ppo2.training.loop import Task
 from ppo2.training.saver import Saver
@@ -23,30 +25,49 @@ class Evaluator(Task):
 
     def __init__(self, setup: Setup, env: AnyEnvs, saver: Saver) -> None:
         self._setup, self._env, self._saver = setup, env, saver
+        self._said: set[int] = set()
         self.interval = setup.eval_interval
+
+    def _say(self, text: str) -> None:
+        """Says what an evaluation tells of its episodes, in the first that has anything to tell."""
+        self._said.add(self._update)
+        if len(self._said) == 1:
+            self._setup.logger.say(f"the evaluation at update {self._update}: warning: {text}")
 
     @heartbeat.allow_pause()
     def run(self, update: int, stats: UpdateStats) -> None:
         """See `Task`. An evaluation that a signal breaks off leaves no figures; the resumed run makes it again."""
         config, signal = self._setup.config, self._setup.signal
+        self._update = update
         if config.keep is not None:
             self._saver.wait_until_written()  # the best one so far may have failed to be written
-        # The same seed each time: evaluations differ by the policy, not by luck of the first states.
-        mine = run_episodes(
-            self._setup.model,
-            self._env,
-            episodes=config.eval_episodes,
-            deterministic=True,
-            seed=config.seed,
-            info_keys=config.info_keys,
-            until=lambda: signal.stop.received is not None,
-            share=distributed.world(),
-        )
+        mine, fault = Evaluation(np.zeros(0), np.zeros(0)), ""
+        try:
+            # The same seed each time: evaluations differ by the policy, not by luck of the first states.
+            mine = run_episodes(
+                self._setup.model,
+                self._env,
+                episodes=config.eval_episodes,
+                deterministic=True,
+                seed=config.seed,
+                info_keys=config.info_keys,
+                limit=EpisodeLimit(self._env, say=self._say),
+                until=lambda: signal.stop.received is not None,
+                share=distributed.world(),
+            )
+        except NotFiniteError as error:
+            fault = str(error)
         numbers = {key: values.tolist() for key, values in mine.infos.items()}
-        parts = signal.all_gather([mine.returns.tolist(), mine.lengths.tolist(), numbers])
+        parts = signal.all_gather([mine.returns.tolist(), mine.lengths.tolist(), numbers, fault])
         if signal.received is not None:
             return
-        returns, lengths, infos = zip(*parts, strict=True)
+        returns, lengths, infos, faults = zip(*parts, strict=True)
+        if fault := next(filter(None, faults), ""):
+            if config.on_nonfinite == "raise":
+                raise ValueError(f"the evaluation at update {update}: {fault}")
+            self._setup.logger.say(f"the evaluation at update {update} was broken off: {fault}")
+            self._setup.evaluated = update
+            return
         result = Evaluation(np.concatenate(returns), np.concatenate(lengths))
         with signal.stop.deferred():
             self._setup.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))

@@ -11,8 +11,10 @@ from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.progress import row_of
 from ppo2.distributed import heartbeat, processes
 from ppo2.envs import AnyEnvs
+from ppo2.envs.time_limit import time_limit
 from ppo2.reporting import plot
 from ppo2.reporting.episode_file import EPISODE_WINDOW
+from ppo2.reporting.health import EndlessEpisodes
 from ppo2.runners.episodes import Ended, Episode, in_order
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted
@@ -43,6 +45,12 @@ class Run:
         self._log_writer = LogWriter(setup)
         self._saver = Saver(setup, self._log_writer)
         self._evaluator = None if eval_env is None else Evaluator(setup, eval_env, self._saver)
+        self._endless = EndlessEpisodes(
+            setup.config.nsteps,
+            time_limit(getattr(setup.trainer.runner, "env", None)),
+            update=self._before.update,
+            episodes=self._logger.monitor_rows,
+        )
         self.tasks: list[Task] = [self._log_writer, self._saver]
         if self._evaluator is not None:
             self.tasks.insert(0, self._evaluator)
@@ -134,6 +142,8 @@ class Run:
         all_ended = ended[0] if len(ended) == 1 else [Ended(at, Episode(*one)) for part in ended for at, one in part]
         with heartbeat.allow_pause():  # the disk may be slow
             self._logger.episodes(in_order(all_ended))
+            if warning := self._endless.warning(update, self._logger.monitor_rows):
+                self._logger.say(f"update {update}: {warning}")
         self._logger.tick(update)
 
     def finish(self, update: int, *, progress: bool | None) -> None:

@@ -38,6 +38,7 @@ class BraxLike(AdaptedEnv):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1.")
         self._env, self._episode_length, self._action_repeat = env, episode_length, action_repeat
+        self.max_episode_steps = -(-episode_length // action_repeat)
         obs = jax.eval_shape(lambda key: self._reset(key)[1], abstract_key())
         self.observation_space = common.box(obs.shape)
         self.action_space = common.box((int(env.action_size),), -1, 1)

@@ -45,6 +45,7 @@ class AdaptedEnv(abc.ABC):
         remedy: command that installs the library.
         ends: words that say how terminations and truncations are told apart.
         observation_space, action_space: spaces of one environment, set by `_build`.
+        max_episode_steps: steps after which an episode is truncated, set by `_build` where it is known; else None.
 
     Raises:
         ValueError: an unknown name or argument, or an argument that can't be hashed.
@@ -57,6 +58,7 @@ class AdaptedEnv(abc.ABC):
     ends: ClassVar[str]
     observation_space: AnySpace
     action_space: AnySpace
+    max_episode_steps: int | None = None
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         self.check_name(name)

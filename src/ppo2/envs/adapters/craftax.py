@@ -32,6 +32,7 @@ class Craftax(AdaptedEnv):
         params = self._env.default_params
         self._check_options(kwargs, common.field_names(params))
         self._params = params.replace(**kwargs)
+        self.max_episode_steps = int(self._params.max_timesteps)
         self._unlimited = self._params.replace(max_timesteps=common.NEVER)
         space = self._env.observation_space(self._params)
         self.observation_space = common.box(tuple(space.shape))  # oversteps the bounds that it declares

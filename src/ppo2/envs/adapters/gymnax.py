@@ -45,6 +45,7 @@ class Gymnax(AdaptedEnv):
             env, params = library.make(name, **given)
         self._env = env
         self._params = params.replace(**{key: value for key, value in kwargs.items() if key in fields})
+        self.max_episode_steps = int(self._params.max_steps_in_episode)
         never = type(params.max_steps_in_episode)(common.NEVER)  # of the same type, as some environments divide by it
         self._unlimited = self._params.replace(max_steps_in_episode=never)
         self.observation_space = self._space(env.observation_space(self._params), "observation")

@@ -35,6 +35,7 @@ class Navix(AdaptedEnv):
         fields = common.field_names(library.Environment)
         self._check_options(kwargs, fields - {"height", "width"})  # which the name says
         self._env = library.make(name, **kwargs)
+        self.max_episode_steps = int(self._env.max_steps)
         shape = tuple(self._env.observation_space.shape)
         if len(shape) < 2:
             raise self._unsupported("observation", f"of shape {shape}")

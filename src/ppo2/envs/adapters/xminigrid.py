@@ -32,6 +32,7 @@ class XMiniGrid(AdaptedEnv):
         self._env, params = common.imported("xminigrid").make(name)
         self._check_options(kwargs, common.field_names(params))
         self._params = params.replace(**kwargs)
+        self.max_episode_steps = self._params.max_steps
         shape = self._env.observation_shape(self._params)
         constants = common.imported("xminigrid.core.constants")
         kinds = np.array([constants.NUM_TILES, constants.NUM_COLORS])

@@ -187,6 +187,7 @@ class DeviceTransition(NamedTuple):
         returns, lengths: sums of rewards and steps of the episodes that ended here, or what the environment counts
             itself (`counted_episode`); else 0.
         infos: the numbers of `info` that were asked for.
+        cut: True where an episode ended here by `max_steps` of `unroll` alone; None without that.
     """
 
     obs: Shaped[Array, "N ..."]
@@ -200,6 +201,7 @@ class DeviceTransition(NamedTuple):
     returns: Float[Array, " N"]
     lengths: Int[Array, " N"]
     infos: Float[Array, "N k"]
+    cut: Bool[Array, " N"] | None
 
 
 def initial_carry(env: DeviceEnv, nenvs: int, recurrent_state: Any = None) -> EnvCarry:
@@ -231,6 +233,7 @@ def unroll(
     keys: PRNGKeyArray,
     distribution: ActionDistribution,
     info_keys: Sequence[str] = (),
+    max_steps: Int[Array, ""] | None = None,
 ) -> tuple[EnvCarry, DeviceTransition]:
     """Steps N environments T times, with a reset before the step after an episode's end.
 
@@ -239,6 +242,7 @@ def unroll(
         noise: for the actions, one row a step, as `act` takes it.
         keys: (N,), a stream for each environment, of these T steps alone.
         info_keys: entries of `info` that are numbers (see `recorded_keys`).
+        max_steps: truncates episodes of so many steps; None truncates none.
     """
 
     def step(carry: EnvCarry, now: tuple[Int[Array, ""], Shaped[Array, "..."]]) -> tuple[EnvCarry, DeviceTransition]:
@@ -249,11 +253,15 @@ def unroll(
         outcome = jax.vmap(lambda *one: step_one(env, *one))(state, distribution.to_environment(actions), step_keys)
         # A number that isn't finite would stay so for ever: its episode is truncated here. The value of the last
         # observation isn't finite either, by which learning sees the fault.
-        broken = ~(jnp.isfinite(outcome.reward) & spaces.all_finite(outcome.obs, 1))
+        broken = ~(jnp.isfinite(outcome.reward) & (spaces.all_finite(outcome.obs, 1) | outcome.terminated))
         truncated = outcome.truncated | (broken & ~outcome.terminated)
+        returns, lengths = carry.returns + outcome.reward, carry.lengths + 1
+        cut = None
+        if max_steps is not None:
+            cut = (lengths >= max_steps) & ~(outcome.terminated | truncated)
+            truncated |= cut
         ended = outcome.terminated | truncated
         counted = ended & ~broken
-        returns, lengths = carry.returns + outcome.reward, carry.lengths + 1
         left = EnvCarry(
             state=outcome.state,
             obs=outcome.obs,
@@ -264,7 +272,9 @@ def unroll(
         )
         own = counted_episode(outcome.info, ended)
         if own is not None:
-            counted, returns, lengths = own[0] & ~broken, *own[1:]
+            partial = jnp.zeros(ended.shape, bool) if cut is None else cut & ~own[0]
+            counted = (own[0] & ~broken) | partial
+            returns, lengths = (jnp.where(partial, *pair) for pair in ((returns, own[1]), (lengths, own[2])))
         return left, DeviceTransition(
             obs=obs,
             actions=actions,
@@ -279,6 +289,7 @@ def unroll(
             infos=jnp.stack([outcome.info[key] for key in info_keys], -1, dtype=jnp.float32)
             if info_keys
             else jnp.zeros((*ended.shape, 0)),
+            cut=cut,
         )
 
     return jax.lax.scan(step, carry, (jnp.arange(noise.shape[0]), noise))

@@ -59,6 +59,8 @@ class AtariTreatment(gym.Wrapper[NDArray, Any, Any, Any]):
         meanings = game.get_action_meanings()
         self._fires = len(meanings) >= 3 and meanings[1] == "FIRE"
         self._noops, self._skip, self._sticky = noops, frame_skip, sticky
+        frames = (env.spec.kwargs if env.spec is not None else {}).get("max_num_frames_per_episode", MAX_FRAMES)
+        self.max_episode_steps = -(-int(frames) // frame_skip)
         self._move = self._moves[0]
         self._clip, self._life_loss_ends, self._scale = clip_rewards, life_loss_ends, reward_scale
         height, width = self._ale.getScreenDims()

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
+from ppo2.envs.families.atari import MAX_FRAMES
 from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 from ppo2.numerics.randomness import Purpose, environment_seeds
@@ -58,6 +59,7 @@ class AleVectorEnv(gym.vector.VectorWrapper):
         own: dict[str, Any] = {name: spec.kwargs[name] for name in ("repeat_action_probability", "full_action_space")}
         own |= {"life_loss_info": True, **kwargs}
         self._clip = own.pop("reward_clipping", True)
+        self.max_episode_steps = own.get("max_num_frames_per_episode", MAX_FRAMES) // own.get("frameskip", 4)
         env = AtariVectorEnv(
             spec.kwargs["game"], num_envs, autoreset_mode=AutoresetMode.SAME_STEP, reward_clipping=False, **own
         )

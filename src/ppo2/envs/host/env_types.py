@@ -29,11 +29,21 @@ class EnvTraits:
     counts_episodes: bool = False
     python_integers: bool = False
 
-    def copy_traits(self, factory: Factory) -> None:
+    def copy_traits(self, factory: Any) -> None:
         """Declares the traits of another factory."""
         traits = traits_of(factory)
         self.max_episode_steps, self.reseeds = traits.max_episode_steps, traits.reseeds
         self.counts_episodes, self.python_integers = traits.counts_episodes, traits.python_integers
+
+
+def time_limit_of(env: AnyEnv) -> int | None:
+    """Steps after which an environment itself truncates every episode; None if it has no limit, or none that shows."""
+    steps: Any = getattr(env.spec, "max_episode_steps", None)
+    for name in ("_max_episode_steps", "max_episode_steps", "max_steps"):  # Gymnasium's TimeLimit first
+        if env.has_wrapper_attr(name):
+            steps = env.get_wrapper_attr(name)
+            break
+    return int(steps) if isinstance(steps, int | np.integer) and steps > 0 else None
 
 
 def traits_of(factory: Any) -> EnvTraits:

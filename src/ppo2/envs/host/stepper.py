@@ -97,6 +97,27 @@ class Stepper:
             contract.check_not_forgotten(self.env, infos, "reset")
         return obs
 
+    def reset_some(self, which: NDArray, others: NDArray) -> Any:
+        """Resets environments in the midst of their episodes.
+
+        Args:
+            which: (N,), True for those to reset.
+            others: (N,), True for those that may be reset as well.
+
+        Returns:
+            All observations, (N, ...); None where the environments can't be reset one by one.
+        """
+        known = isinstance(self.env.unwrapped, HostVectorEnv | gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv)
+        if known or self.mode is AutoresetMode.DISABLED:
+            obs = self._reset(options={"reset_mask": which.copy()})
+        elif (which | others).all():
+            which = which | others
+            obs = self._reset()
+        else:
+            return None
+        self.resetting = self.resetting & ~which
+        return self._as_batch(obs, "an observation of `env`")
+
     def leaves_of(self, actions: Any) -> list[NDArray]:
         """The distribution's actions, (T, ...), as the actions of an `EpisodeReplay`."""
         return spaces.leaves(self._action_space, self._distribution.to_environment(actions))

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from ppo2 import spaces
 from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.buffers import EnvBuffers, from_leaves
-from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray
+from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.episode_statistics import EPISODE, EpisodeEnds
 from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.process_worker import ProcessWorker
@@ -50,6 +50,8 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     Attributes:
         groups: indices of each group's environments.
         info_keys: the argument.
+        traits: traits of the first environment's factory.
+        max_episode_steps: steps after which every episode is truncated, where that is known; else None.
         failures: reports failures and raises when there are too many.
 
     Raises:
@@ -75,6 +77,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self.copy, self.replay_limit, self.info_keys = copy, int(replay_limit), tuple(info_keys)
         self.groups = split_evenly(slice(0, self.num_envs), groups)
         self._flags = [0] * groups
+        self.traits = traits_of(factories[0])
         self.failures = FailureLog()
         self._steps = 0
         self._pool = pool = WorkerPool(
@@ -87,7 +90,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space, self.single_action_space = pool.spaces
         self.observation_space, self.action_space = (batch_space(space, self.num_envs) for space in pool.spaces)
         self.metadata = {**pool.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.render_mode = pool.render_mode
+        self.render_mode, self.max_episode_steps = pool.render_mode, pool.max_episode_steps
 
     @property
     def stepped_by(self) -> str:

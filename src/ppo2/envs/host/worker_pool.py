@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in, open_memory
-from ppo2.envs.host.env_types import AnyEnv, Factory
+from ppo2.envs.host.env_types import AnyEnv, Factory, time_limit_of, traits_of
 from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
 from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
@@ -79,7 +79,7 @@ class WorkerPool:
 
     Attributes:
         buffers, group_buffers: buffers of all environments, and of each group.
-        spaces, metadata, render_mode: the same for each environment.
+        spaces, metadata, render_mode, max_episode_steps: the same for each environment.
 
     Raises:
         ContractError, TypeError: see `SerialEnvs`.
@@ -104,6 +104,7 @@ class WorkerPool:
         pattern = self._make_envs(self._rows[0][0] if is_local else slice(0, 1), None)
         self.spaces = pattern.spaces
         self.metadata, self.render_mode = pattern.envs[0].metadata, pattern.envs[0].render_mode
+        self.max_episode_steps = traits_of(factories[0]).max_episode_steps or time_limit_of(pattern.envs[0])
         what = (self.spaces, len(factories), len(end_keys(info_keys)))
         size = buffers_in(None, *what)[1]
         memory_size = size + processes * ALIGNED

@@ -1,0 +1,85 @@
+"""Films: frames of environments in a file that takes its name when it is whole."""
+
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ppo2.envs.host.failures import ContractError
+from ppo2.system.text import printable
+
+SUFFIXES = (".mp4", ".gif")
+"""Endings of the names of films."""
+DEFAULT_FPS = 30
+"""Frames a second of environments whose metadata name no `render_fps`."""
+PROGRESS_SECONDS = 5.0
+"""Seconds between two lines that say how far a film is."""
+
+
+class Film:
+    """Context in which frames are added to a film.
+
+    At its end the file takes its name; an interrupt (SIGINT, SIGTERM) keeps what was filmed until then, and an error
+    leaves no file, but an earlier one as it was.
+
+    Args:
+        path: the file, of one of SUFFIXES.
+        fps: frames a second; None: DEFAULT_FPS.
+        episodes: number of episodes to come, for the lines about progress.
+        progress: True says on standard error how far the film is.
+
+    Attributes:
+        frames: number of frames so far.
+        episode: number of the episode that is being filmed, from 1.
+    """
+
+    def __init__(self, path: Path, fps: float | None, episodes: int, *, progress: bool) -> None:
+        self._path, self._fps, self._episodes, self._progress = path, fps or DEFAULT_FPS, episodes, progress
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        self.frames, self.episode = 0, 1
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        import imageio.v2 as imageio
+
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {"format": "FFMPEG", "fps": self._fps, "macro_block_size": 2}
+        if self._path.suffix.lower() == ".gif":
+            options = {"format": "GIF", "duration": 1000 / self._fps, "loop": 0}
+        self._writer = imageio.get_writer(self._temporary, mode="I", **options)
+        return self
+
+    def add(self, frame: Any) -> None:
+        """Adds a frame.
+
+        Raises:
+            ContractError: it can't be written.
+        """
+        try:
+            with warnings.catch_warnings():
+                # JAX warns of every fork; the one for ffmpeg becomes another program at once.
+                warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)
+                self._writer.append_data(frame)
+        except Exception as error:
+            raise ContractError(f"`video` (={str(self._path)!r}) can't be written: {error}") from error
+        self.frames += 1
+        if self._progress and time.monotonic() - self._said > PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            self._say(f"{self.frames:,} frames, episode {self.episode} of {self._episodes}")
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _traceback: TracebackType | None) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
+        try:
+            self._writer.close()
+            if kind is None or (interrupted and self.frames):
+                self._temporary.replace(self._path)
+                if interrupted:
+                    self._say(f"stopped; it has the {self.frames:,} frames until then")
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _say(self, text: str) -> None:
+        print(f"ppo2: {printable(self._path)}: {text}", file=sys.stderr)

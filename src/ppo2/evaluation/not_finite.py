@@ -1,0 +1,20 @@
+"""Errors for observations and rewards of an evaluation that are NaN or infinite."""
+
+
+class NotFiniteError(ValueError):
+    """An observation or a reward is NaN or infinite."""
+
+
+def not_finite_obs(part: str, env: int, count: int) -> NotFiniteError:
+    where = f" in its part {part}" if part else ""
+    return NotFiniteError(
+        f"an observation is NaN or infinite{where}; environment {env} gave it at step {count} of the evaluation: mend "
+        "the environment."
+    )
+
+
+def not_finite_reward(env: int, count: int) -> NotFiniteError:
+    return NotFiniteError(
+        f"a reward is NaN or infinite; environment {env} gave it at step {count} of the evaluation: mend the "
+        "environment."
+    )
