@@ -1,4 +1,6 @@
 import importlib.util
+import os
+import signal
 import warnings
 from typing import Any
 
@@ -144,3 +146,106 @@ def test_names_the_extra_where_nothing_can_draw(model, tmp_path, monkeypatch):
     monkeypatch.setattr(Strip, "render", render)
     with pytest.raises(ValueError, match=r"pip install 'ppo2\[play\]' \(no pygame\)"):
         play(model, "ppo2-tests/Strip-v0", video=tmp_path / "out.gif")
+
+
+class Endless(Strip):
+    """A strip whose only end is its time limit."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, *_ = super().step(action)
+        return obs, reward, False, False, {}
+
+
+gym.register("ppo2-tests/Endless-v0", entry_point=Endless, max_episode_steps=5)
+
+
+@pytest.mark.parametrize("episodes", [1, 2])
+def test_a_time_limit_ends_episodes(model, tmp_path, episodes):
+    result = play(model, "ppo2-tests/Endless-v0", episodes=episodes, video=tmp_path / "out.gif")
+    assert result.lengths.tolist() == [5] * episodes
+    assert len(frames(tmp_path / "out.gif")) == 6 * episodes
+    assert play(model, gym.make("ppo2-tests/Endless-v0"), episodes=episodes).lengths.tolist() == [5] * episodes
+
+
+@pytest.mark.parametrize("make", [Endless, lambda render_mode: lambda: Endless(render_mode)])
+def test_an_environment_without_any_end(model, tmp_path, capsys, make):
+    result = play(model, make(render_mode="rgb_array"), episodes=2, video=tmp_path / "out.gif", max_steps=3)
+    assert result.lengths.tolist() == [3, 3]
+    assert len(frames(tmp_path / "out.gif")) == 8
+    assert "2 episodes were cut after `max_steps` (=3)" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"`max_steps` \(=0\)"):
+        play(model, Endless(), max_steps=0)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_episodes_are_those_of_evaluate(model, deterministic):
+    how = {"episodes": 3, "seed": 4, "deterministic": deterministic}
+    evaluated = ppo2.evaluate(model, "ppo2-tests/Strip-v0", num_envs=1, **how)
+    assert play(model, "ppo2-tests/Strip-v0", **how).returns.tolist() == evaluated.returns.tolist()
+
+
+def test_what_ppo2_makes_is_played_as_it_was_made(model):
+    how = {"num_envs": 1, "max_episode_steps": 2}
+    scaled = play(model, ppo2.make("ppo2-tests/Strip-v0", reward_scale=0.1, **how), seed=3)
+    plain = play(model, ppo2.make("ppo2-tests/Strip-v0", **how), seed=3)
+    assert scaled.returns.tolist() == plain.returns.tolist()
+    assert scaled.lengths.tolist() == [2]
+    with pytest.raises(TypeError, match="must be one environment"):
+        play(model, ppo2.make("ppo2-tests/Strip-v0", num_envs=2))
+
+
+def test_a_memory_begins_anew_with_an_episode():
+    recurrent = {"network": "lstm", "nlstm": 2, "nminibatches": 1}
+    model = ppo2.learn(env="ppo2-tests/Strip-v0", total_timesteps=0, num_envs=1, nsteps=4, **recurrent)
+    starts, act_on = [], model.act_on
+
+    def spy(obs, key, count, state, episode_starts):
+        starts.append(bool(episode_starts[0]))
+        return act_on(obs, key, count, state, episode_starts)
+
+    model.act_on = spy
+    play(model, "ppo2-tests/Strip-v0", episodes=2)
+    assert starts == [True, False, False, False] * 2
+
+
+def test_films_say_how_far_they_are(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ppo2.evaluation.film.PROGRESS_SECONDS", -1.0)
+    play(model, "ppo2-tests/Strip-v0", episodes=2, video=tmp_path / "out.gif")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"ppo2: {tmp_path / 'out.gif'}: 1 frames, episode 1 of 2"
+    assert said[5] == f"ppo2: {tmp_path / 'out.gif'}: 6 frames, episode 2 of 2"
+    play(model, "ppo2-tests/Strip-v0", episodes=2, video=tmp_path / "out.gif", progress=False)
+    assert capsys.readouterr().err == ""
+
+
+class Interrupting(Endless):
+    """Sends its process a signal at step 3."""
+
+    number = signal.SIGINT
+
+    def step(self, action: Any) -> Any:
+        if self.t == 2:
+            os.kill(os.getpid(), self.number)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+@pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_keeps_what_was_filmed(model, tmp_path, capsys, monkeypatch, suffix, number, stop):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setattr(Interrupting, "number", number)
+    film = tmp_path / f"out{suffix}"
+    with pytest.raises(stop):
+        play(model, Interrupting("rgb_array"), video=film)
+    assert capsys.readouterr().err == f"ppo2: {film}: stopped; it has the 4 frames until then\n"
+    assert [path.name for path in tmp_path.iterdir()] == [film.name]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)  # JAX's
+        assert ffmpeg.count_frames_and_secs(film)[0] == 4
+
+
+def test_a_film_that_cannot_be_written(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Strip, "render", lambda self: "no picture")
+    with pytest.raises(ValueError, match=r"`video` \(='.*out.gif'\) can't be written"):
+        play(model, Strip("rgb_array"), video=tmp_path / "out.gif")
+    assert not list(tmp_path.iterdir())

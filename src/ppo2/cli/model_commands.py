@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -22,6 +22,9 @@ class _PolicyCommand:
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")]
     env: Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")] = None
+    max_steps: Annotated[
+        int | None, arg(help="steps after which an episode is cut; None: 10,000, or the environment's own time limit")
+    ] = None
     stochastic: Annotated[Flag, arg(help="sample actions instead of taking the most probable ones")] = False
     debug: Debug = False
 
@@ -44,14 +47,29 @@ class Eval(_PolicyCommand):
 
     episodes: Annotated[int, arg(help="number of episodes")] = 100
     seed: Annotated[int, arg(help="seed of the environments and of sampling")] = 0
+    partial_episodes: Annotated[
+        Literal["count", "drop", "raise"],
+        arg(help="episodes that were cut count with their returns so far, are left out, or are an error"),
+    ] = "count"
 
     def __call__(self) -> int:
         from ppo2.evaluation.evaluate import evaluate
 
         model, env = self.model_and_env()
-        result = evaluate(model, env, episodes=self.episodes, deterministic=not self.stochastic, seed=self.seed)
+        result = evaluate(
+            model,
+            env,
+            episodes=self.episodes,
+            deterministic=not self.stochastic,
+            seed=self.seed,
+            max_steps=self.max_steps,
+            partial_episodes=self.partial_episodes,
+        )
         actions = "sampled actions" if self.stochastic else "most probable actions"
         say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
+        if not len(result.returns):
+            say("no episode ended")
+            return 0
         figures = ("mean", "std", "min", "max")
         rows = [
             [name, *(f"{getattr(values, figure)():,.2f}" for figure in figures)]
@@ -82,6 +100,7 @@ class Play(_PolicyCommand):
             seed=self.seed,
             deterministic=not self.stochastic,
             video=self.video,
+            max_steps=self.max_steps,
             on_episode=lambda episode, r, length: say(f"episode {episode}: return {r:g}, {length:,} timesteps"),
         )
         if self.video is not None:
