@@ -171,3 +171,9 @@ def test_environments_that_were_made_without_an_entry() -> None:
     with pytest.raises(ValueError, match=r"`env` was made without 'x', .* ppo2\.make\(\.\.\., info_keys=\['x'\]\)"):
         learn(**{**TINY, "env": env, "num_envs": None, "info_keys": ["x"]})
     env.close()
+
+
+def test_an_entry_that_no_episode_has_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    learn(**{**TINY, "env": Goal, "info_keys": ["distance", "words", "nope"]})
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("`info_keys` (=['words', 'nope']): no episode so far had such a number") == 1

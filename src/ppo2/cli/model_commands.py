@@ -13,7 +13,10 @@ from ppo2.cli.output import console, say, start_jax, table
 from ppo2.config import is_placeholder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ppo2.agent.model import Model
+    from ppo2.evaluation.evaluate import NDArray
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -51,6 +54,10 @@ class Eval(_PolicyCommand):
         Literal["count", "drop", "raise"],
         arg(help="episodes that were cut count with their returns so far, are left out, or are an error"),
     ] = "count"
+    info_keys: Annotated[
+        tuple[str, ...] | None,
+        arg(help="entries of `info` to show, as they are at episodes' ends; None: those that it was trained with"),
+    ] = None
 
     def __call__(self) -> int:
         from ppo2.evaluation.evaluate import evaluate
@@ -64,6 +71,7 @@ class Eval(_PolicyCommand):
             seed=self.seed,
             max_steps=self.max_steps,
             partial_episodes=self.partial_episodes,
+            info_keys=self.info_keys,
         )
         actions = "sampled actions" if self.stochastic else "most probable actions"
         say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
@@ -73,10 +81,16 @@ class Eval(_PolicyCommand):
         figures = ("mean", "std", "min", "max")
         rows = [
             [name, *(f"{getattr(values, figure)():,.2f}" for figure in figures)]
-            for name, values in (("return", result.returns), ("length", result.lengths))
+            for name, values in {"return": result.returns, "length": result.lengths, **_known(result.infos)}.items()
         ]
         console().print(table(["", *figures], rows))
         return 0
+
+
+def _known(infos: "Mapping[str, NDArray]") -> "dict[str, NDArray]":
+    """The numbers of `info` without those that are NaN: of episodes that had none."""
+    known = {name: values[values == values] for name, values in infos.items()}
+    return {name: values for name, values in known.items() if values.size}
 
 
 @dataclasses.dataclass(kw_only=True)

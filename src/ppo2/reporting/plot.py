@@ -33,6 +33,8 @@ NOT_CONFIGURATION = frozenset(
 """Entries of config.json in which runs of one configuration may differ."""
 FEWEST_SEEDS = 3
 """Runs that a confidence band needs."""
+OTHER_UNIT = 1.5
+"""Ratio of the sum of lengths to timesteps, above which lengths count something else."""
 MOST_POINTS = 2000
 """Points of a curve: it needs no more, and an SVG of a million episodes can't be opened."""
 
@@ -85,7 +87,7 @@ def read_run(run_dir: Path | str) -> RunCurve:
         config = parse_json(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
     except ValueError as error:
         raise ValueError(f"{config_file} is damaged: {error}") from error
-    timesteps = _timesteps(monitor["l"], monitor["env"], progress)
+    timesteps = _timesteps(monitor["l"], monitor["env"], monitor.get("t", np.full(len(monitor["l"]), np.inf)), progress)
     order = np.argsort(timesteps, kind="stable")
     return RunCurve(path, config, timesteps[order], monitor["r"][order], progress)
 
@@ -101,12 +103,17 @@ def _read_csv(path: Path) -> dict[str, Floats]:
     return dict(zip(header, columns, strict=True))
 
 
-def _timesteps(lengths: Floats, env: Floats, progress: dict[str, Floats]) -> Floats:
+def _timesteps(lengths: Floats, env: Floats, seconds: Floats, progress: dict[str, Floats]) -> Floats:
     """Timesteps of all environments at each episode's end.
 
     Environments step together, so an environment that has made n steps means n times their number in all. (The sum of
     all lengths so far leaves out the episodes under way, which are most of a run of many environments.)
     Their number is that of progress.csv, total over serial timesteps; without a row in it, of those that finished.
+    Environments that count their episodes themselves may count something else, such as frames: then lengths are to be
+    scaled by what progress.csv has at its last row.
+
+    Args:
+        seconds: when each episode ended.
     """
     total, serial = (progress.get(f"misc/{name}_timesteps", np.empty(0)) for name in ("total", "serial"))
     logged = total.size and serial.size and serial[-1] > 0
@@ -114,6 +121,10 @@ def _timesteps(lengths: Floats, env: Floats, progress: dict[str, Floats]) -> Flo
     timesteps = np.empty_like(lengths)
     for index in np.unique(env):
         timesteps[env == index] = np.cumsum(lengths[env == index]) * nenvs
+    elapsed = progress.get("misc/time_elapsed", np.empty(0))
+    counted = timesteps[seconds <= elapsed[-1]].max(initial=0) if logged and elapsed.size else 0
+    if counted > OTHER_UNIT * total[-1]:
+        timesteps *= total[-1] / counted
     return timesteps
 
 

@@ -1,5 +1,6 @@
 """Writing the rows of the log."""
 
+import math
 from collections.abc import Mapping
 
 from ppo2.algorithm.train_state import UpdateStats
@@ -28,6 +29,7 @@ class LogWriter(Task):
         self.stats: tuple[int, UpdateStats] | None = None
         self._row: dict[str, float] | None = None  # of the last update, if it was written without its evaluation
         self._written = 0  # the last update that has a row
+        self._knows_missing = False
         self._whole = 0  # the last update whose row is written, with all that belongs to it
 
     def is_due(self, update: int) -> bool:
@@ -58,6 +60,18 @@ class LogWriter(Task):
             logger.log(row)
             for warning in self._health.warnings(row):
                 logger.say(f"update {update}: {warning}")
+        self._say_missing(row)
+
+    def _say_missing(self, row: Mapping[str, float]) -> None:
+        """Says once which entries of `info` were asked for and not found, when the first episodes have ended."""
+        if self._knows_missing or math.isnan(row["eprewmean"]):
+            return
+        self._knows_missing = True
+        if missing := [key for key in self._setup.trainer.runner.info_keys if math.isnan(row[f"info/{key}"])]:
+            self._setup.logger.say(
+                f"`info_keys` (={missing!r}): no episode so far had such a number in its last step's info; look at what "
+                "`env` gives there"
+            )
 
     def unfinished(self, update: int) -> dict[str, float] | None:
         """The row of an update that is yet to be written, or to be written again with its evaluation; else None."""

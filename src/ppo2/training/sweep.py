@@ -266,6 +266,8 @@ def _axes(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     for name, values in arguments.items():
         if not isinstance(values, list | range | np.ndarray | jax.Array) or _is_one_value(name, values, arguments):
             continue
+        if name == "info_keys":  # a list by itself
+            continue
         if name in NOT_SWEPT:
             raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")
         listed = list(values) if isinstance(values, list | range) else np.atleast_1d(values).tolist()
