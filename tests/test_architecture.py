@@ -37,7 +37,7 @@ envs: __init__ time_limit construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ info env check
 envs/families: __init__ masks factories atari registry ids own_vectors
-envs/host: __init__ env_types failures contract identity semaphore watchdog buffers replay \
+envs/host: __init__ env_types constructors failures contract identity semaphore watchdog buffers replay \
     episode_statistics serial_envs worker_loop process_worker worker worker_pool vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__

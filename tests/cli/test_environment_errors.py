@@ -56,7 +56,11 @@ def test_the_traceback_of_an_environments_code_is_shown(where, capsys, tmp_path,
     if where == "step":
         assert "/ppo2/" not in err  # from there on
         assert "environment 0 raised it within the first 10 steps" in err
-    last = "environment 0 failed, after 3 failures before" if where == "late" else "the environment raised ValueError: "
+    lasts = {
+        "init": "`env` (='broken_envs:Broken-init-v0') could not be made: its constructor raised ValueError: bad wheel",
+        "late": "environment 0 failed, after 3 failures before",
+    }
+    last = lasts.get(where, "the environment raised ValueError: ")
     assert err.splitlines()[-1].startswith(f"ppo2: {last}")
 
 

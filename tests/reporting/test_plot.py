@@ -63,6 +63,13 @@ def test_environments_without_a_finished_episode_count(tmp_path):
     np.testing.assert_array_equal(run.timesteps, [120, 320])
 
 
+def test_lengths_that_count_frames_are_scaled_to_timesteps(tmp_path):
+    # 2 environments, 4 frames a step: after 100 timesteps an episode of 200 frames has ended in each
+    progress = "misc/serial_timesteps,misc/total_timesteps,misc/time_elapsed\n50,100,9\n"
+    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,100,4,0\n1,200,8,1\n2,100,9,0\n", progress))
+    np.testing.assert_array_equal(run.timesteps, [50, 100, 100])
+
+
 def test_episodes_come_in_the_order_of_timesteps(tmp_path):
     run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,9,0,1\n2,4,0,0\n"))
     np.testing.assert_array_equal(run.timesteps, [8, 18])

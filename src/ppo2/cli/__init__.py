@@ -95,9 +95,10 @@ def _one_line(error: Exception, is_shown: bool) -> str:
     """
     text = " ".join(str(error).partition("\nTraceback (most recent call last)")[0].split())
     if is_shown:
+        from ppo2.envs.host.constructors import ConstructorError
         from ppo2.envs.host.failures import EnvironmentFailureError
 
-        own = isinstance(error, EnvironmentFailureError)
+        own = isinstance(error, EnvironmentFailureError | ConstructorError)
         return text if own else f"the environment raised {type(error).__name__}: {text}"
     if isinstance(error, ValueError | TypeError | OSError):
         return text

@@ -42,6 +42,10 @@ def environment_traceback(error: BaseException) -> str | None:
     That is where the last of our own frames is in `ppo2.envs`, which called it. A traceback of another process is in
     the error's notes, one of earlier failures in its text.
     """
+    from ppo2.envs.host.constructors import ConstructorError
+
+    if isinstance(error, ConstructorError) and error.__cause__ is not None:
+        error = error.__cause__
     frames = []
     at = error.__traceback__
     while at is not None:

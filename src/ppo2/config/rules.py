@@ -4,6 +4,7 @@ A rule checks a value and gives it in its own type (1e6 as a whole number, NumPy
 TypeError for a value of a wrong type, ValueError for one out of range.
 """
 
+import contextlib
 import dataclasses
 import math
 import numbers
@@ -25,7 +26,7 @@ def whole(least: int, *, cut: bool = False) -> Rule:
         except (TypeError, ValueError, OverflowError):
             number = None
         if isinstance(value, bool | str) or number is None or (number != value and not cut):
-            raise TypeError(f"`{name}` (={value!r}) must be a whole number.")
+            raise TypeError(f"`{name}` (={value!r}) must be a whole number{_no_quotes(value)}.")
         if number < least:
             raise ValueError(f"`{name}` (={value!r}) must be at least {least}.")
         return number
@@ -45,12 +46,19 @@ def number(most: float = math.inf, *, positive: bool = False) -> Rule:
         except (TypeError, ValueError):
             found = None
         if found is None:
-            raise TypeError(f"`{name}` (={value!r}) must be a number.")
+            raise TypeError(f"`{name}` (={value!r}) must be a number{_no_quotes(value)}.")
         if not 0 <= found <= most or found == math.inf or (positive and found == 0):
             raise ValueError(f"`{name}` (={value!r}) must be finite and {limits}.")
         return found
 
     return check
+
+
+def _no_quotes(value: Any) -> str:
+    """The remedy for a number that was given as text."""
+    with contextlib.suppress(TypeError, ValueError):
+        return ", without quotes" if isinstance(value, str) and math.isfinite(float(value)) else ""
+    return ""
 
 
 def flag(name: str, value: Any) -> bool:

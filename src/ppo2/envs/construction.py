@@ -23,6 +23,7 @@ from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
 from ppo2.envs.families.masks import METHOD, MaskedEnv, MaskedVectorEnv, has_method
 from ppo2.envs.families.registry import family_of
 from ppo2.envs.host import contract, identity
+from ppo2.envs.host.constructors import ConstructorError, made_by
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
 from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
@@ -198,7 +199,8 @@ def resolve(
             "by id, as 'gymnax:CartPole-v1'), or a function without arguments that makes one environment, such as "
             f"its class.{_hint(env)}"
         )
-    made = env if is_device_env(env) else env()
+    how = "Pass a function that gives its arguments, such as functools.partial(CLASS, NAME=...)."
+    made = env if is_device_env(env) else made_by(env, f"`{name}` (={getattr(env, '__qualname__', env)})", how)
     if is_device_env(made):
         check_device_env(made, name)
         return Made(DeviceVector(made, count), owned=False)
@@ -253,14 +255,16 @@ def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[An
     spec, family = spec_of(env_id), family_of(env_id)
     factory = family.factory(spec, kwargs, options)
     try:
-        first = factory()
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        remedy = family.remedy or f"install what it asks for ({error})"
-        raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from error
-    except AttributeError as error:
-        if family.remark is None:
+        how = f"Give its arguments by name: ppo2.make({env_id!r}, NAME=...)."
+        first = made_by(factory, f"`env` (={env_id!r})", how)
+    except ConstructorError as error:
+        cause = error.__cause__
+        if isinstance(cause, gymnasium.error.DependencyNotInstalled | ImportError):
+            remedy = family.remedy or f"install what it asks for ({cause})"
+            raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from cause
+        if family.remark is None or not isinstance(cause, AttributeError):
             raise
-        raise ValueError(f"`env` (={env_id!r}) could not be made ({error}): {family.remark}") from error
+        raise ValueError(f"`env` (={env_id!r}) could not be made ({cause}): {family.remark}") from cause
     _check(first)
     masked = _with_mask(first)
     return masked, factory if masked is first else MaskedFactory(factory, by_method=masked.by_method)

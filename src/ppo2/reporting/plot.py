@@ -113,7 +113,7 @@ def _timesteps(lengths: Floats, env: Floats, seconds: Floats, progress: dict[str
     scaled by what progress.csv has at its last row.
 
     Args:
-        seconds: when each episode ended.
+        seconds: time at which each episode ended.
     """
     total, serial = (progress.get(f"misc/{name}_timesteps", np.empty(0)) for name in ("total", "serial"))
     logged = total.size and serial.size and serial[-1] > 0
@@ -123,7 +123,7 @@ def _timesteps(lengths: Floats, env: Floats, seconds: Floats, progress: dict[str
         timesteps[env == index] = np.cumsum(lengths[env == index]) * nenvs
     elapsed = progress.get("misc/time_elapsed", np.empty(0))
     counted = timesteps[seconds <= elapsed[-1]].max(initial=0) if logged and elapsed.size else 0
-    if counted > OTHER_UNIT * total[-1]:
+    if counted and counted > OTHER_UNIT * total[-1]:
         timesteps *= total[-1] / counted
     return timesteps
 

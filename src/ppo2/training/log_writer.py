@@ -69,8 +69,8 @@ class LogWriter(Task):
         self._knows_missing = True
         if missing := [key for key in self._setup.trainer.runner.info_keys if math.isnan(row[f"info/{key}"])]:
             self._setup.logger.say(
-                f"`info_keys` (={missing!r}): no episode so far had such a number in its last step's info; look at what "
-                "`env` gives there"
+                f"`info_keys` (={missing!r}): no episode so far had such a number in its last step's info; look at "
+                "what `env` gives there"
             )
 
     def unfinished(self, update: int) -> dict[str, float] | None:

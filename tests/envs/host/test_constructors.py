@@ -1,0 +1,65 @@
+"""Errors of constructors: one sentence with the environment, the error's type and text, file and line."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+import ppo2
+from ppo2.envs.construction import resolve
+from ppo2.envs.host.constructors import ConstructorError
+from support.environments import Script
+
+
+class Needs(Script):
+    """Needs an argument, and may fail."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        if what == "bare":
+            raise ValueError
+        if what == "assert":
+            assert what == "right"
+        if what == "file":
+            Path("/nowhere/map.txt").read_text()
+        if what == "package":
+            import nothing_here  # type: ignore[import-not-found] # noqa: F401
+
+
+CASES = {
+    "bare": "raised ValueError, without a text, in __init__",
+    "assert": "raised AssertionError",
+    "file": "raised FileNotFoundError: .*/nowhere/map.txt', in __init__",
+    "package": "raised ModuleNotFoundError: No module named 'nothing_here', in __init__",
+}
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_factory_that_fails(what: str) -> None:
+    with pytest.raises(ConstructorError, match=rf"`eval_env` .* could not be made: .* {CASES[what]}.*{__file__}, line"):
+        resolve(functools.partial(Needs, what), 1, "eval_env")
+    with pytest.raises(ConstructorError, match=r"`env` \(=.*<lambda>\) could not be made"):
+        resolve(lambda: Needs(what), 1)
+
+
+def test_arguments_that_are_missing_or_unknown() -> None:
+    with pytest.raises(ConstructorError, match=r"`env` \(=Needs\).* argument: 'what'\. Pass a function that gives"):
+        resolve(Needs, 1)
+    with pytest.raises(ConstructorError, match=r"argument 'size'\. .* ppo2\.make\('CartPole-v1', NAME=\.\.\.\)\."):
+        ppo2.make("CartPole-v1", size=3)
+
+
+def test_a_registered_environment_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry: dict[str, Any] = dict(gym.registry)
+    monkeypatch.setattr(gym.envs.registration, "registry", registry)
+    gym.register("Bare-v0", entry_point=Needs, kwargs={"what": "bare"})
+    monkeypatch.setitem(gym.registry, "Bare-v0", registry["Bare-v0"])
+    with pytest.raises(ConstructorError, match=r"`env` \(='Bare-v0'\) could not .* ValueError, without a text"):
+        ppo2.make("Bare-v0")
+
+
+def test_errors_of_our_own_stay_as_they_are() -> None:
+    with pytest.raises(ValueError, match=r"^`frame_stack` \(=2\)"):
+        ppo2.make("FrozenLake-v1", frame_stack=2)
