@@ -42,7 +42,18 @@ for where in ("init", "reset", "step", "late", "four"):
 def run(where, capsys, tmp_path, monkeypatch):
     (tmp_path / "broken_envs.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    words = ["--num-envs", "1", "--nsteps", "200", "--total-timesteps", "200", "--nminibatches", "2", "--num-hidden", "4"]
+    words = [
+        "--num-envs",
+        "1",
+        "--nsteps",
+        "200",
+        "--total-timesteps",
+        "200",
+        "--nminibatches",
+        "2",
+        "--num-hidden",
+        "4",
+    ]
     assert main(["train", f"broken_envs:Broken-{where}-v0", "--run-dir", "None", "--no-progress", *words]) == 1
     return capsys.readouterr().err
 

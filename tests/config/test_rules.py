@@ -31,10 +31,15 @@ WHOLE = {
 }
 
 
+def quotes(value):
+    """The remedy for a number in quotes."""
+    return ", without quotes" if isinstance(value, str) else ""
+
+
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize("value", ["8", True, NAN, INF, [1], 1j])
 def test_whole_numbers_by_type(name, value):
-    assert message(TypeError, **{name: value}) == f"`{name}` (={value!r}) must be a whole number."
+    assert message(TypeError, **{name: value}) == f"`{name}` (={value!r}) must be a whole number{quotes(value)}."
 
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if name != "eval_interval"])
@@ -74,7 +79,7 @@ RULES = {
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("value", ["0.5", True, [0.5], 1j])
 def test_numbers_by_type(name, value):
-    assert message(TypeError, **{name: value}) == f"`{name}` (={value!r}) must be a number."
+    assert message(TypeError, **{name: value}) == f"`{name}` (={value!r}) must be a number{quotes(value)}."
 
 
 @pytest.mark.parametrize(("name", "rule"), RULES.items())

@@ -80,7 +80,7 @@ class DeviceRunner:
         self.rollouts = 0
         self.axis = sharding.split_for(shards, devices=model.config.devices)
         self._mine = num_envs // self.axis.processes
-        self.info_keys = model.config.info_keys
+        self.info_keys = tuple(model.config.info_keys)
         self._recorded = program(model, recorded_keys, env, self.info_keys, True)
         self.chunk_size = ChunkSize(nsteps * num_envs, model.config.log_interval, 2 + len(self._recorded))
         self._envs: EnvState | None = None
