@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +52,52 @@ class DeviceParts:
     def step(self, state: Any, action: Any, key: Any) -> Any:
         obs, (x, t) = self._drawn(key), state
         return (obs["pose"][0], t + 1), obs, (action == (x > 0)).astype(jnp.float32), False, t == 4, {}
+
+
+class Offset(gym.Env[Any, Any]):
+    """The observation is `far` plus a sign, which is the best action; in one step."""
+
+    action_space = Discrete(2)
+
+    def __init__(self, space: Box, far: float) -> None:
+        self.observation_space, self.far = space, far
+
+    def _obs(self) -> Any:
+        self.right = int(self.np_random.integers(2))
+        return np.array([self.far + 2 * self.right - 1], self.observation_space.dtype)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        reward = float(action == self.right)
+        return self._obs(), reward, True, False, {}
+
+
+FAR = {
+    "float64": (Box(-np.inf, np.inf, (1,), np.float64), 1.7e9),
+    "int64": (Box(0, 2**62, (1,), np.int64), 2**40),
+    "int32": (Box(0, 2**31 - 1, (1,), np.int32), 1_000_000_000),
+    "float32": (Box(-np.inf, np.inf, (1,), np.float32), 5_400_000),
+    "uint8": (Box(0, 255, (1,), np.uint8), 100),
+}
+
+
+@pytest.mark.parametrize("kind", FAR)
+def test_observations_far_from_0_are_told_apart(kind: str, tmp_path: Path) -> None:
+    """In training, evaluation, answers and files: float32 has steps of 128 at 1.7e9."""
+    space, far = FAR[kind]
+    settings = {"num_envs": 8, "nsteps": 32, "total_timesteps": 16 * 256, "noptepochs": 8, "lr": 1e-2}
+    model = ppo2.learn(env=lambda: Offset(space, far), num_hidden=8, seed=0, normalize_obs=True, **settings)
+    np.testing.assert_allclose(model.state.normaliser.obs.var, [1], rtol=0.05)
+    np.testing.assert_allclose(model.state.normaliser.obs.mean, [far], rtol=1e-6, atol=0.1)
+    assert ppo2.evaluate(model, lambda: Offset(space, far), episodes=40).mean > 0.95
+    both = np.array([[far - 1], [far + 1]], space.dtype)
+    loaded = ppo2.load(model.save(tmp_path / "model.safetensors"))
+    for one in (model, loaded):
+        assert one.predict(both)[0].tolist() == [0, 1]
+        assert one.predict(both[1])[0] == 1
 
 
 # --- spaces -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 import ppo2
 from ppo2.training import remarks
+from support.device_envs import good
 from support.environments import Spaced
 from support.runs import learn
 
@@ -118,6 +119,17 @@ def test_statistics_of_wrappers_are_not_saved(capsys: pytest.CaptureFixture[str]
     assert "`normalize_obs=True`" in line
 
 
+def test_wrappers_in_other_processes_are_known_by_their_descriptions() -> None:
+    class Elsewhere(gym.vector.AsyncVectorEnv):
+        def __init__(self) -> None:
+            self.closed = True
+
+        def get_attr(self, name: str) -> tuple[Any, ...]:
+            return (getattr(cartpole(OBS), name),) * 2
+
+    assert ["NormalizeObservation" in line for line in remarks._normalisers(Elsewhere())] == [True]
+
+
 def test_each_wrapper_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, functools.partial(cartpole, OBS, gym.wrappers.TimeAwareObservation, REWARD))
     assert ["normalize_obs" in lines[0], "normalize_rewards" in lines[1]] == [True, True]
@@ -141,3 +153,10 @@ def test_make_has_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
     env = ppo2.make("Pendulum-v1", num_envs=2, workers=0)
     assert not said(capsys, env, normalize_obs=True)
     env.close()
+
+
+def test_a_sweep_says_it_once(capsys: pytest.CaptureFixture[str]) -> None:
+    env = good(action_space=bounded(20, 30))
+    ppo2.sweep(env=env, network="mlp", num_hidden=4, num_envs=2, nsteps=4, total_timesteps=8, seed=[0, 1])
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("bounds [20, 30]") == 1

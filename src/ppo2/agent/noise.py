@@ -29,7 +29,7 @@ def rollout_noise(
     wherever it is stepped.
     """
     if draws_each_step(distribution, steps):
-        return jnp.arange(steps)
+        return jnp.arange(steps, dtype=jnp.int32)
     count, numbers = keys.shape[0], steps * distribution.noise_size
 
     def some(keys: PRNGKeyArray) -> Float[Array, "T n p"]:
@@ -43,7 +43,7 @@ def rollout_noise(
         piece = some(jax.lax.dynamic_slice_in_dim(keys, i * size, size))
         return jax.lax.dynamic_update_slice_in_dim(noise, piece, i * size, axis=1)
 
-    nothing = jnp.zeros((steps, count, distribution.noise_size))
+    nothing = jnp.zeros((steps, count, distribution.noise_size), jnp.float32)
     noise: Float[Array, "T N p"] = jax.lax.fori_loop(0, count // size, with_piece, nothing)
     return noise
 

@@ -41,7 +41,9 @@ class BoxStatistics:
     def start(cls, space: spaces.AnySpace) -> "BoxStatistics":
         """Statistics before any observation."""
         shape = space.shape or ()
-        return cls(origin=jnp.zeros(shape), relative=Moments.start(shape), narrowed=spaces.is_narrowed(space))
+        return cls(
+            origin=jnp.zeros(shape, jnp.float32), relative=Moments.start(shape), narrowed=spaces.is_narrowed(space)
+        )
 
     @property
     def mean(self) -> Float[Array, "..."]:
@@ -62,16 +64,17 @@ class BoxStatistics:
         """Observations relative to the origin; of integers exactly."""
         if self.narrowed:
             return obs.astype(jnp.float32)
-        rough = obs.astype(jnp.float32) - self.origin
+        origin = _beside(self.origin, obs)
+        rough = obs.astype(jnp.float32) - origin
         if not jnp.issubdtype(obs.dtype, jnp.integer):
             return rough
-        exact = (obs.astype(jnp.int32) - self.origin.astype(jnp.int32)).astype(jnp.float32)
+        exact = (obs.astype(jnp.int32) - origin.astype(jnp.int32)).astype(jnp.float32)
         return jnp.where(jnp.abs(rough) < 2**30, exact, rough)  # elsewhere the difference may overflow
 
     def normalise(self, obs: Shaped[Array, "..."]) -> Float[Array, "..."]:
         """(obs - mean) / std, clipped to +-10."""
-        centred = (self.from_origin(obs) - self.relative.mean) * jax.lax.rsqrt(self.relative.var + EPSILON)
-        return jnp.clip(centred, -CLIP, CLIP)
+        mean, var = (_beside(x, obs) for x in (self.relative.mean, self.relative.var))
+        return jnp.clip((self.from_origin(obs) - mean) * jax.lax.rsqrt(var + EPSILON), -CLIP, CLIP)
 
     def with_rows(self, obs: Shaped[Array, "B ..."], weights: Float[Array, " B"], axis: DataAxis) -> "BoxStatistics":
         """The statistics with rows of weight 1 counted in. The first rows find the origin; narrowed ones that are too
@@ -89,6 +92,11 @@ class BoxStatistics:
         mean = jnp.clip(jnp.round(mean), -FAR, FAR) if whole else mean
         placed = BoxStatistics(jnp.where(first, mean, self.origin), self.relative)
         return BoxStatistics(placed.origin, placed.relative.update(placed.from_origin(obs), weights, axis))
+
+
+def _beside(x: Float[Array, "..."], obs: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """`x` with leading axes of size 1, as many as observations have in front (`jax_numpy_rank_promotion`)."""
+    return x.reshape((1,) * (obs.ndim - x.ndim) + x.shape)
 
 
 FAR = 2.0**31 - 2.0**7
@@ -171,7 +179,9 @@ class Normaliser:
         """
 
         def moved(part: BoxStatistics | None, obs: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-            return obs.astype(jnp.float32) - part.origin if part is not None and part.narrowed else obs
+            if part is None or not part.narrowed:
+                return obs
+            return obs.astype(jnp.float32) - _beside(part.origin, obs)
 
         if self.obs is None:
             return obs

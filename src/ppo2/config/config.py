@@ -89,7 +89,8 @@ class Config:
         True, flag, "count the value of the last observation where an episode was cut short by a time limit; False "
         "takes that for a true end, as the original does.", static=True)
     normalize_obs: bool = setting(
-        False, flag, "bring observations to mean 0 and standard deviation 1, by running statistics.")
+        False, flag, "bring observations that are no images to mean 0 and standard deviation 1, by running "
+        "statistics.")
     normalize_rewards: bool = setting(
         False, flag, "divide rewards by the running standard deviation of discounted returns.")
     action_dist: ActionDist = setting(

@@ -151,9 +151,10 @@ def _class_names(env: Any) -> Iterator[str]:
         if isinstance(inner, list | tuple):
             for one in itertools.islice(inner, 1):  # they are alike
                 yield from _class_names(one)
-        spec_of = getattr(env, "spec", None)
-        for wrapper in getattr(spec_of, "additional_wrappers", None) or ():
-            yield wrapper.name
+        # in other processes only the descriptions of environments can be seen
+        specs = env.get_attr("spec")[:1] if isinstance(env, gym.vector.AsyncVectorEnv) else ()
+        for spec in specs:
+            yield from (wrapper.name for wrapper in getattr(spec, "additional_wrappers", ()))
         env = getattr(env, "env", None) or getattr(env, "venv", None)
         if env is None:
             return

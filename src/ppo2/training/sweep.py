@@ -29,7 +29,7 @@ from ppo2.system import files, launch
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.text import say_error
-from ppo2.training import interruption, run_directory
+from ppo2.training import interruption, remarks, run_directory
 from ppo2.training.construction import open_environment
 from ppo2.training.learn import learn
 from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
@@ -219,6 +219,9 @@ def _train(
         display.begin()
         screen = SweepScreen(runs, pace, display)
         if isinstance(vector, DeviceVector):
+            lines = [remarks.at_start(run.config, run.model, vector, fresh=True) for run in runs]
+            for line in dict.fromkeys(itertools.chain(*lines)):
+                display.say(line)
             train_together(vector.env, runs, screen, stop)
         else:
             _train_in_turn(env, runs, path, screen, stop)
