@@ -24,7 +24,7 @@ from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, fresh_seed, root_key
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
-from ppo2.runners.protocol import RolloutRunner
+from ppo2.runners.protocol import HostRunner
 from ppo2.runners.snapshot import facts_of
 from ppo2.training.start import Start
 from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, scheduled_numbers
@@ -178,7 +178,9 @@ MOST_WARM_UPS = 2
 """Rollouts that fill the normaliser: the first may only find where observations far from 0 lie."""
 
 
-def fill_normaliser(config: Config, model: Model, runner: RolloutRunner, check_fault: Callable[[Fault], None]) -> None:
+def fill_normaliser(
+    config: Config, model: Model, runner: HostRunner | DeviceRunner, check_fault: Callable[[Fault], None]
+) -> None:
     """Fills an empty normaliser, before the first rollout that is learned from."""
     for _ in range(MOST_WARM_UPS):
         steps = warm_up_steps(config, model)
