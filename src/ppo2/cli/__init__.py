@@ -1,5 +1,6 @@
 """The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `plot`, `envs`, `networks`, `presets`."""
 
+import difflib
 import os
 import sys
 import traceback
@@ -78,6 +79,11 @@ def _run(arguments: list[str]) -> int:
         return 0
     commands: dict[str, Any] = dict(COMMANDS)
     chosen = commands.get(arguments[0]) if arguments else None
+    if arguments and chosen is None and not arguments[0].startswith("-"):
+        close = difflib.get_close_matches(arguments[0], commands, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        say(f"ppo2: there is no command {arguments[0]!r}; {hint}There are {', '.join(commands)}.", to_error=True)
+        return 2
     if chosen in (train.Train, sweep.SweepCommand):
         commands[arguments[0]] = chosen.with_options(arguments[1:])
     members = [Annotated[command, subcommand(name, prefix_name=False)] for name, command in commands.items()]
