@@ -81,8 +81,9 @@ def _run(arguments: list[str]) -> int:
     chosen = commands.get(arguments[0]) if arguments else None
     if arguments and chosen is None and not arguments[0].startswith("-"):
         close = difflib.get_close_matches(arguments[0], commands, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        say(f"ppo2: there is no command {arguments[0]!r}; {hint}There are {', '.join(commands)}.", to_error=True)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        known = f"Available subcommands: {', '.join(commands)}. `ppo2 --help` tells of each."
+        say(f"ppo2: there is no command {arguments[0]!r}{hint} {known}", to_error=True)
         return 2
     if chosen in (train.Train, sweep.SweepCommand):
         commands[arguments[0]] = chosen.with_options(arguments[1:])
