@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
 from ppo2.runners.protocol import HostRunner
 from ppo2.runners.snapshot import facts_of
+from ppo2.system import descendants
+from ppo2.system.exits import EXIT_HOOKS
 from ppo2.training.start import Start
 from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, scheduled_numbers
 
@@ -44,9 +47,14 @@ def open_environment(
     stack: contextlib.ExitStack, env: Any, num_envs: int | None, name: str = "env", **options: Any
 ) -> AnyEnvs:
     """The vector environment that an argument means, closed in the end if it was made here; `options`: of `resolve`."""
-    made = envs.resolve(env, num_envs, name, **options)
-    if made.owned:
-        stack.callback(made.env.close)
+    with descendants.none_left_on_error() as started:
+        made = envs.resolve(env, num_envs, name, **options)
+        if made.owned:
+            stack.callback(made.env.close)
+    if started:  # for an end without Python's own ways
+        hook = functools.partial(descendants.terminate, started)
+        stack.callback(EXIT_HOOKS.discard, hook)
+        EXIT_HOOKS.add(hook)
     return made.env
 
 

@@ -18,12 +18,16 @@ from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
 from ppo2.envs.host.serial_envs import ENDED, StepOutcome
 from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, FLAGS, NEWS, REQUEST, STEP, WorkerSetup
-from ppo2.system.exits import EXIT_HOOKS
+from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS
 
 START_SECONDS = 120.0
 """Seconds that starting a process and making its environments may take."""
 CLOSE_SECONDS = 5.0
 """Seconds that closing its environments may take."""
+
+
+END_SECONDS = 1.0
+"""Seconds that a process which hangs, or was broken off, has to close its environments."""
 
 
 class WorkerLostError(EnvironmentFailureError):
@@ -187,7 +191,7 @@ class ProcessWorker:
                 env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
                 process_group=0,  # what interrupts this process is not for that one
             )
-            EXIT_HOOKS.add(self.process.kill)  # an environment that hangs may keep it from ending by itself
+            EXIT_HOOKS.add(self._let_go)
             self._connection.send_bytes(message)
         except Exception as error:  # of the system, or of a factory that can't travel
             self._end()
@@ -219,13 +223,20 @@ class ProcessWorker:
 
     def _end(self) -> None:
         if self.process is not None:
-            self.process.kill()
+            self._let_go(END_SECONDS)
             self.process.wait()
-            EXIT_HOOKS.discard(self.process.kill)
+            EXIT_HOOKS.discard(self._let_go)
             self.process = None
         for semaphore in (self._go, *self._done):  # a process that had no time to remove their names
             semaphore.unlink()
         self._connection.close()
+
+    def _let_go(self, seconds: float = 0.8 * ACTION_SECONDS) -> None:
+        """Has the process close its environments and end, and kills it where that takes longer: one may hang."""
+        lifeline, self._lifeline = self._lifeline, -1
         with contextlib.suppress(OSError):
-            os.close(self._lifeline)
-        self._lifeline = -1
+            os.close(lifeline)
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+            self.process.kill()

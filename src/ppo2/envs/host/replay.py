@@ -162,8 +162,9 @@ def _is_same(state: State | None, other: State) -> bool:
 def _savable(env: AnyEnv) -> SavableEnv | None:
     while isinstance(env, gym.wrappers.FlattenObservation):  # a wrapper without a state
         env = env.env
-    fits = isinstance(env, SavableEnv) and _takes(env.save_state, 0) and _takes(env.load_state, 1)
-    return env if fits else None
+    if isinstance(env, SavableEnv) and _takes(env.save_state, 0) and _takes(env.load_state, 1):
+        return env
+    return None
 
 
 def _takes(method: Any, count: int) -> bool:

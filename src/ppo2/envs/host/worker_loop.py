@@ -56,12 +56,12 @@ def answer_request(groups: Sequence[SerialEnvs], method: str, arguments: Mapping
     return {group: getattr(groups[group], method)(argument) for group, argument in arguments.items()}
 
 
-def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
+def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: list[SerialEnvs]) -> None:
     """Receives the setup and obeys commands, each a release of `go`, until it is told to close.
 
     `done[group]` is released when a group's command has been obeyed; `connection` takes what the buffers can't.
+    `groups` gets the environments, for the caller to close, however this ends.
     """
-    groups: list[SerialEnvs] = []
     try:
         setup: WorkerSetup = cloudpickle.loads(connection.recv_bytes())
         sys.argv = setup.argv
@@ -101,8 +101,6 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore]) -> None:
         if answer is not None:
             connection.send_bytes(cloudpickle.dumps(answer))
         turn = (turn + 1) % len(groups)
-    for envs in groups:
-        envs.close()
 
 
 def _portable(error: Any) -> Any:
