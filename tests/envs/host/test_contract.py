@@ -195,6 +195,39 @@ def test_the_last_observation_of_a_terminated_episode_may_be_none(workers: int, 
     env.close()
 
 
+def test_a_negative_seed_is_no_mark_of_none(made: Any) -> None:
+    with pytest.raises(ValueError, match=r"`seed` \(=-1\) must be a whole number of at least 0"):
+        made([Good] * 2).reset(seed=[3, -1])
+
+
+def test_an_entry_of_info_may_be_called_failed(made: Any) -> None:
+    """Every step counts, though the entry says 1."""
+
+    class Failed(Good):
+        def step(self, action: Any) -> Any:
+            return (*super().step(action)[:4], {"failed": True})
+
+    told: list[Any] = []
+    env = made([Failed] * 2, info_keys=("failed",))
+    ppo2.learn(env=env, total_timesteps=16, update_fn=lambda _, __, stats: told.append(stats), **SETTINGS)
+    assert (told[-1].episodes, float(told[-1].eplenmean)) == (4, 3)
+
+
+def test_old_environments_in_vectors_are_seen_before_training(made: Any) -> None:
+    class Vector(Own):
+        def reset(self, *, seed: Any = None) -> Any:  # type: ignore[override]
+            return super().reset(seed=seed)
+
+    with pytest.raises(ContractError, match=r"Vector\.reset\(\) can't be called .*'options'"):
+        ppo2.learn(env=gym.vector.VectorWrapper(Vector()), total_timesteps=24, **SETTINGS)
+    with pytest.raises(ContractError, match=r"NoArguments\.reset\(\) can't be called"):
+        made([NoArguments])
+    wrong = Own()
+    wrong.single_action_space = None
+    with pytest.raises(TypeError, match="`single_action_space` must be a space"):
+        ppo2.learn(env=wrong, total_timesteps=24, **SETTINGS)
+
+
 # --- vector environments of users
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -62,9 +62,18 @@ def check_members(env: Any, name: str = "env") -> None:
 
 def _resetting_layer(env: Any) -> Any:
     """The outermost layer whose `reset` isn't one of Gymnasium's, which pass their arguments on."""
-    while isinstance(env, gym.Wrapper) and getattr(type(env).reset, "__module__", "").startswith("gymnasium."):
+    while isinstance(env, gym.Wrapper | gym.vector.VectorWrapper) and getattr(
+        type(env).reset, "__module__", ""
+    ).startswith("gymnasium."):
         env = env.env
     return env
+
+
+def check_seeds(seeds: Iterable[int | None]) -> None:
+    """Raises ValueError for a seed that none of Gymnasium's environments could take."""
+    for seed in seeds:
+        if seed is not None and seed < 0:
+            raise ValueError(f"`seed` (={seed}) must be a whole number of at least 0, or None.")
 
 
 def unpack_reset(env: Any, returned: Any) -> tuple[Any, Mapping[str, Any]]:

@@ -71,6 +71,7 @@ class SerialEnvs:
                 env = factory()
                 check_not_in_training(env)
                 self.envs.append(env)
+                contract.check_members(env)
             self.spaces = expected or Spaces(self.envs[0].observation_space, self.envs[0].action_space)
             spaces.check_observation_space(self.spaces.observation)
             for i in range(len(self.envs)):
@@ -200,12 +201,18 @@ class SerialEnvs:
         for i, (env, action, reader) in enumerate(zip(self.envs, actions, self._readers, strict=True)):
             current[0] = first + i
             try:
-                returned = env.step(action)
+                returned: Any = env.step(action)
                 try:
                     obs, reward, over, cut, info = returned
                 except (TypeError, ValueError):
                     raise contract.step_error(env, returned) from None
-                if not (type(reward) in NUMBERS and type(over) in FLAGS and type(cut) in FLAGS and type(info) is dict):
+                # the usual types first, and by identity: a microsecond less for 8 environments
+                if (
+                    type(reward) is not float
+                    or type(over) is not bool
+                    or type(cut) is not bool
+                    or type(info) is not dict
+                ):
                     _, reward, over, cut, info = self._checked(i, returned)
                 if not is_masked and MASK_KEY in info:
                     contract.check_not_forgotten(env, info, "step")
@@ -275,6 +282,8 @@ class SerialEnvs:
             raise contract.step_error(self.envs[i], returned) from None
         if not isinstance(info, Mapping):
             raise contract.step_error(self.envs[i], returned)
+        if type(reward) in NUMBERS and type(over) in FLAGS and type(cut) in FLAGS:
+            return obs, reward, over, cut, info
         where = f"in environment {self._first + i}"
         return (
             obs,

@@ -197,8 +197,9 @@ class Stepper:
         valid, over = self._all_valid[: len(rewards)], infos.get("_final_obs")
         if over is None:
             return Transition(obs, rewards, terminated, truncated, valid, terminated, None, ends)
-        if "failed" in infos:
-            valid = ~infos["failed"]
+        failed = infos.get("failed")
+        if failed is not None and failed.dtype == bool:  # else it is an entry of that name which was asked for
+            valid = ~failed
         cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
         final_obs = {i: infos["final_obs"][i] for i in cut} or None
         return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._explained(ends))

@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
 from ppo2.config.info_keys import end_keys
+from ppo2.envs.host import contract
 from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.episode_statistics import EPISODE, EpisodeEnds
@@ -124,6 +125,7 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
+        contract.check_seeds(seed)
         seeds = np.array([UNSEEDED if one is None else int(one) for one in seed])
         if mask is None:
             self.buffers.seeds[:] = seeds
