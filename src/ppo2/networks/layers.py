@@ -1,6 +1,7 @@
 """Layers as Baselines initialises them, and the inputs of all networks."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
@@ -71,15 +72,30 @@ def _by_cholesky(shape: tuple[int, int], generator: np.random.Generator) -> np.n
     R's diagonal is positive, so that no signs need mending. None if A is too badly conditioned.
     Source: Fukaya et al. 2014, CholeskyQR2.
     """
-    passes, dtype = (1, np.float32) if shape[0] >= TALL * shape[1] else (2, np.float64)
-    q: np.ndarray[Any, Any] = generator.standard_normal(shape, dtype)
+    q: np.ndarray[Any, Any]
+    passes = 1 if shape[0] >= TALL * shape[1] else 2
+    if passes == 1:
+        q = np.empty(shape, np.float32)
+        with ThreadPoolExecutor() as pool:  # NumPy draws without Python's lock
+            parts = zip(generator.spawn(STREAMS), np.array_split(q, STREAMS), strict=True)
+            list(pool.map(lambda part: part[0].standard_normal(dtype=np.float32, out=part[1]), parts))
+    else:
+        q = generator.standard_normal(shape)
+    from scipy.linalg import blas  # JAX brings it
+
+    multiply = blas.strmm if passes == 1 else blas.dtrmm  # by a triangle, in half the time of another product
     try:
         for _ in range(passes):
             r = np.linalg.cholesky((q.T @ q).astype(np.float64)).T
-            q = q @ np.linalg.inv(r).astype(dtype)
+            # the transpose, which is in Fortran's order: Q^T = R^-T A^T, in place
+            q = multiply(1.0, np.linalg.inv(r), q.T, trans_a=1, overwrite_b=1).T
     except np.linalg.LinAlgError:
         return None
     return q
+
+
+STREAMS = 8
+"""Random streams of a large matrix, drawn side by side; the number decides about its bits."""
 
 
 def zeros(size: int, *, key: PRNGKeyArray) -> Float[Array, " n"]:
