@@ -5,6 +5,8 @@ import csv
 import importlib.metadata
 import json
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ from ppo2.system import directory_lock
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.lock_owner import Owner
 from ppo2.training import run_directory
-from support.runs import learn, rows
+from support.runs import learn, rows, saved_updates
 
 
 def test_a_run_directory_holds_everything(tmp_path: Path) -> None:
@@ -190,3 +192,31 @@ def test_an_unknown_log_format_writes_nothing(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ValueError, match=r"PPO2_LOG_FORMAT names 'tensorbord'"):
         learn(run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+RUDE = """
+import os
+import gymnasium as gym, numpy as np
+import ppo2
+
+class Rude(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (1,), np.float32), gym.spaces.Discrete(2)
+    def reset(self, **_):
+        self.t = 0
+        os.chdir("/")
+        os.closerange(3, 256)
+        return np.zeros(1, "f"), {}
+    def step(self, action):
+        self.t += 1
+        return np.zeros(1, "f"), 1.0, self.t == 20, False, {}
+
+ppo2.learn(env=Rude, num_envs=2, nsteps=32, total_timesteps=256, nminibatches=1, save_interval=1, run_dir="runs/x")
+"""
+
+
+def test_an_environment_that_changes_the_directory_and_closes_files(tmp_path: Path) -> None:
+    """The run's files are where they were asked for, and training ends as ever."""
+    done = subprocess.run([sys.executable, "-c", RUDE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert saved_updates(tmp_path / "runs" / "x") == [1, 2, 3, 4]
+    assert (tmp_path / "runs" / "x" / "curve.png").exists()

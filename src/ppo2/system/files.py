@@ -18,6 +18,15 @@ def replace(path: Path, data: bytes) -> None:
     Raises:
         OSError: it can't be written; what was at `path` is untouched.
     """
+    try:
+        _replace(path, data)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        _replace(path, data)  # something in this process has closed descriptors that aren't its own
+
+
+def _replace(path: Path, data: bytes) -> None:
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:

@@ -23,6 +23,8 @@ HEAR_SECONDS = 0.5
 """Time for Python to hear of a signal that stops at once; it doesn't while a compiled program runs."""
 SETUP_SECONDS = 5.0
 """The same for a first signal before anything was learned: as a rule a program is being compiled then."""
+CLOSE_SECONDS = 1.0
+"""Time for the listening thread to end."""
 LEAVE_SECONDS = 5.0
 """Time for saving and closing environments after a signal that stops at once."""
 
@@ -132,6 +134,7 @@ class _Listener:
         self.times: list[float] = []
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
+        self._inodes = {os.fstat(one.fileno()).st_ino for one in (self._reader, self._writer)}
         # The interpreter itself writes each signal's number here; whoever asked for that before still gets the others.
         self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, name="ppo2-signals", daemon=True)
@@ -144,10 +147,19 @@ class _Listener:
             signal.set_wakeup_fd(-1)
 
     def close(self) -> None:
-        self._writer.send(b"\0")
-        self._thread.join()
-        self._reader.close()
-        self._writer.close()
+        if self._is_ours(self._writer):
+            with contextlib.suppress(OSError):
+                self._writer.send(b"\0")
+        self._thread.join(CLOSE_SECONDS)
+        for one in (self._reader, self._writer):
+            one.close() if self._is_ours(one) else one.detach()
+
+    def _is_ours(self, one: socket.socket) -> bool:
+        """False if an environment has closed the descriptor, which may be somebody else's file now."""
+        try:
+            return os.fstat(one.fileno()).st_ino in self._inodes
+        except OSError:
+            return False
 
     def _listen(self) -> None:
         last, is_patient = 0, is_interactive()
@@ -156,11 +168,15 @@ class _Listener:
             wait = deadline - time.monotonic()
             if wait <= 0:
                 _end(last)
-            self._reader.settimeout(None if deadline == math.inf else wait)
             try:
+                self._reader.settimeout(None if deadline == math.inf else wait)
                 numbers = self._reader.recv(64)
             except TimeoutError:
                 continue
+            except OSError:  # an environment has closed it
+                return
+            if not numbers:
+                return
             for number in numbers:
                 if number == 0:
                     return
