@@ -7,7 +7,6 @@ import pytest
 
 import ppo2
 from ppo2.cli import listings, main
-from ppo2.reporting.episode_file import EPISODE_WINDOW
 
 
 def test_plot(place, resumed, tmp_path, capsys):
@@ -46,7 +45,3 @@ def test_presets(capsys):
     rows = dict(line.split() for line in capsys.readouterr().out.splitlines()[1:-2])
     assert set(rows) == set(ppo2.preset("CartPole-v1"))
     assert rows["lr"] == ppo2.preset("CartPole-v1")["lr"]
-
-
-def test_the_window_of_plot_is_that_of_the_log():
-    assert listings.Plot.smooth == EPISODE_WINDOW

@@ -49,6 +49,23 @@ def test_rolling_mean_by_hand():
     np.testing.assert_allclose(rolling_mean(np.array([1.0, 3]), 100), [1, 2])
 
 
+def test_the_mean_within_a_window_by_hand():
+    # Windows of 10 timesteps: (-5, 5], (-2, 8], (-2, 8], (10, 20], (20, 30].
+    timesteps = np.array([5.0, 8, 8, 20, 30])
+    means = plot.mean_within(timesteps, np.array([1.0, 3, 8, 1, 0]), 10)
+    np.testing.assert_allclose(means, [1, 4, 4, 1, 0])
+
+
+def test_the_line_does_not_lag_behind_long_episodes(tmp_path):
+    """20 episodes, from the 11th on of another return: the mean of the last 100 would never reach it."""
+    rows = "".join(f"{float(i >= 10)},1000,0,0\n" for i in range(20))
+    run = read_run(write_monitor(tmp_path, "r,l,t,env\n" + rows))
+    dots, line = figure([run], smooth=None).axes[0].get_lines()
+    np.testing.assert_array_equal(line.get_ydata(), dots.get_ydata())
+    assert legend(figure([run], smooth=None)) == ["one episode", "mean within 5% of the timesteps"]
+    assert rolling_mean(run.returns, 100)[-1] == 0.5
+
+
 def test_timesteps_are_those_of_all_environments(tmp_path):
     # Environment 0 ends episodes at its steps 3 and 8, environment 1 at its steps 4 and 10: times 2 environments.
     run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,3,0,0\n2,4,0,1\n3,5,0,0\n4,6,0,1\n"))

@@ -1,7 +1,7 @@
 """The state that learning changes, and the figures of an update."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -48,7 +48,8 @@ class UpdateStats(NamedTuple):
 
     `fault` is a `FaultKind`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and
     `eplenmean`, over the last 100 episodes, `episodes`, how many ended so far, and `infos`, the means of numbers of
-    `info` at the ends of the last 100 (`info_keys`), are filled in by `learn` for its `update_fn`.
+    `info` at the ends of the last 100 (`info_keys`), are filled in by `learn` for its `update_fn`; so are these last
+    100 themselves, the oldest first: `last`, each with `r`, `l`, `t`, `env` and `infos`.
     """
 
     policy_loss: Float[Array, ""]
@@ -65,11 +66,12 @@ class UpdateStats(NamedTuple):
     eplenmean: float | Float[Array, ""] = math.nan
     episodes: int | Int[Array, ""] = 0
     infos: Mapping[str, float] = {}
+    last: Sequence[Any] = ()
 
     @classmethod
     def blank(cls) -> Self:
         """All 0, in the dtypes that figures have on the device."""
         whole = ("gradient_steps", "fault", "fault_index", "episodes")
-        names = [name for name in cls._fields if name != "infos"]
+        names = [name for name in cls._fields if name not in ("infos", "last")]
         zeros: dict[str, Any] = {name: np.zeros((), np.int32 if name in whole else np.float32) for name in names}
         return cls(**zeros)

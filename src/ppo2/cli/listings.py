@@ -30,7 +30,10 @@ class Plot:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also an unfinished one")]
     more: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more", help_behavior_hint="")] = ()
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="one of .png, .svg, .pdf")] = Path("curves.png")
-    smooth: Annotated[int, arg(help="episodes that a point is the mean of")] = 100
+    smooth: Annotated[
+        int | None,
+        arg(help="episodes that a point is the mean of; without it, those within a twentieth of the timesteps"),
+    ] = None
     debug: Debug = False
 
     def __call__(self) -> int:

@@ -40,7 +40,8 @@ class TrainingOptions:
         Flag,
         arg(
             help="stop, after a checkpoint, once the mean return of the last 100 episodes reaches the environment's "
-            "reward_threshold"
+            "reward_threshold; where these took more than a twentieth of all timesteps, the last that did not (10 at "
+            "least) are enough, if their mean less its standard error reaches it"
         ),
     ] = False
     tensorboard: Annotated[Flag, arg(help="log for TensorBoard too")] = False

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import inspect
+import math
 import os
 import signal
+import statistics
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,9 @@ IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches"
 
 PLAIN_WIDTH = 80
 """Characters in a line of what goes to no terminal."""
+
+RECENT_SHARE, FEWEST_RECENT = 0.05, 10
+"""Share of all timesteps within which episodes are recent for --until-solved, and the fewest that decide."""
 
 AutoResume = Annotated[
     options.Flag,
@@ -178,7 +183,7 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     from ppo2.training.learn import learn
 
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
-    solved = _UntilSolved(arguments["env"]) if until_solved else None
+    solved = _UntilSolved(arguments["env"], arguments["total_timesteps"]) if until_solved else None
     asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
     os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
     with _telling_how_to_resume(run_dir):
@@ -192,7 +197,10 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
 
 
 class _UntilSolved:
-    """An `update_fn` that stops training once an environment counts as solved.
+    """An `update_fn` that stops training once an environment counts as solved: the mean return of the last 100
+    episodes reaches its threshold. Long episodes of before would keep that mean low for long: where the last 100 took
+    more than a twentieth of all timesteps, those within it (10 at least) are enough, if their mean less its standard
+    error reaches the threshold.
 
     Raises:
         ValueError: the environment has no reward_threshold.
@@ -200,7 +208,7 @@ class _UntilSolved:
 
     stop_reason = "solved"
 
-    def __init__(self, env_id: str) -> None:
+    def __init__(self, env_id: str, total_timesteps: float) -> None:
         import gymnasium as gym
 
         from ppo2 import envs
@@ -213,12 +221,28 @@ class _UntilSolved:
                 f"--until-solved: {env_id} is registered without a reward_threshold. Leave the option out."
             )
         self.threshold, self.mean, self.solved = float(threshold), float("nan"), False
-        self.window = EPISODE_WINDOW
+        self.window, self._timesteps = EPISODE_WINDOW, RECENT_SHARE * total_timesteps
 
     def __call__(self, update: int, model: Any, stats: Any) -> bool:
         self.mean = float(stats.eprewmean)
         self.solved = self.mean >= self.threshold and stats.episodes >= self.window
+        recent = self._recent(getattr(stats, "last", ()))
+        if not self.solved and len(recent) >= FEWEST_RECENT:
+            mean = statistics.fmean(recent)
+            if mean - statistics.stdev(recent) / math.sqrt(len(recent)) >= self.threshold:
+                self.mean, self.solved = mean, True
         return not self.solved
+
+    def _recent(self, episodes: Sequence[Any]) -> list[float]:
+        """The returns of the last episodes that took no more than the recent timesteps; none if all did."""
+        returns: list[float] = []
+        steps = 0
+        for episode in reversed(episodes):
+            steps += episode.l
+            if steps > self._timesteps and len(returns) >= FEWEST_RECENT:
+                return returns
+            returns.append(episode.r)
+        return returns if steps > self._timesteps else []
 
     def verdict(self) -> str:
         """The outcome, in words."""

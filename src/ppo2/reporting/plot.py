@@ -35,6 +35,8 @@ FEWEST_SEEDS = 3
 """Runs that a confidence band needs."""
 OTHER_UNIT = 1.5
 """Ratio of the sum of lengths to timesteps, above which lengths count something else."""
+WINDOW_SHARE = 0.05
+"""Share of a run's timesteps that a point of its line is the mean over: 100 episodes may be most of a run."""
 MOST_POINTS = 2000
 """Points of a curve: it needs no more, and an SVG of a million episodes can't be opened."""
 
@@ -129,18 +131,19 @@ def _timesteps(lengths: Floats, env: Floats, seconds: Floats, progress: dict[str
 
 
 def curve(
-    runs: Path | str | Sequence[Path | str], out: Path | str, *, smooth: int = EPISODE_WINDOW, title: str | None = None
+    runs: Path | str | Sequence[Path | str], out: Path | str, *, smooth: int | None = None, title: str | None = None
 ) -> Path:
     """Draws the learning curve of one run directory or several to `out`, in the format of its suffix.
 
-    A line is the mean return of the last `smooth` episodes. One run shows its single episodes too, and its
+    A line is the mean return of the last `smooth` episodes; by default of those within 5 % of the timesteps, so that it
+    lags behind them no more where they are long. One run shows its single episodes too, and its
     evaluations. Runs that differ in nothing but the seed share a line, their mean, and a band from the lowest to the
     highest of them, over the timesteps that all of them have reached.
     """
     out = Path(out)
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"`out` (={str(out)!r}) must end in one of {', '.join(SUFFIXES)}")
-    if smooth < 1:
+    if smooth is not None and smooth < 1:
         raise ValueError(f"`smooth` (={smooth}) counts episodes and must be at least 1")
     read = [read_run(run) for run in ([runs] if isinstance(runs, Path | str) else runs)]
     if not read:
@@ -224,7 +227,15 @@ def rolling_mean(values: Floats, window: int) -> Floats:
     return np.asarray((total[end] - total[start]) / (end - start), dtype=np.float64)
 
 
-def _lines(runs: Sequence[RunCurve], smooth: int) -> list[Line]:
+def mean_within(timesteps: Floats, values: Floats, window: float) -> Floats:
+    """Mean, at each place, of the values of the last `window` timesteps, which ascend; those at the same one count."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    start = np.searchsorted(timesteps, timesteps - window, side="right")
+    end = np.searchsorted(timesteps, timesteps, side="right")
+    return np.asarray((total[end] - total[start]) / (end - start), dtype=np.float64)
+
+
+def _lines(runs: Sequence[RunCurve], smooth: int | None) -> list[Line]:
     """A line for each configuration, named by what differs between them."""
     groups: dict[str, list[RunCurve]] = {}
     for run in runs:
@@ -262,8 +273,12 @@ def _shown(value: Any) -> str:
     return printable(value[PLACEHOLDER] if is_placeholder(value) else value)
 
 
-def _line(label: str, group: Sequence[RunCurve], smooth: int) -> Line:
-    smoothed = [(run.timesteps, rolling_mean(run.returns, smooth)) for run in group]
+def _line(label: str, group: Sequence[RunCurve], smooth: int | None) -> Line:
+    def mean(run: RunCurve) -> Floats:
+        return mean_within(run.timesteps, run.returns, window) if smooth is None else rolling_mean(run.returns, smooth)
+
+    window = WINDOW_SHARE * max(run.timesteps[-1] for run in group)
+    smoothed = [(run.timesteps, mean(run)) for run in group]
     if len(group) == 1:
         return Line(label, *map(_thinned, smoothed[0]))
     first, last = max(x[0] for x, _ in smoothed), min(x[-1] for x, _ in smoothed)
@@ -281,9 +296,11 @@ def _thinned(values: NDArray[Any]) -> NDArray[Any]:
     return values[np.linspace(0, len(values) - 1, count).round().astype(np.int64)]
 
 
-def _figure_of_runs(runs: Sequence[RunCurve], title: str, smooth: int) -> "Figure":
+def _figure_of_runs(runs: Sequence[RunCurve], title: str, smooth: int | None) -> "Figure":
     lines = _lines(runs, smooth)
-    window = f"mean of the last {smooth} episodes" if smooth > 1 else "each episode"
+    window = f"mean within {WINDOW_SHARE:.0%} of the timesteps"
+    if smooth is not None:
+        window = f"mean of the last {smooth} episodes" if smooth > 1 else "each episode"
     if len(runs) == 1:
         return _figure([lines[0]._replace(label=window)], title, band="", legend_title=None, run=runs[0])
     banded = len(lines) > 1 and any(line.low is not None for line in lines)

@@ -199,6 +199,7 @@ class UpdateFunction(Task):
                 eplenmean=logger.eplenmean,
                 episodes=logger.monitor_rows,
                 infos=logger.infos,
+                last=logger.last,
             )
             arguments = (update, self._setup.model, stats)
             with heartbeat.allow_pause():
