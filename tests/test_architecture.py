@@ -33,12 +33,13 @@ cli: options output listings model_commands sweep train __init__
 config: placeholders rules info_keys config __init__
 distributed: messages monitor heartbeat collectives agreed_signal processes __init__ parts
 distributions: base choices gaussians joint table __init__
-envs: __init__ time_limit construction
+envs: __init__ time_limit first construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ info env check
-envs/families: __init__ masks factories atari registry ids own_vectors
+envs/families: __init__ masks factories atari registry ids keywords own_vectors
 envs/host: __init__ env_types constructors failures contract identity semaphore watchdog buffers replay \
-    episode_statistics serial_envs worker_loop process_worker worker worker_pool vector parallelism stepper remote
+    episode_statistics attributes actions infos vector_arguments serial_envs worker_envs worker_loop process_worker \
+    worker worker_pool vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
 numerics: __init__ pieces randomness schedules sharding storable statistics

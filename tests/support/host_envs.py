@@ -70,13 +70,23 @@ def outcomes(env: HostVectorEnv, steps: int, seed: int = 3) -> list[Any]:
     given: list[Any] = [env.reset(seed=seed)[0]]
     for _ in range(steps):
         *outcome, infos = env.step(env.action_space.sample())
-        given.append((*outcome, {key: list(value) if value.dtype == object else value for key, value in infos.items()}))
+        given.append((*outcome, _as_tree(infos)))
     return given
+
+
+def _as_tree(infos: dict[str, Any]) -> dict[str, Any]:
+    """Infos without arrays of objects, which are no leaves."""
+    return {
+        key: _as_tree(value) if isinstance(value, dict) else list(value) if value.dtype == object else value
+        for key, value in infos.items()
+    }
 
 
 def same(one: Any, other: Any) -> bool:
     import jax
 
     return bool(
-        jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b, equal_nan=a.dtype.kind == "f"), one, other))
+        jax.tree.all(
+            jax.tree.map(lambda a, b: np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f"), one, other)
+        )
     )

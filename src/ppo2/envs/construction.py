@@ -2,9 +2,8 @@
 
 import inspect
 import sys
-import time
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import gymnasium.error
@@ -12,30 +11,27 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 
-from ppo2 import spaces
-from ppo2.distributions import action_distribution
 from ppo2.envs import adapters
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
-from ppo2.envs.families.factories import MaskedFactory, Options
-from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
-from ppo2.envs.families.masks import METHOD, MaskedEnv, MaskedVectorEnv, has_method
+from ppo2.envs.families.factories import Options
+from ppo2.envs.families.ids import ENVPOOL, check_id
+from ppo2.envs.families.keywords import SHADOWING, check_makes, merged, name_of, tell_shadowed
 from ppo2.envs.families.registry import family_of
-from ppo2.envs.host import contract, identity
-from ppo2.envs.host.constructors import ConstructorError, made_by
-from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, Factory
+from ppo2.envs.first import First, check, checked, first_of, hint, with_mask
+from ppo2.envs.host.constructors import made_by
+from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv
 from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
 from ppo2.envs.host.replay import REPLAY_LIMIT
-from ppo2.envs.host.vector import HostVectorEnv, check_info_keys
+from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.envs.host.vector_arguments import check_info_keys
 from ppo2.numerics.randomness import Purpose, environment_seeds
-from ppo2.spaces import MASK_KEY, MASK_METHOD
 from ppo2.system.text import printable
 
 DEFAULT_NUM_ENVS = 8
-SLOW_RESET_SECONDS = 2e-4
-"""Seconds of a reset above which an unregistered environment is stepped on trial: a faster one may count its steps."""
+BACKENDS = ("local", "ray")
 
 AnyEnvs = AnyVectorEnv | DeviceVector
 
@@ -48,7 +44,7 @@ class Made(NamedTuple):
 
 
 def make(
-    env_id: str,
+    env_id: str | Callable[..., Any],
     num_envs: int = DEFAULT_NUM_ENVS,
     seed: int | None = None,
     *,
@@ -62,8 +58,9 @@ def make(
     env_timeout: float = 60.0,
     replay_limit: int = REPLAY_LIMIT,
     own_vector: bool = False,
-    backend: Literal["local", "ray"] = "local",
+    backend: str = "local",
     actors: int | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Makes the environment that `learn(env=env_id)` would make, with its family's standard treatment.
@@ -72,7 +69,7 @@ def make(
         env_id: an id of Gymnasium ("module:Id-v0" imports the module first); "envpool:Id-v0"; or, for an environment
             of a JAX library, "gymnax:CartPole-v1" (`ppo2 envs` lists the prefixes), which gives a device environment:
             pure functions of one environment, whose number and seeds are given to `learn` (`num_envs`, `seed`) or to
-            `DeviceRunner`.
+            `DeviceRunner`. Or a function or class that makes a new environment at each call.
         num_envs: number of environments.
         seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
         max_episode_steps, reward_scale, frame_stack, flatten: see `ppo2.envs.families.factories.Options`.
@@ -90,35 +87,48 @@ def make(
             only `learn` can use what is made. See docs/distributed.md.
         actors: number of Ray's actors, which must divide `num_envs`; None: one for every 8 environments. `workers` are
             then processes beside each actor ("auto": none).
-        kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
+        env_kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
+        kwargs: the same, for names that are none of the above; `backend` of a Brax environment too.
 
     Raises:
         ValueError: an unknown id, one whose package isn't installed, an option that doesn't fit, or observations that
             aren't of its space.
+        TypeError: an environment that exists already, or anything else that makes none.
     """
+    arguments = dict(locals())
     options = Options(max_episode_steps, reward_scale, frame_stack, flatten)
     num_envs = _count(num_envs)
-    own_vector = own_vector or env_id.startswith(ENVPOOL)
-    one_by_one = not own_vector and adapters.adapter_of(env_id) is None
+    check_makes(env_id)
+    is_device = isinstance(env_id, str) and adapters.adapter_of(env_id) is not None
+    if is_device and backend not in BACKENDS:
+        kwargs, backend = {"backend": backend, **kwargs}, "local"
+    kwargs = merged(env_kwargs, kwargs)
+    if own_vector and not isinstance(env_id, str):
+        raise ValueError(f"`own_vector` (=True) is for ids; `env_id` is {name_of(env_id)}. Leave it out.")
+    own_vector = own_vector or (isinstance(env_id, str) and env_id.startswith(ENVPOOL))
+    one_by_one = not own_vector and not is_device
     which = f"`env_id` (={env_id!r}{', own_vector=True' if own_vector else ''})"
-    if backend not in ("local", "ray"):
-        raise ValueError(f"`backend` (={backend!r}) must be 'local' or 'ray'.")
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"`backend` (={backend!r}) must be 'local' or 'ray'; env_kwargs={{'backend': ...}} is for the environment."
+        )
     if backend == "ray":
         if not one_by_one:
             _refuse(f"needs environments that are made one by one, which those of {which} are not", backend=backend)
         reason = "is of no use with backend='ray' (`learn` is told the seed; actors give whole rollouts, in one group)"
         _refuse(reason, seed=seed, groups=groups)
-        first, factory = _first_of(env_id, kwargs, options)
+        first = first_of(env_id, kwargs, options)
         own: dict[str, Any] = {"env_timeout": env_timeout, "replay_limit": replay_limit, "info_keys": tuple(info_keys)}
-        return remote(factory, first, num_envs, actors, workers, **own)
+        return remote(first.factory, first.env, num_envs, actors, workers, **own)
     _refuse("is the number of Ray's actors, for backend='ray'", actors=actors)
     if one_by_one:
-        first, factory = _first_of(env_id, kwargs, options)
+        first = first_of(env_id, kwargs, options)
+        tell_shadowed(env_id, first.env, _given(arguments, SHADOWING), env_kwargs or {})
         vector = vectorize(
-            first,
-            factory,
+            first.env,
+            first.factory,
             num_envs,
-            may_try=True,
+            may_try=first.may_try,
             workers=workers,
             groups=groups,
             env_timeout=env_timeout,
@@ -126,21 +136,28 @@ def make(
             replay_limit=replay_limit,
         )
         if num_envs > 1:
-            print(f"ppo2: {num_envs} x {printable(env_id)}, stepped by {vector.stepped_by}", file=sys.stderr)
+            print(f"ppo2: {num_envs} x {printable(name_of(env_id))}, stepped by {vector.stepped_by}", file=sys.stderr)
         if seed is not None:
             vector.reset(seed=environment_seeds(seed, Purpose.ENV, num_envs))
         return vector
     reason = f"applies to environments that are made one by one, which those of {which} are not"
     _refuse(reason, **vars(options), info_keys=info_keys, workers=workers, groups=groups)
+    assert isinstance(env_id, str)
     return own_vectors.make(env_id, num_envs, seed, **kwargs) if own_vector else adapters.make(env_id, **kwargs)
 
 
 def _refuse(reason: str, **options: Any) -> None:
     """Raises ValueError for an option of `make` that isn't at its default."""
+    for name, value in _given(options, options).items():
+        raise ValueError(
+            f"`{name}` (={value!r}) {reason}; leave it out. (env_kwargs={{{name!r}: ...}} is for the environment.)"
+        )
+
+
+def _given(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those of `make`'s arguments that aren't at their defaults."""
     defaults = inspect.signature(make).parameters
-    for name, value in options.items():
-        if value != defaults[name].default:
-            raise ValueError(f"`{name}` (={value!r}) {reason}; leave it out.")
+    return {name: arguments[name] for name in names if arguments[name] != defaults[name].default}
 
 
 def preset(env_id: str) -> dict[str, Any]:
@@ -190,14 +207,13 @@ def resolve(
     if isinstance(env, str):
         if env.startswith(ENVPOOL):
             return Made(own_vectors.make(env, count), owned=True)
-        first, factory = _first_of(env, {}, Options())
-        return Made(vectorize(first, factory, count, may_try=True, **options), owned=True)
+        return _vectorized(first_of(env, {}, Options()), count, options)
     if not (is_device_env(env) or callable(env)):
         raise TypeError(
             f"`{name}` (={env!r}) must be an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, a device "
             "environment (observation_space, action_space, reset(key), step(state, action, key); those of libraries "
             "by id, as 'gymnax:CartPole-v1'), or a function without arguments that makes one environment, such as "
-            f"its class.{_hint(env)}"
+            f"its class.{hint(env)}"
         )
     how = "Pass a function that gives its arguments, such as functools.partial(CLASS, NAME=...)."
     made = env if is_device_env(env) else made_by(env, f"`{name}` (={getattr(env, '__qualname__', env)})", how)
@@ -206,29 +222,15 @@ def resolve(
         return Made(DeviceVector(made, count), owned=False)
     if not isinstance(made, gym.Env):
         raise TypeError(
-            f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.{_hint(made)}"
+            f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.{hint(made)}"
         )
-    _check(made, name)
-    began = time.perf_counter()
-    first = _with_mask(made, name)
-    factory = env if first is made else MaskedFactory(env, by_method=first.by_method)
-    may_try = made.spec is not None or time.perf_counter() - began > SLOW_RESET_SECONDS
-    return Made(vectorize(first, factory, count, may_try=may_try, **options), owned=True)
+    return _vectorized(checked(made, env, name), count, options)
 
 
-def _hint(given: Any) -> str:
-    """A remedy for what looks like an environment of another library."""
-    if not (hasattr(given, "reset") and hasattr(given, "step")):
-        return ""
-    if hasattr(given, "num_envs"):
-        return (
-            " It looks like a vector environment of another library: pass a function that makes one of its "
-            "environments, or gymnasium.vector.SyncVectorEnv of such functions."
-        )
-    return (
-        " It has `reset` and `step`: derive its class from gymnasium.Env; or, if it is an environment of the old "
-        f"package gym, convert it with the package shimmy: {contract.SHIMMY}."
-    )
+def _vectorized(first: First, count: int, options: dict[str, Any]) -> Made:
+    """Environments for a learner, of which the first was made."""
+    vector = vectorize(first.env, first.factory, count, may_try=first.may_try, **options)
+    return Made(vector, owned=True)
 
 
 def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str, info_keys: Sequence[str]) -> Made:
@@ -241,76 +243,13 @@ def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str, i
             f"`num_envs` (={num_envs}) applies where `{name}` is an id or a factory; this one has {has}. Leave "
             "num_envs out, or pass a factory: a function that makes a new environment at each call."
         )
-    _check(env, name)
+    check(env, name)
     if isinstance(env, HostVectorEnv):
         check_info_keys(info_keys, env.info_keys, name)
-    masked = _with_mask(env, name)
+    masked = with_mask(env, name)
     if isinstance(env, VectorEnv):
         return Made(masked, owned=False)
     return Made(HostVectorEnv([lambda: masked], copy=False, owned=False, info_keys=info_keys), owned=False)
-
-
-def _first_of(env_id: str, kwargs: dict[str, Any], options: Options) -> tuple[AnyEnv, Factory]:
-    """The first environment of an id, and a factory of others."""
-    spec, family = spec_of(env_id), family_of(env_id)
-    factory = family.factory(spec, kwargs, options)
-    try:
-        how = f"Give its arguments by name: ppo2.make({env_id!r}, NAME=...)."
-        first = made_by(factory, f"`env` (={env_id!r})", how)
-    except ConstructorError as error:
-        cause = error.__cause__
-        if isinstance(cause, gymnasium.error.DependencyNotInstalled | ImportError):
-            remedy = family.remedy or f"install what it asks for ({cause})"
-            raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from cause
-        if family.remark is None or not isinstance(cause, AttributeError):
-            raise
-        raise ValueError(f"`env` (={env_id!r}) could not be made ({cause}): {family.remark}") from cause
-    _check(first)
-    masked = _with_mask(first)
-    return masked, factory if masked is first else MaskedFactory(factory, by_method=masked.by_method)
-
-
-def _check(env: Any, name: str = "env") -> None:
-    """Checks an environment before its first reset.
-
-    Raises:
-        ValueError: it must not be reset, as it is being trained on; it is several times the same object; or `reset`
-            doesn't take Gymnasium's arguments.
-        TypeError: a space is missing.
-    """
-    contract.check_members(env, name)
-    identity.check_not_in_training(env, name)
-    if isinstance(env, VectorEnv):
-        identity.check_vector(env, name)
-
-
-def _with_mask(env: Any, name: str = "env") -> Any:
-    """An environment, with action masks in its observations if it gives any, as a reset shows: in `info`, or by a
-    method `action_masks`, as sb3-contrib has it.
-
-    Raises:
-        ValueError: `reset` breaks Gymnasium's contract; or its actions can't be masked.
-        TypeError: actions that no policy can take.
-    """
-    prefix = "single_" if isinstance(env, VectorEnv) else ""
-    action_space = getattr(env, f"{prefix}action_space")
-    distribution = action_distribution(action_space)
-    _, info = contract.unpack_reset(env, env.reset())
-    by_method = MASK_KEY not in info and has_method(env)
-    if spaces.is_masked(getattr(env, f"{prefix}observation_space")):
-        return env
-    if not (by_method or MASK_KEY in info):
-        if MASK_METHOD in info:
-            raise ValueError(
-                f"`{name}` gives info[{MASK_METHOD!r}] at a reset; masks are read from info[{MASK_KEY!r}]."
-            )
-        return env
-    if not distribution.can_be_masked:
-        raise ValueError(
-            f"`{name}` gives {METHOD if by_method else f'info[{MASK_KEY!r}]'}, but its actions are {action_space}: "
-            "masks are for Discrete and MultiDiscrete, and Tuple and Dict of these. Leave it out."
-        )
-    return (MaskedVectorEnv if isinstance(env, VectorEnv) else MaskedEnv)(env, by_method=by_method)
 
 
 def _count(num_envs: Any) -> int:

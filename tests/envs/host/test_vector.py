@@ -137,8 +137,8 @@ def test_some_are_reset_for_their_next_episodes(workers: int, made: Any) -> None
     env.reset(seed=[1, 2, 3, 4], options={"reset_mask": mask})
     assert env.position.seeds.tolist() == [1, 6, 7, 4]
     assert env.position.episodes.tolist() == [0, 0, 0, 0]
-    for wrong in (mask[:3], mask.astype(int), ~(mask | True)):
-        with pytest.raises(ValueError, match=r"`options\['reset_mask'\]`"):
+    for wrong, kind in ((mask[:3], ValueError), (mask.astype(int), TypeError), (~(mask | True), ValueError)):
+        with pytest.raises(kind, match=r"`options\['reset_mask'\]`"):
             env.reset(options={"reset_mask": wrong})
 
 

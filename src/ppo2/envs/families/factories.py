@@ -75,12 +75,17 @@ class SpecFactory(EnvTraits):
         self._spec = dataclasses.replace(spec, order_enforce=False, max_episode_steps=None)
         self._kwargs, self._options, self._wrappers = kwargs, options, wrappers
 
-    def __call__(self) -> AnyEnv:
+    def _made(self) -> AnyEnv:
+        """An environment without treatment."""
         with _quiet(self._spec):
             env: AnyEnv = gym.make(self._spec, disable_env_checker=True, **self._kwargs)
         space = vars(env.unwrapped).get("action_space")
         if type(space) is gym.spaces.Discrete:
             env.unwrapped.action_space = QuickDiscrete(space)
+        return env
+
+    def __call__(self) -> AnyEnv:
+        env = self._made()
         for wrap in self._wrappers:
             env = wrap(env)
         if self._options.reward_scale != 1.0:
@@ -92,6 +97,34 @@ class SpecFactory(EnvTraits):
                 raise ValueError("`flatten` (=True) would make the action_mask of these observations part of a vector.")
             env = gym.wrappers.FlattenObservation(env)
         return env if self._options.frame_stack is None else FrameStack(env, self._options.frame_stack)
+
+
+class OwnFactory(SpecFactory):
+    """Makes environments by a user's function or class, with the treatment of `Options`.
+
+    Args:
+        factory: makes an environment.
+        kwargs: for the factory.
+        options: see `Options`.
+    """
+
+    def __init__(self, factory: Callable[..., AnyEnv], kwargs: Mapping[str, Any], options: Options) -> None:
+        self.max_episode_steps = options.max_episode_steps
+        self._factory, self._kwargs, self._options, self._wrappers = factory, kwargs, options, ()
+
+    def _made(self) -> AnyEnv:
+        env = self._factory(**self._kwargs)
+        if not isinstance(env, gym.Env):
+            raise TypeError(f"`env` is a factory that gave {env!r}; it must make a gymnasium.Env at each call.")
+        inner, limit = env, self._options.max_episode_steps
+        while limit is not None and isinstance(inner, gym.Wrapper):
+            if isinstance(inner, gym.wrappers.TimeLimit) and inner._max_episode_steps < limit:
+                raise ValueError(
+                    f"`max_episode_steps` (={limit}) is more than the {inner._max_episode_steps} after which a "
+                    "TimeLimit inside the environment ends its episodes; set it where the environment is made."
+                )
+            inner = inner.env
+        return env
 
 
 @contextlib.contextmanager

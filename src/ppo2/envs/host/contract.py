@@ -8,9 +8,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from ppo2 import spaces
 from ppo2.envs.host.env_types import NDArray
-from ppo2.envs.host.failures import ContractError
-from ppo2.spaces import MASK_KEY
+from ppo2.envs.host.failures import ContractError, DifferentSpacesError
+from ppo2.spaces import MASK_KEY, MASK_METHOD
 
 RESET, STEP = "(observation, info)", "(observation, reward, terminated, truncated, info)"
 SHIMMY = "pip install 'shimmy[gym-v21]', then gymnasium.make('GymV21Environment-v0', env=...)"
@@ -200,3 +201,64 @@ def _class_of(env: Any) -> str:
 def _type_name(value: Any) -> str:
     kind = type(value)
     return "None" if value is None else f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def check_alike(env: Any, expected: Mapping[str, gym.Space[Any]], number: int) -> None:
+    """Checks an environment among several.
+
+    Args:
+        expected: the spaces of environment 0, by kind.
+        number: its index, for messages.
+
+    Raises:
+        ContractError: it has other spaces, or a method that gives masks, which nobody would ask.
+    """
+    if not spaces.is_masked(expected["observation"]) and env.has_wrapper_attr(MASK_METHOD):
+        raise ContractError(
+            f"`env`: environment {number} has a method `{MASK_METHOD}`, which is not asked here: "
+            "pass its factory to `learn` or ppo2.make, or let observations be a Dict of observation and "
+            "action_mask. (Masks are for Discrete and MultiDiscrete actions, and Tuple and Dict of these.)"
+        )
+    for kind, space in expected.items():
+        found = getattr(env, f"{kind}_space")
+        if space != found:
+            raise DifferentSpacesError(
+                f"`env`: its environments differ in {kind}_space: number 0 has {space}, number {number} {found}. All "
+                "must be alike."
+            )
+
+
+def check_action(env: Any, action: Any, space: gym.Space[Any], number: int, error: BaseException) -> None:
+    """Raises ContractError if environment `number` raised `error` at an action that isn't of its space."""
+    if not space.contains(action):
+        raise ContractError(
+            f"`actions` have {action!r} for environment {number}, which is no action of {space}, and which "
+            f"{_class_of(env)} refused ({type(error).__name__}: {error})."
+        ) from error
+
+
+def checked_step(env: Any, returned: Any, number: int) -> tuple[Any, float, bool, bool, Any]:
+    """The five values that a step of an environment returned, each of its own type.
+
+    Args:
+        number: the environment's index, for messages.
+
+    Raises:
+        ContractError: it returned something else.
+    """
+    try:
+        obs, reward, over, cut, info = returned
+    except (TypeError, ValueError):
+        raise step_error(env, returned) from None
+    if not isinstance(info, Mapping):
+        raise step_error(env, returned)
+    if type(reward) in NUMBERS and type(over) in FLAGS and type(cut) in FLAGS:
+        return obs, reward, over, cut, info
+    where = f"in environment {number}"
+    return (
+        obs,
+        to_number(reward, f"reward = {reward!r} {where}"),
+        to_flag(over, f"terminated = {over!r} {where}"),
+        to_flag(cut, f"truncated = {cut!r} {where}"),
+        info,
+    )

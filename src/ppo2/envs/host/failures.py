@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from gymnasium.error import ClosedEnvironmentError
+
 from ppo2.system.text import printable
 
 MAX_FAILURES = 3
@@ -29,6 +31,14 @@ class EnvFailure(NamedTuple):
 
 class ContractError(ValueError):
     """An environment returned what its spaces or its masks rule out: an error that making it anew would not mend."""
+
+
+class DifferentSpacesError(ContractError, RuntimeError):
+    """Environments that should be alike have different spaces; a RuntimeError, as of Gymnasium's vectors."""
+
+
+class ClosedError(ClosedEnvironmentError, RuntimeError):
+    """Environments were used after they were closed."""
 
 
 class EnvironmentFailureError(RuntimeError):
@@ -56,12 +66,20 @@ class FailureLog:
     Args:
         first: index, for messages, of the environment that failures call number 0.
         first_steps: steps in which errors are raised instead.
+
+    Attributes:
+        changed: True if something was called or set in environments, which is lost where one is made anew.
     """
 
     def __init__(self, first: int = 0, first_steps: int = FIRST_STEPS) -> None:
-        self._first, self._first_steps = first, first_steps
+        self._first, self._first_steps, self.changed = first, first_steps, False
         self._window = FailureWindow()
         self._reported: set[str] = set()
+
+    @property
+    def total(self) -> int:
+        """Number of all failures."""
+        return self._window.total
 
     def note(self, failures: Iterable[EnvFailure], steps: float = math.inf) -> None:
         """Counts and reports failures, `steps` after the environments were made.
@@ -87,5 +105,6 @@ class FailureLog:
             last_line = failure.text.strip().rpartition("\n")[2]
             again = last_line in self._reported
             self._reported.add(last_line)
-            words = f" again and begins anew: {last_line}" if again else f" and begins anew:\n{failure.text}"
+            how = " (without what call() or set_attr() changed in it)" if self.changed else ""
+            words = f" again and begins anew{how}: {last_line}" if again else f" and begins anew{how}:\n{failure.text}"
             print(f"ppo2: environment {env} failed{printable(words)}", file=sys.stderr)

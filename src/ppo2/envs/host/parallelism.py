@@ -1,6 +1,7 @@
 """Choice of how many processes step environments, and in how many groups; processes make no difference to the bits."""
 
 import copy
+import dataclasses
 import statistics
 import sys
 import time
@@ -8,9 +9,10 @@ from typing import Any, Literal, TypeAlias
 
 import cloudpickle
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from ppo2 import spaces
-from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory
+from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, traits_of
 from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.vector import HostVectorEnv
@@ -76,7 +78,12 @@ def vectorize(
         check_distinct([first, second])
         second.close()
     factories: list[Factory] = [_ReusedFirst(first, factory), *[factory] * (count - 1)]
-    return HostVectorEnv(factories, workers=workers, groups=groups, **options)
+    vector = HostVectorEnv(factories, workers=workers, groups=groups, **options)
+    spec = first.unwrapped.spec
+    if isinstance(spec, EnvSpec):
+        limit = traits_of(factory).max_episode_steps or spec.max_episode_steps
+        vector.spec = dataclasses.replace(spec, max_episode_steps=limit, order_enforce=True)
+    return vector
 
 
 def choose_groups(space: spaces.AnySpace, count: int) -> int:

@@ -14,16 +14,20 @@ import numpy as np
 from ppo2.envs.host.buffers import EnvBuffers
 from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailureError
+from ppo2.envs.host.infos import EnvInfo
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
 from ppo2.envs.host.serial_envs import ENDED, StepOutcome
-from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, FLAGS, NEWS, REQUEST, STEP, WorkerSetup
+from ppo2.envs.host.worker_envs import ResetRequest
+from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, FLAGS, FULL_STEP, NEWS, REQUEST, STEP, WorkerSetup
 from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS
 
 START_SECONDS = 120.0
 """Seconds that starting a process and making its environments may take."""
 CLOSE_SECONDS = 5.0
 """Seconds that closing its environments may take."""
+BEGINNINGS = ("reset", "restore")
+"""Requests after which environments that were just made can be stepped."""
 
 
 END_SECONDS = 1.0
@@ -49,33 +53,35 @@ class ProcessWorker:
         self._running: set[int] = set()  # groups whose command isn't done yet
         self._stale: set[int] = set()  # groups whose environments were lost with their process
         self._whose = "environments " + " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
-        self._losses = 0
+        self._losses, self._unreported = 0, list[EnvFailure]()
+        self._arrived: dict[int, Any] = {}  # answers that nobody has asked for yet
         self.process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(WorkerLostError):  # `make_ready` tries again
             self._launch()
 
     # --- what a `LocalWorker` does as well ---
 
-    def start(self, group: int) -> None:
+    def start(self, group: int, *, full: bool = False) -> None:
         if group not in self._stale:
-            self._command(group, STEP)
+            self._command(group, FULL_STEP if full else STEP)
 
     def finish(self, group: int) -> StepOutcome:
-        failures: list[EnvFailure] = []
+        failures, self._unreported = self._unreported, []
         if group not in self._stale:
             try:
-                failures = self._wait(group) or []
-                return StepOutcome(int(self._control[FLAGS + group]), failures)
+                more, infos = self._wait(group) or ([], [])
+                failures += more
+                return StepOutcome(int(self._control[FLAGS + group]), failures, infos)
             except WorkerLostError as lost:
-                failures = [EnvFailure(int(self._control[CURRENT]), str(lost))]
+                failures.append(EnvFailure(int(self._control[CURRENT]), str(lost)))
                 self._relaunch()
                 self._stale = set(range(len(self._rows)))
-        self._begin_anew(group)
-        return StepOutcome(ENDED, failures)
+        return StepOutcome(ENDED, failures, infos=self._begin_anew(group))
 
     def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
         self._request = (method, arguments, patience)
-        self._stale -= arguments.keys()
+        if method in BEGINNINGS:
+            self._stale -= arguments.keys()
         message = cloudpickle.dumps((method, arguments))
         # The process must be about to read: what doesn't fit into the pipe waits for it.
         self._command(min(arguments), REQUEST, patience)
@@ -83,14 +89,20 @@ class ProcessWorker:
             self._connection.send_bytes(message)
 
     def answers(self) -> dict[int, Any]:
-        """Waits for the answers. A process that is lost is replaced, once; one that was to save, at the next step."""
+        """Waits for the answers. A process that is lost is replaced, once; one that was to save, at the next step.
+
+        What was called in a replaced one's environments is called in the new ones, which begin anew at the next step.
+        """
         method, arguments, _ = self._request
         try:
             answers: dict[int, Any] = self._wait(min(arguments))
-        except WorkerLostError:
+        except WorkerLostError as lost:
             if method == "save_states":
                 self._running.clear()
                 return {}
+            if method not in BEGINNINGS:
+                self._unreported = [EnvFailure(int(self._control[CURRENT]), str(lost))]
+                self._stale = set(range(len(self._rows)))
             self._relaunch()
             self.ask(*self._request)
             answers = self._wait(min(arguments))
@@ -104,18 +116,20 @@ class ProcessWorker:
                 self.process.wait(CLOSE_SECONDS)
         self._end()
 
-    def _begin_anew(self, group: int) -> None:
-        """Resets environments that were lost, with other seeds; their step has failed."""
+    def _begin_anew(self, group: int) -> list[EnvInfo]:
+        """Resets environments that were lost, with other seeds; their step has failed. Returns their infos."""
         rows, seeds = self._rows[group], self._buffers.seeds
         seeds[rows] = [seed if seed == UNSEEDED else episode_seed(seed, -self._losses) for seed in seeds[rows].tolist()]
-        self.ask("reset", {group: None})
-        self._wait(group)
+        self._buffers.episodes[rows] = 0
+        self.ask("reset", {group: ResetRequest()})
+        infos: list[EnvInfo] = self._wait(group)[group]
         buffers = self._buffers.rows(rows)
         for obs, final_obs in zip(buffers.obs, buffers.final_obs, strict=True):
             final_obs[:] = obs
         buffers.rewards[:], buffers.terminated[:] = 0.0, False
         buffers.truncated[:], buffers.failed[:], buffers.missing[:] = True, True, False
         buffers.infos[:] = np.nan
+        return [one._replace(final={}) for one in infos]
 
     # --- commands to the process ---
 
@@ -130,11 +144,18 @@ class ProcessWorker:
         if group not in self._running:
             return None
         self._done[group].acquire(spin=self._setup.spin, check=self._check)
-        answer = self._receive() if self._control[NEWS + group] else None
+        answer = self._answer_of(group) if self._control[NEWS + group] else None
         self._running.discard(group)
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _answer_of(self, group: int) -> Any:
+        """A group's answer; one of the other group, which has come before it, is kept."""
+        while group not in self._arrived:
+            whose, answer = self._receive()
+            self._arrived[whose] = answer
+        return self._arrived.pop(group)
 
     def _check(self) -> None:
         """Raises WorkerLostError if the process died or hangs; called every CHECK_SECONDS of waiting.
@@ -218,6 +239,7 @@ class ProcessWorker:
         self._end()
         self._losses += 1
         self._running.clear()
+        self._arrived.clear()
         self._control[:] = 0
         self._wait_for_start()
 

@@ -8,7 +8,8 @@ from typing import Any
 from ppo2 import spaces
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.parallelism import worker_obstacle
-from ppo2.envs.host.vector import HostVectorEnv, check_info_keys
+from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.envs.host.vector_arguments import check_info_keys
 
 ENVS_PER_ACTOR = 8
 """Least number of environments of an actor, where the number of actors isn't given."""

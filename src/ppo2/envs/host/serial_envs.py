@@ -2,25 +2,24 @@
 
 import math
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from ppo2 import spaces
 from ppo2.config.info_keys import end_keys
 from ppo2.envs.host import contract
-from ppo2.envs.host.buffers import EnvBuffers, Spaces, from_leaves
-from ppo2.envs.host.contract import FLAGS, NUMBERS
+from ppo2.envs.host.actions import split_actions, split_integers
+from ppo2.envs.host.buffers import EnvBuffers, Spaces
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.episode_statistics import NONE_ENDED, UNCOUNTED, EpisodeReader, number
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.identity import check_not_in_training
-from ppo2.envs.host.replay import UNSEEDED, EpisodeReplay, ReplayError, State, bring_to_place, episode_seed, save_state
+from ppo2.envs.host.infos import EnvInfo, kept
+from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.watchdog import HungError
-from ppo2.spaces import MASK_KEY, MASK_METHOD
+from ppo2.spaces import MASK_KEY
 
 NEVER = float("inf")
 ENDED, TOLD = 1, 2
@@ -30,10 +29,17 @@ ENV_ERRORS = (Exception, SystemExit)
 
 
 class StepOutcome(NamedTuple):
-    """Outcome of a step beside what is in the buffers: ENDED and TOLD, where they hold; environments that failed."""
+    """Outcome of a step beside what is in the buffers.
+
+    Attributes:
+        flags: ENDED and TOLD, where they hold.
+        failures: environments that failed.
+        infos: what environments gave as info, if it was asked for.
+    """
 
     flags: int
     failures: list[EnvFailure]
+    infos: list[EnvInfo]
 
 
 class SerialEnvs:
@@ -90,67 +96,15 @@ class SerialEnvs:
         self._deadlines = [NEVER] * len(self.envs)
         self._saves = [True] * len(self.envs)
         self._clock = 0
+        self._info: Mapping[str, Any] = {}  # of the last reset
 
     def _check_spaces(self, i: int) -> None:
-        if not spaces.is_masked(self.spaces.observation) and self.envs[i].has_wrapper_attr(MASK_METHOD):
-            raise ContractError(
-                f"`env`: environment {self._first + i} has a method `{MASK_METHOD}`, which is not asked here: "
-                "pass its factory to `learn` or ppo2.make, or let observations be a Dict of observation and "
-                "action_mask. (Masks are for Discrete and MultiDiscrete actions, and Tuple and Dict of these.)"
-            )
-        for kind, expected in self.spaces._asdict().items():
-            found = getattr(self.envs[i], f"{kind}_space")
-            if expected != found:
-                raise ContractError(
-                    f"`env`: its environments differ in {kind}_space: number 0 has {expected}, number "
-                    f"{self._first + i} {found}. All must be alike."
-                )
+        contract.check_alike(self.envs[i], self.spaces._asdict(), self._first + i)
 
     def attach(self, buffers: EnvBuffers) -> None:
         """Sets the buffers, of as many rows as there are environments."""
         self._buffers = buffers
         buffers.lengths[:] = [NONE_ENDED if reader.counts else UNCOUNTED for reader in self._readers]
-
-    def reset(self, options: dict[str, Any] | None = None) -> None:
-        """Resets all environments with the seeds in the buffers; what they raise is the caller's."""
-        self._buffers.episodes[:] = 0
-        for i in self._one_by_one():
-            self._write(self._buffers.obs, i, self._reset(i, options=options), first=True)
-
-    def reset_some(self, which: tuple[NDArray, dict[str, Any] | None]) -> None:
-        """Resets some environments, each for its next episode: a mask of them, and the options of their resets.
-
-        All are seeded: without a seed, some (Atari) would go on with an episode that isn't over.
-        """
-        mask, options = which
-        for i in self._one_by_one():
-            if mask[i]:
-                self._write(self._buffers.obs, i, self._next_episode(i, anew=True, options=options), first=True)
-
-    def save_states(self, _: None = None) -> list[State | None]:
-        """States of the environments that can save them; None for the others."""
-        states = [save_state(self.envs[i]) if self._saves[i] else None for i in self._one_by_one()]
-        self._saves = [state is not None for state in states]  # the methods of others serve another purpose
-        return states
-
-    def restore(self, replays: Sequence[EpisodeReplay]) -> dict[int, str]:
-        """Brings all environments to their places: the seeds, episodes and observations that the buffers hold.
-
-        Returns:
-            Reasons, by index, of those that couldn't be brought there, and began their next episodes.
-        """
-        reasons: dict[int, str] = {}
-        for i in self._one_by_one():
-            try:
-                self._restore_one(i, replays[i])
-                continue
-            except ReplayError as error:
-                reasons[self._first + i] = str(error)
-            except ENV_ERRORS as error:
-                reasons[self._first + i] = f"it raised {type(error).__name__}: {error}"
-                self._make(i)
-            self._write(self._buffers.obs, i, self._next_episode(i), first=True)
-        return reasons
 
     def _one_by_one(self) -> Iterator[int]:
         """Index of each environment, which is at work until the next is asked for."""
@@ -158,38 +112,12 @@ class SerialEnvs:
             self.current[0] = self._first + i
             yield i
 
-    def _restore_one(self, i: int, replay: EpisodeReplay) -> None:
-        """Raises ReplayError if environment i can't be brought to its place."""
-        bring_to_place(self.envs[i], replay.state, partial(self._is_there, i), partial(self._repeat, i, replay))
-        self._set_deadline(i, replay.steps)
+    def step(self, *, full: bool = False) -> StepOutcome:
+        """Steps every environment with its action in the buffers.
 
-    def _repeat(self, i: int, replay: EpisodeReplay) -> None:
-        """Repeats the actions of environment i's episode; raises ReplayError if that doesn't bring it to its place."""
-        buffers = self._buffers
-        if replay.actions is None:
-            raise ReplayError("its episode had become too long for its actions to be kept (`replay_limit`)")
-        if buffers.episodes[i] and not self._reseeds:
-            raise ReplayError("its episodes have no seeds of their own")
-        obs, returns, steps = self._reset(i), 0.0, len(replay.actions[0])
-        for done, action in enumerate(self._split(self.spaces.action, replay.actions), start=1):
-            obs, reward, over, cut, _ = self._checked(i, self.envs[i].step(action))
-            returns += reward
-            if over or cut:
-                raise ReplayError(f"its episode ended at step {done} of {steps} when its actions were repeated")
-        if not self._is_there(i, obs) or not (
-            self._declared or math.isclose(returns, replay.returns, rel_tol=1e-5, abs_tol=1e-5)
-        ):
-            raise ReplayError("it isn't deterministic: the same seed and actions led it elsewhere")
-
-    def _is_there(self, i: int, obs: Any) -> bool:
-        """True if an observation has the same bits as the one that environment i shall have."""
-        buffers = self._buffers
-        self._write(buffers.final_obs, i, obs)
-        pairs = zip(buffers.obs, buffers.final_obs, strict=True)
-        return all(there[i].tobytes() == here[i].tobytes() for there, here in pairs)
-
-    def step(self) -> StepOutcome:
-        """Steps every environment with its action in the buffers."""
+        Args:
+            full: True hands on infos, and takes an error for the caller's whose action isn't of the space.
+        """
         buffers, shape, dtype, info_keys = self._buffers, self._shape, self._dtype, self._info_keys
         deadlines, first, current, flags = self._deadlines, self._first, self.current, 0
         single = buffers.obs[0] if self._is_array else None
@@ -198,6 +126,7 @@ class SerialEnvs:
         # Lists, each written to its array at once: writing an array number by number costs more.
         rewards, terminated, truncated = [], [], []
         failures: list[EnvFailure] = []
+        infos: list[EnvInfo] = []
         for i, (env, action, reader) in enumerate(zip(self.envs, actions, self._readers, strict=True)):
             current[0] = first + i
             try:
@@ -213,7 +142,7 @@ class SerialEnvs:
                     or type(cut) is not bool
                     or type(info) is not dict
                 ):
-                    _, reward, over, cut, info = self._checked(i, returned)
+                    _, reward, over, cut, info = contract.checked_step(env, returned, first + i)
                 if not is_masked and MASK_KEY in info:
                     contract.check_not_forgotten(env, info, "step")
                 if clock >= deadlines[i]:
@@ -224,10 +153,16 @@ class SerialEnvs:
                     buffers.missing[i] = missing = obs is None and bool(over)  # which nobody needs
                     if not missing:
                         self._write(buffers.final_obs, i, obs, truncated=True)
+                    final = kept(info) if full else {}
                     obs, told = self._end_episode(i, info)
                     flags |= ENDED | told
-                elif reader.counts:
-                    flags |= self._read_episode(i, info)
+                    if full:
+                        infos.append(EnvInfo(first + i, self._info, final))
+                else:
+                    if reader.counts:
+                        flags |= self._read_episode(i, info)
+                    if full and info:
+                        infos.append(EnvInfo(first + i, info))
                 if single is not None and type(obs) is np.ndarray and obs.shape == shape and obs.dtype == dtype:
                     single[i] = obs
                 else:
@@ -235,8 +170,12 @@ class SerialEnvs:
             except ContractError:
                 raise
             except ENV_ERRORS as error:
+                if full:
+                    contract.check_action(env, action, self.spaces.action, first + i, error)
                 reward, over, cut, flags = 0.0, False, True, flags | ENDED
                 failures += self._begin_anew(i, error)
+                if full:
+                    infos.append(EnvInfo(first + i, self._info, {}))
             rewards.append(reward)
             terminated.append(over)
             truncated.append(cut)
@@ -245,7 +184,7 @@ class SerialEnvs:
         except OverflowError:
             raise ContractError(f"`env` gave a whole number that no float can hold as its reward: {rewards}.") from None
         buffers.terminated[:], buffers.truncated[:] = terminated, truncated
-        return StepOutcome(flags, failures)
+        return StepOutcome(flags, failures, infos)
 
     def _read_episode(self, i: int, info: dict[str, Any]) -> int:
         """Writes the episode that environment i has counted, if any, though none ended for us; returns flags."""
@@ -269,29 +208,6 @@ class SerialEnvs:
         buffers.returns[i], buffers.lengths[i] = episode
         is_told = reader.counts or not all(map(math.isnan, numbers))
         return obs, TOLD if is_told else 0
-
-    def _checked(self, i: int, returned: Any) -> tuple[Any, float, bool, bool, Any]:
-        """The five values that a step of environment i returned, each of its own type.
-
-        Raises:
-            ContractError: it returned something else.
-        """
-        try:
-            obs, reward, over, cut, info = returned
-        except (TypeError, ValueError):
-            raise contract.step_error(self.envs[i], returned) from None
-        if not isinstance(info, Mapping):
-            raise contract.step_error(self.envs[i], returned)
-        if type(reward) in NUMBERS and type(over) in FLAGS and type(cut) in FLAGS:
-            return obs, reward, over, cut, info
-        where = f"in environment {self._first + i}"
-        return (
-            obs,
-            contract.to_number(reward, f"reward = {reward!r} {where}"),
-            contract.to_flag(over, f"terminated = {over!r} {where}"),
-            contract.to_flag(cut, f"truncated = {cut!r} {where}"),
-            info,
-        )
 
     def _write(self, rows: list[NDArray], i: int, obs: Any, *, first: bool = False, truncated: bool = False) -> None:
         """Writes an observation of environment i; `first` and `truncated` are for messages.
@@ -322,10 +238,10 @@ class SerialEnvs:
         for row, leaf in zip(rows, spaces.leaves(space, batch), strict=True):
             row[i] = leaf[0]
 
-    def _next_episode(self, i: int, *, anew: bool = False, options: dict[str, Any] | None = None) -> Any:
+    def _next_episode(self, i: int, *, anew: bool = False) -> Any:
         """Resets environment i for its next episode; returns the first observation."""
         self._buffers.episodes[i] += 1
-        return self._reset(i, seeded=self._reseeds or anew, options=options)
+        return self._reset(i, seeded=self._reseeds or anew)
 
     def _reset(self, i: int, *, seeded: bool = True, options: dict[str, Any] | None = None) -> Any:
         """Resets environment i, with the seed of the episode in the buffers; returns the first observation."""
@@ -336,6 +252,7 @@ class SerialEnvs:
         obs, info = contract.unpack_reset(env, env.reset(seed=seed_of_episode, options=options))
         if not self._is_masked:
             contract.check_not_forgotten(env, info, "reset")
+        self._info = info
         return obs
 
     def _set_deadline(self, i: int, steps: int = 0) -> None:
@@ -385,21 +302,3 @@ def _close(env: AnyEnv) -> None:
         env.close()
     except Exception:
         traceback.print_exc()
-
-
-def split_actions(space: spaces.AnySpace, leaves: list[NDArray]) -> Iterable[Any]:
-    """Copies of actions one by one, from a batch's leaves: arrays or NumPy's numbers, as `sample` of a space gives."""
-    if isinstance(space, gym.spaces.Discrete):
-        return list(leaves[0])
-    actions: Iterable[Any] = spaces.separate(space, from_leaves(space, [leaf.copy() for leaf in leaves]))
-    return actions
-
-
-def split_integers(space: spaces.AnySpace, leaves: list[NDArray]) -> Iterable[Any]:
-    """`split_actions`, but those of a Discrete space are Python's integers, with which a step of 8 CartPoles takes 5 %
-    less; for environments that are known not to care (`EnvTraits.python_integers`).
-    """
-    if isinstance(space, gym.spaces.Discrete):
-        integers: list[int] = leaves[0].tolist()
-        return integers
-    return split_actions(space, leaves)

@@ -12,10 +12,10 @@ from gymnasium.vector import AutoresetMode
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.host import contract
+from ppo2.envs.host.actions import split_actions
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 from ppo2.envs.host.episode_statistics import UNEXPLAINED, EpisodeEnds, VectorReader
 from ppo2.envs.host.failures import ContractError
-from ppo2.envs.host.serial_envs import split_actions
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
 from ppo2.numerics.randomness import Purpose, environment_seeds
 from ppo2.spaces import MASK_KEY
@@ -125,7 +125,7 @@ class Stepper:
     def step(self, actions: Any) -> Transition:
         """Steps all environments with the distribution's actions; see `finish`."""
         if self.host is not None:
-            return self._host_transition(self.host.step(self._converted(actions)), self.host.episode_ends())
+            return self._host_transition(self.host.advance(self._converted(actions)), self.host.episode_ends())
         self.start(actions)
         return self.finish()
 

@@ -1,40 +1,48 @@
 """A Gymnasium vector environment whose environments are stepped by this process and workers beside it, if any."""
 
 import functools
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from ppo2 import spaces
-from ppo2.config.info_keys import end_keys
 from ppo2.envs.host import contract
+from ppo2.envs.host.actions import ActionWriter
 from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
-from ppo2.envs.host.episode_statistics import EPISODE, EpisodeEnds
-from ppo2.envs.host.failures import FailureLog
+from ppo2.envs.host.episode_statistics import EpisodeEnds
+from ppo2.envs.host.infos import EnvInfo, FinalObs, gathered, infos_of_counted
 from ppo2.envs.host.process_worker import ProcessWorker
-from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay, State
+from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay
 from ppo2.envs.host.serial_envs import ENDED, TOLD
+from ppo2.envs.host.vector_arguments import check_arguments, check_reset_mask
+from ppo2.envs.host.vector_requests import VectorRequests
+from ppo2.envs.host.worker_envs import ResetRequest
 from ppo2.envs.host.worker_pool import WorkerPool, split_evenly
 
 StepResult: TypeAlias = tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]
 
 
-class HostVectorEnv(VectorEnv[Any, Any, Any]):
+class HostVectorEnv(VectorRequests):
     """A vector environment with SAME_STEP autoreset, stepped over shared memory by this process and workers beside it.
 
     Every episode is reset with a seed of its own, so that environments do the same whichever process they are in; every
     observation is checked against the declared space, and an error names the environment.
 
-    `infos` holds `final_obs` where episodes ended; the entries that were asked for (NaN: none); `episode`, as
-    Gymnasium's RecordEpisodeStatistics gives it, of environments that count episodes themselves (`EpisodeReader`); and
-    `failed` where a step was no experience because its environment raised, hung or lost its process; it has begun anew
-    then, as after a truncation.
+    `step` and `reset` keep Gymnasium's contract of vector environments; `advance`, `start` and `finish` are for a
+    learner: they take actions on trust, and give no infos but those that were asked for.
+
+    `infos` holds what the environments gave, as Gymnasium has it (see `gathered`): of an episode that ended,
+    `final_obs` and `final_info`. Beside that, `info_keys` of the step itself, also of an episode's last (NaN: none);
+    `episode` where an environment counted an episode itself, as Gymnasium's RecordEpisodeStatistics does; and `failed`
+    where a step was no experience because its environment raised, hung or lost its process; it has begun anew then, as
+    after a truncation.
 
     Args:
         factories: each makes one environment; to workers they travel by cloudpickle.
@@ -50,10 +58,10 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
 
     Attributes:
         groups: indices of each group's environments.
+        spec: the registered environment, if all are of it (`vectorize`); else None.
         info_keys: the argument.
         traits: traits of the first environment's factory.
         max_episode_steps: steps after which every episode is truncated, where that is known; else None.
-        failures: reports failures and raises when there are too many.
 
     Raises:
         ValueError: environments of different spaces, or an argument that doesn't fit.
@@ -74,18 +82,19 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         replay_limit: int = REPLAY_LIMIT,
     ) -> None:
         self.num_envs = len(factories)
-        _check_arguments(self.num_envs, workers, groups, env_timeout, info_keys, replay_limit)
+        check_arguments(self.num_envs, workers, groups, env_timeout, info_keys, replay_limit)
         self.copy, self.replay_limit, self.info_keys = copy, int(replay_limit), tuple(info_keys)
         self.groups = split_evenly(slice(0, self.num_envs), groups)
         self._flags = [0] * groups
         self.traits = traits_of(factories[0])
-        self.failures = FailureLog()
-        self._steps = 0
-        self._pool = pool = WorkerPool(
-            factories, self.groups, workers, timeout=env_timeout, info_keys=self.info_keys, owned=owned
+        super().__init__(
+            WorkerPool(factories, self.groups, workers, timeout=env_timeout, info_keys=self.info_keys, owned=owned)
         )
+        pool = self._pool
         self.buffers = pool.buffers
-        self._can_step = False
+        self._steps = 0
+        self._writer = ActionWriter(pool.spaces.action)
+        self._final_obs = FinalObs(pool.spaces.observation)
         # isinstance of Gymnasium's Tuple or Dict takes a microsecond
         self._obs_is_array, self._action_is_array = (not isinstance(space, spaces.COMPOSITE) for space in pool.spaces)
         self.single_observation_space, self.single_action_space = pool.spaces
@@ -111,37 +120,40 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Resets all; `seed` is one for each, or one number from which they count up, as in Gymnasium.
+        """Resets environments.
 
-        With options["reset_mask"], (N,) of bool, only those where it is True, each for its next episode.
+        Args:
+            seed: one for each, or one number from which they count up, as in Gymnasium.
+            options: for the environments; `reset_mask`, (N,), says which are reset while the others go on (None: all).
+                One that has a seed and gets no new one then begins its next episode.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: after `close`.
         """
-        options = dict(options or {})
-        mask = _checked_mask(options.pop("reset_mask"), self.num_envs) if "reset_mask" in options else None
-        if mask is not None and not self._can_step:
-            self._check_open()
-            raise ResetNeeded("call reset() without a `reset_mask` first: these environments have not begun.")
-        self._make_ready()
+        self._check_open()
         if seed is None or isinstance(seed, int | np.integer):
             seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"`seed` has {len(seed)} numbers for {self.num_envs} environments; give one for each.")
         contract.check_seeds(seed)
-        seeds = np.array([UNSEEDED if one is None else int(one) for one in seed])
-        if mask is None:
-            self.buffers.seeds[:] = seeds
-            self._pool.ask("reset", lambda _: options or None)
-        else:
-            renewed = mask & (seeds != UNSEEDED)
-            self.buffers.seeds[renewed], self.buffers.episodes[renewed] = seeds[renewed], -1
-            self._pool.ask("reset_some", lambda rows: (mask[rows], options or None))
-        return self._begin(), {}
-
-    def save_states(self) -> list[State | None]:
-        """States of the environments that can save them (see `SavableEnv`); None for the others."""
-        states: list[State | None] = [None] * self.num_envs
-        for first, some in self._pool.ask("save_states", lambda _: None).items():
-            states[first : first + len(some)] = some
-        return states
+        which = None
+        if options and (which := options.get("reset_mask")) is not None:
+            check_reset_mask(which, self.num_envs)
+        options = options and {key: value for key, value in options.items() if key != "reset_mask"}
+        if not self._can_step:
+            if which is not None and not which.all():
+                raise ResetNeeded("reset all environments first: they have not begun, or a step was broken off.")
+            which = None
+        self._make_ready()
+        seeds, episodes = self.buffers.seeds, self.buffers.episodes
+        for i, one in enumerate(seed):
+            if which is None or (which[i] and one is not None):
+                seeds[i], episodes[i] = UNSEEDED if one is None else int(one), 0
+            elif which[i]:
+                episodes[i] += 1
+        answers = self._pool.ask("reset", lambda rows: ResetRequest(options, None if which is None else which[rows]))
+        infos: list[EnvInfo] = [*itertools.chain(*answers.values())]
+        return self._begin(), gathered(infos, self.num_envs)
 
     def restore(
         self, position: EpisodePosition, replays: Sequence[EpisodeReplay], obs: Any
@@ -174,11 +186,6 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         """The last observations, (N, ...)."""
         return self._obs_of(self.buffers)
 
-    def _make_ready(self) -> None:
-        self._check_open()
-        self._can_step = False
-        self._pool.make_ready()
-
     def _begin(self) -> Any:
         """Observations to begin with, now that all environments can be stepped."""
         self.buffers.failed[:] = False
@@ -188,52 +195,62 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
     # --- steps ---
 
     def step(self, actions: Any) -> StepResult:
-        """One action for each environment: a batch of the action space, or a list of actions."""
+        """Steps all environments.
+
+        Args:
+            actions: a batch of the action space, or a list of one action for each environment.
+
+        Raises:
+            TypeError, ValueError: actions that no environment could take; see `ActionWriter`.
+            gymnasium.error.ResetNeeded: the environments were not reset, or a step before was broken off by an error.
+        """
+        self._check_ready()
+        self._writer.write(self.buffers.actions, actions)
+        return self._step(full=True)
+
+    def advance(self, actions: Any) -> StepResult:
+        """`step` for a learner, whose actions are of the space."""
         self._write_actions(self.buffers, actions)
+        return self._step(full=False)
+
+    def _step(self, *, full: bool) -> StepResult:
+        infos: list[EnvInfo] = []
         for group in range(len(self.groups)):
-            self._pool.start(group)
+            self._started.add(group)
+            self._pool.start(group, full=full)
         for group in range(len(self.groups)):
-            self._finish(group)
-        return self._result(self.buffers, self._flags_of(None))
+            infos += self._finish(group)
+        return self._result(self.buffers, infos, self._flags_of(None))
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group, with an action for each of its environments; `finish` must follow.
 
         Raises:
-            gymnasium.error.ResetNeeded: the environments were not reset, or a step before was broken off by an error.
+            gymnasium.error.ResetNeeded: see `step`.
         """
         self._write_actions(self._pool.group_buffers[group], actions)
+        self._started.add(group)
         self._pool.start(group)
 
-    def _write_actions(self, buffers: EnvBuffers, actions: Any) -> None:
-        """Writes actions into the buffers of all environments or of a group, which must be ready for a step."""
+    def _check_ready(self) -> None:
         if not self._can_step:
             self._check_open()
             raise ResetNeeded(
                 "call reset() first: these environments have not begun, or a step of theirs was broken off."
             )
-        space = self.single_action_space
-        if self._action_is_array:
-            if getattr(actions, "shape", None) == buffers.actions[0].shape:  # the usual case, 2 microseconds sooner
-                np.copyto(buffers.actions[0], actions, casting="same_kind")
-                return
-            leaves = [actions]
-        elif isinstance(actions, list):
-            leaves = [np.stack(part) for part in zip(*(spaces.leaves(space, one) for one in actions), strict=True)]
+
+    def _write_actions(self, buffers: EnvBuffers, actions: Any) -> None:
+        """Writes actions into the buffers of all environments or of a group, which must be ready for a step."""
+        self._check_ready()
+        if self._action_is_array and getattr(actions, "shape", None) == buffers.actions[0].shape:
+            np.copyto(buffers.actions[0], actions, casting="same_kind")  # the usual case, microseconds sooner
         else:
-            leaves = spaces.leaves(space, actions)
-        for leaf, given in zip(buffers.actions, map(np.asarray, leaves), strict=True):
-            if given.shape != leaf.shape:
-                raise ValueError(
-                    f"`actions` have the shape {given.shape}; for {len(leaf)} environments with actions of {space} it "
-                    f"must be {leaf.shape}."
-                )
-            np.copyto(leaf, given, casting="same_kind")
+            self._writer.write(buffers.actions, actions)
 
     def finish(self, group: int = 0) -> StepResult:
         """Waits for a group's step; arrays of as many rows as it has environments."""
-        self._finish(group)
-        return self._result(self._pool.group_buffers[group], self._flags[group])
+        infos = self._finish(group)
+        return self._result(self._pool.group_buffers[group], infos, self._flags[group])
 
     def episode_ends(self, group: int | None = None) -> EpisodeEnds | None:
         """Statistics of the last step, of all environments or of a group; None where environments tell of none."""
@@ -247,102 +264,34 @@ class HostVectorEnv(VectorEnv[Any, Any, Any]):
         """Flags of the last step, of all environments or of a group."""
         return functools.reduce(operator.or_, self._flags) if group is None else self._flags[group]
 
-    def _finish(self, group: int) -> None:
-        """Waits for a group's step."""
+    def _finish(self, group: int) -> list[EnvInfo]:
+        """Waits for a group's step; returns its infos."""
+        self._started.discard(group)
         could_step, self._can_step = self._can_step, False  # until all of it is done
-        self._flags[group], failures = self._pool.finish(group)
+        self._flags[group], failures, infos = self._pool.finish(group)
         if failures:
             self.failures.note(failures, self._steps)
         self._steps += group == 0
         self._can_step = could_step
+        return infos
 
-    def _result(self, buffers: EnvBuffers, flags: int) -> StepResult:
+    def _result(self, buffers: EnvBuffers, given: Sequence[EnvInfo], flags: int) -> StepResult:
         """Return values of Gymnasium's `step`, from the buffers of all environments or of a group."""
         outcome = (buffers.rewards, buffers.terminated, buffers.truncated)
         rewards, terminated, truncated = [part.copy() for part in outcome] if self.copy else outcome
-        infos: dict[str, Any] = {key: buffers.infos[:, k].copy() for k, key in enumerate(self.info_keys)}
+        infos: dict[str, Any] = gathered(given, self.num_envs) if given else {}
+        for k, key in enumerate(self.info_keys):
+            infos[key] = buffers.infos[:, k].copy()
+            infos[f"_{key}"] = ~np.isnan(infos[key])
         if flags & TOLD:
-            infos |= _infos_of_counted(buffers)
+            infos = {**infos_of_counted(buffers), **infos}
         if flags & ENDED:
-            infos |= self._infos_of_ends(buffers)
+            infos = {**self._final_obs.read(buffers), **infos}
             if buffers.failed.any():
                 infos["failed"] = buffers.failed.copy()
                 buffers.failed[:] = False
         return self._obs_of(buffers), rewards, terminated, truncated, infos
 
-    def _infos_of_ends(self, buffers: EnvBuffers) -> dict[str, Any]:
-        """Final observations, and where there are any."""
-        over = buffers.terminated | buffers.truncated
-        infos: dict[str, Any] = {"final_obs": np.full(len(over), None, dtype=object), "_final_obs": over}
-        for i in np.flatnonzero(over & ~buffers.missing).tolist():
-            leaves = [leaf[i].copy() for leaf in buffers.final_obs]
-            infos["final_obs"][i] = from_leaves(self.single_observation_space, leaves)
-        return infos
-
     def _obs_of(self, buffers: EnvBuffers) -> Any:
         leaves = [leaf.copy() for leaf in buffers.obs] if self.copy else buffers.obs
         return leaves[0] if self._obs_is_array else from_leaves(self.single_observation_space, leaves)
-
-    # --- the rest of Gymnasium's interface ---
-
-    def render(self) -> tuple[Any, ...] | None:
-        """Frames of all environments.
-
-        Raises:
-            ValueError: workers step some of them.
-        """
-        if len(self.envs) < self.num_envs:
-            raise ValueError("environments in workers can't be drawn from here; make them with workers=0.")
-        return tuple(env.render() for env in self.envs)
-
-    def close_extras(self, **_: Any) -> None:
-        self._pool.close()
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise RuntimeError("these environments were closed; make new ones.")
-
-
-def _checked_mask(mask: Any, count: int) -> NDArray:
-    """The `reset_mask` of Gymnasium's options; raises ValueError where it is none."""
-    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (count,) or not mask.any():
-        raise ValueError(f"`options['reset_mask']` (={mask!r}) must be an array of {count} bool, not all False.")
-    return mask
-
-
-def _infos_of_counted(buffers: EnvBuffers) -> dict[str, Any]:
-    """The episodes that environments counted themselves, as RecordEpisodeStatistics gives them; none if none ended."""
-    counted = buffers.lengths > 0
-    if not counted.any():
-        return {}
-    lengths = np.where(counted, buffers.lengths, 0).astype(int)
-    return {EPISODE: {"r": np.where(counted, buffers.returns, 0.0), "l": lengths}, f"_{EPISODE}": counted}
-
-
-def check_info_keys(asked: Sequence[str], made_with: Sequence[str], name: str) -> None:
-    """Raises ValueError where environments, the argument `name`, were made without some keys that are asked for."""
-    if missing := [key for key in asked if key not in end_keys(made_with)]:
-        raise ValueError(
-            f"`info_keys` (={list(asked)!r}): `{name}` was made without {', '.join(map(repr, missing))}, which is said "
-            f"when it is made: ppo2.make(..., info_keys={list(asked)!r})."
-        )
-
-
-def _check_arguments(
-    count: int, workers: int, groups: int, env_timeout: float, info_keys: Sequence[str], replay_limit: Any
-) -> None:
-    """Raises ValueError for an argument of `HostVectorEnv` that doesn't fit `count` environments."""
-    if isinstance(replay_limit, bool) or not isinstance(replay_limit, int | np.integer) or replay_limit < 0:
-        raise ValueError(f"`replay_limit` (={replay_limit!r}) must be a whole number of steps, 0 or more.")
-    if isinstance(groups, bool) or groups not in (1, 2) or groups > count:
-        raise ValueError(f"`groups` (={groups!r}) must be 1 or 2, of at least one environment each (of {count}).")
-    most = count - 1 if groups == 1 else count // 2
-    if not 0 <= workers <= most:
-        raise ValueError(
-            f"`workers` (={workers!r}) must be a whole number from 0 to {most}: each steps one of the {count} "
-            f"environments at least{', of each group' if groups > 1 else ', and this process too'}."
-        )
-    if isinstance(env_timeout, bool | str | None) or not env_timeout > 0:
-        raise ValueError(f"`env_timeout` (={env_timeout!r}) must be a number of seconds above 0.")
-    if isinstance(info_keys, str) or not all(isinstance(key, str) for key in info_keys):
-        raise ValueError(f"`info_keys` (={info_keys!r}) must be names, as in ('is_success',).")

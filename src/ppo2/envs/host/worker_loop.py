@@ -1,5 +1,6 @@
 """Work of a worker process: it steps its slice of a `HostVectorEnv`'s environments; without JAX."""
 
+import contextlib
 import mmap
 import os
 import sys
@@ -14,11 +15,15 @@ from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.buffers import Spaces, buffers_in, control_rows_in
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.identity import check_distinct
+from ppo2.envs.host.infos import EnvInfo
 from ppo2.envs.host.semaphore import Semaphore
-from ppo2.envs.host.serial_envs import ENV_ERRORS, SerialEnvs
+from ppo2.envs.host.serial_envs import ENV_ERRORS
+from ppo2.envs.host.worker_envs import WorkerEnvs
 
-STEP, REQUEST, CLOSE = 1, 2, 3
-"""Commands. A request, between steps, comes by the connection: a method of `SerialEnvs` and an argument for groups."""
+STEP, REQUEST, CLOSE, FULL_STEP = 1, 2, 3, 4
+"""Commands. A full step hands on infos. A request, between steps, comes by the connection: a method of `WorkerEnvs` and
+an argument for groups.
+"""
 CURRENT, COMMAND, FLAGS, NEWS = 0, 2, 4, 6
 """Offsets in a worker's row of control words: the index of the environment at work; then, for each of at most two
 groups, its command (0: none), the flags of its step, 1 if the connection holds an answer about it.
@@ -35,7 +40,7 @@ class WorkerSetup(NamedTuple):
         descriptor, size: shared memory, which holds their buffers and a row of control words for each worker.
         worker: number of its row of control words.
         spin: True if it may spin while it waits.
-        info_keys: see `SerialEnvs`.
+        info_keys: see `WorkerEnvs`.
         argv: arguments of the program, for factories that read them.
     """
 
@@ -51,16 +56,21 @@ class WorkerSetup(NamedTuple):
     argv: list[str]
 
 
-def answer_request(groups: Sequence[SerialEnvs], method: str, arguments: Mapping[int, Any]) -> dict[int, Any]:
+_LEFT_OUT: set[str] = set()
+"""Entries of infos that can't travel, of which this process has told."""
+
+
+def answer_request(groups: Sequence[WorkerEnvs], method: str, arguments: Mapping[int, Any]) -> dict[int, Any]:
     """Answers of some of a worker's groups to a request, given an argument for each."""
     return {group: getattr(groups[group], method)(argument) for group, argument in arguments.items()}
 
 
-def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: list[SerialEnvs]) -> None:
+def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: list[WorkerEnvs]) -> None:
     """Receives the setup and obeys commands, each a release of `go`, until it is told to close.
 
-    `done[group]` is released when a group's command has been obeyed; `connection` takes what the buffers can't.
-    `groups` gets the environments, for the caller to close, however this ends.
+    `done[group]` is released when a group's command has been obeyed; `connection` takes what the buffers can't, with
+    the group's number, as two groups' commands may be obeyed in either order. `groups` gets the environments, for the
+    caller to close, however this ends.
     """
     try:
         setup: WorkerSetup = cloudpickle.loads(connection.recv_bytes())
@@ -70,7 +80,7 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: li
         buffers, size = buffers_in(memory, setup.spaces, setup.num_envs, len(end_keys(setup.info_keys)))
         control = control_rows_in(memory, size)[setup.worker]
         for factories, rows in zip(setup.factories, setup.rows, strict=True):
-            envs = SerialEnvs(factories, first=rows.start, info_keys=setup.info_keys, expected=setup.spaces)
+            envs = WorkerEnvs(factories, first=rows.start, info_keys=setup.info_keys, expected=setup.spaces)
             envs.attach(buffers.rows(rows))
             envs.current = control[CURRENT : CURRENT + 1]
             groups.append(envs)
@@ -87,9 +97,10 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: li
         command, control[COMMAND + turn] = int(control[COMMAND + turn]), 0
         answer: Any = None
         try:
-            if command == STEP:
-                control[FLAGS + turn], failures = groups[turn].step()
-                answer = [one._replace(error=_portable(one.error)) for one in failures] or None
+            if command in (STEP, FULL_STEP):
+                control[FLAGS + turn], failed, infos = groups[turn].step(full=command == FULL_STEP)
+                failures = [one._replace(error=_portable(one.error)) for one in failed]
+                answer = (failures, infos) if failures or infos else None
             elif command == CLOSE:
                 break
             else:
@@ -99,7 +110,7 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: li
         control[NEWS + turn] = answer is not None
         done[turn].release()
         if answer is not None:
-            connection.send_bytes(cloudpickle.dumps(answer))
+            connection.send_bytes(message_of(turn, answer))
         turn = (turn + 1) % len(groups)
 
 
@@ -117,3 +128,37 @@ def _portable(error: Any) -> Any:
         portable = RuntimeError(f"{type(error).__name__}: {error}")
     portable.add_note(note)
     return portable
+
+
+def message_of(group: int, answer: Any) -> bytes:
+    """A group and its answer as bytes, without entries of infos that no other process could have."""
+    error = TypeError(f"the environments gave {answer!r}, which can't travel between processes.")
+    for some in (lambda: answer, lambda: _without_fixtures(answer), lambda: error):
+        with contextlib.suppress(Exception):
+            message: bytes = cloudpickle.dumps((group, some()))
+            return message
+    raise error
+
+
+def _without_fixtures(answer: Any) -> Any:
+    """An answer without the entries of infos that can't be pickled, such as locks and windows."""
+    if isinstance(answer, EnvInfo):
+        final = None if answer.final is None else _travelling(answer.final)
+        return EnvInfo(answer.env, _travelling(answer.info), final)
+    if isinstance(answer, dict):
+        return {key: _without_fixtures(one) for key, one in answer.items()}
+    return type(answer)(map(_without_fixtures, answer)) if type(answer) in (list, tuple) else answer
+
+
+def _travelling(info: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in info.items():
+        try:
+            cloudpickle.dumps(value)
+        except Exception:
+            if key not in _LEFT_OUT:
+                _LEFT_OUT.add(key)
+                print(f"ppo2: info[{key!r}] is left out: it can't travel from a worker.", file=sys.stderr, flush=True)
+        else:
+            kept[key] = value
+    return kept

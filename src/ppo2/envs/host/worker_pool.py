@@ -1,7 +1,7 @@
 """The workers of a vector environment: which of its environments each one steps, over shared memory.
 
 A worker steps a slice of every group. `start` starts a step, which `finish` must end. `ask` calls a method of
-`SerialEnvs` with an argument for each group, and gives each environment `patience` times the seconds of a step;
+`WorkerEnvs` with an argument for each group, and gives each environment `patience` times the seconds of a step;
 `answers` waits for what it returns.
 """
 
@@ -20,8 +20,9 @@ from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in,
 from ppo2.envs.host.env_types import AnyEnv, Factory, time_limit_of, traits_of
 from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
-from ppo2.envs.host.serial_envs import SerialEnvs, StepOutcome
+from ppo2.envs.host.serial_envs import StepOutcome
 from ppo2.envs.host.watchdog import Watchdog
+from ppo2.envs.host.worker_envs import WorkerEnvs
 from ppo2.envs.host.worker_loop import WorkerSetup, answer_request
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable
@@ -30,19 +31,20 @@ from ppo2.system.text import printable
 class LocalWorker:
     """A worker in this process, which steps its environments, some of each group, when it is asked to finish."""
 
-    def __init__(self, groups: Sequence[SerialEnvs], timeout: float) -> None:
+    def __init__(self, groups: Sequence[WorkerEnvs], timeout: float) -> None:
         self.groups = groups
         self._timeout = timeout
         self._watchdog = Watchdog(timeout)
+        self._full = False
         for envs in groups:
             envs.current = self._watchdog.current
 
-    def start(self, group: int) -> None:
-        pass
+    def start(self, group: int, *, full: bool = False) -> None:
+        self._full = full
 
     def finish(self, group: int) -> StepOutcome:
         with self._watchdog:
-            return self.groups[group].step()
+            return self.groups[group].step(full=self._full)
 
     def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
         self._watchdog.timeout = self._timeout * patience
@@ -82,7 +84,7 @@ class WorkerPool:
         spaces, metadata, render_mode, max_episode_steps: the same for each environment.
 
     Raises:
-        ContractError, TypeError: see `SerialEnvs`.
+        ContractError, TypeError: see `WorkerEnvs`.
     """
 
     def __init__(
@@ -133,10 +135,10 @@ class WorkerPool:
             )
             self.workers.append(ProcessWorker(setup, self.buffers, control_rows_in(memory, size)[number], timeout))
 
-    def _make_envs(self, rows: slice, expected: Spaces | None) -> SerialEnvs:
-        return SerialEnvs(self._factories[rows], first=rows.start, expected=expected, **self._how)
+    def _make_envs(self, rows: slice, expected: Spaces | None) -> WorkerEnvs:
+        return WorkerEnvs(self._factories[rows], first=rows.start, expected=expected, **self._how)
 
-    def _local_worker(self, rows: Sequence[slice], *made: SerialEnvs) -> LocalWorker:
+    def _local_worker(self, rows: Sequence[slice], *made: WorkerEnvs) -> LocalWorker:
         """A worker with environments of such indices; those of the first groups may be made already."""
         groups = [*made, *(self._make_envs(part, self.spaces) for part in rows[len(made) :])]
         check_distinct(env for envs in groups for env in envs.envs)
@@ -150,10 +152,10 @@ class WorkerPool:
         local = [worker for worker in self.workers if isinstance(worker, LocalWorker)]
         return [env for worker in local for envs in worker.groups for env in envs.envs]
 
-    def start(self, group: int) -> None:
-        """Starts a step of a group, with the actions in the buffers."""
+    def start(self, group: int, *, full: bool = False) -> None:
+        """Starts a step of a group, with the actions in the buffers; see `WorkerEnvs.step`."""
         for worker in self.workers:
-            worker.start(group)
+            worker.start(group, full=full)
 
     def finish(self, group: int) -> StepOutcome:
         """Waits for the end of a group's step.
@@ -171,19 +173,35 @@ class WorkerPool:
                 errors.append(error)
         if errors:
             raise errors[0]
-        flags, failures = zip(*outcomes, strict=True)
-        return StepOutcome(functools.reduce(operator.or_, flags), [*itertools.chain(*failures)])
+        flags, failures, infos = zip(*outcomes, strict=True)
+        joined = functools.reduce(operator.or_, flags)
+        return StepOutcome(joined, [*itertools.chain(*failures)], [*itertools.chain(*infos)])
 
     def ask(self, method: str, argument: Callable[[slice], Any], patience: float = 1.0) -> dict[int, Any]:
-        """Calls a method of all `SerialEnvs`, with an argument for each one's indices of environments.
+        """Calls a method of all `WorkerEnvs`, with an argument for each one's indices of environments.
 
         Returns:
-            The answers, by the index of the first environment.
+            The answers, by the index of the first environment, in the order of these.
+
+        Raises:
+            Exception: the first error, after all have answered.
         """
         pairs = [*zip(self.workers, self._rows, strict=True)]
-        for worker, rows in reversed(pairs):  # the processes first
-            worker.ask(method, {group: argument(part) for group, part in enumerate(rows)}, patience)
-        return {rows[group].start: answer for worker, rows in pairs for group, answer in worker.answers().items()}
+        answers, errors = dict[int, Any](), dict[int, Exception]()
+        for number, (worker, rows) in reversed([*enumerate(pairs)]):  # the processes first
+            try:
+                worker.ask(method, {group: argument(part) for group, part in enumerate(rows)}, patience)
+            except Exception as error:
+                errors[number] = error
+        for number, (worker, rows) in enumerate(pairs):
+            try:
+                if number not in errors:
+                    answers |= {rows[group].start: answer for group, answer in worker.answers().items()}
+            except Exception as error:
+                errors[number] = error
+        if errors:
+            raise errors[min(errors)]
+        return dict(sorted(answers.items()))
 
     def make_ready(self) -> None:
         """Waits for workers to start, and for what was broken off; takes over from those that could not start."""

@@ -1,0 +1,90 @@
+"""Keywords of `ppo2.make` and of environments' constructors: which are whose."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+
+from ppo2.envs.device.env import is_device_env
+from ppo2.envs.host.env_types import AnyEnv
+from ppo2.system.text import printable
+
+SHADOWING = (
+    *("max_episode_steps", "reward_scale", "frame_stack", "flatten", "info_keys", "workers", "groups"),
+    *("env_timeout", "replay_limit", "own_vector", "actors"),
+)
+"""Keywords of `ppo2.make` that a constructor may have too, with a meaning of its own; a seed has the same."""
+
+
+def check_makes(env_id: Any) -> None:
+    """Raises TypeError for what is neither an id nor a function or class that makes environments."""
+    if isinstance(env_id, gym.Env | gym.vector.VectorEnv) or is_device_env(env_id):
+        kind = "vector environment" if isinstance(env_id, gym.vector.VectorEnv) else "environment"
+        raise TypeError(
+            f"`env_id` (={env_id!r}) is one {kind} that exists already; ppo2.make makes them. Pass an id, a class, or "
+            "a function that makes a new environment at each call, such as lambda: MyEnv(); or give this one to "
+            "learn(env=...) as it is."
+        )
+    if not isinstance(env_id, str) and not callable(env_id):
+        raise TypeError(
+            f"`env_id` (={env_id!r}) must be an id, such as 'CartPole-v1', or a function or class that makes a new "
+            "environment at each call."
+        )
+
+
+def name_of(env_id: str | Callable[..., Any]) -> str:
+    """The id, or the name of a factory."""
+    return env_id if isinstance(env_id, str) else getattr(env_id, "__name__", repr(env_id))
+
+
+def merged(env_kwargs: Mapping[str, Any] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a constructor from `env_kwargs` and from keywords that `ppo2.make` doesn't have itself.
+
+    Raises:
+        ValueError: `env_kwargs` is no dict by names, or one argument is given in both ways.
+    """
+    own: Any = {} if env_kwargs is None else env_kwargs
+    if not isinstance(own, Mapping) or not all(isinstance(name, str) for name in own):
+        raise ValueError(
+            f"`env_kwargs` (={own!r}) must be a dict of arguments by name, as in {{'render_mode': 'human'}}."
+        )
+    if twice := sorted({*own} & {*kwargs}):
+        raise ValueError(f"`{twice[0]}` is given twice: in `env_kwargs` and beside it; leave one out.")
+    return {**own, **kwargs}
+
+
+def check_arguments(factory: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises ValueError where a factory doesn't take such arguments."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # of a class that says nothing about itself
+        return
+    try:
+        signature.bind(**kwargs)
+    except TypeError as error:
+        raise ValueError(
+            f"`env_kwargs` (={dict(kwargs)!r}) don't fit `env_id`, {name_of(factory)}{signature}: {error}."
+        ) from None
+
+
+def tell_shadowed(
+    env_id: str | Callable[..., Any], env: AnyEnv, given: Mapping[str, Any], env_kwargs: Mapping[str, Any]
+) -> None:
+    """Says which keywords, taken as `ppo2.make`'s own, the environment's constructor has as well.
+
+    Args:
+        env: made by the constructor.
+        given: those of `SHADOWING` that are not at their defaults.
+        env_kwargs: what goes to the constructor for certain.
+    """
+    if not given:
+        return
+    try:
+        parameters = inspect.signature(type(env.unwrapped) if isinstance(env_id, str) else env_id).parameters
+    except (TypeError, ValueError):  # of a class that says nothing about itself
+        return
+    for name in sorted({*parameters} & {*given} - {*env_kwargs}):
+        words = f"{name_of(env_id)} has one too, which env_kwargs={{{name!r}: ...}} sets"
+        print(f"ppo2: `{name}` (={given[name]!r}) is taken as ppo2.make's own; {printable(words)}.", file=sys.stderr)
