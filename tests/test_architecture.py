@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ FLOORS = [
 
 ORDER = """\
 agent: __init__ compiled files noise policy model copies loading microbatched
-algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser train_state faults update
+algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser train_state faults adam update
 checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep train __init__
 config: placeholders rules info_keys config __init__
@@ -42,7 +43,7 @@ envs/host: __init__ env_types constructors failures contract identity semaphore 
     worker worker_pool vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
-numerics: __init__ pieces randomness schedules sharding storable statistics
+numerics: __init__ compilation pieces randomness schedules sharding storable statistics
 reporting: __init__ figures display screens episode_file sinks trackers health tables logger plot
 runners: __init__ episodes experience action_log device_program host_program rollout_buffers snapshot device \
     protocol runner_state host ray_actor remote
@@ -141,6 +142,26 @@ def test_the_algorithm_reaches_no_environment_file_process_or_model() -> None:
             seen.add(module)
             waiting += GRAPH[module]
     assert {folder_of(module) for module in seen} <= ALGORITHM_REACHES
+
+
+def test_what_users_set_in_jax_is_asked_in_one_file() -> None:
+    asked = re.compile(r"\bjax\.(jit|default_backend|devices|local_devices|local_device_count)\(")
+    callers = {module for module, file in MODULES.items() if asked.search(file.read_text().replace("`jax.jit(", ""))}
+    assert callers == {"numerics.compilation"}
+
+
+def test_arrays_are_made_with_a_dtype() -> None:
+    """Without one they would have 64 bits under `jax_enable_x64`."""
+    takes = {"zeros": 2, "ones": 2, "empty": 2, "full": 3, "arange": 4, "eye": 4, "linspace": 6}
+    wrong = []
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {f"jnp.{name}" for name in takes}:
+                name = ast.unparse(node.func).removeprefix("jnp.")
+                named = any(keyword.arg == "dtype" for keyword in node.keywords)
+                if not named and len(node.args) < takes[name]:
+                    wrong.append(f"{module}: {ast.unparse(node)}")
+    assert not wrong
 
 
 def test_the_scan_sees_imports_of_every_form() -> None:

@@ -11,8 +11,8 @@ from jaxtyping import PyTree
 
 from ppo2.agent.compiled import without_state
 from ppo2.agent.model import Model
+from ppo2.algorithm import adam
 from ppo2.algorithm.train_state import Counters, TrainState
-from ppo2.algorithm.update import adam
 
 
 class ActorWeights(NamedTuple):
@@ -56,4 +56,4 @@ def set_weights(model: Model, weights: ActorWeights) -> None:
     """Makes a copy act like the model that the weights are from."""
     params, normaliser, key = jax.device_put(weights[:3])
     key = jax.random.wrap_key_data(key, impl=weights.key_impl)
-    model.state = TrainState(params, normaliser, adam().init(params[:0]), key, Counters.zero())
+    model.state = TrainState(params, normaliser, adam.start(params[:0]), key, Counters.zero())

@@ -15,9 +15,11 @@ from ppo2.agent.model import Model
 from ppo2.agent.policy import Policy, build_policy
 from ppo2.checkpoints import checkpoint, tensors
 from ppo2.config import Config, is_placeholder, placeholder_in
+from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.randomness import Purpose, abstract_key, root_key
 
 
+@transfers_allowed
 def load(
     path: str | Path,
     *,

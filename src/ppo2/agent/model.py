@@ -18,6 +18,7 @@ from ppo2 import networks, spaces
 from ppo2.agent import files, noise
 from ppo2.agent.compiled import Programs, is_hashable, program
 from ppo2.agent.policy import Policy
+from ppo2.algorithm import adam
 from ppo2.algorithm.faults import Fault, only_finite
 from ppo2.algorithm.gae import gae
 from ppo2.algorithm.hyperparameters import Hyperparameters
@@ -26,11 +27,12 @@ from ppo2.algorithm.minibatches import accumulate, sequences_per_env
 from ppo2.algorithm.normaliser import Normaliser, relative
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Batch, Rollout
 from ppo2.algorithm.train_state import Counters, TrainState, UpdateStats, copied
-from ppo2.algorithm.update import adam, fill_normaliser
+from ppo2.algorithm.update import fill_normaliser
 from ppo2.algorithm.update import update as ppo_update
 from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
+from ppo2.numerics.compilation import compiled, transfers_allowed
 from ppo2.numerics.pieces import piece_size
 from ppo2.numerics.randomness import Purpose, copied_key, stream
 from ppo2.numerics.sharding import ONE_DEVICE, REPLICATED, DataAxis
@@ -73,6 +75,7 @@ class Model:
     loss_names = Stats._fields
     unsaved = ""
 
+    @transfers_allowed
     def __init__(self, *, policy: Policy, config: Config, key: PRNGKeyArray) -> None:
         self.config = config
         self.observation_space = policy.observation_space.space
@@ -90,7 +93,7 @@ class Model:
                 normalize_rewards=config.normalize_rewards,
                 encoding=policy.encoding,
             ),
-            opt_state=adam().init(params),
+            opt_state=adam.start(params),
             key=copied_key(key),  # training donates it
             counters=Counters.zero(),
         )
@@ -110,6 +113,7 @@ class Model:
         """The policy as it stands."""
         return self.policy_of(self.state.params)
 
+    @transfers_allowed
     def step(
         self,
         obs: Any,
@@ -138,6 +142,7 @@ class Model:
         states = jax.tree.map(np.asarray, result.recurrent_state)
         return actions, values[0] if single else values, states, -logp[0] if single else -logp
 
+    @transfers_allowed
     def predict(
         self,
         obs: Any,
@@ -159,6 +164,7 @@ class Model:
         after = jax.tree.map(np.asarray, result.recurrent_state)
         return self._actions(result.mode if deterministic else result.sampled, single), after
 
+    @transfers_allowed
     def value(self, obs: Any, S: Any = None, M: Any = None) -> np.ndarray[Any, Any]:
         """V of one observation, or of each of a batch. Arguments and errors as for `step`."""
         result, single = self._act_on(obs, S, M)
@@ -170,6 +176,7 @@ class Model:
         """True if the policy has a recurrent state."""
         return self._recurrent_shape is not None
 
+    @transfers_allowed
     def initial_state(self, nenvs: int) -> networks.State:
         """The state, (nenvs, ...), that recurrent policies begin episodes with; None for others.
 
@@ -266,6 +273,7 @@ class Model:
 
     # --- learning -------------------------------------------------------------------------------------------------
 
+    @transfers_allowed
     def train(
         self, rollout: Rollout, *, lr: float, cliprange: float, value_cliprange: float | None = None
     ) -> UpdateStats:
@@ -286,7 +294,7 @@ class Model:
         after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
         stats: UpdateStats
         self.state, stats = sharding.to_local(after, axis, REPLICATED)
-        return stats
+        return stats.on_host()
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
         """The numbers for one update; see `train`."""
@@ -349,6 +357,7 @@ class Model:
 
     update = ppo_update  # override to learn in another way
 
+    @transfers_allowed
     def observe(self, rollout: Rollout, axis: DataAxis | None = None) -> Fault:
         """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault.
 
@@ -363,6 +372,7 @@ class Model:
         self.state, fault = sharding.to_local(after, axis, REPLICATED)
         return fault
 
+    @transfers_allowed
     def restart(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
         self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
@@ -387,6 +397,7 @@ class Model:
         twin.state = copied(self.state, jnp.array)
         return twin
 
+    @transfers_allowed
     def save(
         self,
         path: str | Path,
@@ -413,26 +424,29 @@ def _shapes(state: Any) -> tuple[Any, Any]:
 
 
 def _train_program(model: Model, axis: DataAxis) -> Callable[..., tuple[TrainState, UpdateStats]]:
+    @transfers_allowed
     def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
         after = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
         return only_finite(state, *after)
 
     specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
-    return jax.jit(sharding.over_blocks(train, axis, specs, REPLICATED), donate_argnums=0)
+    return compiled(sharding.over_blocks(train, axis, specs, REPLICATED), donate_argnums=0)
 
 
 def _observe_program(model: Model, axis: DataAxis) -> Callable[..., tuple[TrainState, Fault]]:
+    @transfers_allowed
     def observe(state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
         return fill_normaliser(model, state, rollout, axis)
 
-    return jax.jit(sharding.over_blocks(observe, axis, (REPLICATED, ROLLOUT_SPECS), REPLICATED), donate_argnums=0)
+    return compiled(sharding.over_blocks(observe, axis, (REPLICATED, ROLLOUT_SPECS), REPLICATED), donate_argnums=0)
 
 
 def _initial_program(model: Model) -> Callable[..., networks.State]:
+    @transfers_allowed
     def initial_state(params: Float[Array, " P"]) -> networks.State:
         return model.policy_of(params).initial_state()
 
-    return jax.jit(initial_state)
+    return compiled(initial_state)
 
 
 def _act_program(model: Model) -> Callable[..., ActResult]:
@@ -445,6 +459,7 @@ def _act_program(model: Model) -> Callable[..., ActResult]:
         state: networks.State,
         episode_starts: Bool[Array, " N"] | None,
     ) -> ActResult:
+        obs = spaces.on_device(model.observation_space, obs)
         distribution, values, after = model.policy_of(params)(normaliser, obs, state, episode_starts)
         drawn = model.distribution.noise(stream(key, Purpose.STEP, count), (jax.tree.leaves(obs)[0].shape[0],))
         sampled = distribution.sample(drawn)
@@ -452,4 +467,4 @@ def _act_program(model: Model) -> Callable[..., ActResult]:
         no_legal_action = model.distribution.none_legal(obs["action_mask"]) if masked else None
         return ActResult(sampled, distribution.mode(), values, distribution.logp(sampled), after, no_legal_action)
 
-    return jax.jit(act_on)
+    return compiled(act_on)

@@ -162,6 +162,8 @@ class Policy(eqx.Module):
         mask: Any,
         recurrent_state: networks.State,
     ) -> PolicyOutput:
+        # networks of users may compute in more bits, or in fewer
+        features, value_features = features.astype(jnp.float32), value_features.astype(jnp.float32)
         params = jax.vmap(lambda one: linear(self.action_head, one))(features)
         values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
         return PolicyOutput(self.distribution.build(params, self.log_std, mask), values, recurrent_state)
@@ -222,7 +224,7 @@ def build_policy(
         value_trunk, value_features = assemble(network, seen, kwargs, key=value_key)
     elif value_network not in (None, "shared"):
         value_trunk, value_features = assemble(value_network, seen, {}, key=value_key, argument="value_network")
-    return Policy(
+    policy = Policy(
         trunk=trunk,
         value_trunk=value_trunk,
         action_head=dense(features, distribution.num_params, ACTION_GAIN, key=action_head_key),
@@ -233,6 +235,14 @@ def build_policy(
         distribution=distribution,
         encoding=encoding,
     )
+    made: Policy = jax.tree.map(_in_32_bits, policy)
+    return made
+
+
+def _in_32_bits(leaf: Any) -> Any:
+    """Weights of 64 bits, as users' networks have them under `jax_enable_x64`, in 32; other leaves as they are."""
+    is_double = eqx.is_array(leaf) and leaf.dtype == jnp.float64
+    return leaf.astype(jnp.float32) if is_double else leaf
 
 
 def _check_mask(

@@ -73,8 +73,8 @@ def find_fault(
         no_legal_action |= distribution.none_legal(rollout.obs["action_mask"])
     # What the policy makes of observations that are not finite, or remembers of them, is not its own fault.
     steps = len(not_finite)
-    seen_well = jnp.where(jnp.any(not_finite, axis=0), jnp.argmax(not_finite, axis=0), steps)
-    wild = ~spaces.all_finite(rollout.actions, 2) & (jnp.arange(steps)[:, None] < seen_well)
+    seen_well = jnp.where(jnp.any(not_finite, axis=0), jnp.argmax(not_finite, axis=0).astype(jnp.int32), steps)
+    wild = ~spaces.all_finite(rollout.actions, 2) & (jnp.arange(steps, dtype=jnp.int32)[:, None] < seen_well[None])
     in_turn = [
         (FaultKind.ACTION_NOT_FINITE, wild),
         (FaultKind.OBS_NOT_FINITE, not_finite | unseen),
@@ -117,9 +117,9 @@ def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tu
     counters = Counters(
         updates=after.counters.updates,
         gradient_steps=kept.counters.gradient_steps,
-        skipped_updates=before.counters.skipped_updates + ~good,
+        skipped_updates=before.counters.skipped_updates + (~good).astype(jnp.int32),
     )
-    return kept._replace(counters=counters), stats._replace(fault=fault)
+    return kept._replace(counters=counters), stats._replace(fault=fault).in_program()
 
 
 def _across(axis: DataAxis, mine: Fault, nenvs: int) -> Fault:

@@ -29,7 +29,7 @@ def gae(
     """
     bootstrap = jnp.where(terminated, 0.0, next_values)
     deltas = rewards + gamma * bootstrap - values
-    decay = gamma * lam * (1.0 - (terminated | truncated))
+    decay = gamma * lam * (1.0 - (terminated | truncated).astype(jnp.float32))
     if valid is not None:
         deltas, decay = jnp.where(valid, deltas, 0.0), jnp.where(valid, decay, 0.0)
 

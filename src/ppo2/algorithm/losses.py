@@ -22,7 +22,7 @@ class Stats(NamedTuple):
 
     @classmethod
     def zero(cls) -> "Stats":
-        return cls(*(jnp.zeros(()) for _ in cls._fields))
+        return cls(*(jnp.zeros((), jnp.float32) for _ in cls._fields))
 
 
 def normalise_advantages(

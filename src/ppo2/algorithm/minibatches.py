@@ -71,7 +71,7 @@ def minibatches(batch: Batch, random: UInt32[Array, "shards rounds block"], *, n
     the same minibatches as one process that holds them all.
     """
     shards, _, block = random.shape
-    order = jax.vmap(permutation)(random) + (jnp.arange(shards) * block)[:, None]
+    order = jax.vmap(permutation)(random) + (jnp.arange(shards, dtype=jnp.int32) * block)[:, None]
     chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1)
     shuffled: Batch = jax.tree.map(lambda x: x[chosen], batch)
     return shuffled
@@ -105,7 +105,7 @@ def permutation(random: UInt32[Array, "rounds n"]) -> Int[Array, " n"]:
     """
     n = random.shape[1]
     bits = _position_bits(n)
-    order = jnp.arange(n)
+    order = jnp.arange(n, dtype=jnp.int32)
     for row in random:
         packed = (row >> bits << bits) | jnp.arange(n, dtype=jnp.uint32)
         positions = jnp.sort(packed, stable=False) & jnp.uint32((1 << bits) - 1)

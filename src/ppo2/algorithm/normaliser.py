@@ -225,7 +225,8 @@ def relative(origins: PyTree[np.ndarray[Any, Any] | None], obs: PyTree[Any]) -> 
     if origins is None:
         return obs
     if isinstance(origins, np.ndarray):
-        return (obs - origins).astype(np.float32)
+        with np.errstate(all="ignore"):  # what the user has set is meant for code of the user's own
+            return (obs - origins).astype(np.float32)
     if isinstance(obs, dict):
         return {key: relative(origins[key], part) for key, part in obs.items()}
     return tuple(map(relative, origins, obs))

@@ -43,6 +43,10 @@ def copied(state: TrainState, copy: Callable[[Any], Any]) -> TrainState:
     return twin._replace(key=copied_key(state.key))
 
 
+UNDEFINED = 2.0
+"""Explained variance, inside compiled programs, of returns that are all equal; others are at most 1."""
+
+
 class UpdateStats(NamedTuple):
     """One update, on the device: means over its minibatches, then figures of the whole batch.
 
@@ -70,8 +74,23 @@ class UpdateStats(NamedTuple):
 
     @classmethod
     def blank(cls) -> Self:
-        """All 0, in the dtypes that figures have on the device."""
-        whole = ("gradient_steps", "fault", "fault_index", "episodes")
+        """All 0, in the dtypes that figures have on the device, as programs give them: see `in_program`."""
+        whole = ("gradient_steps", "fault", "fault_index")
         names = [name for name in cls._fields if name not in ("infos", "last")]
         zeros: dict[str, Any] = {name: np.zeros((), np.int32 if name in whole else np.float32) for name in names}
-        return cls(**zeros)
+        return cls(**zeros).in_program()
+
+    def in_program(self) -> Self:
+        """The figures as a compiled program gives them: without NaN for a figure that has no value, by which
+        `jax_debug_nans` would end sound training; and without those that `learn` fills in.
+        """
+        variance = jnp.where(jnp.isnan(self.explained_variance), UNDEFINED, self.explained_variance)
+        nothing: Any = None
+        return self._replace(explained_variance=variance, eprewmean=nothing, eplenmean=nothing, episodes=nothing)
+
+    def on_host(self) -> Self:
+        """The figures of `in_program`, for users; waits for the program."""
+        variance: Any = np.asarray(self.explained_variance)
+        if variance == UNDEFINED:
+            variance = np.array(np.nan, np.float32)
+        return self._replace(explained_variance=variance, eprewmean=math.nan, eplenmean=math.nan, episodes=0)

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import spaces
+from ppo2.algorithm import adam
 from ppo2.algorithm.faults import Fault, FaultKind, find_fault, is_finite
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import Stats, normalise_advantages
@@ -22,16 +23,9 @@ from ppo2.numerics.randomness import Purpose, stream
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import explained_variance
 
-ADAM_EPSILON = 1e-5  # Baselines' ppo2 (TensorFlow 1)
-
 Gradients = Callable[
     [Float[Array, " P"], Normaliser, Batch, Hyperparameters], tuple[Float[Array, " P"], Stats]
 ]  # see `Model.gradients`
-
-
-def adam() -> optax.GradientTransformation:
-    """Adam's direction of a gradient; the learning rate is applied in `minibatch_step`."""
-    return optax.scale_by_adam(eps=ADAM_EPSILON)
 
 
 class UpdateSettings(Protocol):
@@ -90,7 +84,7 @@ class Step(NamedTuple):
     @classmethod
     def skipped(cls) -> "Step":
         """A minibatch without a gradient."""
-        return cls(Stats.zero(), jnp.zeros(()), jnp.ones((), bool), jnp.zeros(()), jnp.int32(0))
+        return cls(Stats.zero(), jnp.float32(0), jnp.bool_(True), jnp.float32(0), jnp.int32(0))
 
 
 def update(
@@ -151,7 +145,7 @@ def update(
         normaliser=normaliser.with_observations(rollout, axis),
         opt_state=end.opt_state,
         counters=before._replace(
-            updates=before.updates + 1, gradient_steps=before.gradient_steps + jnp.sum(steps.taken)
+            updates=before.updates + 1, gradient_steps=before.gradient_steps + jnp.sum(steps.taken, dtype=jnp.int32)
         ),
     )
     return learned, update_stats(steps, whole, fault, axis)
@@ -193,13 +187,13 @@ def minibatch_step(
     norm = jnp.linalg.norm(gradient)
     if hyper.max_grad_norm is not None:
         gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
-    direction, opt_state = adam().update(gradient, carry.opt_state)
+    direction, opt_state = adam.direction(gradient, carry.opt_state)
     after = Carry(carry.params - hyper.lr * direction, opt_state, carry.stopped)
     if hyper.target_kl is not None:
         stop = stats.approxkl > hyper.target_kl
         after = jax.tree.map(lambda new, old: jnp.where(stop, old, new), after, carry)._replace(stopped=stop)
     finite = jnp.isfinite(norm) & jnp.isfinite(stats.policy_loss) & jnp.isfinite(stats.value_loss)
-    return after, Step(stats, norm, finite, jnp.ones(()), (~after.stopped).astype(jnp.int32))
+    return after, Step(stats, norm, finite, jnp.ones((), jnp.float32), (~after.stopped).astype(jnp.int32))
 
 
 def step_unless_stopped(carry: Carry, minibatch: tuple[Batch, Float[Array, ""]], **more: object) -> tuple[Carry, Step]:
@@ -223,7 +217,7 @@ def update_stats(steps: Step, whole: Batch, fault: Fault, axis: DataAxis) -> Upd
         **means._asdict(),
         grad_norm=jnp.sum(steps.grad_norm * share),
         explained_variance=explained_variance(whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel(), axis),
-        gradient_steps=jnp.sum(steps.taken),
+        gradient_steps=jnp.sum(steps.taken, dtype=jnp.int32),
         fault=fault.kind,
         fault_index=fault.step,
     )

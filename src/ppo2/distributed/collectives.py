@@ -16,6 +16,7 @@ import safetensors.numpy
 
 from ppo2.distributed import heartbeat
 from ppo2.numerics import sharding
+from ppo2.numerics.compilation import compiled
 from ppo2.numerics.sharding import REPLICATED, DataAxis
 from ppo2.numerics.storable import from_storable, to_storable
 
@@ -165,4 +166,4 @@ def _exchange_program(axis: DataAxis, from_first: bool) -> Callable[[Any], Any]:
     def exchange(x: Any) -> Any:
         return axis.sum(jnp.where(axis.index == 0, x, 0)) if from_first else axis.gather(x[0])
 
-    return jax.jit(sharding.over_blocks(exchange, axis, sharding.BY_ENV, REPLICATED))
+    return compiled(sharding.over_blocks(exchange, axis, sharding.BY_ENV, REPLICATED))

@@ -145,7 +145,7 @@ class ArrayActions(ActionDistribution):
         """`build` after the mask was applied."""
 
     def noise(self, key: PRNGKeyArray, batch: tuple[int, ...]) -> Float[Array, "... k"]:
-        return self.draw(key, (*batch, self.noise_size))
+        return self.draw(key, (*batch, self.noise_size), jnp.float32)
 
     def none_legal(self, mask: Mask) -> Bool[Array, "..."]:
         none = [~choice.any(axis=-1) for choice in split(self._legal(mask), self.choices)]
@@ -170,7 +170,8 @@ class ArrayActions(ActionDistribution):
         space: Any = self.spec.space
         dtype = space.dtype if isinstance(actions, np.ndarray) else device_dtype(space)
         batch = actions.shape[: actions.ndim - len(self.shape)]
-        return self.convert(actions.reshape(*batch, *space.shape), dtype)
+        with np.errstate(all="ignore"):  # what the user has set is meant for code of the user's own
+            return self.convert(actions.reshape(*batch, *space.shape), dtype)
 
     def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
         """`to_environment` of actions that have the environment's shape; `dtype` is the environment's too."""
@@ -186,6 +187,11 @@ def split(flat: Shaped[Any, "... n"], sizes: Sequence[int]) -> list[Shaped[Any, 
 def namespace(array: Any) -> Any:
     """NumPy for its own arrays, else jax.numpy."""
     return np if isinstance(array, np.ndarray) else jnp
+
+
+def for_each(numbers: np.ndarray[Any, Any], actions: Shaped[Any, "... k"]) -> Any:
+    """NumPy's numbers of one action, for each of a batch of actions; NumPy's own batches need no help with that."""
+    return numbers if isinstance(actions, np.ndarray) else jnp.broadcast_to(numbers, actions.shape)
 
 
 def mask_logits(logits: Float[Array, "... n"], mask: Bool[Array, "... n"]) -> Float[Array, "... n"]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ppo2.distributions.base import ArrayActions, Distribution, split
+from ppo2.distributions.base import ArrayActions, Distribution, for_each, split
 from ppo2.spaces import Spec
 
 
@@ -51,10 +51,12 @@ class MultiCategorical(Distribution):
         return jnp.stack([choice.mode() for choice in self.choices()], axis=-1)
 
     def logp(self, actions: Int[Array, "... k"]) -> Float[Array, "..."]:
-        return sum((c.logp(actions[..., i]) for i, c in enumerate(self.choices())), start=jnp.zeros(()))
+        return sum(
+            (c.logp(actions[..., i]) for i, c in enumerate(self.choices())), start=jnp.zeros((), self.logits.dtype)
+        )
 
     def entropy(self) -> Float[Array, "..."]:
-        return sum((choice.entropy() for choice in self.choices()), start=jnp.zeros(()))
+        return sum((choice.entropy() for choice in self.choices()), start=jnp.zeros((), self.logits.dtype))
 
 
 class Bernoulli(Distribution):
@@ -92,7 +94,7 @@ class CategoricalActions(ArrayActions):
 
     def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
         space: Any = self.spec.space
-        return actions.astype(dtype) + np.asarray(space.start, dtype)
+        return actions.astype(dtype) + for_each(np.asarray(space.start, dtype), actions)
 
 
 class MultiCategoricalActions(CategoricalActions):

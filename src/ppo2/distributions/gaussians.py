@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ppo2.distributions.base import ArrayActions, Distribution, namespace
+from ppo2.distributions.base import ArrayActions, Distribution, for_each, namespace
 from ppo2.spaces import Spec
 
 LOG_STD_BOUNDS = (-10.0, 10.0)
@@ -27,18 +27,22 @@ class DiagGaussian(Distribution):
     log_std: Float[Array, "... k"]
 
     def sample(self, noise: Float[Array, "... k"]) -> Float[Array, "... k"]:
-        return self.mean + jnp.exp(self.log_std) * noise
+        return self.mean + self._of_each(jnp.exp(self.log_std)) * noise
 
     def mode(self) -> Float[Array, "... k"]:
         return self.mean
 
     def logp(self, actions: Float[Array, "... k"]) -> Float[Array, "..."]:
-        z = (actions - self.mean) * jnp.exp(-self.log_std)
-        return jnp.sum(-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi), axis=-1)
+        z = (actions - self.mean) * self._of_each(jnp.exp(-self.log_std))
+        return jnp.sum(-0.5 * z**2 - self._of_each(self.log_std) - 0.5 * math.log(2 * math.pi), axis=-1)
 
     def entropy(self) -> Float[Array, "..."]:
         per_number = self.log_std + 0.5 * math.log(2 * math.pi * math.e)
-        return jnp.sum(jnp.broadcast_to(per_number, self.mean.shape), axis=-1)
+        return jnp.sum(self._of_each(per_number), axis=-1)
+
+    def _of_each(self, numbers: Float[Array, "... k"]) -> Float[Array, "... k"]:
+        """Numbers that may be alike for the whole batch, for each of it."""
+        return jnp.broadcast_to(numbers, self.mean.shape)
 
 
 class SquashedGaussian(Distribution):
@@ -71,9 +75,10 @@ class SquashedGaussian(Distribution):
         There is no closed form. Off by up to 4e-4 for each number of a standard deviation of 1.6, 0.01 of 2.7 and 0.2
         of 7.4, the largest.
         """
-        std = jnp.exp(self.gaussian.log_std)[..., None]
-        slopes = _log_tanh_slope(self.gaussian.mean[..., None] + std * _NODES)
-        return self.gaussian.entropy() + jnp.sum(slopes * _WEIGHTS, axis=(-1, -2)) + self.log_scale
+        std, mean = jnp.exp(self.gaussian.log_std)[..., None], self.gaussian.mean[..., None]
+        nodes, weights = (jnp.expand_dims(x, tuple(range(mean.ndim - 1))) for x in (_NODES, _WEIGHTS))
+        slopes = _log_tanh_slope(mean + std * nodes)
+        return self.gaussian.entropy() + jnp.sum(slopes * weights, axis=(-1, -2)) + self.log_scale
 
 
 _NODES, _WEIGHTS = (x.astype(np.float32) for x in np.polynomial.hermite_e.hermegauss(20))
@@ -101,7 +106,7 @@ class GaussianActions(ArrayActions):
         return DiagGaussian(params, clipped_log_std(log_std))
 
     def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
-        return actions.astype(dtype).clip(*self.bounds(dtype))
+        return actions.astype(dtype).clip(*(for_each(bound, actions) for bound in self.bounds(dtype)))
 
     def bounds(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
         """Lowest and highest action."""
@@ -133,7 +138,7 @@ class SquashedGaussianActions(GaussianActions):
 
     def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
         share = namespace(actions).tanh(actions)
-        low, high = self.bounds(dtype)
+        low, high = (for_each(bound, actions) for bound in self.bounds(dtype))
         # not low + share * (high - low): the difference may be too large for a float
         return super().convert((1 - share) / 2 * low + (1 + share) / 2 * high, dtype)
 

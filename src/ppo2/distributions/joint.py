@@ -40,10 +40,10 @@ class Joint(Distribution):
 
     def logp(self, actions: PyTree[Shaped[Array, "..."]]) -> Float[Array, "..."]:
         pairs = zip(self.parts, _parts(self.keys, actions), strict=True)
-        return sum((part.logp(own) for part, own in pairs), start=jnp.zeros(()))
+        return sum((part.logp(own) for part, own in pairs), start=jnp.zeros((), jnp.float32))
 
     def entropy(self) -> Float[Array, "..."]:
-        return sum((part.entropy() for part in self.parts), start=jnp.zeros(()))
+        return sum((part.entropy() for part in self.parts), start=jnp.zeros((), jnp.float32))
 
 
 @dataclass(frozen=True, kw_only=True)

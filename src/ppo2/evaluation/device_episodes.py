@@ -17,6 +17,7 @@ from ppo2.envs.device.env import DeviceEnv, DeviceVector, EnvCarry, initial_carr
 from ppo2.envs.device.info import recorded_keys
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit, known_numbers
 from ppo2.evaluation.not_finite import not_finite_obs, not_finite_reward
+from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import Purpose, environment_keys, root_key
 
 NDArray = np.ndarray[Any, Any]
@@ -123,7 +124,7 @@ def _steps_program(
             no_legal_action=model.distribution.none_legal(step.obs["action_mask"]) if masked else None,
         )
 
-    return jax.jit(steps, donate_argnums=2)
+    return compiled(steps, donate_argnums=2)
 
 
 def _check_steps(model: Model, steps: Steps, counted: NDArray, first: int, begun: int) -> None:

@@ -15,6 +15,7 @@ from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.device_episodes import run_on_device
 from ppo2.evaluation.host_episodes import run_on_host
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit, PartialEpisodes
+from ppo2.numerics.compilation import transfers_allowed
 
 NDArray = np.ndarray[Any, Any]
 
@@ -45,6 +46,7 @@ class Evaluation(NamedTuple):
         return float(self.returns.std()) if len(self.returns) else math.nan
 
 
+@transfers_allowed
 def evaluate(
     model: Model,
     env: Any,

@@ -22,9 +22,11 @@ from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import Evaluation, check_spaces, run_episodes
 from ppo2.evaluation.film import SUFFIXES, Film
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
+from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.signals import Interrupted, StopSignals
 
 
+@transfers_allowed
 def play(
     model: Model,
     env: Any,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from ppo2.networks.layers import as_float
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import in_pieces, piece_size
 
 Padding: TypeAlias = Literal["valid", "same"]
@@ -40,7 +41,7 @@ def convolve(
         padding: "valid": windows lie inside the image, h = (H - k) // stride + 1; "same": it is surrounded by zeros,
             the odd row at the end, h = ceil(H / stride).
     """
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         return by_products(stride, padding, images, kernel, bias)
     return by_xla(stride, padding, images, kernel, bias)
 
@@ -50,7 +51,7 @@ def by_xla(stride: int, padding: Padding, images: Array, kernel: Array, bias: Ar
     product = jax.lax.conv_general_dilated(
         as_float(images), kernel, (stride, stride), padding.upper(), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    return product + bias
+    return product + jnp.broadcast_to(bias, product.shape)
 
 
 # --- as matrix products -------------------------------------------------------------------------------------------
@@ -105,7 +106,8 @@ def _over_blocks(
     def of_piece(blocks: Shaped[Array, "b I J D"]) -> Float[Array, "b h w F"]:
         windows = _windows(blocks, weights.shape[0])
         factors = weights.reshape(len(windows), -1, weights.shape[-1])
-        return sum((x @ factor for x, factor in zip(windows, factors, strict=True)), bias)
+        products = [x @ factor for x, factor in zip(windows, factors, strict=True)]
+        return sum(products, jnp.broadcast_to(bias, products[0].shape))
 
     return in_pieces(of_piece, blocks, most=CPU_IMAGES)
 
@@ -174,7 +176,7 @@ def max_pool(images: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
         ((low, high),) = jax.lax.padtype_to_pads((length,), (3,), (2,), "SAME")
         edges = [(0, 0, 0)] * images.ndim
         edges[axis] = (low, high, 0)
-        padded = jax.lax.pad(images, -jnp.inf, edges)
+        padded = jax.lax.pad(images, jnp.asarray(-jnp.inf, images.dtype), edges)
         last = length + low + high - 2
         one, two, three = (jax.lax.slice_in_dim(padded, i, last + i, 2, axis) for i in range(3))
         images = _first_of_largest(_first_of_largest(one, two), three)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.randomness import host_generator, is_traced
 
 SQRT2 = math.sqrt(2.0)
@@ -32,7 +33,7 @@ def linear(layer: eqx.nn.Linear, x: Float[Array, " i"]) -> Float[Array, " o"]:
     hand, behind a barrier, or XLA would undo it.
     """
     weight = layer.weight
-    few_inputs = weight.shape[1] < weight.shape[0] and jax.default_backend() == "cpu"
+    few_inputs = weight.shape[1] < weight.shape[0] and platform() == "cpu"
     product = x @ jax.lax.optimization_barrier(weight.T) if few_inputs else weight @ x
     return product if layer.bias is None else product + layer.bias
 
@@ -44,7 +45,7 @@ def orthogonal(shape: tuple[int, int], gain: float, *, key: PRNGKeyArray) -> Flo
     Source: Saxe et al. 2014, arXiv:1312.6120.
     """
     if is_traced(key):
-        return jnp.zeros(shape)
+        return jnp.zeros(shape, jnp.float32)
     rows, columns = shape
     tall, generator = (max(shape), min(shape)), host_generator(key)
     q = None if math.prod(tall) * tall[1] <= MOST_QR_WORK else _by_cholesky(tall, generator)
@@ -100,7 +101,7 @@ STREAMS = 8
 
 def zeros(size: int, *, key: PRNGKeyArray) -> Float[Array, " n"]:
     """A bias; `key`, of the weights beside it, says whether only shapes are asked for."""
-    return jnp.zeros(size) if is_traced(key) else jnp.asarray(np.zeros(size, np.float32))
+    return jnp.zeros(size, jnp.float32) if is_traced(key) else jnp.asarray(np.zeros(size, np.float32))
 
 
 def as_float(x: Shaped[Array, "..."]) -> Float[Array, "..."]:

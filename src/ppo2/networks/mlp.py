@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
@@ -70,7 +71,7 @@ def mlp(
         sizes = (math.prod(input_shape), *[num_hidden] * num_layers)
         keys = host_split(key, num_layers)
         layers = [dense(*pair, SQRT2, key=one) for pair, one in zip(itertools.pairwise(sizes), keys, strict=True)]
-        norms = [eqx.nn.LayerNorm(num_hidden) for _ in layers] if layer_norm else None
+        norms = [eqx.nn.LayerNorm(num_hidden, dtype=jnp.float32) for _ in layers] if layer_norm else None
         return MLP(layers, norms, function)
 
     return build

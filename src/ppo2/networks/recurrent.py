@@ -142,7 +142,7 @@ class LSTM(Gated):
     """
 
     def initial_state(self) -> LSTMState:
-        return LSTMState(jnp.zeros(self.units), jnp.zeros(self.units))
+        return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)
 
     def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
         i, f, o, u = jnp.split(inputs + self.state_weight @ state.h, 4)
@@ -165,7 +165,7 @@ class LayerNormLSTM(Gated):
         return self.input_norm(self.input_weight @ x) + self.bias
 
     def initial_state(self) -> LSTMState:
-        return LSTMState(jnp.zeros(self.units), jnp.zeros(self.units))
+        return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)
 
     def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
         i, f, o, u = jnp.split(inputs + self.state_norm(self.state_weight @ state.h), 4)
@@ -184,7 +184,7 @@ class GRU(Gated):
     candidate_bias: Float[Array, " units"]
 
     def initial_state(self) -> Float[Array, " units"]:
-        return jnp.zeros(self.units)
+        return jnp.zeros(self.units, jnp.float32)
 
     def step(self, inputs: Float[Array, " gates"], state: Array) -> tuple[Float[Array, " units"], Array]:
         r, z, n = jnp.split(inputs, 3)
@@ -214,7 +214,7 @@ def lnlstm(nlstm: int = 128) -> Callable[..., LayerNormLSTM]:
     units = _units("nlstm", nlstm)
 
     def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> LayerNormLSTM:
-        norms = (eqx.nn.LayerNorm(size) for size in (4 * units, 4 * units, units))
+        norms = (eqx.nn.LayerNorm(size, dtype=jnp.float32) for size in (4 * units, 4 * units, units))
         return LayerNormLSTM(*_weights(input_shape, units, 4, key=key), *norms)
 
     return build

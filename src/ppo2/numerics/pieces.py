@@ -6,6 +6,8 @@ from typing import TypeVar
 import jax
 from jaxtyping import Array, PyTree, Shaped
 
+from ppo2.numerics.compilation import platform
+
 T = TypeVar("T")
 
 
@@ -21,7 +23,7 @@ times as long in one piece (docs/benchmarks.md)."""
 
 def piece_size(size: int, most: int = CPU_PIECE) -> int:
     """The number of samples of a batch to compute at once: on CPU `most` or a few less, elsewhere all."""
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return size
     divisor = next(d for d in range(min(size, most), 0, -1) if size % d == 0)
     return divisor if divisor > most // 4 else size

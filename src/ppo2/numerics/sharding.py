@@ -17,6 +17,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
+from ppo2.numerics.compilation import devices_here, devices_in_use, platform
+
 AXIS = "data"
 
 REPLICATED = PartitionSpec()
@@ -116,18 +118,16 @@ def _usable(devices: int | None) -> int:
     Raises:
         ValueError: `devices` are more than a process has.
     """
-    there: int = min(Counter(device.process_index for device in jax.devices()).values())
+    there: int = min(Counter(device.process_index for device in devices_in_use()).values())
     if devices is not None and not 1 <= devices <= there:
-        raise ValueError(
-            f"`devices` (={devices}) must be from 1 to {there}, as many as JAX has here ({jax.default_backend()})."
-        )
+        raise ValueError(f"`devices` (={devices}) must be from 1 to {there}, as many as JAX has here ({platform()}).")
     return there if devices is None else devices
 
 
 def mesh(axis: DataAxis) -> jax.sharding.Mesh:
     """The first devices of each process, along the axis."""
     ranks = range(axis.processes) if axis.processes > 1 else [jax.process_index()]
-    of_each = [[device for device in jax.devices() if device.process_index == rank] for rank in ranks]
+    of_each = [[device for device in devices_in_use() if device.process_index == rank] for rank in ranks]
     chosen = [device for devices in of_each for device in devices[: axis.local_devices]]
     return jax.sharding.Mesh(np.array(chosen), (AXIS,))
 
@@ -165,7 +165,7 @@ def to_local(tree: T, axis: DataAxis, specs: Any) -> T:
     if axis.devices == 1:
         return tree
     if axis.processes == 1:
-        single: T = jax.device_put(tree, jax.local_devices()[0])
+        single: T = jax.device_put(tree, devices_here()[0])
         return single
 
     def part(spec: PartitionSpec, tree: Any) -> Any:
@@ -196,5 +196,5 @@ def _split_off(x: Any, spec: PartitionSpec) -> Any:
     if dim is None or len(shards) == 1:
         return shards[0].data
     parts = sorted(shards, key=lambda shard: shard.index[dim].start or 0)
-    first = jax.local_devices()[0]
+    first = devices_here()[0]
     return jnp.concatenate([jax.device_put(part.data, first) for part in parts], dim)

@@ -27,7 +27,7 @@ class Moments:
 
         Baselines' count of 1e-4 lets an invented mean of 0 weigh in, which spoils the variance of data far from it.
         """
-        return cls(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.zeros((), jnp.float32))
+        return cls(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
 
     def merge(self, other: "Moments") -> "Moments":
         """The moments of both sets of data together.
@@ -64,7 +64,7 @@ def weighted_moments(data: Float[Array, "B ..."], weights: Float[Array, " B"], a
     """
     count, total = axis.sum((jnp.sum(weights), _total(_only(data, weights), weights)))
     mean = total / jnp.maximum(count, 1.0)
-    squares = axis.sum(_total(_only((data - mean) ** 2, weights), weights))
+    squares = axis.sum(_total(_only((data - jnp.broadcast_to(mean, data.shape)) ** 2, weights), weights))
     return Moments(mean, squares / jnp.maximum(count, 1.0), count)
 
 

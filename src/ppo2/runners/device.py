@@ -17,6 +17,7 @@ from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceEnv, is_device_env
 from ppo2.envs.device.info import recorded_keys
 from ppo2.numerics import sharding
+from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, REPLICATED
 from ppo2.runners.device_program import (
     CHUNK_SPECS,
@@ -87,6 +88,7 @@ class DeviceRunner:
         self._epoch = time.perf_counter()
         self._episodes = EpisodeQueue(sharding.first_environment(self._mine))
 
+    @transfers_allowed
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
 
@@ -104,6 +106,7 @@ class DeviceRunner:
         self.rollouts += 1
         return rollout
 
+    @transfers_allowed
     def iterate(self, hypers: Sequence[Hyperparameters]) -> Chunk:
         """An update of the model for each of `hypers`, at most `chunk_size.capacity`, in one program; waits for it.
 
@@ -129,7 +132,7 @@ class DeviceRunner:
         self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
         self.chunk_size.seconds = (time.perf_counter() - began) / done
         self.rollouts += done
-        return chunk
+        return chunk._replace(stats=chunk.stats.on_host())
 
     def mark_learned(self) -> None:
         """See `RolloutRunner`; nothing to do, as a rollout and learning from it are one program."""

@@ -16,6 +16,7 @@ from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.envs.device.env import DeviceEnv, DeviceTransition, EnvCarry, initial_carry, unroll
 from ppo2.numerics import sharding
+from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import Purpose, environment_keys
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, BY_UPDATE, ONE_DEVICE, REPLICATED, Compiled, DataAxis
 from ppo2.runners.experience import Experience, complete
@@ -66,7 +67,7 @@ def collect(
 ) -> tuple[EnvState, Rollout, Ends]:
     """The next `steps` steps of this device's N environments; pure. For `info_keys` see `unroll`."""
     nenvs = envs.running_returns.shape[0]
-    indices = axis.index * nenvs + jnp.arange(nenvs)  # global
+    indices = axis.index * nenvs + jnp.arange(nenvs, dtype=jnp.int32)  # global
     length = steps // model.sequences_per_env(steps, nenvs * axis.devices)
     count = envs.rollouts[0]
     act_keys, env_keys = environment_keys(state.key, (Purpose.ACT, Purpose.ENV), count, indices)
@@ -136,7 +137,7 @@ def final_values(
     # their indices, in order; beyond the last of them an index that no array has
     where = jnp.nonzero(wanted.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
     shown = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (step.next_obs, step.recurrent_state))
-    policy, count = model.policy_of(state.params), jnp.sum(wanted)
+    policy, count = model.policy_of(state.params), jnp.sum(wanted, dtype=jnp.int32)
 
     def one_batch(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         done, values = carry
@@ -144,7 +145,9 @@ def final_values(
         found = policy(state.normaliser, *jax.tree.map(lambda x: x.at[rows].get(mode="clip"), shown)).values
         return done + size, values.at[rows].set(found, mode="drop")
 
-    _, values = jax.lax.while_loop(lambda carry: carry[0] < count, one_batch, (jnp.int32(0), jnp.zeros(total)))
+    _, values = jax.lax.while_loop(
+        lambda carry: carry[0] < count, one_batch, (jnp.int32(0), jnp.zeros(total, jnp.float32))
+    )
     return values.reshape(wanted.shape), wanted
 
 
@@ -240,7 +243,9 @@ def iterate(
         return unfinished & ~chunk.halted if stops else unfinished
 
     shape, zero, blank = (len(hypers.lr), steps, len(envs.running_returns)), jnp.int32(0), UpdateStats.blank()
-    ends = Ends(jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros((*shape, len(info_keys))))
+    ends = Ends(
+        jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32), jnp.zeros((*shape, len(info_keys)), jnp.float32)
+    )
     empty = Chunk(done=zero, stats=blank, halted=jnp.bool_(False), fault=Fault(zero, zero), faulty=zero, ends=ends)
     made: Iteration = jax.lax.while_loop(goes_on, one_update, (state, envs, empty))
     return made
@@ -288,7 +293,7 @@ def rollout_program(model: Model, env: DeviceEnv, axis: DataAxis, steps: int, in
     """`collect`, compiled."""
     collected = functools.partial(collect, model, env, steps=steps, info_keys=info_keys, axis=axis)
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED), (BY_ENV, ROLLOUT_SPECS, BY_STEP)
-    return jax.jit(sharding.over_blocks(collected, axis, into, out), donate_argnums=1)
+    return compiled(sharding.over_blocks(collected, axis, into, out), donate_argnums=1)
 
 
 def iterate_program(
@@ -302,4 +307,4 @@ def iterate_program(
     """`iterate`, compiled."""
     iterated = functools.partial(iterate, model, env, steps=steps, halt_on=halt_on, info_keys=info_keys, axis=axis)
     into, out = (REPLICATED, BY_ENV, REPLICATED, REPLICATED, REPLICATED), (REPLICATED, BY_ENV, CHUNK_SPECS)
-    return jax.jit(sharding.over_blocks(iterated, axis, into, out), donate_argnums=(0, 1))
+    return compiled(sharding.over_blocks(iterated, axis, into, out), donate_argnums=(0, 1))

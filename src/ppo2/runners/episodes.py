@@ -133,7 +133,12 @@ class RunningEpisodes(NamedTuple):
         Returns:
             The sums after these steps; returns and lengths of the episodes that ended: see `EpisodeQueue.add`.
         """
-        rewards = np.where(valid, rewards, 0.0)
+        with np.errstate(all="ignore"):  # what the user has set is meant for code of the user's own
+            return self._with_steps(np.where(valid, rewards, 0.0), ended, valid, gamma)
+
+    def _with_steps(
+        self, rewards: NDArray, ended: NDArray, valid: NDArray, gamma: float
+    ) -> tuple["RunningEpisodes", NDArray, NDArray]:
         finite = np.where(np.isfinite(rewards), rewards, 0.0)
         returns, lengths = np.zeros(rewards.shape), np.zeros(rewards.shape, int)
         running_returns, running_lengths = self.returns.copy(), self.lengths.copy()

@@ -18,6 +18,7 @@ from ppo2.distributed import heartbeat
 from ppo2.envs.host.env_types import AnyVectorEnv
 from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics import sharding
+from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.randomness import Purpose
 from ppo2.runners.action_log import ActionLog
 from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes, bring_into_float32
@@ -79,6 +80,7 @@ class Runner:
         self._latest: RunnerState | None = None  # None in the middle of a rollout
         self._learned: RunnerState | None = None
 
+    @transfers_allowed
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
 
@@ -200,6 +202,8 @@ class Runner:
         for index, obs, recurrent_state in buffers.truncated_batches(model.observation_space, self.nenvs):
             found = np.asarray(values(state.params, state.normaliser, obs, recurrent_state))
             final_values[index], bootstrapped[index] = found[: len(index[0])], True
+        with np.errstate(all="ignore"):  # what 32 bits can't hold becomes infinite, which learning reports
+            seen = seen._replace(rewards=seen.rewards.astype(np.float32))
         rollout: Rollout = program(model, complete_program)(
             state.params, state.normaliser, seen, last_state, final_values, bootstrapped
         )

@@ -11,6 +11,7 @@ from ppo2 import networks
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
+from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import Purpose, environment_keys
 from ppo2.runners.experience import Experience, complete
 
@@ -21,7 +22,7 @@ def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ...
     def act(params: Float[Array, " P"], *of: Any) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
         return model.policy_of(params).act(*of)
 
-    return jax.jit(act)
+    return compiled(act)
 
 
 def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"] | Int[Array, " T"]]:
@@ -32,7 +33,7 @@ def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"] | Int[Arr
     ) -> Float[Array, "T N p"] | Int[Array, " T"]:
         return model.acting_noise(_act_keys(key, rollout, first, nenvs), steps)
 
-    return jax.jit(noise, static_argnums=(3, 4))
+    return compiled(noise, static_argnums=(3, 4))
 
 
 def step_noise_program(model: Model) -> Callable[..., Float[Array, "N p"]]:
@@ -43,7 +44,7 @@ def step_noise_program(model: Model) -> Callable[..., Float[Array, "N p"]]:
     ) -> Float[Array, "N p"]:
         return model.step_noise(_act_keys(key, rollout, first, nenvs), now)
 
-    return jax.jit(noise, static_argnums=4)
+    return compiled(noise, static_argnums=4)
 
 
 def _act_keys(key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], nenvs: int) -> PRNGKeyArray:
@@ -57,7 +58,7 @@ def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
     def final_values(params: Float[Array, " P"], *of: Any) -> Float[Array, " N"]:
         return model.policy_of(params)(*of).values
 
-    return jax.jit(final_values)
+    return compiled(final_values)
 
 
 def complete_program(model: Model) -> Callable[..., Rollout]:
@@ -78,4 +79,4 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
         steps = experience._replace(obs=jax.tree.map(lambda x: x[:-1], experience.obs))
         return complete(model, params, normaliser, steps, final_values, bootstrapped.at[-1].set(True))
 
-    return jax.jit(completed)
+    return compiled(completed)

@@ -114,7 +114,7 @@ def _array(space: AnySpace, obs: Any, name: str) -> tuple[np.ndarray[Any, Any], 
     if outside.any():
         bad = array[outside].flat[0]
         raise ValueError(f"{name} holds {bad}, which is out of range for the observation space {space}.")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         cast = array.astype(space.dtype, copy=False)
     if cast is not array and cast.dtype.kind == "f" and np.any(np.isinf(cast) & np.isfinite(array)):
         raise ValueError(f"{name} holds numbers too large for {cast.dtype}, which the observation space {space} has.")

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree, Shaped
 
 from ppo2.spaces.checks import device_dtype, integer_range
@@ -60,12 +61,12 @@ def encode(
 def _encode(space: AnySpace, obs: Shaped[Array, "*shape"], encoding: int) -> Shaped[Array, "*encoded"]:
     match space:
         case gym.spaces.Discrete():
-            return jax.nn.one_hot(obs - int(space.start), int(space.n))
+            return jax.nn.one_hot(obs - int(space.start), int(space.n), dtype=jnp.float32)
         case gym.spaces.MultiDiscrete():
-            choices, encoded, first = (obs - space.start).ravel(), [], 0
+            choices, encoded, first = (obs - space.start.astype(obs.dtype)).ravel(), [], 0
             for n, equal in itertools.groupby(space.nvec.ravel().tolist()):  # one operation for those of one size
                 last = first + sum(1 for _ in equal)
-                encoded.append(jax.nn.one_hot(choices[first:last], n).ravel())
+                encoded.append(jax.nn.one_hot(choices[first:last], n, dtype=jnp.float32).ravel())
                 first = last
             return jnp.concatenate(encoded)
         case gym.spaces.Box() if is_scaled(space, encoding):
@@ -82,6 +83,9 @@ def out_of_range(space: AnySpace, obs: PyTree[Shaped[Array, "T N *shape"]]) -> B
 def _out_of_range(space: AnySpace, obs: Shaped[Array, "T N *shape"]) -> Bool[Array, "T N"]:
     if isinstance(space, gym.spaces.Box):
         return jnp.zeros(obs.shape[:2], bool)
-    low, high = integer_range(space)
+    # of the dtype and rank of the observations, which hold both
+    low, high = (
+        np.broadcast_to(bound, space.shape or ()).astype(obs.dtype)[None, None] for bound in integer_range(space)
+    )
     wrong = (obs < low) | (obs > high)
     return jnp.any(wrong, axis=tuple(range(2, wrong.ndim)))

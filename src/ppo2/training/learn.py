@@ -13,6 +13,7 @@ from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import ActionDist, Config, check_settings, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
+from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training import construction, interruption, remarks, run_directory
@@ -23,6 +24,7 @@ from ppo2.training.setup import Setup
 from ppo2.training.start import find_start
 
 
+@transfers_allowed
 def learn(
     *,
     network: Any = Config.network,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
+from ppo2.numerics.compilation import devices_here
 
 PACKAGES = ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")
 SESSIONS = "sessions"
@@ -27,7 +27,7 @@ def current_session(update: int, total_timesteps: int) -> dict[str, Any]:
         update: the update that the run has come to before it.
         total_timesteps: the total that it trains to.
     """
-    device = jax.local_devices()[0]
+    device = devices_here()[0]
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "after_update": update,

@@ -21,6 +21,7 @@ from ppo2 import distributed, networks
 from ppo2.agent.model import Model
 from ppo2.config import jsonable, names
 from ppo2.envs import DeviceVector
+from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting import plot
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
@@ -126,6 +127,7 @@ class Sweep:
         return plot.confidence(groups, Path(out), title=str(_shown(self.models[0].config.env)))
 
 
+@transfers_allowed
 def sweep(
     *, env: Any, run_dir: str | os.PathLike[str] | None = None, progress: bool | None = None, **arguments: Any
 ) -> Sweep:

@@ -23,6 +23,7 @@ from ppo2.algorithm.update import fill_normaliser
 from ppo2.config import names
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs.device.env import DeviceEnv
+from ppo2.numerics.compilation import compiled, devices_here
 from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.runners.device_program import HALTING, Chunk, ChunkSize, Ends, EnvState, collect, iterate, start
 from ppo2.system.signals import StopSignals
@@ -75,7 +76,7 @@ def _runs_at_once(run: SweepRun) -> int:
 
 def _free_memory() -> int:
     """Bytes that are free on the devices or, where they don't tell, on this machine."""
-    devices = jax.local_devices()
+    devices = devices_here()
     stats = [device.memory_stats() or {} for device in devices]
     if all("bytes_limit" in one for one in stats):
         return sum(one["bytes_limit"] - one.get("bytes_in_use", 0) for one in stats)
@@ -91,7 +92,7 @@ class VmappedRuns(Trainer):
     def __init__(self, env: DeviceEnv, runs: Sequence[SweepRun]) -> None:
         self.env, self.runs = env, runs
         self.config, self.model = runs[0].config, runs[0].model  # stand for all where a program is made
-        self.devices = min(jax.local_device_count(), len(runs))
+        self.devices = min(len(devices_here()), len(runs))
         # Every device gets as many: the last run is trained again where that doesn't work out.
         self.padded = [*runs, *[runs[-1]] * (-len(runs) % self.devices)]
         self.discount = tuple(
@@ -110,7 +111,7 @@ class VmappedRuns(Trainer):
             screen.tick(advance.done * len(self.runs))
 
         run_updates(self, tasks, first=1, last=self.config.nupdates, signal=signal, record=record)
-        device = jax.local_devices()[0]
+        device = devices_here()[0]
         for i, run in enumerate(self.runs):
             run.model.state = jax.device_put(jax.tree.map(lambda x, i=i: x[i], self._states), device)
 
@@ -188,7 +189,7 @@ Program = Callable[..., Any]
 
 
 def _mesh(devices: int) -> Mesh:
-    return Mesh(np.array(jax.local_devices()[:devices]), (RUNS,))
+    return Mesh(np.array(devices_here()[:devices]), (RUNS,))
 
 
 def _spread(run: Program, devices: int, axes: tuple[int | None, ...]) -> Program:
@@ -196,7 +197,7 @@ def _spread(run: Program, devices: int, axes: tuple[int | None, ...]) -> Program
     specs = tuple(PartitionSpec() if axis is None else PartitionSpec(RUNS) for axis in axes)
     each, mesh, out = jax.vmap(run, axes), _mesh(devices), PartitionSpec(RUNS)
     spread = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
-    return jax.jit(spread, donate_argnums=(0, 1))
+    return compiled(spread, donate_argnums=(0, 1))
 
 
 def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:

@@ -7,7 +7,7 @@ import difflib
 import importlib
 import io
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ppo2.envs.device.env import strongly_typed
+from ppo2.numerics.randomness import IMPLEMENTATION
 from ppo2.spaces import device_dtype
 
 AnySpace: TypeAlias = gym.Space[Any]
@@ -74,7 +75,7 @@ class AdaptedEnv(abc.ABC):
                 ) from None
         # with the type of each value: 1 == True == 1.0, but an environment may tell them apart
         self._identity = (type(self), name, self.kwargs, tuple(type(value) for _, value in self.kwargs))
-        with quiet():
+        with usual_settings():
             self._build(name, **kwargs)
 
     @classmethod
@@ -100,14 +101,14 @@ class AdaptedEnv(abc.ABC):
         """Calls the library's step, without any reset."""
 
     def reset(self, key: PRNGKeyArray) -> tuple[Any, Array]:
-        with quiet():
+        with usual_settings():
             state, obs = self._reset(key)
         return jax.tree.map(strongly_typed, state), self._observed(obs)
 
     def step(self, state: Any, action: Any, key: PRNGKeyArray) -> StepResult:
         # a copy, as some libraries write into the dicts of the state that they are given
         copy = jax.tree.map(lambda leaf: leaf, state)
-        with quiet():
+        with usual_settings():
             after, obs, reward, terminated, truncated, info = self._step(copy, action, key)
         after = jax.tree.map(self._steady, after, state)
         terminated = jnp.asarray(terminated, bool).reshape(())
@@ -181,6 +182,21 @@ def field_names(record: Any) -> set[str]:
 def quiet() -> Any:
     """Context in which warnings of libraries are hidden, which users can't mend."""
     return warnings.catch_warnings(action="ignore")
+
+
+@contextlib.contextmanager
+def usual_settings() -> Iterator[None]:
+    """Context in which a library's code is traced under the settings of JAX that it was written for, and `quiet`.
+
+    That its numbers may be promoted, and its keys of the kind that it makes by itself, is for the library to say.
+    """
+    with (
+        quiet(),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.default_prng_impl(IMPLEMENTATION),
+    ):
+        yield
 
 
 def imported(module: str) -> Any:

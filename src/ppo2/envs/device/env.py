@@ -286,13 +286,13 @@ def unroll(
             recurrent_state=recurrent_state,
             returns=jnp.where(counted, returns, 0.0),
             lengths=jnp.where(counted, lengths, 0),
-            infos=jnp.stack([outcome.info[key] for key in info_keys], -1, dtype=jnp.float32)
+            infos=jnp.stack([outcome.info[key].astype(jnp.float32) for key in info_keys], -1)
             if info_keys
-            else jnp.zeros((*ended.shape, 0)),
+            else jnp.zeros((*ended.shape, 0), jnp.float32),
             cut=cut,
         )
 
-    return jax.lax.scan(step, carry, (jnp.arange(noise.shape[0]), noise))
+    return jax.lax.scan(step, carry, (jnp.arange(noise.shape[0], dtype=jnp.int32), noise))
 
 
 def _reset_ended(
