@@ -6,7 +6,7 @@ import re
 import pytest
 
 import ppo2
-from ppo2.cli import listings, main
+from ppo2.cli import main
 
 
 def test_plot(place, resumed, tmp_path, capsys):
