@@ -36,8 +36,6 @@ class FaultKind(IntEnum):
 
 FATAL = frozenset({FaultKind.OBS_OUT_OF_RANGE, FaultKind.NO_LEGAL_ACTION, FaultKind.STATE_NOT_FINITE})
 """Faults that end training even where others are skipped: they would come again at every update."""
-
-
 LARGE_REWARD = 1e12
 """Reward above which it is to blame where the loss, which has its discounted sum's square, overflows float32 (3e38)."""
 

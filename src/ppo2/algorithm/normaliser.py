@@ -17,9 +17,10 @@ from ppo2.numerics.statistics import Moments, weighted_moments
 CLIP = 10.0  # Baselines' VecNormalize: observations and rewards are clipped to +-10
 EPSILON = 1e-8  # added to the variance, as there
 
-
 RESOLUTION = 2.0**12
 """Distance from 0, in standard deviations, from which float32 (24 bits) leaves too little of an observation."""
+FAR = 2.0**31 - 2.0**7
+"""Largest float32 below 2**31."""
 
 
 @jax.tree_util.register_dataclass
@@ -97,10 +98,6 @@ class BoxStatistics:
 def _beside(x: Float[Array, "..."], obs: Shaped[Array, "..."]) -> Float[Array, "..."]:
     """`x` with leading axes of size 1, as many as observations have in front (`jax_numpy_rank_promotion`)."""
     return x.reshape((1,) * (obs.ndim - x.ndim) + x.shape)
-
-
-FAR = 2.0**31 - 2.0**7
-"""Largest float32 below 2**31."""
 
 
 @jax.tree_util.register_dataclass

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+HEADING = "Traceback (most recent call last):"
+
 
 def shown(value: Any) -> str:
     """A setting in few characters: 3e-4 stays 0.0003, 1000000.0 is 1,000,000."""
@@ -61,9 +63,6 @@ def environment_traceback(error: BaseException) -> str | None:
         if start >= 0 and files and not _is_ours(files[-1]):
             return str(text[start:]).rstrip()
     return None
-
-
-HEADING = "Traceback (most recent call last):"
 
 
 def _is_ours(file: str, *folder: str) -> bool:

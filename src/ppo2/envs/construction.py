@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import gymnasium.error
 import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
@@ -155,7 +154,7 @@ def _refuse(reason: str, **options: Any) -> None:
 
 
 def _given(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those of `make`'s arguments that aren't at their defaults."""
+    """Arguments of `make`, among `names`, that aren't at their defaults."""
     defaults = inspect.signature(make).parameters
     return {name: arguments[name] for name in names if arguments[name] != defaults[name].default}
 

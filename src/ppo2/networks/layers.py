@@ -15,6 +15,15 @@ from ppo2.numerics.randomness import host_generator, is_traced
 
 SQRT2 = math.sqrt(2.0)
 
+MOST_QR_WORK = 2**30
+"""Rows times columns squared up to which a matrix is decomposed by QR, as all were at first: LAPACK needs seconds for
+that many, and minutes for a layer of 59,904 x 512."""
+TALL = 8
+"""Rows for each column from which a random matrix is so well conditioned (its largest singular value about twice its
+smallest) that one pass of CholeskyQR in float32 is orthogonal to 1e-6."""
+STREAMS = 8
+"""Random streams of a large matrix, drawn side by side; the number decides about its bits."""
+
 
 def dense(in_features: int, out_features: int, gain: float, *, key: PRNGKeyArray) -> eqx.nn.Linear:
     """A linear layer with orthogonal weights of the given gain, and zero bias."""
@@ -53,14 +62,6 @@ def orthogonal(shape: tuple[int, int], gain: float, *, key: PRNGKeyArray) -> Flo
     return jnp.asarray(np.asarray(gain * (q if rows >= columns else q.T), np.float32))
 
 
-MOST_QR_WORK = 2**30
-"""Rows times columns squared up to which a matrix is decomposed by QR, as all were at first: LAPACK needs seconds for
-that many, and minutes for a layer of 59,904 x 512."""
-TALL = 8
-"""Rows for each column from which a random matrix is so well conditioned (its largest singular value about twice its
-smallest) that one pass of CholeskyQR in float32 is orthogonal to 1e-6."""
-
-
 def _by_qr(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray[Any, Any]:
     q, r = np.linalg.qr(generator.standard_normal(shape))
     q *= np.sign(np.diag(r))  # else the decomposition's own convention would show
@@ -93,10 +94,6 @@ def _by_cholesky(shape: tuple[int, int], generator: np.random.Generator) -> np.n
     except np.linalg.LinAlgError:
         return None
     return q
-
-
-STREAMS = 8
-"""Random streams of a large matrix, drawn side by side; the number decides about its bits."""
 
 
 def zeros(size: int, *, key: PRNGKeyArray) -> Float[Array, " n"]:

@@ -26,8 +26,6 @@ FAR_LOSS = 1e10
 BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
 """Rows with an explained variance below the second number are a sign, unless the value loss is below this share of its
 peak: then the task is solved, and there is no variance left to explain."""
-
-
 ENDLESS_UPDATES, ENDLESS_STEPS = 20, 20_000
 """Updates, or steps of each environment, without the end of any episode that are a sign."""
 

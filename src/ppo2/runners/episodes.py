@@ -9,6 +9,9 @@ import numpy as np
 
 NDArray = np.ndarray[Any, Any]
 
+NO_NUMBERS: Mapping[str, NDArray] = MappingProxyType({})
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 class Episode(NamedTuple):
     """One finished episode: a row of monitor.csv, in Python's own numbers.
@@ -39,9 +42,6 @@ class Ended(NamedTuple):
 def in_order(ended: Iterable[Ended]) -> list[Episode]:
     """Episodes in the order in which they ended, by step and environment: the clocks of several processes differ."""
     return [one.episode for one in sorted(ended, key=lambda one: (one.step, one.episode.env))]
-
-
-NO_NUMBERS: Mapping[str, NDArray] = MappingProxyType({})
 
 
 class EpisodeQueue:
@@ -102,9 +102,6 @@ def carry_returns(before: NDArray, rewards: NDArray, ended: NDArray, gamma: floa
     kept = np.where(ended.any(axis=0), 0.0, before * gamma ** len(rewards))
     carried: NDArray = np.clip(kept + (rewards * weights).sum(axis=0), -FLOAT32_MAX, FLOAT32_MAX)
     return carried.astype(np.float32)
-
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def bring_into_float32(rewards: NDArray) -> None:

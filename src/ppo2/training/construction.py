@@ -34,6 +34,8 @@ from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, sch
 
 WARM_UP_TIMESTEPS = 512
 """Steps, over all environments, that fill an empty normaliser before the first rollout."""
+MOST_WARM_UPS = 2
+"""Rollouts that fill the normaliser: the first may only find where observations far from 0 lie."""
 
 
 def check_callable(**functions: object) -> None:
@@ -180,10 +182,6 @@ def build_trainer(
     runner = pkgutil.resolve_name(env.ppo2_runner)(env=env, **settings)
     stack.callback(runner.close)
     return HostTrainer(model, runner, numbers)
-
-
-MOST_WARM_UPS = 2
-"""Rollouts that fill the normaliser: the first may only find where observations far from 0 lie."""
 
 
 def fill_normaliser(

@@ -37,8 +37,8 @@ def forget() -> None:
     _kept.clear()
 
 
-def returns(stop: StopSignals) -> bool:
-    """True if a stop by the signal that came returns what there is, instead of raising: Ctrl-C of a person in an
-    interactive session, whose variable would stay empty.
+def is_returned(stop: StopSignals) -> bool:
+    """True if training returns its result so far after the signal that came, instead of raising: Ctrl-C of a person in
+    an interactive session, whose variable would stay empty.
     """
     return stop.received == signal.SIGINT and is_interactive() and not stop.is_inner

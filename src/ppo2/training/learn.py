@@ -160,7 +160,7 @@ def learn(
             trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
         run.finish(update, progress=progress)
-        if signal.received is not None and not interruption.returns(signal.stop):
+        if signal.received is not None and not interruption.is_returned(signal.stop):
             raise_for(signal.received)
         if signal.received is not None:
             run.tell_of_stop(signal.received, is_returned=True)

@@ -28,6 +28,8 @@ NORMALISERS = {"NormalizeObservation": "normalize_obs=True", "NormalizeReward": 
 """Names of classes that keep running statistics of their own, and what to set instead."""
 VEC_NORMALIZE = "VecNormalize"
 """Name of the class that keeps both, in other libraries."""
+MOST_WRAPPERS = 100
+"""Wrappers around one another that are looked into."""
 
 
 def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list[str]:
@@ -137,10 +139,6 @@ def _own_statistics(name: str, remedy: str) -> str:
         f"`env` has a wrapper {name}, whose statistics are not saved with the model, so that it acts wrongly once "
         f"loaded; those of `{remedy}` are: leave the wrapper out"
     )
-
-
-MOST_WRAPPERS = 100
-"""Wrappers around one another that are looked into."""
 
 
 def _class_names(env: Any) -> Iterator[str]:

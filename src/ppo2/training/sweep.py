@@ -183,7 +183,7 @@ def sweep(
             result.unsaved = _save(result, path, {"env": env, "swept": axes, "fixed": fixed})
     if stop.received is not None:
         interruption.keep(result)
-        if not interruption.returns(stop):
+        if not interruption.is_returned(stop):
             raise_for(stop.received)
     return result
 

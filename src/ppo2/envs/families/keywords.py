@@ -76,8 +76,8 @@ def tell_shadowed(
 
     Args:
         env: made by the constructor.
-        given: those of `SHADOWING` that are not at their defaults.
-        env_kwargs: what goes to the constructor for certain.
+        given: keywords in `SHADOWING` that are not at their defaults.
+        env_kwargs: arguments that go to the constructor for certain.
     """
     if not given:
         return

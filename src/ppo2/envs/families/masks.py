@@ -14,6 +14,8 @@ from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv, NDArray
 from ppo2.envs.host.failures import ContractError
 from ppo2.spaces import MASK_KEY, MASK_METHOD
 
+METHOD = f"{MASK_METHOD}()"
+"""Name of the method that gives masks, for errors."""
 ALL_LEGAL = object()
 """Placeholder of a mask under which all actions are legal."""
 
@@ -109,15 +111,12 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
         if over:
             return {"observation": obs, MASK_KEY: self._all}
         if self.by_method:
-            return {"observation": obs, MASK_KEY: read_mask(self.action_space, ask(self.env), METHOD)}
+            return {"observation": obs, MASK_KEY: read_mask(self.action_space, asked_mask(self.env), METHOD)}
         if not isinstance(info, Mapping) or MASK_KEY not in info:
             raise ContractError(
                 f"`env` gave no info[{MASK_KEY!r}] at a step, but did at its first reset: give it at every one."
             )
         return {"observation": obs, MASK_KEY: read_mask(self.action_space, info[MASK_KEY])}
-
-
-METHOD = f"{MASK_METHOD}()"
 
 
 def has_method(env: Any) -> bool:
@@ -132,7 +131,7 @@ def has_method(env: Any) -> bool:
     return any(call("has_wrapper_attr", MASK_METHOD))
 
 
-def ask(env: Any) -> Any:
+def asked_mask(env: Any) -> Any:
     """The legal actions by an environment's `action_masks`; of a vector environment a sequence of N."""
     if isinstance(env, gym.vector.VectorEnv) and not hasattr(env, MASK_METHOD):
         call: Any = env.unwrapped.call  # type: ignore[attr-defined]
@@ -185,7 +184,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         what, masks = f"infos[{MASK_KEY!r}]", infos.get(MASK_KEY)
         given = np.asarray(infos.get(f"_{MASK_KEY}", np.full(self.num_envs, MASK_KEY in infos)), bool)
         if self.by_method:
-            what, masks, given = METHOD, ask(self.env), np.ones(self.num_envs, bool)
+            what, masks, given = METHOD, asked_mask(self.env), np.ones(self.num_envs, bool)
         if isinstance(masks, np.ndarray | Sequence) and len(masks) != self.num_envs:
             raise ContractError(f"`env` gave {what} of {len(masks)} environments; it has {self.num_envs}.")
         for i in np.flatnonzero(which).tolist():

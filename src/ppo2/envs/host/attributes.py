@@ -49,7 +49,7 @@ def values_for(name: str, values: Any, count: int) -> Sequence[Any]:
 
 
 def called(env: AnyEnv, call: Call) -> Any:
-    """What a method of an environment or of its wrappers returns, or the value of an attribute."""
+    """The answer of a method of an environment or of its wrappers, or the value of an attribute."""
     found = env.get_wrapper_attr(call.name)
     return found(*call.arguments, **call.options) if callable(found) else found
 

@@ -17,8 +17,8 @@ class EnvInfo(NamedTuple):
 
     Attributes:
         env: its index.
-        info: what it gave: of the reset, where an episode ended and the next has begun.
-        final: what its step gave, where that ended an episode; else None.
+        info: the reset's, where an episode ended and the next has begun; else the step's.
+        final: the step's, where that ended an episode; else None.
     """
 
     env: int

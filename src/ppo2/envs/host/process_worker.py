@@ -28,8 +28,6 @@ CLOSE_SECONDS = 5.0
 """Seconds that closing its environments may take."""
 BEGINNINGS = ("reset", "restore")
 """Requests after which environments that were just made can be stepped."""
-
-
 END_SECONDS = 1.0
 """Seconds that a process which hangs, or was broken off, has to close its environments."""
 

@@ -34,7 +34,7 @@ class StepOutcome(NamedTuple):
     Attributes:
         flags: ENDED and TOLD, where they hold.
         failures: environments that failed.
-        infos: what environments gave as info, if it was asked for.
+        infos: the environments' infos, if they were asked for.
     """
 
     flags: int
