@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.replay import episode_seed
 from ppo2.envs.host.vector import HostVectorEnv
 from support.environments import Script
@@ -215,3 +216,15 @@ def test_environments_made_before_a_failure_are_closed() -> None:
     with pytest.raises(ZeroDivisionError):
         HostVectorEnv([lambda: next(made)()] * 3)
     assert len(closed) == 2
+
+
+def test_a_step_of_two_groups_that_broke_off_is_no_step_that_was_started(made: Any) -> None:
+    class Wrong(Counting):
+        def step(self, action: Any) -> Any:
+            return None
+
+    env = made([lambda: Wrong(0), lambda: Counting(1)], groups=2)
+    env.reset()
+    with pytest.raises(ContractError, match="step"):
+        env.step(np.zeros(2, int))
+    assert env.get_attr("number") == (0, 1)

@@ -83,6 +83,8 @@ def unpack_reset(env: Any, returned: Any) -> tuple[Any, Mapping[str, Any]]:
     Raises:
         ContractError: it returned something else.
     """
+    if type(returned) is tuple and len(returned) == 2 and type(returned[1]) is dict:  # asking for a Mapping takes long
+        return returned
     if isinstance(returned, tuple | list) and len(returned) == 2 and isinstance(returned[1], Mapping):
         return returned[0], returned[1]
     raise ContractError(f"{_returned(env, 'reset', returned)} wants {RESET}, with a dict as info. {REMEDY}")
@@ -250,7 +252,7 @@ def checked_step(env: Any, returned: Any, number: int) -> tuple[Any, float, bool
         obs, reward, over, cut, info = returned
     except (TypeError, ValueError):
         raise step_error(env, returned) from None
-    if not isinstance(info, Mapping):
+    if type(info) is not dict and not isinstance(info, Mapping):
         raise step_error(env, returned)
     if type(reward) in NUMBERS and type(over) in FLAGS and type(cut) in FLAGS:
         return obs, reward, over, cut, info

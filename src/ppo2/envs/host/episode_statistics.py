@@ -36,6 +36,8 @@ class EpisodeEnds(NamedTuple):
 
 def number(value: Any) -> float:
     """A number, also as an array of one; NaN for anything else."""
+    if value is None:  # most often; an exception takes long
+        return math.nan
     try:
         return float(value.item() if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError):
@@ -83,7 +85,7 @@ class EpisodeReader:
         if ended:
             self._before = self._running()
         given = info.get(self._key)
-        if not isinstance(given, Mapping):
+        if given is None or not isinstance(given, Mapping):
             return None
         found = Counted(number(given.get("r")), number(given.get("l")))
         if not (found.length > 0 and not math.isnan(found.r)):

@@ -60,18 +60,18 @@ class FinalObs:
     """
 
     def __init__(self, space: spaces.AnySpace) -> None:
-        self._space = space
+        self._space, self._is_array = space, not isinstance(space, spaces.COMPOSITE)
         self._whole = [isinstance(leaf, gym.spaces.Discrete) for leaf in spaces.leaves(space, spaces.tree(space))]
 
     def read(self, buffers: EnvBuffers) -> dict[str, Any]:
         """Final observations, and where there are any."""
-        over = buffers.terminated | buffers.truncated
-        infos: dict[str, Any] = {"final_obs": np.full(len(over), None, dtype=object), "_final_obs": over}
-        for i in np.flatnonzero(over & ~buffers.missing).tolist():
+        over, missing = buffers.terminated | buffers.truncated, buffers.missing.tolist()
+        final_obs = np.full(len(over), None, dtype=object)
+        for i in [i for i, ended in enumerate(over.tolist()) if ended and not missing[i]]:
             pairs = zip(buffers.final_obs, self._whole, strict=True)
             leaves = [leaf[i].item() if is_whole else leaf[i].copy() for leaf, is_whole in pairs]
-            infos["final_obs"][i] = from_leaves(self._space, leaves)
-        return infos
+            final_obs[i] = leaves[0] if self._is_array else from_leaves(self._space, leaves)
+        return {"final_obs": final_obs, "_final_obs": over}
 
 
 def infos_of_counted(buffers: EnvBuffers) -> dict[str, Any]:

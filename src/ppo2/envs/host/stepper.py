@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.host import contract
-from ppo2.envs.host.actions import split_actions
+from ppo2.envs.host.actions import splitter
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 from ppo2.envs.host.episode_statistics import UNEXPLAINED, EpisodeEnds, VectorReader
 from ppo2.envs.host.failures import ContractError
@@ -70,7 +70,8 @@ class Stepper:
         self._action_space: spaces.AnySpace = env.single_action_space
         self._distribution = distribution
         is_composite = isinstance(self._action_space, spaces.COMPOSITE)  # whose batches Gymnasium splits itself
-        self._one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not is_composite
+        one_by_one = isinstance(env, gym.vector.SyncVectorEnv) and not is_composite
+        self._split = splitter(self._action_space) if one_by_one else None
         space = self._action_space
         self._start = space.start if isinstance(space, gym.spaces.Discrete) and space.dtype == np.int64 else None
         self._is_masked = spaces.is_masked(self.space)
@@ -228,7 +229,7 @@ class Stepper:
         if self.host is not None:
             return sent
         # theirs to keep and to change, which an array of JAX is not
-        return split_actions(self._action_space, [sent]) if self._one_by_one else jax.tree.map(np.array, sent)
+        return jax.tree.map(np.array, sent) if self._split is None else self._split([sent])
 
     def _final_obs(self, infos: dict[str, Any], env: int) -> Any:
         given = infos.get("final_obs")

@@ -1,8 +1,6 @@
 """A Gymnasium vector environment whose environments are stepped by this process and workers beside it, if any."""
 
-import functools
 import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -216,7 +214,6 @@ class HostVectorEnv(VectorRequests):
     def _step(self, *, full: bool) -> StepResult:
         infos: list[EnvInfo] = []
         for group in range(len(self.groups)):
-            self._started.add(group)
             self._pool.start(group, full=full)
         for group in range(len(self.groups)):
             infos += self._finish(group)
@@ -249,6 +246,7 @@ class HostVectorEnv(VectorRequests):
 
     def finish(self, group: int = 0) -> StepResult:
         """Waits for a group's step; arrays of as many rows as it has environments."""
+        self._started.discard(group)
         infos = self._finish(group)
         return self._result(self._pool.group_buffers[group], infos, self._flags[group])
 
@@ -262,11 +260,10 @@ class HostVectorEnv(VectorRequests):
 
     def _flags_of(self, group: int | None) -> int:
         """Flags of the last step, of all environments or of a group."""
-        return functools.reduce(operator.or_, self._flags) if group is None else self._flags[group]
+        return self._flags[0] | self._flags[-1] if group is None else self._flags[group]
 
     def _finish(self, group: int) -> list[EnvInfo]:
         """Waits for a group's step; returns its infos."""
-        self._started.discard(group)
         could_step, self._can_step = self._can_step, False  # until all of it is done
         self._flags[group], failures, infos = self._pool.finish(group)
         if failures:

@@ -81,7 +81,7 @@ class WorkerEnvs(SerialEnvs):
         if buffers.episodes[i] and not self._reseeds:
             raise ReplayError("its episodes have no seeds of their own")
         obs, returns, steps = self._reset(i), 0.0, len(replay.actions[0])
-        for done, action in enumerate(self._split(self.spaces.action, replay.actions), start=1):
+        for done, action in enumerate(self._split(replay.actions), start=1):
             obs, reward, over, cut, _ = contract.checked_step(env, env.step(action), self._first + i)
             returns += reward
             if over or cut:
