@@ -34,12 +34,23 @@ def test_large_layers_are_as_orthogonal_by_matrix_products(monkeypatch, shape):
 
 
 def test_a_matrix_that_cholesky_refuses_is_decomposed_by_qr(monkeypatch):
-    def refuse(_):
-        raise np.linalg.LinAlgError
+    monkeypatch.setattr(layers, "MOST_QR_WORK", 0)
+    monkeypatch.setattr(layers, "_drawn", lambda shape, generator: np.zeros(shape))
+    assert_orthogonal(layers.orthogonal((40, 20), 1.0, key=KEY), 1.0)
+
+
+def test_badly_conditioned_matrices_take_a_second_pass(monkeypatch):
+    def nearly_dependent(shape, generator):
+        drawn = generator.standard_normal(shape)
+        drawn[:, 1] = drawn[:, 0] + 1e-6 * drawn[:, 1]
+        return drawn
 
     monkeypatch.setattr(layers, "MOST_QR_WORK", 0)
-    monkeypatch.setattr(np.linalg, "cholesky", refuse)
-    assert_orthogonal(layers.orthogonal((40, 3), 1.0, key=KEY), 1.0)
+    monkeypatch.setattr(layers, "_drawn", nearly_dependent)
+    assert_orthogonal(layers.orthogonal((40, 20), 1.5, key=KEY), 1.5)
+    monkeypatch.setattr(layers, "MOST_CONDITION", np.inf)  # one pass isn't enough
+    with pytest.raises(AssertionError):
+        assert_orthogonal(layers.orthogonal((40, 20), 1.5, key=KEY), 1.5)
 
 
 def test_only_8_bit_images_are_scaled():

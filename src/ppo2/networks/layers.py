@@ -21,6 +21,8 @@ that many, and minutes for a layer of 59,904 x 512."""
 TALL = 8
 """Rows for each column from which a random matrix is so well conditioned (its largest singular value about twice its
 smallest) that one pass of CholeskyQR in float32 is orthogonal to 1e-6."""
+MOST_CONDITION = 1e9
+"""Squared condition number up to which one pass in float64, of 16 digits, leaves Q orthogonal to float32's 7."""
 STREAMS = 8
 """Random streams of a large matrix, drawn side by side; the number decides about its bits."""
 
@@ -57,9 +59,9 @@ def orthogonal(shape: tuple[int, int], gain: float, *, key: PRNGKeyArray) -> Flo
         return jnp.zeros(shape, jnp.float32)
     rows, columns = shape
     tall, generator = (max(shape), min(shape)), host_generator(key)
-    q = None if math.prod(tall) * tall[1] <= MOST_QR_WORK else _by_cholesky(tall, generator)
-    q = _by_qr(tall, generator) if q is None else q
-    return jnp.asarray(np.asarray(gain * (q if rows >= columns else q.T), np.float32))
+    q = None if math.prod(tall) * tall[1] <= MOST_QR_WORK else _by_cholesky(tall, gain, generator)
+    q = gain * _by_qr(tall, generator) if q is None else q
+    return jnp.asarray(np.asarray(q if rows >= columns else q.T, np.float32))
 
 
 def _by_qr(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -68,32 +70,42 @@ def _by_qr(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray
     return q
 
 
-def _by_cholesky(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray[Any, Any] | None:
-    """The same Q by matrix products, which use all processors: A^T A = R^T R, Q = A R^-1, twice where needed.
+def _by_cholesky(shape: tuple[int, int], gain: float, generator: np.random.Generator) -> np.ndarray[Any, Any] | None:
+    """The same Q, times `gain`, by matrix products, which use all processors: A^T A = R^T R, Q = A R^-1.
 
-    R's diagonal is positive, so that no signs need mending. None if A is too badly conditioned.
+    R's diagonal is positive, so that no signs need mending. Where A is so badly conditioned that Q isn't orthogonal, Q
+    takes the place of A once more. None if even that can't help.
     Source: Fukaya et al. 2014, CholeskyQR2.
     """
-    q: np.ndarray[Any, Any]
-    passes = 1 if shape[0] >= TALL * shape[1] else 2
-    if passes == 1:
-        q = np.empty(shape, np.float32)
-        with ThreadPoolExecutor() as pool:  # NumPy draws without Python's lock
-            parts = zip(generator.spawn(STREAMS), np.array_split(q, STREAMS), strict=True)
-            list(pool.map(lambda part: part[0].standard_normal(dtype=np.float32, out=part[1]), parts))
-    else:
-        q = generator.standard_normal(shape)
-    from scipy.linalg import blas  # JAX brings it
+    from scipy.linalg import blas, lapack  # JAX brings it
 
-    multiply = blas.strmm if passes == 1 else blas.dtrmm  # by a triangle, in half the time of another product
-    try:
-        for _ in range(passes):
-            r = np.linalg.cholesky((q.T @ q).astype(np.float64)).T
-            # the transpose, which is in Fortran's order: Q^T = R^-T A^T, in place
-            q = multiply(1.0, np.linalg.inv(r), q.T, trans_a=1, overwrite_b=1).T
-    except np.linalg.LinAlgError:
-        return None
+    q, product, by_triangle = _drawn(shape, generator), blas.dsyrk, blas.dtrmm
+    if q.dtype == np.float32:
+        product, by_triangle = blas.ssyrk, blas.strmm
+    for repeated in (False, True):
+        r, fails = lapack.dpotrf(product(1.0, q.T).astype(np.float64))
+        inverse, singular = lapack.dtrtri(r)
+        if fails or singular:
+            return None
+        condition = np.linalg.norm(inverse) * (math.sqrt(shape[0]) + math.sqrt(shape[1]))
+        # its square times the roundings of the product is the departure from orthogonality
+        last = repeated or q.dtype == np.float32 or condition**2 < MOST_CONDITION
+        # the transpose, which is in Fortran's order: Q^T = R^-T A^T, in place; by a triangle, half the work
+        q = by_triangle(gain if last else 1.0, inverse, q.T, trans_a=1, overwrite_b=1).T
+        if last:
+            break
     return q
+
+
+def _drawn(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Normal numbers; of a tall matrix in float32."""
+    if shape[0] < TALL * shape[1]:
+        return generator.standard_normal(shape)
+    drawn = np.empty(shape, np.float32)
+    with ThreadPoolExecutor() as pool:  # NumPy draws without Python's lock
+        parts = zip(generator.spawn(STREAMS), np.array_split(drawn, STREAMS), strict=True)
+        list(pool.map(lambda part: part[0].standard_normal(dtype=np.float32, out=part[1]), parts))
+    return drawn
 
 
 def zeros(size: int, *, key: PRNGKeyArray) -> Float[Array, " n"]:
