@@ -51,7 +51,7 @@ class CartPole:
         return state, state
 
     def step(self, state: Any, action: Any, key: Any) -> Any:
-        state, reward, fell = cartpole(jnp, state, self.force(action))
+        state, reward, fell = cartpole(jnp, state, self.force(action.astype(jnp.float32)))
         return state, state, reward, fell, False, {}
 
 
