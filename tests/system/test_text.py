@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from ppo2.cli import main
 from ppo2.cli.output import shown
 from ppo2.envs.host.failures import EnvFailure, FailureLog
 from ppo2.reporting import display, plot
-from ppo2.system.text import parse_json, printable
+from ppo2.system.text import parse_json, printable, say_error
 
 HOSTILE = "a\x1b[2J\x9b31m\u202e[red]b[/red]\r"
 HARMLESS = r"a\x1b[2J\x9b31m\u202e[red]b[/red]\r"
@@ -20,6 +21,20 @@ def test_what_steers_a_terminal_is_shown_as_escapes():
     assert printable("äöü 漢字 [red] \\n") == "äöü 漢字 [red] \\n"
     assert printable("lines\n\tstay") == "lines\n\tstay"
     assert printable(ValueError(HOSTILE)) == HARMLESS
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_message_on_standard_error_breaks_at_blanks_and_steers_nothing(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    say_error(f"one two three four five {HOSTILE}")
+    assert terminal.getvalue() == f"ppo2: one two three four\nfive\n{HARMLESS}\n"
+    terminal.close()
+    say_error("nobody reads this, and nothing ends")
 
 
 def test_json_is_read():

@@ -12,7 +12,7 @@ from tyro.conf import subcommand
 
 import ppo2
 from ppo2.cli import listings, model_commands, sweep, train
-from ppo2.cli.output import environment_traceback, say
+from ppo2.cli.output import environment_traceback
 from ppo2.system.text import say_error
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             of_environment = environment_traceback(error)
             shown = traceback.format_exc().rstrip() if "--debug" in arguments else of_environment
             if shown is not None:
-                say(shown, to_error=True)
-            say(f"ppo2: {_one_line(error, of_environment is not None)}", to_error=True)
+                say_error(shown, prefix="")
+            say_error(_one_line(error, of_environment is not None))
         return 1
     return status
 
@@ -83,7 +83,7 @@ def _run(arguments: list[str]) -> int:
         close = difflib.get_close_matches(arguments[0], commands, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
         known = f"Available subcommands: {', '.join(commands)}. `ppo2 --help` tells of each."
-        say(f"ppo2: there is no command {arguments[0]!r}{hint} {known}", to_error=True)
+        say_error(f"there is no command {arguments[0]!r}{hint} {known}")
         return 2
     if chosen in (train.Train, sweep.SweepCommand):
         commands[arguments[0]] = chosen.with_options(arguments[1:])

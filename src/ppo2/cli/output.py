@@ -29,13 +29,12 @@ def shown(value: Any) -> str:
     return f"{int(value):,}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"
 
 
-def say(text: str, *, to_error: bool = False) -> None:
+def say(text: str) -> None:
     """Prints text that may hold names of others; of several processes that joined only the first does."""
     from ppo2.distributed import processes
 
-    if to_error or processes.is_first():
-        stream = sys.stderr if to_error else sys.stdout
-        print(for_screen(text, stream), file=stream, flush=True)
+    if processes.is_first():
+        print(for_screen(text), flush=True)
 
 
 def environment_traceback(error: BaseException) -> str | None:

@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, placeholder_in
-from ppo2.system.text import screen_width
+from ppo2.system.text import say_error, screen_width
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
 """Settings that the plan has, which `learn` prints (training/plan.py)."""
@@ -266,7 +266,7 @@ def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
         if (isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number) and processes.is_first():
             saved = folder is not None and any(folder.glob(f"*{checkpoint.SUFFIX}"))
             how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
-            say(f"ppo2: stopped by {number.name}{how}", to_error=True)
+            say_error(f"stopped by {number.name}{how}")
         raise
 
 

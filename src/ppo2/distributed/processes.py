@@ -25,6 +25,7 @@ from ppo2.system import launch
 from ppo2.system.exits import FAILED
 from ppo2.system.launch import Launch
 from ppo2.system.signals import Interrupted
+from ppo2.system.text import say_error
 
 HEARTBEAT_SECONDS = 30.0
 
@@ -250,8 +251,7 @@ def warn_if_alone() -> None:
     """Says once on standard error where a launcher started several processes, but each trains by itself."""
     found = launch.detected()
     if found.size > 1 and found.rank == 0 and not jax.distributed.is_initialized():
-        print(
-            f"ppo2: {found.by} started {found.size} processes, each of which trains a model of its own: call "
-            "ppo2.distributed.init() first for them to train one together (PPO2_ALONE=1 silences this).",
-            file=sys.stderr,
+        say_error(
+            f"{found.by} started {found.size} processes, each of which trains a model of its own: call "
+            "ppo2.distributed.init() first for them to train one together (PPO2_ALONE=1 silences this)."
         )

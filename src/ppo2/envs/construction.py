@@ -1,7 +1,6 @@
 """Construction of vector environments from whatever `env=` may be."""
 
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from ppo2.envs.host.replay import REPLAY_LIMIT
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.envs.host.vector_arguments import check_info_keys
 from ppo2.numerics.randomness import Purpose, environment_seeds
-from ppo2.system.text import printable
+from ppo2.system.text import say_error
 
 DEFAULT_NUM_ENVS = 8
 BACKENDS = ("local", "ray")
@@ -135,7 +134,7 @@ def make(
             replay_limit=replay_limit,
         )
         if num_envs > 1:
-            print(f"ppo2: {num_envs} x {printable(name_of(env_id))}, stepped by {vector.stepped_by}", file=sys.stderr)
+            say_error(f"{num_envs} x {name_of(env_id)}, stepped by {vector.stepped_by}")
         if seed is not None:
             vector.reset(seed=environment_seeds(seed, Purpose.ENV, num_envs))
         return vector

@@ -1,7 +1,6 @@
 """Films: frames of environments in a file that takes its name when it is whole."""
 
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ppo2.envs.host.failures import ContractError
-from ppo2.system.text import printable
+from ppo2.system.text import say_error
 
 SUFFIXES = (".mp4", ".gif")
 """Endings of the names of films."""
@@ -82,4 +81,4 @@ class Film:
             self._temporary.unlink(missing_ok=True)
 
     def _say(self, text: str) -> None:
-        print(f"ppo2: {printable(self._path)}: {text}", file=sys.stderr)
+        say_error(f"{self._path}: {text}")

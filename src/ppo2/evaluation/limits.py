@@ -1,7 +1,6 @@
 """The longest episode of an evaluation: where it is cut, and what is said of it."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -10,6 +9,7 @@ import numpy as np
 
 from ppo2.envs import AnyEnvs
 from ppo2.envs.time_limit import time_limit
+from ppo2.system.text import say_error
 
 MAX_STEPS = 10_000
 """Steps after which an episode is cut unless the caller or the environment's own time limit allows more."""
@@ -39,7 +39,7 @@ def known_numbers(keys: Sequence[str], numbers: np.ndarray[Any, Any]) -> dict[st
 
 def warn(text: str) -> None:
     """Prints a warning on standard error."""
-    print(f"ppo2: warning: {text}", file=sys.stderr)
+    say_error(f"warning: {text}")
 
 
 class EpisodeLimit:

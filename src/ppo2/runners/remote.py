@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -31,7 +30,7 @@ from ppo2.runners.protocol import Seconds
 from ppo2.runners.ray_actor import ActorLocation, RolloutActor, RolloutPart
 from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of
 from ppo2.system.processors import usable_processors
-from ppo2.system.text import printable
+from ppo2.system.text import printable, say_error
 
 START_SECONDS = 30.0
 """Seconds after which a line says that actors have not begun yet."""
@@ -154,11 +153,10 @@ class RemoteRunner:
                     self._ray.cluster_resources().get("CPU", 0.0),
                     self._ray.available_resources().get("CPU", 0.0),
                 )
-                print(
-                    f"ppo2: {len(missing)} of {self.envs.actors} actors have not begun after {START_SECONDS:.0f} s, "
-                    f"and are waited for: each needs {self._processors} of the cluster's {there:g} processors, of "
-                    f"which {free:g} are free.",
-                    file=sys.stderr,
+                say_error(
+                    f"{len(missing)} of {self.envs.actors} actors have not begun after {START_SECONDS:.0f} s, and are "
+                    f"waited for: each needs {self._processors} of the cluster's {there:g} processors, of which "
+                    f"{free:g} are free."
                 )
                 self._wait(missing)
             begin, self._begin = self._begin, {}
@@ -250,9 +248,7 @@ class RemoteRunner:
         for number, location in locations.items():
             where = "before it began" if location is None else f"on {location.host}"
             fate = "" if exhausted else " and is replaced: its episodes end there"
-            print(
-                f"ppo2: actor {number} (environments {self._envs_of(number)}) was lost {where}{fate}.", file=sys.stderr
-            )
+            say_error(f"actor {number} (environments {self._envs_of(number)}) was lost {where}{fate}.")
         if exhausted:
             words = printable(next(iter(lost.values())))
             raise EnvironmentFailureError(

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import secrets
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import NamedTuple
 from ppo2.system import files
 from ppo2.system.exits import EXIT_HOOKS
 from ppo2.system.lock_owner import HELD, Owner, owner_in
+from ppo2.system.text import say_error
 
 LOCK = "run.lock"
 """Name of the file in the directory."""
@@ -162,11 +162,9 @@ class DirectoryLock:
         began, told = time.monotonic(), False
         while max(time.monotonic() - began, self._clock + time.monotonic() - found.changed) < STALE_SECONDS:
             if not told:
-                print(
-                    f"ppo2: {self._given} is locked by {found.words}: waiting up to {STALE_SECONDS:.0f} s for a sign "
-                    "of life, to take it over if none comes",
-                    file=sys.stderr,
-                    flush=True,
+                say_error(
+                    f"{self._given} is locked by {found.words}: waiting up to {STALE_SECONDS:.0f} s for a sign of "
+                    "life, to take it over if none comes"
                 )
                 told = True
             time.sleep(LOOK_SECONDS)

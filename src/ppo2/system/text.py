@@ -78,10 +78,13 @@ def _wrapped(line: str, width: int) -> str:
     return wrapper.fill(line)
 
 
-def say_error(words: object) -> None:
-    """Prints a line on standard error, if it can be written there."""
+def say_error(words: object, *, prefix: str = "ppo2: ") -> None:
+    """Prints a message on standard error, as `for_screen` has it, if it can be written there.
+
+    Messages that belong to a run's log are its display's (`ppo2.reporting.display`).
+    """
     with contextlib.suppress(OSError, ValueError):  # a full disk; a file that was closed
-        print(f"ppo2: {printable(words)}", file=sys.stderr, flush=True)
+        print(for_screen(f"{prefix}{words}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

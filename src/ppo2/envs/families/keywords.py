@@ -1,7 +1,6 @@
 """Keywords of `ppo2.make` and of environments' constructors: which are whose."""
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import gymnasium as gym
 
 from ppo2.envs.device.env import is_device_env
 from ppo2.envs.host.env_types import AnyEnv
-from ppo2.system.text import printable
+from ppo2.system.text import say_error
 
 SHADOWING = (
     *("max_episode_steps", "reward_scale", "frame_stack", "flatten", "info_keys", "workers", "groups"),
@@ -87,4 +86,4 @@ def tell_shadowed(
         return
     for name in sorted({*parameters} & {*given} - {*env_kwargs}):
         words = f"{name_of(env_id)} has one too, which env_kwargs={{{name!r}: ...}} sets"
-        print(f"ppo2: `{name}` (={given[name]!r}) is taken as ppo2.make's own; {printable(words)}.", file=sys.stderr)
+        say_error(f"`{name}` (={given[name]!r}) is taken as ppo2.make's own; {words}.")

@@ -1,14 +1,13 @@
 """Failures of environments: each one is reported, and too many within a short time end training."""
 
 import math
-import sys
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from gymnasium.error import ClosedEnvironmentError
 
-from ppo2.system.text import printable
+from ppo2.system.text import say_error
 
 MAX_FAILURES = 3
 """Failures within WINDOW_SECONDS that training survives."""
@@ -107,4 +106,4 @@ class FailureLog:
             self._reported.add(last_line)
             how = " (without what call() or set_attr() changed in it)" if self.changed else ""
             words = f" again and begins anew{how}: {last_line}" if again else f" and begins anew{how}:\n{failure.text}"
-            print(f"ppo2: environment {env} failed{printable(words)}", file=sys.stderr)
+            say_error(f"environment {env} failed{words}")

@@ -17,7 +17,7 @@ from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.system.processors import usable_processors
-from ppo2.system.text import printable
+from ppo2.system.text import say_error
 
 Workers: TypeAlias = int | Literal["auto"]
 
@@ -71,7 +71,7 @@ def vectorize(
         most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
         workers = most if may_try and most and _worth_it(first, count, most) else 0
     if workers and (obstacle := worker_obstacle(factory)):
-        print(f"ppo2: {printable(obstacle)}, so that this process steps all environments itself.", file=sys.stderr)
+        say_error(f"{obstacle}, so that this process steps all environments itself.")
         workers = 0
     if 0 < workers == count - 1:  # one for each process, none of which could tell that they are all the same object
         second = factory()

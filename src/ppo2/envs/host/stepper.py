@@ -1,6 +1,5 @@
 """One interface to step vector environments: the one place that knows Gymnasium's three modes of automatic reset."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
 from ppo2.numerics.randomness import Purpose, environment_seeds
 from ppo2.spaces import MASK_KEY
+from ppo2.system.text import say_error
 
 
 class Transition(NamedTuple):
@@ -184,11 +184,10 @@ class Stepper:
         """`ends` as they are; says once that an end which the environment doesn't count is no episode."""
         if ends is not None and not self._has_warned and (ends.lengths == UNEXPLAINED).any():
             self._has_warned = True
-            print(
-                "ppo2: `env` counts its episodes in info['episode'], but one ended without it: such ends (the loss of "
-                "a life?) are learned from, and neither logged nor evaluated. If a time limit ended it, put "
-                "RecordEpisodeStatistics around the time limit.",
-                file=sys.stderr,
+            say_error(
+                "`env` counts its episodes in info['episode'], but one ended without it: such ends (the loss of a "
+                "life?) are learned from, and neither logged nor evaluated. If a time limit ended it, put "
+                "RecordEpisodeStatistics around the time limit."
             )
         return ends
 

@@ -9,6 +9,8 @@ import weakref
 from types import FrameType
 from typing import ClassVar, Optional
 
+from ppo2.system.text import say_error
+
 POLL_SECONDS = 0.5
 """Time between two looks at what is watched."""
 SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
@@ -73,10 +75,9 @@ class Watchdog:
         if not self._reported and excess > 2 * POLL_SECONDS:
             self._reported = True
             stack = "".join(traceback.format_stack(sys._current_frames().get(self._thread)))
-            print(
-                f"ppo2: environment {self.current[0]} hung for more than {self.timeout:g} s in the process that "
-                f"trains, which can't interrupt it. It is at:\n{stack}",
-                file=sys.stderr,
+            say_error(
+                f"environment {self.current[0]} hung for more than {self.timeout:g} s in the process that trains, "
+                f"which can't interrupt it. It is at:\n{stack}"
             )
 
     def raise_if_hung(self) -> None:

@@ -19,6 +19,7 @@ from ppo2.envs.host.infos import EnvInfo
 from ppo2.envs.host.semaphore import Semaphore
 from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.worker_envs import WorkerEnvs
+from ppo2.system.text import say_error
 
 STEP, REQUEST, CLOSE, FULL_STEP = 1, 2, 3, 4
 """Commands. A full step hands on infos. A request, between steps, comes by the connection: a method of `WorkerEnvs` and
@@ -158,7 +159,7 @@ def _travelling(info: Mapping[str, Any]) -> dict[str, Any]:
         except Exception:
             if key not in _LEFT_OUT:
                 _LEFT_OUT.add(key)
-                print(f"ppo2: info[{key!r}] is left out: it can't travel from a worker.", file=sys.stderr, flush=True)
+                say_error(f"info[{key!r}] is left out: it can't travel from a worker.")
         else:
             kept[key] = value
     return kept

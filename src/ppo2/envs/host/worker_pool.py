@@ -25,7 +25,7 @@ from ppo2.envs.host.watchdog import Watchdog
 from ppo2.envs.host.worker_envs import WorkerEnvs
 from ppo2.envs.host.worker_loop import WorkerSetup, answer_request
 from ppo2.system.processors import usable_processors
-from ppo2.system.text import printable
+from ppo2.system.text import say_error
 
 
 class LocalWorker:
@@ -209,7 +209,7 @@ class WorkerPool:
             try:
                 worker.make_ready()
             except WorkerLostError as lost:
-                print(f"ppo2: {printable(lost)}, so that this process steps them itself.", file=sys.stderr)
+                say_error(f"{lost}, so that this process steps them itself.")
                 worker.close()
                 self.workers[i] = self._local_worker(self._rows[i])
 
