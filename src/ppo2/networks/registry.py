@@ -30,6 +30,25 @@ B = TypeVar("B", bound=Builder)
 
 _builders: dict[str, Builder] = {}
 
+OTHER_NAMES = {
+    "learning_rate": "lr",
+    "n_steps": "nsteps",
+    "num_steps": "nsteps",
+    "n_epochs": "noptepochs",
+    "update_epochs": "noptepochs",
+    "num_minibatches": "nminibatches",
+    "n_envs": "num_envs",
+    "nenvs": "num_envs",
+    "clip_range": "cliprange",
+    "clip_coef": "cliprange",
+    "clip_range_vf": "value_cliprange",
+    "gae_lambda": "lam",
+    "policy": "network",
+    "policy_kwargs": "num_hidden",
+    "callback": "update_fn",
+}
+"""Names of other PPO libraries for arguments of `learn`."""
+
 
 def register(name: str) -> Callable[[B], B]:
     """Makes a builder known by `name` (a decorator): `learn(network=name, **network_kwargs)`.
@@ -108,26 +127,6 @@ def _check_options(builder: Builder, kwargs: Mapping[str, Any], name: str) -> No
                 f"`{key}` (={kwargs[key]!r}) is no argument of learn() nor of the network {name!r}, which takes {names}"
                 f"{_hint(key, taken, '`{}`')}"
             )
-
-
-OTHER_NAMES = {
-    "learning_rate": "lr",
-    "n_steps": "nsteps",
-    "num_steps": "nsteps",
-    "n_epochs": "noptepochs",
-    "update_epochs": "noptepochs",
-    "num_minibatches": "nminibatches",
-    "n_envs": "num_envs",
-    "nenvs": "num_envs",
-    "clip_range": "cliprange",
-    "clip_coef": "cliprange",
-    "clip_range_vf": "value_cliprange",
-    "gae_lambda": "lam",
-    "policy": "network",
-    "policy_kwargs": "num_hidden",
-    "callback": "update_fn",
-}
-"""Names of other PPO libraries for arguments of `learn`."""
 
 
 def _hint(name: str, known: Iterable[str], form: str) -> str:

@@ -27,6 +27,8 @@ class Sink(ABC, Generic[R]):
 
     def flush(self) -> None:
         """Writes the rows that wait, if any do."""
+        if self.waiting:
+            self.append(())
 
     def close(self) -> None:
         self.flush()

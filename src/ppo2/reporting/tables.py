@@ -83,10 +83,6 @@ class _RowFile(Sink[R]):
         _append_text(self.path, text if self.path.exists() else self._header + text)
         self.waiting.clear()
 
-    def flush(self) -> None:
-        if self.waiting:
-            self.append(())
-
 
 class _Table(_RowFile[R]):
     """A table in CSV, which gets wider when a row has a new column.

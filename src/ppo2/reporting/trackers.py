@@ -37,10 +37,6 @@ class TensorBoard(Sink[Row]):
         append_bytes(self.path, records if self.path.exists() else self._header + records)
         self.waiting.clear()
 
-    def flush(self) -> None:
-        if self.waiting:
-            self.append(())
-
 
 def _events(row: Row) -> list[Any]:
     """The finite figures of a row, as TensorBoard's events."""

@@ -1,6 +1,6 @@
 """Images among observations, by what is declared; without JAX, for the workers that step environments."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 import gymnasium as gym
 import numpy as np
@@ -29,9 +29,12 @@ def is_image(space: AnySpace) -> bool:
     """True for what is declared 0..255, of any dtype, with an image's axes: (height, width), and the channels on
     either side.
     """
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) not in (2, 3) or 0 in space.shape:
-        return False
-    return bool(np.all(space.low == 0) and np.all(space.high == 255))
+    return _has_axes(space) and bool(np.all(space.low == 0) and np.all(space.high == 255))
+
+
+def _has_axes(space: AnySpace) -> TypeGuard[gym.spaces.Box]:
+    """True for an array with an image's axes."""
+    return isinstance(space, gym.spaces.Box) and len(space.shape) in (2, 3) and 0 not in space.shape
 
 
 def is_scaled(space: AnySpace, encoding: int = ENCODING) -> bool:
@@ -57,7 +60,7 @@ def looks_like_image(space: AnySpace) -> bool:
     """True for an image, and for what may be one: a large enough Box of two or three axes with one pair of bounds."""
     if is_image(space):
         return True
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) not in (2, 3) or 0 in space.shape:
+    if not _has_axes(space):
         return False
     *_, height, width = sorted(space.shape)
     alike = np.all(space.low == space.low.flat[0]) and np.all(space.high == space.high.flat[0])

@@ -51,4 +51,5 @@ def test_two_groups_for_images_on_four_processors(monkeypatch: pytest.MonkeyPatc
         assert parallelism.choose_groups(image, 8) == groups
         assert parallelism.choose_groups(gym.spaces.Dict({"camera": image, "arm": vector}), 2) == groups
         assert parallelism.choose_groups(image, 1) == 1
+        assert parallelism.choose_groups(gym.spaces.Box(0, 1, (8, 8, 20), np.uint8), 8) == 1  # piece codes
         assert parallelism.choose_groups(vector, 8) == 1

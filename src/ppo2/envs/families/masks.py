@@ -97,11 +97,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._with_mask(obs, info, over=False), info
 
     def step(self, action: Any) -> Any:
-        returned: Any = self.env.step(action)
-        try:
-            obs, reward, terminated, truncated, info = returned
-        except (TypeError, ValueError):
-            raise contract.step_error(self.env, returned) from None
+        obs, reward, terminated, truncated, info = contract.unpack_step(self.env, self.env.step(action))
         over = bool(np.any(terminated) or np.any(truncated))
         return self._with_mask(obs, info, over=over), reward, terminated, truncated, info
 
@@ -159,11 +155,7 @@ class MaskedVectorEnv(gym.vector.VectorWrapper):
         return self._with_masks(obs, infos, which), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        returned: Any = self.env.step(actions)
-        try:
-            obs, rewards, terminated, truncated, infos = returned
-        except (TypeError, ValueError):
-            raise contract.step_error(self.env, returned) from None
+        obs, rewards, terminated, truncated, infos = contract.unpack_step(self.env, self.env.step(actions))
         terminated = contract.to_flags(terminated, self.num_envs, "terminated")
         truncated = contract.to_flags(truncated, self.num_envs, "truncated")
         ended = terminated | truncated

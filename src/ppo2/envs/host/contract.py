@@ -90,6 +90,19 @@ def unpack_reset(env: Any, returned: Any) -> tuple[Any, Mapping[str, Any]]:
     raise ContractError(f"{_returned(env, 'reset', returned)} wants {RESET}, with a dict as info. {REMEDY}")
 
 
+def unpack_step(env: Any, returned: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """The five values that `step` returned, as they are.
+
+    Raises:
+        ContractError: it returned something else.
+    """
+    try:
+        obs, reward, terminated, truncated, info = returned
+    except (TypeError, ValueError):
+        raise step_error(env, returned) from None
+    return obs, reward, terminated, truncated, info
+
+
 def step_error(env: Any, returned: Any) -> ContractError:
     """The error for what `step` returned, which isn't five values, or has no dict as info."""
     if isinstance(returned, tuple | list) and len(returned) == 5:

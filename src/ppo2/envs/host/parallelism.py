@@ -8,7 +8,6 @@ import time
 from typing import Any, Literal, TypeAlias
 
 import cloudpickle
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from ppo2 import spaces
@@ -93,9 +92,8 @@ def choose_groups(space: spaces.AnySpace, count: int) -> int:
     both (OVERLAP_PROCESSORS). Elsewhere acting is a small part, and acting twice costs more than is gained:
     docs/benchmarks.md.
     """
-    leaves = spaces.leaves(space, spaces.tree(space))
-    images = any(np.dtype(leaf.dtype).itemsize == 1 and len(leaf.shape or ()) == 3 for leaf in leaves)
-    return 2 if images and count >= 2 and usable_processors() >= OVERLAP_PROCESSORS else 1
+    has_images = any(map(spaces.is_image, spaces.leaves(space, spaces.tree(space))))
+    return 2 if has_images and count >= 2 and usable_processors() >= OVERLAP_PROCESSORS else 1
 
 
 def worker_obstacle(factory: Factory) -> str | None:
