@@ -8,8 +8,10 @@ import pytest
 
 from ppo2.reporting import plot
 from ppo2.reporting.logger import Logger
-from ppo2.reporting.plot import COLORS, _configuration, _figure_of_runs, _line, _lines, curve, read_run, rolling_mean
+from ppo2.reporting.plot import COLORS, _configuration, _figure_of_runs, _line, _lines, curve, rolling_mean
+from ppo2.reporting.run_curve import read_run
 from ppo2.runners.episodes import Episode
+from support.runs import write_monitor
 
 
 def write_run(run_dir, *, seed=0, episodes=30, nenvs=2, offset=0.0, evaluated=False, **config):
@@ -20,14 +22,6 @@ def write_run(run_dir, *, seed=0, episodes=30, nenvs=2, offset=0.0, evaluated=Fa
         log.episodes([Episode(i + offset, 10, float(i), i % nenvs) for i in range(episodes)])
         row = {"misc/nupdates": 1, "misc/serial_timesteps": 160, "misc/total_timesteps": 160 * nenvs}
         log.log({**row, "eval_eprewmean": 5.0} if evaluated else row)
-    return run_dir
-
-
-def write_monitor(run_dir, text, progress=None):
-    run_dir.mkdir(exist_ok=True)
-    (run_dir / "monitor.csv").write_text(text)
-    if progress is not None:
-        (run_dir / "progress.csv").write_text(progress)
     return run_dir
 
 
@@ -66,55 +60,10 @@ def test_the_line_does_not_lag_behind_long_episodes(tmp_path):
     assert rolling_mean(run.returns, 100)[-1] == 0.5
 
 
-def test_timesteps_are_those_of_all_environments(tmp_path):
-    # Environment 0 ends episodes at its steps 3 and 8, environment 1 at its steps 4 and 10: times 2 environments.
-    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,3,0,0\n2,4,0,1\n3,5,0,0\n4,6,0,1\n"))
-    np.testing.assert_array_equal(run.timesteps, [6, 8, 16, 20])
-    np.testing.assert_array_equal(run.returns, [1, 2, 3, 4])
-
-
-def test_environments_without_a_finished_episode_count(tmp_path):
-    # 400 timesteps in 100 steps of each: 4 environments, though only number 1 has finished an episode.
-    progress = "misc/serial_timesteps,misc/total_timesteps\n50,200\n100,400\n"
-    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,30,0,1\n1,50,0,1\n", progress))
-    np.testing.assert_array_equal(run.timesteps, [120, 320])
-
-
-def test_lengths_that_count_frames_are_scaled_to_timesteps(tmp_path):
-    # 2 environments, 4 frames a step: after 100 timesteps an episode of 200 frames has ended in each
-    progress = "misc/serial_timesteps,misc/total_timesteps,misc/time_elapsed\n50,100,9\n"
-    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,100,4,0\n1,200,8,1\n2,100,9,0\n", progress))
-    np.testing.assert_array_equal(run.timesteps, [50, 100, 100])
-
-
-def test_episodes_come_in_the_order_of_timesteps(tmp_path):
-    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,9,0,1\n2,4,0,0\n"))
-    np.testing.assert_array_equal(run.timesteps, [8, 18])
-    np.testing.assert_array_equal(run.returns, [2, 1])
-
-
-def test_a_run_that_is_being_written_can_be_read(tmp_path):
-    progress = "misc/nupdates,eval_eprewmean\n1,\n2,nan\n3,7.5\n4,"
-    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,3,0,0\n2,4", progress))
-    np.testing.assert_array_equal(run.returns, [1])
-    np.testing.assert_array_equal(run.progress["eval_eprewmean"], [np.nan, np.nan, 7.5])
-    assert run.config == {}
-
-
-def test_errors_name_the_directory(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere does not exist. A run directory is what `run_dir`"):
-        read_run(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"has no monitor.csv: .*monitor.csv. A run directory is"):
-        read_run(tmp_path)
+def test_the_error_of_a_run_without_episodes_names_it(tmp_path):
     write_monitor(tmp_path / "empty", "r,l,t,env\n")
     with pytest.raises(ValueError, match="empty has no finished episode yet"):
         curve(tmp_path / "empty", tmp_path / "x.png")
-    with pytest.raises(ValueError, match=r"monitor.csv is damaged: .*'x'"):
-        read_run(write_monitor(tmp_path / "damaged", "r,l,t,env\n1,x,0,0\n"))
-    with pytest.raises(ValueError, match=r"monitor.csv is damaged"):
-        read_run(write_monitor(tmp_path / "ragged", "r,l,t,env\n1,2,0\n1,2,0,0\n"))
-    with pytest.raises(ValueError, match=r"monitor.csv lacks the columns env$"):
-        read_run(write_monitor(tmp_path / "baselines", "r,l,t\n1,2,0\n"))
 
 
 def test_errors_name_the_argument(tmp_path):

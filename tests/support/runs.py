@@ -65,3 +65,12 @@ def rows(run_dir: Path) -> list[dict[str, str]]:
 def saved_updates(run_dir: Path) -> list[int]:
     """The updates that have a checkpoint."""
     return sorted(checkpoint.numbered(run_dir / "checkpoints"))
+
+
+def write_monitor(run_dir: Path, text: str, progress: str | None = None) -> Path:
+    """A run directory with this monitor.csv, and this progress.csv."""
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / "monitor.csv").write_text(text)
+    if progress is not None:
+        (run_dir / "progress.csv").write_text(progress)
+    return run_dir
