@@ -412,10 +412,10 @@ def test_parameters_of_the_normaliser_are_not_learned() -> None:
 def test_same_shapes_share_compiled_programs() -> None:
     first, second = make(ent_coef=0.0), make(ent_coef=0.5)
     from ppo2.agent.compiled import program
-    from ppo2.agent.model import _train_program
+    from ppo2.agent.model_programs import train_program
 
-    assert program(first, _train_program, ONE_DEVICE) is program(second, _train_program, ONE_DEVICE)
-    assert program(make(noptepochs=3), _train_program, ONE_DEVICE) is not program(first, _train_program, ONE_DEVICE)
+    assert program(first, train_program, ONE_DEVICE) is program(second, train_program, ONE_DEVICE)
+    assert program(make(noptepochs=3), train_program, ONE_DEVICE) is not program(first, train_program, ONE_DEVICE)
 
 
 # --- files

@@ -3,23 +3,24 @@
 import copy
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import networks, spaces
 from ppo2.agent import files, noise
 from ppo2.agent.compiled import Programs, is_hashable, program
+from ppo2.agent.model_programs import ActResult, act_on_program, initial_state_program, observe_program, train_program
 from ppo2.agent.policy import Policy
 from ppo2.algorithm import adam
-from ppo2.algorithm.faults import Fault, only_finite
+from ppo2.algorithm.faults import Fault
 from ppo2.algorithm.gae import gae
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import Stats, ppo_loss
@@ -27,30 +28,14 @@ from ppo2.algorithm.minibatches import accumulate, sequences_per_env
 from ppo2.algorithm.normaliser import Normaliser, relative
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Batch, Rollout
 from ppo2.algorithm.train_state import Counters, TrainState, UpdateStats, copied
-from ppo2.algorithm.update import fill_normaliser
 from ppo2.algorithm.update import update as ppo_update
 from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
-from ppo2.numerics.compilation import compiled, transfers_allowed
+from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.pieces import piece_size
-from ppo2.numerics.randomness import Purpose, copied_key, stream
-from ppo2.numerics.sharding import ONE_DEVICE, REPLICATED, DataAxis
-
-
-class ActResult(NamedTuple):
-    """The policy's answer to a batch of observations; actions as the distribution gives them.
-
-    `recurrent_state`: (N, ...), for the next step; None for feed-forward policies. `no_legal_action`: True where a mask
-    leaves no legal action; None without masks.
-    """
-
-    sampled: PyTree[Array]
-    mode: PyTree[Array]
-    values: Float[Array, " N"]
-    logp: Float[Array, " N"]
-    recurrent_state: networks.State
-    no_legal_action: Bool[Array, " N"] | None
+from ppo2.numerics.randomness import copied_key
+from ppo2.numerics.sharding import REPLICATED, DataAxis
 
 
 class Model:
@@ -188,7 +173,7 @@ class Model:
         if not self.is_recurrent:
             return None
         # it may be learned
-        one = jax.device_get(program(self, _initial_program)(self.state.params))
+        one = jax.device_get(program(self, initial_state_program)(self.state.params))
         initial: networks.State = jax.tree.map(lambda x: np.stack([x] * nenvs), one)
         return initial
 
@@ -248,7 +233,7 @@ class Model:
         self, obs: Any, key: PRNGKeyArray, count: int, state: networks.State = None, episode_starts: Any = None
     ) -> ActResult:
         """The policy's answer to a checked batch of observations; the sample is drawn from (key, count)."""
-        act, now = program(self, _act_program), self.state
+        act, now = program(self, act_on_program), self.state
         return act(
             now.params,
             now.normaliser,
@@ -288,7 +273,7 @@ class Model:
         """
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
         axis = sharding.across_processes()
-        train = program(self, _train_program, axis)
+        train = program(self, train_program, axis)
         heartbeat.at_collective(axis)
         specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
         after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
@@ -365,7 +350,7 @@ class Model:
             axis: the devices to sum over; None: one of each process.
         """
         axis = sharding.across_processes() if axis is None else axis
-        observe = program(self, _observe_program, axis)
+        observe = program(self, observe_program, axis)
         heartbeat.at_collective(axis)
         after = observe(*sharding.to_global((self.state, rollout), axis, (REPLICATED, ROLLOUT_SPECS)))
         fault: Fault
@@ -421,50 +406,3 @@ def _shapes(state: Any) -> tuple[Any, Any]:
     """Structure, and shapes of numbers (others have None)."""
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
     return jax.tree.structure(state), [x.shape if x.dtype.kind in "biuf" else None for x in arrays]
-
-
-def _train_program(model: Model, axis: DataAxis) -> Callable[..., tuple[TrainState, UpdateStats]]:
-    @transfers_allowed
-    def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
-        after = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
-        return only_finite(state, *after)
-
-    specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
-    return compiled(sharding.over_blocks(train, axis, specs, REPLICATED), donate_argnums=0)
-
-
-def _observe_program(model: Model, axis: DataAxis) -> Callable[..., tuple[TrainState, Fault]]:
-    @transfers_allowed
-    def observe(state: TrainState, rollout: Rollout) -> tuple[TrainState, Fault]:
-        return fill_normaliser(model, state, rollout, axis)
-
-    return compiled(sharding.over_blocks(observe, axis, (REPLICATED, ROLLOUT_SPECS), REPLICATED), donate_argnums=0)
-
-
-def _initial_program(model: Model) -> Callable[..., networks.State]:
-    @transfers_allowed
-    def initial_state(params: Float[Array, " P"]) -> networks.State:
-        return model.policy_of(params).initial_state()
-
-    return compiled(initial_state)
-
-
-def _act_program(model: Model) -> Callable[..., ActResult]:
-    def act_on(
-        params: Float[Array, " P"],
-        normaliser: Normaliser,
-        obs: Array,
-        key: PRNGKeyArray,
-        count: Int[Array, ""],
-        state: networks.State,
-        episode_starts: Bool[Array, " N"] | None,
-    ) -> ActResult:
-        obs = spaces.on_device(model.observation_space, obs)
-        distribution, values, after = model.policy_of(params)(normaliser, obs, state, episode_starts)
-        drawn = model.distribution.noise(stream(key, Purpose.STEP, count), (jax.tree.leaves(obs)[0].shape[0],))
-        sampled = distribution.sample(drawn)
-        masked = spaces.is_masked(model.observation_space)
-        no_legal_action = model.distribution.none_legal(obs["action_mask"]) if masked else None
-        return ActResult(sampled, distribution.mode(), values, distribution.logp(sampled), after, no_legal_action)
-
-    return compiled(act_on)
