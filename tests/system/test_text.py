@@ -8,7 +8,7 @@ import pytest
 from ppo2.cli import main
 from ppo2.cli.output import shown
 from ppo2.envs.host.failures import EnvFailure, FailureLog
-from ppo2.reporting import display, plot
+from ppo2.reporting import figures, plot, screens
 from ppo2.system.text import parse_json, printable, say_error
 
 HOSTILE = "a\x1b[2J\x9b31m\u202e[red]b[/red]\r"
@@ -69,7 +69,7 @@ def test_json_that_we_would_not_write_is_refused(text, why):
 
 def test_what_is_said(capsys):
     for progress in (False, True):
-        shown_to = display.open_display(display.Pace(1, 1), progress)
+        shown_to = screens.open_display(figures.Pace(1, 1), progress)
         shown_to.say(HOSTILE)
         shown_to.close()
         assert capsys.readouterr().out == HARMLESS + "\n"
@@ -79,8 +79,9 @@ def test_what_is_said_above_a_live_table():
     program = f"""
 import io, sys
 from rich.console import Console
-from ppo2.reporting import display
-live = display._Live(display.Pace(1, 1))
+from ppo2.reporting import figures, screens
+screens._IN_PLACE.acquire()
+live = screens._Live(figures.Pace(1, 1), (figures.RUN_COLUMNS,))
 live._console.file = written = io.StringIO()
 live.say({HOSTILE!r})
 live._console.file = sys.stdout

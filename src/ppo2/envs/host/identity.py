@@ -25,8 +25,8 @@ def innermost(env: Any) -> Any:
         seen.append(id(env))
         env = env.unwrapped
         attributes = getattr(env, "__dict__", {})
-        inside = [attributes[name] for name in INNER if isinstance(attributes.get(name), gym.Env)]
-        env = inside[0] if inside else env
+        held = [attributes[name] for name in INNER if isinstance(attributes.get(name), gym.Env)]
+        env = held[0] if held else env
     return env
 
 

@@ -30,6 +30,9 @@ CURRENT, COMMAND, FLAGS, NEWS = 0, 2, 4, 6
 groups, its command (0: none), the flags of its step, 1 if the connection holds an answer about it.
 """
 
+_LEFT_OUT: set[str] = set()
+"""Entries of infos that can't travel, of which this process has told."""
+
 
 class WorkerSetup(NamedTuple):
     """First message to a worker process.
@@ -55,10 +58,6 @@ class WorkerSetup(NamedTuple):
     spin: bool
     info_keys: tuple[str, ...]
     argv: list[str]
-
-
-_LEFT_OUT: set[str] = set()
-"""Entries of infos that can't travel, of which this process has told."""
 
 
 def answer_request(groups: Sequence[WorkerEnvs], method: str, arguments: Mapping[int, Any]) -> dict[int, Any]:
@@ -134,24 +133,25 @@ def _portable(error: Any) -> Any:
 def message_of(group: int, answer: Any) -> bytes:
     """A group and its answer as bytes, without entries of infos that no other process could have."""
     error = TypeError(f"the environments gave {answer!r}, which can't travel between processes.")
-    for some in (lambda: answer, lambda: _without_fixtures(answer), lambda: error):
+    for some in (lambda: answer, lambda: _without_unpicklable(answer), lambda: error):
         with contextlib.suppress(Exception):
             message: bytes = cloudpickle.dumps((group, some()))
             return message
     raise error
 
 
-def _without_fixtures(answer: Any) -> Any:
+def _without_unpicklable(answer: Any) -> Any:
     """An answer without the entries of infos that can't be pickled, such as locks and windows."""
     if isinstance(answer, EnvInfo):
-        final = None if answer.final is None else _travelling(answer.final)
-        return EnvInfo(answer.env, _travelling(answer.info), final)
+        final = None if answer.final is None else _picklable(answer.final)
+        return EnvInfo(answer.env, _picklable(answer.info), final)
     if isinstance(answer, dict):
-        return {key: _without_fixtures(one) for key, one in answer.items()}
-    return type(answer)(map(_without_fixtures, answer)) if type(answer) in (list, tuple) else answer
+        return {key: _without_unpicklable(one) for key, one in answer.items()}
+    return type(answer)(map(_without_unpicklable, answer)) if type(answer) in (list, tuple) else answer
 
 
-def _travelling(info: Mapping[str, Any]) -> dict[str, Any]:
+def _picklable(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of an info that can be pickled; says once which can't."""
     kept: dict[str, Any] = {}
     for key, value in info.items():
         try:
