@@ -89,7 +89,7 @@ def draw(folder: Path, out: Path) -> None:
     import matplotlib as mpl
     import numpy as np
 
-    from ppo2.reporting import plot
+    from ppo2.reporting import plot, run_curve
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -100,7 +100,7 @@ def draw(folder: Path, out: Path) -> None:
     for axes in grid.flat[len(envs) :]:
         axes.axis("off")
     for axes, env in zip(grid.flat, envs, strict=False):
-        runs = [plot.read_run(path.with_suffix("")) for path in sorted(env.glob("ours-*.json"))]
+        runs = [run_curve.read_run(path.with_suffix("")) for path in sorted(env.glob("ours-*.json"))]
         curves = [(run.timesteps, plot.rolling_mean(run.returns, 100)) for run in runs]
         for timesteps, returns in curves:
             axes.plot(timesteps, returns, color=plot.COLORS[0], alpha=0.35, linewidth=0.8)
