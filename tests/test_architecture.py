@@ -30,7 +30,7 @@ ORDER = """\
 agent: __init__ compiled files noise policy model_programs model copies loading microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser train_state faults adam update
 checkpoints: __init__ checkpoint progress tensors writer
-cli: options output listings model_commands sweep train __init__
+cli: options output listings model_commands sweep until_solved train __init__
 config: placeholders rules info_keys config __init__
 distributed: messages monitor heartbeat collectives agreed_signal processes __init__ parts
 distributions: base choices gaussians joint table __init__

@@ -3,10 +3,8 @@
 import contextlib
 import dataclasses
 import inspect
-import math
 import os
 import signal
-import statistics
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +15,7 @@ from tyro.conf import Positional, arg
 
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
+from ppo2.cli.until_solved import UntilSolved
 from ppo2.config import Config, placeholder_in
 from ppo2.system.text import say_error, screen_width
 
@@ -25,9 +24,6 @@ IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches"
 
 PLAIN_WIDTH = 80
 """Characters in a line of what goes to no terminal."""
-
-RECENT_SHARE, FEWEST_RECENT = 0.05, 10
-"""Share of all timesteps within which episodes are recent for --until-solved, and the fewest that decide."""
 
 AutoResume = Annotated[
     options.Flag,
@@ -183,7 +179,7 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     from ppo2.training.learn import learn
 
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
-    solved = _UntilSolved(arguments["env"], arguments["total_timesteps"]) if until_solved else None
+    solved = UntilSolved(arguments["env"], arguments["total_timesteps"]) if until_solved else None
     asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
     os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
     with _telling_how_to_resume(run_dir):
@@ -194,62 +190,6 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     if solved is not None:
         say(solved.verdict())
     return int(bool(getattr(model, "unsaved", "")))
-
-
-class _UntilSolved:
-    """An `update_fn` that stops training once an environment counts as solved: the mean return of the last 100
-    episodes reaches its threshold. Long episodes of before would keep that mean low for long: where the last 100 took
-    more than a twentieth of all timesteps, those within it (10 at least) are enough, if their mean less its standard
-    error reaches the threshold.
-
-    Raises:
-        ValueError: the environment has no reward_threshold.
-    """
-
-    stop_reason = "solved"
-
-    def __init__(self, env_id: str, total_timesteps: float) -> None:
-        import gymnasium as gym
-
-        from ppo2 import envs
-        from ppo2.reporting.episode_file import EPISODE_WINDOW
-
-        envs.check_id(env_id)
-        threshold = None if envs.adapter_of(env_id) else gym.spec(env_id.rpartition(":")[2]).reward_threshold
-        if threshold is None:
-            raise ValueError(
-                f"--until-solved: {env_id} is registered without a reward_threshold. Leave the option out."
-            )
-        self.threshold, self.mean, self.solved = float(threshold), float("nan"), False
-        self.window, self._timesteps = EPISODE_WINDOW, RECENT_SHARE * total_timesteps
-
-    def __call__(self, update: int, model: Any, stats: Any) -> bool:
-        self.mean = float(stats.eprewmean)
-        self.solved = self.mean >= self.threshold and stats.episodes >= self.window
-        recent = self._recent(getattr(stats, "last", ()))
-        if not self.solved and len(recent) >= FEWEST_RECENT:
-            mean = statistics.fmean(recent)
-            if mean - statistics.stdev(recent) / math.sqrt(len(recent)) >= self.threshold:
-                self.mean, self.solved = mean, True
-        return not self.solved
-
-    def _recent(self, episodes: Sequence[Any]) -> list[float]:
-        """The returns of the last episodes that took no more than the recent timesteps; none if all did."""
-        returns: list[float] = []
-        steps = 0
-        for episode in reversed(episodes):
-            steps += episode.l
-            if steps > self._timesteps and len(returns) >= FEWEST_RECENT:
-                return returns
-            returns.append(episode.r)
-        return returns if steps > self._timesteps else []
-
-    def verdict(self) -> str:
-        """The outcome, in words."""
-        if self.solved:
-            return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
-        few = f" in {self.window} episodes" if self.mean >= self.threshold else ""
-        return f"not solved: the mean return did not reach the threshold of {self.threshold:g}{few}"
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ COLUMNS = MONITOR_COLUMNS
 """Columns of every file; numbers of `info` at the episodes' ends follow, each in a column of its name."""
 EPISODE_WINDOW = 100
 """Episodes that eprewmean and eplenmean are means over, as in Baselines."""
+RECENT_SHARE = 0.05
+"""Share of a run's timesteps within which episodes are recent: 100 of them may be most of a run."""
 
 
 def facts_line(env_id: str | None, seconds: float) -> str:

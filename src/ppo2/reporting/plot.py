@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo2.config import PLACEHOLDER, is_placeholder
-from ppo2.reporting.episode_file import EPISODE_WINDOW
+from ppo2.reporting.episode_file import EPISODE_WINDOW, RECENT_SHARE
 from ppo2.reporting.run_curve import Floats, RunCurve, read_run
 from ppo2.system import files
 from ppo2.system.text import printable
@@ -31,8 +31,6 @@ NOT_CONFIGURATION = frozenset(
 """Entries of config.json in which runs of one configuration may differ."""
 FEWEST_SEEDS = 3
 """Runs that a confidence band needs."""
-WINDOW_SHARE = 0.05
-"""Share of a run's timesteps that a point of its line is the mean over: 100 episodes may be most of a run."""
 MOST_POINTS = 2000
 """Points of a curve: it needs no more, and an SVG of a million episodes can't be opened."""
 
@@ -198,7 +196,7 @@ def _line(label: str, group: Sequence[RunCurve], smooth: int | None) -> Line:
     def mean(run: RunCurve) -> Floats:
         return mean_within(run.timesteps, run.returns, window) if smooth is None else rolling_mean(run.returns, smooth)
 
-    window = WINDOW_SHARE * max(run.timesteps[-1] for run in group)
+    window = RECENT_SHARE * max(run.timesteps[-1] for run in group)
     smoothed = [(run.timesteps, mean(run)) for run in group]
     if len(group) == 1:
         return Line(label, *map(_thinned, smoothed[0]))
@@ -219,7 +217,7 @@ def _thinned(values: NDArray[Any]) -> NDArray[Any]:
 
 def _figure_of_runs(runs: Sequence[RunCurve], title: str, smooth: int | None) -> "Figure":
     lines = _lines(runs, smooth)
-    window = f"mean within {WINDOW_SHARE:.0%} of the timesteps"
+    window = f"mean within {RECENT_SHARE:.0%} of the timesteps"
     if smooth is not None:
         window = f"mean of the last {smooth} episodes" if smooth > 1 else "each episode"
     if len(runs) == 1:
