@@ -107,7 +107,7 @@ def splitter(space: spaces.AnySpace, *, python_integers: bool = False) -> Callab
     of a space gives.
 
     Args:
-        space: of one action.
+        space: actions of one environment.
         python_integers: True gives those of a Discrete space as Python's integers, with which a step of 8 CartPoles
             takes 5 % less; for environments that are known not to care (`EnvTraits.python_integers`).
     """
