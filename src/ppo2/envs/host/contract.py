@@ -261,7 +261,7 @@ def checked_step(env: Any, returned: Any, number: int) -> tuple[Any, float, bool
     Raises:
         ContractError: it returned something else.
     """
-    try:
+    try:  # as `unpack_step`, whose call would cost every step of every environment
         obs, reward, over, cut, info = returned
     except (TypeError, ValueError):
         raise step_error(env, returned) from None
