@@ -4,11 +4,14 @@ import functools
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 import ppo2
+from ppo2.agent.policy import build_policy
+from ppo2.config import Config
 from ppo2.training import remarks
 from support.device_envs import good
 from support.environments import Spaced
@@ -160,3 +163,11 @@ def test_a_sweep_says_it_once(capsys: pytest.CaptureFixture[str]) -> None:
     ppo2.sweep(env=env, network="mlp", num_hidden=4, num_envs=2, nsteps=4, total_timesteps=8, seed=[0, 1])
     captured = capsys.readouterr()
     assert (captured.out + captured.err).count("bounds [20, 30]") == 1
+
+
+def test_older_models_have_no_statistics_of_integers() -> None:
+    config, box = Config(normalize_obs=True), spaces.Box(0, 9, (3,), np.int32)
+    policy = build_policy(box, spaces.Discrete(2), encoding=1, key=jax.random.key(0))
+    model = ppo2.Model(policy=policy, config=config, key=jax.random.key(0))
+    (line,) = remarks.at_start(config, model, Spaced(box, spaces.Discrete(2)), fresh=False)
+    assert "it has statistics of a Box of floats" in line

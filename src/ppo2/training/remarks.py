@@ -103,9 +103,10 @@ def _trouble(low: float, high: float) -> str:
 def _statistics(config: Config, model: Model) -> Iterator[str]:
     """A line where `normalize_obs` has nothing to normalise."""
     if config.normalize_obs and not jax.tree.leaves(model.state.normaliser.obs):
+        which = "of floats, in a model that began under an older version" if model.encoding == 1 else "that is no image"
         yield (
-            f"`normalize_obs` (=True) changes nothing: it has statistics of a Box that is no image, and these "
-            f"observations are {spaces.unmasked(model.observation_space)}"
+            f"`normalize_obs` (=True) changes nothing: it has statistics of a Box {which}, and these observations are "
+            f"{spaces.unmasked(model.observation_space)}"
         )
 
 
