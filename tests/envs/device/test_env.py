@@ -191,6 +191,22 @@ def test_python_numbers_get_fixed_dtypes() -> None:
     np.testing.assert_array_equal(step.returns[:, 0], [0, 4] * 4)
 
 
+@pytest.mark.parametrize(
+    ("reward", "expected"), [(-1e300, -np.finfo(np.float32).max), (np.inf, np.inf), (0.1, np.float32(0.1))]
+)
+def test_rewards_beyond_float32_are_large_and_not_infinite(reward: float, expected: float) -> None:
+    class Huge(Count):
+        def step(self, state: Any, action: Any, key: Any) -> Any:
+            state, obs, _, *rest = super().step(state, action, key)
+            return state, obs, jnp.asarray(reward), *rest
+
+    with jax.enable_x64(True):
+        state, _ = Huge().reset(jax.random.key(0))
+        step = step_one(Huge(), state, jnp.zeros((), jnp.int32), jax.random.key(1))
+    assert step.reward.dtype == np.float32
+    assert step.reward == expected
+
+
 # --- actions ------------------------------------------------------------------------------------------------------
 
 ACTION_SPACES = [

@@ -8,7 +8,7 @@ import pytest
 
 import ppo2
 from ppo2.envs.families.factories import FrameStack
-from support.environments import Spaced
+from support.environments import Script, Spaced
 
 MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "Swimmer", "Reacher")
 
@@ -72,6 +72,19 @@ def test_images_are_stacked_along_their_channels(
 def test_frames_of_several_parts_can_not_be_stacked() -> None:
     with pytest.raises(ValueError, match=r"`frame_stack` \(=2\) needs observations that are one array"):
         ppo2.make("Blackjack-v1", frame_stack=2)
+
+
+@pytest.mark.parametrize("options", [{"flatten": True}, {"frame_stack": 2}])
+def test_an_observation_that_is_missing_at_an_episodes_end_stays_missing(options: dict[str, Any]) -> None:
+    class Ending(Script):
+        def step(self, action: Any) -> Any:
+            return None, 1.0, True, False, {}
+
+    env = ppo2.make(Ending, num_envs=1, **options)
+    env.reset()
+    infos = env.step([0])[-1]
+    assert infos["final_obs"].tolist() == [None]
+    assert infos["_final_obs"].tolist() == [True]
 
 
 def test_flatten_makes_observations_one_vector() -> None:

@@ -1,6 +1,7 @@
 """Errors of constructors: one sentence with the environment, the error's type and text, file and line."""
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,31 @@ def test_a_registered_environment_that_fails(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(gym.registry, "Bare-v0", registry["Bare-v0"])
     with pytest.raises(ConstructorError, match=r"`env` \(='Bare-v0'\) could not .* ValueError, without a text"):
         ppo2.make("Bare-v0")
+
+
+class OneAlone(Script):
+    """A class of which there can be one, or one in each process."""
+
+    made = 0
+
+    def __init__(self, process: int | None = None) -> None:
+        super().__init__()
+        type(self).made += 1
+        if type(self).made > 1 if process is None else os.getpid() != process:
+            raise OSError("the licence is taken")
+
+
+def test_another_environment_than_the_first_that_fails(capsys: Any) -> None:
+    with pytest.raises(
+        ConstructorError, match=r"`env`: environment 1 could .* OSError: the licence.*__init__ \(.*line"
+    ):
+        resolve(OneAlone, 2)
+    env = ppo2.make(functools.partial(OneAlone, os.getpid()), num_envs=3, workers=1)
+    env.reset()
+    env.close()
+    said = capsys.readouterr().err
+    assert "environments 1 to 2 could not be made in another process (`env`: environment 1 could not be made" in said
+    assert "OSError: the licence is taken" in said
 
 
 def test_errors_of_our_own_stay_as_they_are() -> None:

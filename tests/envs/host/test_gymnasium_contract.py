@@ -291,9 +291,9 @@ def test_info_keys_are_numbers_with_masks_of_the_step_itself(made: Any) -> None:
     assert second["is_success"].tolist() == [0.0, 0.0, 1.0, 1.0]
     assert second["t"].tolist() == [2.0] * COUNT  # of the step that ended number 0's episode, not of its reset
     assert second["final_info"]["is_success"].tolist() == [0.0] * COUNT
-    for name in ("final_obs", "final_info", "episode"):
+    for name in ("final_obs", "final_info", "episode", "_final_obs", "_t"):
         with pytest.raises(ValueError, match=rf"`info_keys` names '{name}'"):
-            HostVectorEnv(talkers(1), info_keys=(name,))
+            HostVectorEnv(talkers(1), info_keys=("t", name))
 
 
 def test_episodes_that_environments_count_stand_beside_the_infos(made: Any) -> None:

@@ -27,6 +27,17 @@ class Shim(gym.Env[Any, Any]):
         return self._env.step(action)
 
 
+class Holder(Shim):
+    """The same, with the other environment under a name of its own."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.game = self.__dict__.pop("_env")
+
+    def __getattr__(self, name: str) -> Any:
+        return self.game if name == "_env" else super().__getattribute__(name)
+
+
 def limited(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(env, 50)
 
@@ -36,6 +47,7 @@ DISGUISES: dict[str, Callable[[Script], Any]] = {
     "wrapper": limited,
     "two wrappers": lambda env: gym.wrappers.RecordEpisodeStatistics(limited(env)),
     "shim": Shim,
+    "holder": Holder,
     "function": lambda env: lambda: env,
     "wrapping function": lambda env: lambda: limited(env),
     "vector": lambda env: SyncVectorEnv([lambda: env]),
@@ -52,7 +64,7 @@ def test_innermost_looks_through_wrappers_and_attributes() -> None:
     assert innermost(env) is env
 
 
-@pytest.mark.parametrize("wrap", [lambda env: env, limited, Shim])
+@pytest.mark.parametrize("wrap", [lambda env: env, limited, Shim, Holder])
 def test_a_factory_that_gives_the_same_object_is_refused(wrap: Callable[[Any], Any]) -> None:
     one = Script()
     with pytest.raises(ValueError, match=r"`env`: environments 0 and 1 are one and the same object, a Script"):

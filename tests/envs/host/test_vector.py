@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2.envs.host.constructors import ConstructorError
 from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.replay import episode_seed
 from ppo2.envs.host.vector import HostVectorEnv
@@ -213,7 +214,7 @@ def test_environments_made_before_a_failure_are_closed() -> None:
             closed.append(self)
 
     made = iter([Closes, Closes, lambda: 1 / 0])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ConstructorError, match=r"environment 2 could not be made: .* ZeroDivisionError"):
         HostVectorEnv([lambda: next(made)()] * 3)
     assert len(closed) == 2
 

@@ -146,11 +146,20 @@ def step_one(env: DeviceEnv, state: State, action: PyTree[Shaped[Array, "..."]],
     return EnvStep(
         jax.tree.map(strongly_typed, state),
         spaces.on_device(env.observation_space, obs),
-        jnp.asarray(reward, jnp.float32),
+        _to_float32(reward),
         terminated,
         jnp.asarray(truncated, bool) & ~terminated,
         info,
     )
+
+
+def _to_float32(reward: Any) -> Float[Array, ""]:
+    """A reward as float32; one beyond these becomes the largest, so that it's told as too large, not as infinite."""
+    given: Array = jnp.asarray(reward)
+    if given.dtype == jnp.float64:
+        most = float(np.finfo(np.float32).max)
+        given = jnp.where(jnp.isfinite(given), jnp.clip(given, -most, most), given)
+    return given.astype(jnp.float32)
 
 
 def strongly_typed(leaf: Any) -> Array:

@@ -95,7 +95,7 @@ class SpecFactory(EnvTraits):
         if self._options.flatten:
             if spaces.is_masked(env.observation_space):
                 raise ValueError("`flatten` (=True) would make the action_mask of these observations part of a vector.")
-            env = gym.wrappers.FlattenObservation(env)
+            env = Flatten(env)
         return env if self._options.frame_stack is None else FrameStack(env, self._options.frame_stack)
 
 
@@ -137,6 +137,13 @@ def _quiet(spec: EnvSpec) -> Iterator[None]:
             stack.callback(mujoco.set_mju_user_warning, mujoco.get_mju_user_warning())
             mujoco.set_mju_user_warning(lambda _: None)
         yield
+
+
+class Flatten(gym.wrappers.FlattenObservation):
+    """Gymnasium's wrapper, but an observation that is missing stays missing: it may be an episode's last."""
+
+    def observation(self, observation: Any) -> Any:
+        return None if observation is None else super().observation(observation)
 
 
 class FrameStack(gym.ObservationWrapper[NDArray, Any, Any]):

@@ -11,22 +11,18 @@ import gymnasium as gym
 
 from ppo2.envs.host.failures import ContractError
 
-INNER = ("env", "_env")
-"""Attributes in which environments that are no Gymnasium wrappers hold another one."""
-
 _in_training: list[Any] = []
 """The environments of every `learn` that is running, in this process."""
 
 
 def innermost(env: Any) -> Any:
-    """The environment inside all wrappers."""
+    """The environment inside all wrappers, Gymnasium's and other environments that hold one under whatever name."""
     seen: list[int] = []
     while id(env) not in seen:
         seen.append(id(env))
         env = env.unwrapped
-        attributes = getattr(env, "__dict__", {})
-        held = [attributes[name] for name in INNER if isinstance(attributes.get(name), gym.Env)]
-        env = held[0] if held else env
+        held = [one for one in getattr(env, "__dict__", {}).values() if isinstance(one, gym.Env)]
+        env = held[0] if len(held) == 1 else env  # a class of the user's around it
     return env
 
 

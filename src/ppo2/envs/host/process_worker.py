@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing import Pipe
 from typing import Any
 
@@ -12,6 +12,7 @@ import cloudpickle
 import numpy as np
 
 from ppo2.envs.host.buffers import EnvBuffers
+from ppo2.envs.host.constructors import ConstructorError
 from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.infos import EnvInfo
@@ -50,7 +51,7 @@ class ProcessWorker:
         self._buffers, self._timeout = buffers, timeout
         self._running: set[int] = set()  # groups whose command isn't done yet
         self._stale: set[int] = set()  # groups whose environments were lost with their process
-        self._whose = "environments " + " and ".join(f"{rows.start} to {rows.stop - 1}" for rows in self._rows)
+        self._whose = printed(self._rows)
         self._losses, self._unreported = 0, list[EnvFailure]()
         self._arrived: dict[int, Any] = {}  # answers that nobody has asked for yet
         self.process: subprocess.Popen[bytes] | None = None
@@ -229,7 +230,8 @@ class ProcessWorker:
         if isinstance(answer, ContractError):
             raise answer
         if isinstance(answer, Exception):
-            raise WorkerLostError(f"{self._whose} could not be made in another process ({answer})") from answer
+            words = str(answer) if isinstance(answer, ConstructorError) else f"{type(answer).__name__}: {answer}"
+            raise WorkerLostError(f"{self._whose} could not be made in another process ({words})") from answer
         self._ready = True
 
     def _relaunch(self) -> None:
@@ -260,3 +262,9 @@ class ProcessWorker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
             self.process.kill()
+
+
+def printed(rows: Sequence[slice]) -> str:
+    """Words for the environments of some slices."""
+    parts = [str(part.start) if part.stop - part.start == 1 else f"{part.start} to {part.stop - 1}" for part in rows]
+    return f"environment{'s' if parts != [str(rows[0].start)] else ''} {' and '.join(parts)}"

@@ -2,7 +2,7 @@
 
 import math
 import traceback
-from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from ppo2.config.info_keys import end_keys
 from ppo2.envs.host import contract
 from ppo2.envs.host.actions import splitter
 from ppo2.envs.host.buffers import EnvBuffers, Spaces
+from ppo2.envs.host.constructors import made_by
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.episode_statistics import NONE_ENDED, UNCOUNTED, EpisodeReader, number
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
@@ -73,8 +74,8 @@ class SerialEnvs:
         self.current: MutableSequence[int] | NDArray = [first]
         self._factories, self._first, self._info_keys, self._owned = list(factories), first, tuple(info_keys), owned
         try:
-            for factory in factories:
-                env = factory()
+            for i, factory in enumerate(factories, start=first):
+                env = made_by(factory, f"`env`: environment {i}", "Pass a function that gives its arguments.")
                 check_not_in_training(env)
                 self.envs.append(env)
                 contract.check_members(env)
@@ -105,12 +106,6 @@ class SerialEnvs:
         """Sets the buffers, of as many rows as there are environments."""
         self._buffers = buffers
         buffers.lengths[:] = [NONE_ENDED if reader.counts else UNCOUNTED for reader in self._readers]
-
-    def _one_by_one(self) -> Iterator[int]:
-        """Index of each environment, which is at work until the next is asked for."""
-        for i in range(len(self.envs)):
-            self.current[0] = self._first + i
-            yield i
 
     def step(self, *, full: bool = False) -> StepOutcome:
         """Steps every environment with its action in the buffers.
@@ -177,7 +172,7 @@ class SerialEnvs:
         try:
             buffers.rewards[:] = rewards
         except OverflowError:
-            raise ContractError(f"`env` gave a whole number that no float can hold as its reward: {rewards}.") from None
+            raise ContractError("`env` gave a whole number as its reward that no float can hold. Mend it.") from None
         buffers.terminated[:], buffers.truncated[:] = terminated, truncated
         return StepOutcome(flags, failures, infos)
 

@@ -10,7 +10,7 @@ from gymnasium.vector import VectorObservationWrapper, VectorWrapper
 from ppo2.config.info_keys import end_keys
 
 OWN_INFOS = ("final_obs", "final_info", "episode")
-"""Entries of `infos` that a vector environment makes itself."""
+"""Entries of `infos` that a vector environment makes itself, as it does a mask `_key` for each `key`."""
 
 
 def check_arguments(
@@ -31,7 +31,8 @@ def check_arguments(
         raise ValueError(f"`env_timeout` (={env_timeout!r}) must be a number of seconds above 0.")
     if isinstance(info_keys, str) or not all(isinstance(key, str) for key in info_keys):
         raise ValueError(f"`info_keys` (={info_keys!r}) must be names, as in ('is_success',).")
-    if taken := sorted({*info_keys} & {*OWN_INFOS}):
+    own = {*OWN_INFOS, *(f"_{key}" for key in (*OWN_INFOS, *info_keys))}
+    if taken := sorted({*info_keys} & own):
         raise ValueError(f"`info_keys` names {taken[0]!r}, an entry that `infos` has for itself; leave it out.")
 
 

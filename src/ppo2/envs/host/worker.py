@@ -35,12 +35,12 @@ def main(connection: Connection, lifeline: int, names: list[str]) -> None:
         semaphore.unlink()
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which says when to end
         signal.signal(number, _heard)
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-
-    from ppo2.envs.host.worker_loop import run
-
     groups: list[Any] = []
     try:
+        threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+
+        from ppo2.envs.host.worker_loop import run  # takes a while, in which the parent may let go
+
         run(connection, go, done, groups)
     except ParentLeftError:
         pass

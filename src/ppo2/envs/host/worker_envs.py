@@ -1,7 +1,7 @@
 """Environments of one worker and the requests to them between steps; without JAX, for the workers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,12 @@ class ResetRequest(NamedTuple):
 
 class WorkerEnvs(SerialEnvs):
     """Environments of one worker and one group: steps, and requests by the names of these methods."""
+
+    def _one_by_one(self) -> Iterator[int]:
+        """Index of each environment, which is at work until the next is asked for."""
+        for i in range(len(self.envs)):
+            self.current[0] = self._first + i
+            yield i
 
     def reset(self, request: ResetRequest) -> list[EnvInfo]:
         """Resets environments for the episodes in the buffers; what they raise is the caller's. Returns their infos."""
