@@ -48,7 +48,7 @@ reporting: __init__ figures display screens episode_file sinks trackers health t
 runners: __init__ episodes experience action_log device_program host_program rollout_buffers snapshot device \
     protocol runner_state host ray_actor remote
 spaces: parts images space_json checks __init__ device
-system: __init__ exits descendants files launch text lock_owner directory_lock processors signals runtime
+system: __init__ calls exits descendants files launch text lock_owner directory_lock processors signals runtime
 training: __init__ plan remarks sessions interruption run_directory trainers loop start construction setup log_writer \
     saver sweep_plan sweep_screen evaluator vmapped run learn sweep
 """

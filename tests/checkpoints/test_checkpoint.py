@@ -239,6 +239,17 @@ def test_metadata_that_are_no_json_of_ours(tmp_path, text):
     damaged(saved(tmp_path / "model.safetensors", metadata=text, sha256=checkpoint.digest({"x": np.zeros(2)}, text)))
 
 
+def test_the_newest_may_be_removed_while_it_is_looked_for(tmp_path, monkeypatch):
+    run, read = run_with(tmp_path, 10, 20), checkpoint._read
+
+    def remove_first(file):
+        checkpoint.file_of(run, 20).unlink(missing_ok=True)  # as `keep` of a run that goes on
+        return read(file)
+
+    monkeypatch.setattr(checkpoint, "_read", remove_first)
+    assert checkpoint.load(run).metadata == {"update": 10}
+
+
 def test_a_damaged_checkpoint_of_a_run_names_the_one_before_it_that_is_whole(tmp_path):
     run = run_with(tmp_path / "a run", 10, 20, 30, 40)
     flip(checkpoint.file_of(run, 40), -5)
@@ -464,3 +475,16 @@ def test_a_space_of_thousands_of_parts_is_refused_unread(which: str, tmp_path: P
     path = checkpoint.save(tmp_path / "large.safetensors", saved.tensors, {**saved.metadata, which: space})
     with pytest.raises(ValueError, match="more than 1,000 parts"):
         ppo2.load(path)
+
+
+@pytest.mark.parametrize(("path", "error"), [(3, TypeError), (None, TypeError), ("", ValueError), ("a\0b", ValueError)])
+def test_what_is_no_path(path, error):
+    for call in (lambda: checkpoint.load(path), lambda: checkpoint.save(path, {}, {})):
+        with pytest.raises(error, match=r"`path` \(=.*\) must "):
+            call()
+
+
+def test_a_directory_is_no_file_to_write(tmp_path):
+    with pytest.raises(OSError, match=r"is a directory: name a file, such as .*model\.safetensors"):
+        checkpoint.save(tmp_path, {}, {})
+    assert not list(tmp_path.iterdir())

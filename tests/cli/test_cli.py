@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -87,6 +88,8 @@ print({"jax", "equinox", "optax", "gymnasium", "matplotlib", "numpy"} & set(sys.
         (["train", "CartPole-v1", "--lr", "lin:1", "--run-dir", "None"], 1, r"ppo2: `lr` \(='lin:1'\) .*\n"),
         (["train", "CartPole-v1", "--nsteps", "many"], 2, r".*(?s:nsteps).*"),
         (["train", "CartPole-v1", "--seed"], 2, r".*(?s:Missing value for argument '--seed').*"),
+        (["train", "CartPole-v1", "--auto-resume"], 1, r"ppo2: --auto-resume goes on with .*: give that, .*\n"),
+        (["train", "CartPole-v1", "--auto-resume", "--run-dir", "None"], 1, r"ppo2: --auto-resume .*\n"),
         (["train"], 2, r".*(?s:ENV).*"),
         (["plot"], 2, r".*(?s:RUN).*"),
         (["bogus"], 2, r".*(?s:Available subcommands: train, resume).*"),
@@ -107,6 +110,21 @@ def test_errors(command, status, message, capsys, tmp_path, monkeypatch):
     assert main(command) == status
     assert re.fullmatch(message, capsys.readouterr().err, re.DOTALL if status == 2 else 0)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "level"), [([], "3"), (["--debug"], None)])
+def test_advice_for_developers_of_xla_is_not_shown(options, level):
+    program = """
+import json, os, sys
+from ppo2.cli import main
+main(["presets", "CartPole-v1", *sys.argv[1:]])
+print(json.dumps(os.environ.get("TF_CPP_MIN_LOG_LEVEL")))
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", program, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == level or (level is None and found == "1")  # JAX's own setting, once it is imported
 
 
 def test_debug_shows_where(capsys):

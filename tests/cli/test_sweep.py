@@ -15,7 +15,7 @@ def test_the_command(capsys: Any, tmp_path: Any) -> None:
     words = ["sweep", "gymnax:CartPole-v1", "--seeds", "2", "--lr", "1e-3", "linear:1e-4", "--num-hidden", "8"]
     assert main([*words, "--total-timesteps", "1024", "--run-dir", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "sweep     2 lr x 2 seed = 4 runs of 1,024 timesteps" in out
+    assert "sweep     2 values of lr x 2 seeds = 4 runs of 1,024 timesteps" in out
     assert out.split().count("linear:1e-4") == 1
     assert (path / "curves.png").exists()
     assert json.loads((path / "sweep.json").read_text())["fixed"]["gamma"] == 0.98  # the preset's

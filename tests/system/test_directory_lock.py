@@ -217,3 +217,11 @@ def test_the_start_of_processes_without_proc(monkeypatch: pytest.MonkeyPatch) ->
     assert start_of(os.getpid()) == "Fri Nov 27 19:00:00 2026"
     monkeypatch.setattr(Path, "exists", lambda _: True)
     assert start_of(os.getpid()) is None  # it hides what is another user's
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_on(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LOCK)
+    with pytest.raises(FileExistsError, match="no regular file"):
+        DirectoryLock(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [LOCK]

@@ -17,8 +17,10 @@ from ppo2.checkpoints import checkpoint, tensors
 from ppo2.config import Config, is_placeholder, placeholder_in
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.randomness import Purpose, abstract_key, root_key
+from ppo2.system.calls import told_plainly
 
 
+@told_plainly("ppo2.load('runs/x')")
 @transfers_allowed
 def load(
     path: str | Path,

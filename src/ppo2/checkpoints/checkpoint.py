@@ -84,10 +84,12 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
 
     Raises:
         OSError: the file can't be written; what was at `path` is untouched.
-        ValueError: a pipe, a socket or a device is there.
+        TypeError, ValueError: it is no path, or a pipe, a socket or a device is there.
     """
-    path = Path(path).expanduser()
+    path = _checked_path(path)
     _check_regular(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"`path` (={str(path)!r}) is a directory: name a file, such as {path}/model{SUFFIX}.")
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     text = json.dumps(metadata, allow_nan=False)
     header = {"format": FORMAT, "version": str(VERSION), "metadata": text, "sha256": digest(tensors, text)}
@@ -106,6 +108,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return _read(file)
     except DamagedError as error:
+        if Path(path).expanduser().is_dir() and not os.path.lexists(file):  # removed by a run that goes on (`keep`)
+            return load(path)
         before = _whole_before(file)
         if before is None:
             raise
@@ -120,9 +124,9 @@ def newest(path: str | os.PathLike[str]) -> Path:
     """The file that `path` means: itself, or the one of the latest update in a folder of checkpoints or a run.
 
     Raises:
-        ValueError: no file is there, or no checkpoint in the folder.
+        TypeError, ValueError: it is no path; no file is there, or no checkpoint in the folder.
     """
-    path = Path(path).expanduser()
+    path = _checked_path(path)
     if path.is_file():
         return path
     _check_regular(path)
@@ -156,6 +160,15 @@ def digest(tensors: Tensors, metadata: str) -> str:
         found.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
         found.update(tensors[name].data)
     return found.hexdigest()
+
+
+def _checked_path(path: Any) -> Path:
+    """The path that an argument means; raises TypeError or ValueError for what is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` (={path!r}) must be the path of a checkpoint, or of a run directory.")
+    if not os.fspath(path) or "\0" in str(path):
+        raise ValueError(f"`path` (={str(path)!r}) must name a file or a directory.")
+    return Path(path).expanduser()
 
 
 def _check_regular(path: Path) -> None:

@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command `ppo2`; `argv` is without the program's name. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.path.append(os.getcwd())  # for environments named module:Id-v0: `python -m ppo2` looks here too
+    if "jaxlib" not in sys.modules and "--debug" not in arguments:
+        # Before it is loaded, which reads this: XLA logs an error with advice for its developers where compiling takes
+        # long. What fails is raised all the same.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         status = _flushed(_run(arguments))
     except KeyboardInterrupt:

@@ -72,17 +72,18 @@ class Train(options.Command):
 
         values = dict(vars(self))
         extras = {field.name: values.pop(field.name) for field in dataclasses.fields(options.TrainingOptions)}
-        auto_resume = values.pop("auto_resume")
+        auto_resume, by_default = values.pop("auto_resume"), values["run_dir"] == self.chosen.run_dir_pattern()
+        if auto_resume and (values["load_path"] is not None or values["run_dir"] is None or by_default):
+            raise ValueError(
+                "--auto-resume goes on with the run in --run-dir when the same command is started again: give that, "
+                "and leave --load-path out."
+            )
         start_processes(heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
         made = self._make_run_dir(values)
         say(_resolved(self.chosen, values))
-        if auto_resume:
-            if values["load_path"] is not None or values["run_dir"] is None:
-                raise ValueError(
-                    "--auto-resume goes on with the run in --run-dir: give that, and leave --load-path out."
-                )
-            if (Path(values["run_dir"]) / run_directory.CONFIG).is_file():
-                values["load_path"] = values["run_dir"]
+        there = run_directory.absolute(values["run_dir"]) if auto_resume else None
+        if there is not None and (there / run_directory.CONFIG).is_file():
+            values["load_path"] = values["run_dir"]
         with options.removed_if_empty(made):
             return _learn(values, **extras)
 

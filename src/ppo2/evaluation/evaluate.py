@@ -16,6 +16,7 @@ from ppo2.evaluation.device_episodes import run_on_device
 from ppo2.evaluation.host_episodes import run_on_host
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit, PartialEpisodes
 from ppo2.numerics.compilation import transfers_allowed
+from ppo2.system.calls import told_plainly
 
 NDArray = np.ndarray[Any, Any]
 
@@ -46,6 +47,7 @@ class Evaluation(NamedTuple):
         return float(self.returns.std()) if len(self.returns) else math.nan
 
 
+@told_plainly("ppo2.evaluate(model, 'CartPole-v1', episodes=100)")
 @transfers_allowed
 def evaluate(
     model: Model,
@@ -83,8 +85,7 @@ def evaluate(
         ValueError: `episodes` or `max_steps` below 1, `env` can't be made, has other spaces than the model, is being
             trained on, or gives an observation or a reward that is NaN or infinite.
     """
-    if episodes < 1:
-        raise ValueError(f"`episodes` (={episodes}) must be at least 1.")
+    check_request(model, episodes)
     keys = model.config.info_keys if info_keys is None else entries("info_keys", info_keys)
     if info_keys is None and isinstance(env, HostVectorEnv):
         keys = env.info_keys
@@ -98,6 +99,15 @@ def evaluate(
     finally:
         if made.owned:
             made.env.close()
+
+
+def check_request(model: Any, episodes: Any) -> None:
+    """Raises TypeError for what is no model, such as the path of one, and ValueError for no number of episodes."""
+    if isinstance(episodes, bool) or not isinstance(episodes, int | np.integer) or episodes < 1:
+        raise ValueError(f"`episodes` (={episodes!r}) must be a whole number of at least 1.")
+    if not isinstance(model, Model):
+        path = model if isinstance(model, str) else "PATH"
+        raise TypeError(f"`model` (={model!r}) must be a model, of ppo2.learn or ppo2.load({path!r}).")
 
 
 def side_by_side(env: Any, episodes: int) -> int | None:

@@ -19,13 +19,15 @@ from ppo2.agent.model import Model
 from ppo2.envs.host.env_types import AnyEnv, EnvTraits
 from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.vector import HostVectorEnv
-from ppo2.evaluation.evaluate import Evaluation, check_spaces, run_episodes
+from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, run_episodes
 from ppo2.evaluation.film import SUFFIXES, Film
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
 from ppo2.numerics.compilation import transfers_allowed
+from ppo2.system.calls import told_plainly
 from ppo2.system.signals import Interrupted, StopSignals
 
 
+@told_plainly("play(model, 'CartPole-v1', video='film.mp4')")
 @transfers_allowed
 def play(
     model: Model,
@@ -62,8 +64,7 @@ def play(
             spaces than the model; a video of another format, or without the packages for it.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came.
     """
-    if episodes < 1:
-        raise ValueError(f"`episodes` (={episodes}) must be at least 1.")
+    check_request(model, episodes)
     path = None if video is None else _checked_video(video)
     ended = itertools.count(1)
 

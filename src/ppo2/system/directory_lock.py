@@ -8,9 +8,11 @@ that was forked would hold them after its parent's death.
 """
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
-import secrets
+import stat
 import threading
 import time
 from pathlib import Path
@@ -27,6 +29,8 @@ RENEW_SECONDS = 10.0
 """Interval at which an owner renews the time of its lock."""
 STALE_SECONDS = 60.0
 """Age from which on the lock of another machine counts as left behind."""
+LARGEST = 65536
+"""Bytes of a lock's content beyond which nothing is read."""
 LOOK_SECONDS = 1.0
 """Interval of looking for a sign of life."""
 
@@ -96,7 +100,7 @@ class DirectoryLock:
             self._released.set()
             EXIT_HOOKS.discard(self.release)
             with contextlib.suppress(OSError):
-                if self._path.read_bytes() == self._content:
+                if self._path.is_file() and self._path.read_bytes() == self._content:
                     self._path.unlink()
             HELD.discard(self._owner.token)
             if self._made:
@@ -138,10 +142,16 @@ class DirectoryLock:
     def _read(self) -> _Found | None:
         """The lock that is there; opened, as NFS answers from memory otherwise."""
         try:
-            with self._path.open("rb") as file:
-                content, changed = file.read(), os.fstat(file.fileno()).st_mtime
+            descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # or a pipe would be waited on
         except FileNotFoundError:
             return None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileExistsError(errno.EEXIST, f"its {LOCK} is no regular file: remove it")
+            content, changed = os.read(descriptor, LARGEST), status.st_mtime
+        finally:
+            os.close(descriptor)
         return _Found(content, changed, owner_in(content))
 
     def _is_left_behind(self, found: _Found) -> bool:
@@ -184,14 +194,26 @@ class DirectoryLock:
         )
 
     def _remove(self, content: bytes) -> None:
-        """Removes a lock that was left behind: this one and no other, which another process may have made since."""
-        aside = self.folder / f".{LOCK}.{secrets.token_hex(8)}{files.TEMPORARY}"
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            self._path.rename(aside)
-            if aside.read_bytes() != content:
-                with contextlib.suppress(OSError):
-                    os.link(aside, self._path)
-            aside.unlink()
+        """Removes a lock that was left behind: this one and no other, which another process may have made since.
+
+        Only who made a file named after its content may remove it, so that what is read there is what is removed.
+        """
+        right = self.folder / f".{LOCK}.{hashlib.sha256(content).hexdigest()[:16]}{files.TEMPORARY}"
+        try:
+            _write_new(right, b"")
+        except FileExistsError:  # another process is about to
+            time.sleep(0.01)
+            with contextlib.suppress(FileNotFoundError):
+                if self._clock + time.monotonic() - right.stat().st_mtime > STALE_SECONDS:  # it died meanwhile
+                    right.unlink()
+            return
+        try:
+            found = self._read()
+            if found is not None and found.content == content:
+                self._path.unlink()
+        finally:
+            with contextlib.suppress(FileNotFoundError):  # the new owner has tidied up
+                right.unlink()
 
     def _renew(self) -> None:
         """Renews the time of the lock at an interval, makes it again where it vanished, and sees who took it."""

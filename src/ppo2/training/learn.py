@@ -15,6 +15,7 @@ from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.schedules import ScheduleLike
+from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training import construction, interruption, remarks, run_directory
 from ppo2.training.loop import Task, run_updates
@@ -24,6 +25,7 @@ from ppo2.training.setup import Setup
 from ppo2.training.start import find_start
 
 
+@told_plainly("ppo2.learn(env='CartPole-v1', total_timesteps=1e5)")
 @transfers_allowed
 def learn(
     *,

@@ -215,12 +215,15 @@ def absolute(run_dir: str | os.PathLike[str] | None) -> Path | None:
     """The directory that the argument `run_dir` means, wherever an environment moves this process to later.
 
     Raises:
-        ValueError: it is empty.
+        TypeError: it is no path.
+        ValueError: it names nothing.
     """
     if run_dir is None:
         return None
-    if not os.fspath(run_dir):
-        raise ValueError("`run_dir` (='') must name a directory; None writes nothing.")
+    if not isinstance(run_dir, str | os.PathLike):
+        raise TypeError(f"`run_dir` (={run_dir!r}) must be the path of a directory; None writes nothing.")
+    if not os.fspath(run_dir) or "\0" in str(run_dir):
+        raise ValueError(f"`run_dir` (={str(run_dir)!r}) must name a directory; None writes nothing.")
     return Path(run_dir).expanduser().absolute()
 
 

@@ -122,7 +122,8 @@ def checked_parts(load_parts: str | Collection[str] | None) -> tuple[str, ...] |
     """The parts that `load_parts` names, in British spelling; raises ValueError for unknown ones, or none."""
     if load_parts is None:
         return None
-    named = (load_parts,) if isinstance(load_parts, str) else tuple(load_parts)
+    listed: Any = (load_parts,) if isinstance(load_parts, str) else load_parts
+    named = tuple(listed) if isinstance(listed, Collection) else ()
     parts = tuple(str(part).replace("optimizer", "optimiser").replace("normalizer", "normaliser") for part in named)
     if not parts or not set(parts) <= PARTS.keys():
         raise ValueError(
@@ -142,6 +143,8 @@ def read_start(load_path: LoadPath, run_dir: str | os.PathLike[str] | None) -> S
     if not isinstance(load_path, str | os.PathLike):
         raise TypeError(f"`load_path` (={load_path!r}) must be a path, or a model of `ppo2.learn` or `ppo2.load`.")
     path = run_directory.absolute(run_dir)
+    if not os.fspath(load_path):
+        raise ValueError("`load_path` (='') must name a checkpoint, or a run directory.")
     if path is None or not run_directory.contains(path, Path(load_path)):
         return Start("weights", checkpoint.load(load_path))
     if (path / run_directory.CONFIG).is_file() and not checkpoint.numbered(path / checkpoint.FOLDER):

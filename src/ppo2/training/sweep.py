@@ -27,6 +27,7 @@ from ppo2.reporting import plot
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display
 from ppo2.system import files, launch
+from ppo2.system.calls import told_plainly
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.text import say_error
@@ -127,6 +128,7 @@ class Sweep:
         return plot.confidence(groups, Path(out), title=str(_shown(self.models[0].config.env)))
 
 
+@told_plainly("ppo2.sweep(env='CartPole-v1', seed=range(4), total_timesteps=1e5)")
 @transfers_allowed
 def sweep(
     *, env: Any, run_dir: str | os.PathLike[str] | None = None, progress: bool | None = None, **arguments: Any
@@ -299,9 +301,11 @@ def _check_empty(path: Path) -> None:
 
 def _announcement(axes: Mapping[str, Sequence[Any]], runs: Sequence[SweepRun]) -> str:
     """The line that announces a sweep."""
-    words = [f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1]
+    several = {name: len(values) for name, values in axes.items() if len(values) > 1}
+    words = [f"{count} {'seeds' if name == 'seed' else f'values of {name}'}" for name, count in several.items()]
     steps = sum(run.config.nupdates * run.config.nbatch for run in runs)
-    return f"sweep     {' x '.join(words) or 'one run'} = {len(runs)} runs of {steps // len(runs):,} timesteps"
+    count = f"{' x '.join(words)} = {len(runs)} runs" if words else "one run"
+    return f"sweep     {count} of {steps // len(runs):,} timesteps"
 
 
 def _row(index: int, run: SweepRun, swept: Sequence[str]) -> Row:
