@@ -79,8 +79,8 @@ def test_a_run_directory_holds_everything(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text())["shards"] == 1
     assert saved(tmp_path) == [1, 2, 4, 6, 7]
     logged = rows(tmp_path)
-    assert [int(row["misc/nupdates"]) for row in logged] == [1, 3, 6]
-    assert [int(row["misc/total_timesteps"]) for row in logged] == [128, 384, 768]
+    assert [int(row["misc/nupdates"]) for row in logged] == [1, 3, 6, 7]  # the last one too
+    assert [int(row["misc/total_timesteps"]) for row in logged] == [128, 384, 768, 896]
     assert "time/act" not in logged[0]  # all of it is one program
     assert all(float(row["fps"]) > 0 for row in logged)
     episodes = rows(tmp_path, "monitor.csv")

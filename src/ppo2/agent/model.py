@@ -58,7 +58,6 @@ class Model:
     """
 
     loss_names = Stats._fields
-    unsaved = ""
 
     @transfers_allowed
     def __init__(self, *, policy: Policy, config: Config, key: PRNGKeyArray) -> None:
@@ -85,6 +84,7 @@ class Model:
         self._recurrent_shape = jax.eval_shape(policy.initial_state)
         self.act_count = 0
         self.own_programs: Programs = OrderedDict()
+        self.unsaved = ""
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
