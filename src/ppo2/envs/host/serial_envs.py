@@ -172,7 +172,9 @@ class SerialEnvs:
         try:
             buffers.rewards[:] = rewards
         except OverflowError:
-            raise ContractError("`env` gave a whole number as its reward that no float can hold. Mend it.") from None
+            raise ContractError(
+                "`env` gave as its reward a whole number that no float can hold: scale its rewards down."
+            ) from None
         buffers.terminated[:], buffers.truncated[:] = terminated, truncated
         return StepOutcome(flags, failures, infos)
 
