@@ -408,7 +408,7 @@ kind, run_dir = sys.argv[1:]
 if kind == "host":
     env = HostVectorEnv([lambda i=i: Hangs(i) for i in range(2)], workers=1)
     def told(update):
-        say("worker", env._workers[0]._process.pid, "update", update)
+        say("worker", env._pool.workers[-1].process.pid, "update", update)
     ppo2.learn(env=env, total_timesteps=800, run_dir=run_dir, update_fn=told, save_interval=1, **SMALL)
 else:
     until = 8 if kind == "device" else 0
