@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ def test_pieces_divide_the_batch_and_fit_the_cache(size, piece):
 
 
 def test_other_devices_take_the_batch_whole(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
     assert piece_size(32_768) == 32_768
 
 

@@ -11,7 +11,9 @@ from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_f
 
 def has_devices(monkeypatch: pytest.MonkeyPatch, *counts: int) -> None:
     """Makes JAX say that processes have so many devices each."""
-    there = [SimpleNamespace(process_index=rank) for rank, count in enumerate(counts) for _ in range(count)]
+    there = [
+        SimpleNamespace(platform="cpu", process_index=rank) for rank, count in enumerate(counts) for _ in range(count)
+    ]
     monkeypatch.setattr(jax, "devices", lambda: there)
 
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from support.environments import Script
+
 
 @dataclass(frozen=True)
 class Count:
@@ -29,6 +31,18 @@ class Count:
     def step(self, state: Any, action: Any, key: Any) -> Any:
         state = {**state, "t": state["t"] + 1}
         return state, self._obs(state), state["t"], state["t"] >= self.length, False, {}
+
+
+class Unending:
+    """An episode without end, with the spaces of the host's `Script`."""
+
+    observation_space, action_space = Script.observation_space, Script.action_space
+
+    def reset(self, key: Any) -> Any:
+        return jnp.float32(0), jnp.zeros(1)
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        return state, state[None], state, False, False, {}
 
 
 def good(**more: Any) -> SimpleNamespace:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 import ppo2
 from ppo2.system.signals import SIGNALS, Interrupted, StopSignals, raise_for
+from support.device_envs import Unending
 from support.environments import Script
 
 SMALL: dict[str, Any] = {
@@ -263,18 +263,6 @@ def test_what_a_signal_means() -> None:
 # --- training
 
 
-class OnDevice:
-    """An episode without end."""
-
-    observation_space, action_space = Script.observation_space, Script.action_space
-
-    def reset(self, key: Any) -> Any:
-        return jnp.float32(0), jnp.zeros(1)
-
-    def step(self, state: Any, action: Any, key: Any) -> Any:
-        return state, state[None], state, False, False, {}
-
-
 def saved(run_dir: Path) -> list[str]:
     return sorted(file.name for file in (run_dir / "checkpoints").glob("*"))
 
@@ -292,7 +280,7 @@ def at(update: int, *numbers: int) -> Callable[[int], None]:
 
 @pytest.mark.parametrize(
     ("env", "number"),
-    [(Script, signal.SIGINT), (Script, signal.SIGTERM), (OnDevice(), signal.SIGTERM)],
+    [(Script, signal.SIGINT), (Script, signal.SIGTERM), (Unending(), signal.SIGTERM)],
     ids=["host, SIGINT", "host, SIGTERM", "device"],
 )
 def test_training_stops_after_the_update_with_a_checkpoint(env: Any, number: Any, tmp_path: Path) -> None:
@@ -347,7 +335,7 @@ def test_an_evaluation_is_broken_off_and_not_told_of(on_device: bool, tmp_path: 
             steps.append(1)
             send(signal.SIGTERM)
 
-    class SignalOnDevice(OnDevice):
+    class SignalOnDevice(Unending):
         def step(self, *now: Any) -> Any:
             jax.debug.callback(once)
             return super().step(*now)

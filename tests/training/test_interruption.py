@@ -8,26 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import ppo2
+from support.device_envs import Unending
 from support.environments import Script
 from support.runs import learn, params
-
-
-class OnDevice:
-    """An episode without end."""
-
-    observation_space, action_space = Script.observation_space, Script.action_space
-
-    def reset(self, key: Any) -> Any:
-        return jnp.float32(0), jnp.zeros(1)
-
-    def step(self, state: Any, action: Any, key: Any) -> Any:
-        return state, state[None], state, False, False, {}
-
 
 SECOND = [signal.SIGINT, signal.SIGINT]
 
@@ -52,7 +39,7 @@ def at(update: int, *numbers: int) -> Callable[[int], None]:
     return update_fn
 
 
-@pytest.mark.parametrize("env", [Script, OnDevice()], ids=["host", "device"])
+@pytest.mark.parametrize("env", [Script, Unending()], ids=["host", "device"])
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], SECOND])
 def test_a_script_gets_the_model(env: Any, numbers: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[Any] = []
@@ -74,7 +61,7 @@ def test_a_script_gets_the_model(env: Any, numbers: list[int], capsys: pytest.Ca
 
 
 @pytest.mark.usefixtures("person")
-@pytest.mark.parametrize("env", [Script, OnDevice()], ids=["host", "device"])
+@pytest.mark.parametrize("env", [Script, Unending()], ids=["host", "device"])
 def test_a_person_gets_it_returned(env: Any, capsys: pytest.CaptureFixture[str]) -> None:
     model = learn(env=env, update_fn=at(2, signal.SIGINT))
     assert int(model.state.counters.updates) == 2

@@ -56,9 +56,7 @@ def devices_here() -> list[jax.Device]:
 
 def platform() -> str:
     """The platform that programs are compiled for, such as "cpu"."""
-    default = _default_device()
-    found: str = jax.default_backend() if default is None else devices_in_use()[0].platform
-    return found
+    return str(devices_in_use()[0].platform)
 
 
 def _default_device() -> Any:

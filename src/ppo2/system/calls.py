@@ -1,4 +1,4 @@
-"""Calls with arguments that a function doesn't take: one sentence with the remedy, before anything is done."""
+"""Arguments that a function takes, and errors for others: one sentence with the remedy, before anything is done."""
 
 import difflib
 import functools
@@ -10,6 +10,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def takes(function: Any, count: int) -> bool:
+    """True if a function can be called with so many arguments by position; False if it says nothing about itself."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def told_plainly(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

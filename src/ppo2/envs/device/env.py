@@ -13,7 +13,6 @@ at an episode's end. `action` is of the action space: `start` added, within the 
 one. Every reset and every step gets a key of its own.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -28,6 +27,7 @@ from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.device.info import Info, counted_episode
 from ppo2.numerics.randomness import abstract_key
+from ppo2.system.calls import takes
 
 State = Any  # a pytree of arrays
 
@@ -54,16 +54,7 @@ def is_device_env(env: object) -> bool:
         return False
     if not all(isinstance(getattr(env, name, None), gym.Space) for name in ("observation_space", "action_space")):
         return False
-    return _takes(getattr(env, "reset", None), 1) and _takes(getattr(env, "step", None), 3)
-
-
-def _takes(function: Any, count: int) -> bool:
-    """True if a function can be called with so many positional arguments."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except (TypeError, ValueError):
-        return False
-    return True
+    return takes(getattr(env, "reset", None), 1) and takes(getattr(env, "step", None), 3)
 
 
 class DeviceVector(NamedTuple):

@@ -1,6 +1,5 @@
 """Exact resume of host environments: an environment's place in its episodes, their seeds, and saved states."""
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -10,6 +9,7 @@ import numpy as np
 
 from ppo2.envs.host.env_types import AnyEnv, NDArray
 from ppo2.envs.host.failures import ContractError
+from ppo2.system.calls import takes
 
 State = Mapping[str, NDArray]
 
@@ -162,18 +162,9 @@ def _is_same(state: State | None, other: State) -> bool:
 def _savable(env: AnyEnv) -> SavableEnv | None:
     while isinstance(env, gym.wrappers.FlattenObservation):  # a wrapper without a state
         env = env.env
-    if isinstance(env, SavableEnv) and _takes(env.save_state, 0) and _takes(env.load_state, 1):
+    if isinstance(env, SavableEnv) and takes(env.save_state, 0) and takes(env.load_state, 1):
         return env
     return None
-
-
-def _takes(method: Any, count: int) -> bool:
-    """True if a method can be called with so many arguments by position."""
-    try:
-        inspect.signature(method).bind(*[None] * count)
-    except (TypeError, ValueError):  # it can't, or says nothing about itself
-        return False
-    return True
 
 
 def generator_state(generator: np.random.Generator) -> NDArray:
