@@ -281,7 +281,7 @@ def main(run: Path, first: int, count: int) -> None:
     data, settings = whole.read_bytes(), json.loads((run / "config.json").read_text())
     ppo2.load(whole)  # what is compiled once
     train._learn = lambda *_, **__: 0
-    place = run.parent / "mutated"
+    place = run.parent / f"mutated-{first}"  # other calls change copies of the same run
     shutil.copytree(run, place)
     file = place / "checkpoints" / whole.name
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
