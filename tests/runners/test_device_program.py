@@ -1,15 +1,12 @@
 """The device's programs, against what the dynamics and the rollouts say."""
 
 import itertools
-from types import SimpleNamespace
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo2.runners import device_program
-from ppo2.runners.device_program import ChunkSize, final_values
+from ppo2.runners.device_program import ChunkSize
+from support import accelerator
 from support.device_cartpole import cartpole, fresh, on_device, seen
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
@@ -37,20 +34,19 @@ def test_what_follows_a_step_is_valued_by_hand(continuous: bool) -> None:
             assert abs(rollout.next_values[t, i] - other) > 1e-4
 
 
-def test_values_of_final_observations_in_as_many_batches_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = fresh()
-    next_obs = np.float32(np.random.default_rng(0).normal(size=(5, 4, 4)))
-    values = made.value(next_obs.reshape(-1, 4)).reshape(5, 4)
-    for batch, share in ((3, 0.5), (3, 1.0), (3, 0.0), (256, 0.5)):
-        monkeypatch.setattr(device_program, "FINAL_BATCH", batch)
-        truncated = np.random.default_rng(1).random((5, 4)) < share
-        step: Any = SimpleNamespace(
-            truncated=jnp.asarray(truncated), next_obs=jnp.asarray(next_obs), recurrent_state=None
-        )
-        found, wanted = final_values(made, made.state, step)
-        truncated[-1] = True  # what follows the last step is not in the rollout either
-        np.testing.assert_array_equal(wanted, truncated)
-        np.testing.assert_allclose(found, np.where(truncated, values, 0.0), rtol=1e-5)
+@pytest.mark.parametrize("memory", [False, True], ids=["mlp", "gru"])
+def test_a_rollout_as_on_an_accelerator_is_the_same(monkeypatch: pytest.MonkeyPatch, memory: bool) -> None:
+    _, expected, episodes = on_device(False, memory)
+    accelerator.pretend(monkeypatch)
+    _, rollouts, found_episodes = on_device.__wrapped__(False, memory)
+    for found, same in zip(rollouts, expected, strict=True):
+        for name in ("obs", "actions", "rewards", "terminated", "truncated"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(same, name))
+        for name in ("logp", "values", "running_returns"):
+            np.testing.assert_allclose(getattr(found, name), getattr(same, name), rtol=1e-5, atol=1e-6)
+        looked_at = ~same.terminated
+        np.testing.assert_allclose(found.next_values[looked_at], same.next_values[looked_at], rtol=1e-5, atol=1e-6)
+    assert len(found_episodes) == len(episodes)
 
 
 def test_running_returns_carry_over_by_hand() -> None:

@@ -1,8 +1,9 @@
 """Advantages and returns."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from ppo2.numerics.recurrence import linear_recurrence
 
 
 def gae(
@@ -32,11 +33,4 @@ def gae(
     decay = gamma * lam * (1.0 - (terminated | truncated).astype(jnp.float32))
     if valid is not None:
         deltas, decay = jnp.where(valid, deltas, 0.0), jnp.where(valid, decay, 0.0)
-
-    def backwards(advantage: Float[Array, " N"], step: tuple[Array, Array]) -> tuple[Array, Array]:
-        delta, carry = step
-        advantage = delta + carry * advantage
-        return advantage, advantage
-
-    _, advantages = jax.lax.scan(backwards, jnp.zeros_like(values[0]), (deltas, decay), reverse=True)
-    return advantages
+    return linear_recurrence(decay, deltas, jnp.zeros_like(deltas[0]), reverse=True)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from ppo2 import spaces
 from ppo2.algorithm.rollout import Rollout
 from ppo2.numerics.pieces import merge_leading_axes
+from ppo2.numerics.recurrence import linear_recurrence
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import Moments, weighted_moments
 
@@ -236,11 +237,6 @@ def _is_statistics(x: object) -> bool:
 def discounted_returns(rollout: Rollout) -> Float[Array, "T N"]:
     """The discounted sum of rewards so far of each step's episode: R_t = gamma R_{t-1} + r_t, from 0 at its start."""
     ended = rollout.terminated | rollout.truncated
-
-    def forwards(running: Float[Array, " N"], step: tuple[Array, Array]) -> tuple[Array, Array]:
-        reward, end = step
-        running = rollout.gamma * running + reward
-        return jnp.where(end, 0.0, running), running
-
-    _, returns = jax.lax.scan(forwards, rollout.running_returns, (rollout.rewards, ended))
-    return returns
+    begun = jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])
+    factors = jnp.where(begun, 0.0, rollout.gamma)
+    return linear_recurrence(factors, rollout.rewards, rollout.running_returns)

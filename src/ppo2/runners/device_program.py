@@ -14,12 +14,13 @@ from ppo2.algorithm.faults import FATAL, Fault, FaultKind, only_finite
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.algorithm.train_state import TrainState, UpdateStats
-from ppo2.envs.device.env import DeviceEnv, DeviceTransition, EnvCarry, initial_carry, unroll
+from ppo2.envs.device.env import DeviceEnv, EnvCarry, initial_carry, unroll
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import Purpose, environment_keys
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, BY_UPDATE, ONE_DEVICE, REPLICATED, Compiled, DataAxis
 from ppo2.runners.experience import Experience, complete
+from ppo2.runners.rollout_ends import carried_returns, final_values
 
 
 class EnvState(NamedTuple):
@@ -104,51 +105,8 @@ def collect(
         lam=lam,
     )
     rollout = complete(model, state.params, normaliser, experience, *final_values(model, state, step))
-    after = EnvState(running, _carry_returns(envs.running_returns, step, gamma), envs.rollouts + 1)
+    after = EnvState(running, carried_returns(envs.running_returns, step, gamma), envs.rollouts + 1)
     return after, rollout, Ends(step.returns, step.lengths, step.infos)
-
-
-def _carry_returns(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[Array, ""]) -> Float[Array, " N"]:
-    """The discounted sums of the running episodes' rewards after the steps, given those before."""
-
-    def add_step(running: Float[Array, " N"], now: tuple[Array, Array]) -> tuple[Array, None]:
-        reward, ended = now
-        return jnp.where(ended, 0.0, gamma * running + reward), None
-
-    rewards = jnp.where(jnp.isfinite(step.rewards), step.rewards, 0.0)
-    carried: Float[Array, " N"] = jax.lax.scan(add_step, returns, (rewards, step.terminated | step.truncated))[0]
-    return carried
-
-
-FINAL_BATCH = 256
-"""Final observations that are evaluated together: the policy's cost for a batch hardly falls below this size."""
-
-
-def final_values(
-    model: Model, state: TrainState, step: DeviceTransition
-) -> tuple[Float[Array, "T N"], Bool[Array, "T N"]]:
-    """V of the next observation where no later step has it: where episodes were truncated, and after the last step.
-
-    In batches of one size, as many as it takes. Returns the values, and True where they are.
-    """
-    wanted = step.truncated.at[-1].set(True)
-    total, nenvs = wanted.size, wanted.shape[1]
-    size = min(FINAL_BATCH, nenvs)
-    # their indices, in order; beyond the last of them an index that no array has
-    where = jnp.nonzero(wanted.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
-    shown = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (step.next_obs, step.recurrent_state))
-    policy, count = model.policy_of(state.params), jnp.sum(wanted, dtype=jnp.int32)
-
-    def one_batch(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        done, values = carry
-        rows = jax.lax.dynamic_slice_in_dim(where, done, size)
-        found = policy(state.normaliser, *jax.tree.map(lambda x: x.at[rows].get(mode="clip"), shown)).values
-        return done + size, values.at[rows].set(found, mode="drop")
-
-    _, values = jax.lax.while_loop(
-        lambda carry: carry[0] < count, one_batch, (jnp.int32(0), jnp.zeros(total, jnp.float32))
-    )
-    return values.reshape(wanted.shape), wanted
 
 
 class Chunk(NamedTuple):

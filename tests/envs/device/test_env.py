@@ -12,9 +12,11 @@ import pytest
 from ppo2 import spaces
 from ppo2.distributions import action_distribution
 from ppo2.envs import DeviceVector, TimeLimit, is_device_env, resolve
+from ppo2.envs.device import env as device_env
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import initial_carry, step_one, unroll
 from ppo2.envs.host.vector import HostVectorEnv
+from support import accelerator
 from support.device_envs import Count, good
 from support.environments import Script
 
@@ -23,7 +25,7 @@ def key(seed: int = 0) -> Any:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
+def played(what: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
     """The carry and the transitions of `steps` steps with action 0, in one program."""
 
     @jax.jit
@@ -31,10 +33,10 @@ def played(env: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
         def act(*_: Any) -> tuple[Any, None]:
             return jnp.zeros(nenvs, jnp.int32), None
 
-        return unroll(env, act, first, jnp.zeros((steps, nenvs, 1)), keys, action_distribution(env.action_space))
+        return unroll(what, act, first, jnp.zeros((steps, nenvs, 1)), keys, action_distribution(what.action_space))
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(nenvs))
-    return jax.tree.map(np.asarray, play(initial_carry(env, nenvs), keys))
+    return jax.tree.map(np.asarray, play(initial_carry(what, nenvs), keys))
 
 
 # --- recognised --------------------------------------------------------------------------------------------------
@@ -121,6 +123,18 @@ def test_an_episode_begins_anew_as_soon_as_one_ends() -> None:
 def test_every_episode_has_a_first_state_of_its_own() -> None:
     _, step = played(Count(3), steps=12)
     assert len(np.unique(step.obs[::3, :, 0])) == 4 * 3  # 4 episodes of 3 environments
+
+
+@pytest.mark.parametrize("most_ahead", [0, 2**20])
+def test_first_states_made_ahead_are_the_same(monkeypatch: pytest.MonkeyPatch, most_ahead: int) -> None:
+    expected = played(Count(3))
+    accelerator.pretend(monkeypatch)
+    monkeypatch.setattr(device_env, "MOST_AHEAD", most_ahead)
+    made_ahead = device_env.resets_ahead(
+        Count(3), jax.vmap(jax.random.fold_in, (None, 0))(key(), jnp.arange(3)), jnp.arange(8)
+    )
+    assert (made_ahead is None) == (most_ahead == 0)
+    jax.tree.map(np.testing.assert_array_equal, played(Count(3)), expected)
 
 
 def test_every_step_has_a_key_of_its_own() -> None:

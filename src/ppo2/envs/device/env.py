@@ -13,6 +13,8 @@ at an episode's end. `action` is of the action space: `start` added, within the 
 one. Every reset and every step gets a key of its own.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -26,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 from ppo2 import spaces
 from ppo2.distributions import ActionDistribution
 from ppo2.envs.device.info import Info, counted_episode
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.randomness import abstract_key
 from ppo2.system.calls import takes
 
@@ -244,10 +247,14 @@ def unroll(
         info_keys: entries of `info` that are numbers (see `recorded_keys`).
         max_steps: truncates episodes of so many steps; None truncates none.
     """
+    steps = jnp.arange(noise.shape[0], dtype=jnp.int32)
+    ahead = resets_ahead(env, keys, steps)
 
-    def step(carry: EnvCarry, now: tuple[Int[Array, ""], Shaped[Array, "..."]]) -> tuple[EnvCarry, DeviceTransition]:
-        t, noise = now
-        state, obs = _reset_ended(env, carry.ended, keys, t, carry.state, carry.obs)
+    def step(
+        carry: EnvCarry, now: tuple[Int[Array, ""], Shaped[Array, "..."], Any]
+    ) -> tuple[EnvCarry, DeviceTransition]:
+        t, noise, new = now
+        state, obs = _reset_ended(env, carry.ended, keys, t, new, (carry.state, carry.obs))
         actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * t)
         outcome = jax.vmap(lambda *one: step_one(env, *one))(state, distribution.to_environment(actions), step_keys)
@@ -292,23 +299,49 @@ def unroll(
             cut=cut,
         )
 
-    return jax.lax.scan(step, carry, (jnp.arange(noise.shape[0], dtype=jnp.int32), noise))
+    return jax.lax.scan(step, carry, (steps, noise, ahead))
+
+
+MOST_AHEAD = 2**28
+"""Bytes of first states up to which an accelerator makes those of all steps at once, before the steps."""
+
+
+def _first_states(env: DeviceEnv, keys: PRNGKeyArray, t: Int[Array, ""]) -> tuple[State, Any]:
+    """States and observations of N environments whose episodes begin at step t, as if all did."""
+    reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * t + 1)
+    return jax.vmap(lambda key: reset_one(env, key))(reset_keys)
+
+
+def resets_ahead(env: DeviceEnv, keys: PRNGKeyArray, steps: Int[Array, " T"]) -> tuple[State, Any] | None:
+    """The first states of all steps, (T, N, ...); None where each step makes its own.
+
+    On an accelerator, which takes as long for one environment as for thousands, every step makes first states for all;
+    with those of all steps made at once, it has some launches less.
+    """
+    if platform() == "cpu":
+        return None
+    made = jax.vmap(functools.partial(_first_states, env, keys))
+    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(made, steps)))
+    ahead: tuple[State, Any] | None = made(steps) if size <= MOST_AHEAD else None
+    return ahead
 
 
 def _reset_ended(
-    env: DeviceEnv, ended: Bool[Array, " N"], keys: PRNGKeyArray, t: Int[Array, ""], state: State, obs: Array
+    env: DeviceEnv, ended: Bool[Array, " N"], keys: PRNGKeyArray, t: Int[Array, ""], new: Any, before: tuple[State, Any]
 ) -> Any:
-    """(state, obs), new ones of environments whose episode ended."""
+    """(state, obs), new ones of environments whose episode ended; `new`: see `resets_ahead`."""
+
+    def chosen(new: Array, old: Array) -> Array:
+        return jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old)
+
+    if new is not None:
+        return jax.tree.map(chosen, new, before)
 
     def reset(*before: Any) -> Any:
-        def chosen(new: Array, old: Array) -> Array:
-            return jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old)
-
-        reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * t + 1)
-        return jax.tree.map(chosen, jax.vmap(lambda key: reset_one(env, key))(reset_keys), before)
+        return jax.tree.map(chosen, _first_states(env, keys, t), before)
 
     def reset_if_any(*before: Any) -> Any:
         return jax.lax.cond(jnp.any(ended), reset, lambda *as_is: as_is, *before)
 
     # On an accelerator a branch waits for the host; superfluous resets cost less.
-    return jax.lax.platform_dependent(state, obs, cpu=reset_if_any, default=reset)
+    return jax.lax.platform_dependent(*before, cpu=reset_if_any, default=reset)
