@@ -14,6 +14,7 @@ import ppo2
 from ppo2.numerics import sharding
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_for
 from ppo2.reporting import plot
+from support import accelerator
 from support.children import STRICT_PYTHON
 from support.device_cartpole import learn, leaves, rows
 
@@ -28,6 +29,7 @@ ON_TWO_DEVICES: dict[str, dict[str, Any]] = {
         "lr": 3e-3,
         "model_fn": functools.partial(ppo2.MicrobatchedModel, microbatch_size=512),  # a device has half of it
     },
+    "programs of an accelerator": {"normalize_rewards": True},
 }
 
 
@@ -44,7 +46,10 @@ def learn_on_both(folder: Path) -> None:
         for devices, split in ((1, lambda shards, devices: ONE_DEVICE), (2, usual)):
             sharding.split_for = split
             run_dir = folder / name / str(devices)
-            trained = learn(num_envs=64, total_timesteps=3 * 1024, log_interval=1, run_dir=run_dir, **more)
+            with pytest.MonkeyPatch.context() as patch:
+                if "accelerator" in name:
+                    accelerator.pretend(patch)
+                trained = learn(num_envs=64, total_timesteps=3 * 1024, log_interval=1, run_dir=run_dir, **more)
             assert trained.config.shards == 2
             np.savez(run_dir / "state.npz", *leaves(trained.state))
 
