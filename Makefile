@@ -1,31 +1,46 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# What the virtual environment was made from; when it changes, `make setup` installs again.
+# What the virtual environment was made from; when it changes, the package is installed again: alone for `make train`,
+# with all that developers need for everything else.
+LIBRARY := .venv/.library
 STAMP := .venv/.ready
 
-.PHONY: setup train test test-all lint soak bench clean
+.PHONY: setup train test test-rest test-all test-versions lint soak bench clean
 
 setup: $(STAMP)
+
+train: $(LIBRARY)
+	$(BIN)/ppo2 train CartPole-v1 --until-solved
+
+$(LIBRARY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable . --constraint constraints.txt
+	touch $@
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
-	touch $@
-
-train: setup
-	$(BIN)/ppo2 train CartPole-v1 --until-solved
+	touch $(LIBRARY) $@
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python tools/prose.py src tests bench examples
+	$(BIN)/python tools/prose.py src tests bench examples tools
 
+# The contracts: tests with `@pytest.mark.core`. Then the others that are quick; the slow ones too.
 test: lint
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 -m core
+
+test-rest: setup
+	$(BIN)/pytest --numprocesses 2 -m 'not core and not slow'
 
 test-all: lint
 	$(BIN)/pytest -m ''
+
+# The quick tests on every Python found, with the newest and with the lowest versions; `make test-versions PYTHONS=...`.
+test-versions: setup
+	$(BIN)/python tools/versions.py $(PYTHONS)
 
 soak: setup
 	$(BIN)/python tests/support/soak.py

@@ -9,6 +9,11 @@ import pytest
 from support.children import HALF_WRITTEN_PROGRAM
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "seconds of a test: those of a plugin that isn't installed or is switched off")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     here = Path(__file__).parent
     # processes that tests start import test modules and their helpers by the same names

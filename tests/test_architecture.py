@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ppo2
+
+pytestmark = pytest.mark.core
 
 PACKAGE = Path(ppo2.__file__).parent
 

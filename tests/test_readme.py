@@ -28,6 +28,7 @@ def test_the_first_snippet_learns(tmp_path: Path) -> None:
     assert float(done.stdout.splitlines()[-1]) > 100
 
 
+@pytest.mark.core
 def test_the_chinese_readme_has_every_argument() -> None:
     import inspect
 
@@ -50,6 +51,7 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target, heading in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
@@ -60,6 +62,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert heading in map(anchor, headings), f"{target}#{heading}"
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_exist(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)

@@ -4,6 +4,8 @@ import pytest
 
 from ppo2.algorithm.gae import gae
 
+pytestmark = pytest.mark.core
+
 NAN = float("nan")
 GAMMA, LAM = 0.5, 0.8  # gamma * lam = 0.4
 

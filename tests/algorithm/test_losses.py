@@ -7,6 +7,8 @@ from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import Stats, normalise_advantages, ppo_loss
 from ppo2.algorithm.rollout import Batch, EvaluatedActions
 
+pytestmark = pytest.mark.core
+
 # Five samples, cliprange 0.2: the clipped ratio is held to 0.8..1.2.
 #   A   ratio   -A ratio   -A clipped   max
 #   1   1.5     -1.5       -1.2         -1.2   clip active, good action

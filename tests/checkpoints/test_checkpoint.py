@@ -52,6 +52,7 @@ def saved(path, **header):
     return path
 
 
+@pytest.mark.core
 def test_round_trip_bit_for_bit(tmp_path):
     path = tmp_path / "deep" / "er" / "model.safetensors"
     assert checkpoint.save(path, tensors(), METADATA) == path
@@ -90,6 +91,7 @@ def test_the_file_has_the_permissions_of_any_other(tmp_path):
 # --- never half there -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "signal"])
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, step, error):
@@ -202,6 +204,7 @@ def damaged(path):
     assert found.endswith("; use another one, or train afresh.")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("keep", [0, 1, 8, 100, -1])
 def test_truncated(tmp_path, keep):
     path = checkpoint.save(tmp_path / "model.safetensors", tensors(), METADATA)
@@ -286,6 +289,7 @@ def test_a_file_of_another_program(tmp_path, written_by):
     )
 
 
+@pytest.mark.core
 def test_a_newer_version(tmp_path):
     path = saved(tmp_path / "model.safetensors", version=str(VERSION + 1), metadata="not ours to read")
     found = refused(path)
@@ -305,6 +309,7 @@ def trap(tmp_path, monkeypatch):
     return tmp_path / "trap"
 
 
+@pytest.mark.core
 def test_pickles_are_refused_and_never_run(tmp_path, trap):
     garbage = pickle.dumps(Trap())
     path = tmp_path / "model.safetensors"
@@ -357,6 +362,7 @@ def test_metadata_are_json_in_the_header(tmp_path):
 # --- files of earlier versions ------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_a_file_of_each_format_loads_for_ever(path):
     """The answers of the model in it are in the .json beside it."""

@@ -18,6 +18,7 @@ from ppo2.cli import main, options
 from support.commands import finish, start
 
 
+@pytest.mark.core
 def test_usage_errors_exit_2(place):
     status, out, err = finish(start(place, "train", "CartPole-v1", "--num-layer", "3"))
     assert (status, out) == (2, "")
@@ -25,6 +26,7 @@ def test_usage_errors_exit_2(place):
     assert "--num-layers" in err
 
 
+@pytest.mark.core
 def test_failures_exit_1_with_one_line(place):
     status, out, err = finish(start(place, "train", "CartPol-v1"))
     assert (status, out) == (1, "")
@@ -79,6 +81,7 @@ print({"jax", "equinox", "optax", "gymnasium", "matplotlib", "numpy"} & set(sys.
     assert done.stdout.endswith("\nset()\n")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("command", "status", "message"),
     [

@@ -12,6 +12,7 @@ from ppo2.cli import main, options, sweep, train
 from ppo2.distributed import processes
 
 
+@pytest.mark.core
 def test_defaults_of_settings_are_those_of_learn():
     learns = inspect.signature(ppo2.learn).parameters
     for option in options.setting_options():

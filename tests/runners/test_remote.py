@@ -1,4 +1,4 @@
-"""Environments that Ray's actors hold. `pip install 'ppo2[ray]' -c constraints.txt`, then
+"""Environments that Ray's actors hold. `pip install '.[ray]' -c constraints.txt`, then
 `pytest tests/runners/test_remote.py`: without Ray only what needs none of it is tested.
 
 Ray is started once for all tests; the last one starts its own.
@@ -31,7 +31,7 @@ from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.runners.remote import RemoteRunner, _nothing_like, _side_by_side
 from support.children import STRICT_PYTHON
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray isn't installed: pip install 'ppo2[ray]'")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray isn't installed: pip install '.[ray]'")
 
 SMALL = {"nsteps": 16, "total_timesteps": 3 * 16 * 4, "seed": 3, "nminibatches": 2, "noptepochs": 2}
 
@@ -115,7 +115,7 @@ def test_what_cant_be_is_refused(arguments: dict[str, Any], message: str) -> Non
 
 def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"`backend` \(='ray'\).*pip install 'ppo2\[ray\]'"):
+    with pytest.raises(ValueError, match=r"`backend` \(='ray'\).*pip install '\.\[ray\]' in the checkout"):
         ppo2.make("CartPole-v1", num_envs=4, backend="ray")
 
 

@@ -28,6 +28,7 @@ def learn(**arguments: Any) -> Model:
     return ppo2.learn(**{"network": "mlp", "env": "CartPole-v1", "total_timesteps": 8 * 2048, "seed": 0, **arguments})
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -150,7 +151,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
         raise gym.error.DependencyNotInstalled("Box2D is not installed")
 
     monkeypatch.setattr(gym, "make", fails)
-    with pytest.raises(ValueError, match=r"LunarLander-v3.*pip install 'ppo2\[box2d\]'"):
+    with pytest.raises(ValueError, match=r"LunarLander-v3.*pip install '\.\[box2d\]' in the checkout"):
         learn(env="LunarLander-v3")
 
 

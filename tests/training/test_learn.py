@@ -19,6 +19,7 @@ from support.runs import SMALL, learn, params, rows
 # --- reproducibility
 
 
+@pytest.mark.core
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     first, second, other = learn(), learn(), learn(seed=8)
     np.testing.assert_array_equal(params(first), params(second))
@@ -31,6 +32,7 @@ def test_no_seed_draws_one_and_says_so(capsys: pytest.CaptureFixture[str]) -> No
     np.testing.assert_array_equal(params(learn(seed=model.config.seed)), params(model))
 
 
+@pytest.mark.core
 def test_training_touches_no_global_state() -> None:
     import random
 

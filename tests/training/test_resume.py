@@ -195,12 +195,15 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+CORE = ("cartpole", "device-shards")
 SELDOM = ("device", "device-pendulum", "frozenlake", "lunarlander", "schedules")  # of whose parts the others have each
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SELDOM else case for case in CASES]
-)
+def marks(case: str) -> list[pytest.MarkDecorator]:
+    return [mark for mark, cases in ((pytest.mark.core, CORE), (pytest.mark.slow, SELDOM)) if case in cases]
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=marks(case)) for case in CASES])
 def test_a_resumed_run_is_the_same(case: str, tmp_path: Path) -> None:
     if CASES[case]["env"].startswith("gymnax"):
         pytest.importorskip("gymnax")

@@ -242,7 +242,7 @@ def test_a_model_that_replaces_train_is_refused() -> None:
         learn(model_fn=Trains)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gymnax") is None, reason="gymnax isn't installed: ppo2[jax-envs]")
+@pytest.mark.skipif(importlib.util.find_spec("gymnax") is None, reason="gymnax isn't installed: the extra jax-envs")
 @pytest.mark.slow
 def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
     sizes = {"num-envs": 8, "nsteps": 16, "nminibatches": 2, "noptepochs": 1, "num-hidden": 8, "log-interval": 1}

@@ -58,7 +58,7 @@ class Envs:
         for family in envs.FAMILIES:
             own = [env_id for env_id in ids if envs.family_of(env_id) is family]
             if listed := [env_id for env_id in own if re.fullmatch(family.listed, env_id)]:
-                _print_ids(family.name, listed, needs=None if _is_installed(family) else f"ppo2[{family.extra}]")
+                _print_ids(family.name, listed, needs=None if _is_installed(family) else family.remedy)
         for adapter in envs.ADAPTERS.values():
             is_there = importlib.util.find_spec(adapter.package) is not None
             names = [f"{adapter.prefix}:{name}" for name in adapter.ids()] if is_there else []

@@ -25,6 +25,7 @@ from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import Interrupted, StopSignals
+from ppo2.system.text import install_command
 
 
 @told_plainly("play(model, 'CartPole-v1', video='film.mp4')")
@@ -191,7 +192,7 @@ def _explained_rendering() -> Iterator[None]:
 
 
 def _missing_package(error: Exception) -> str:
-    return f"drawing needs a package that isn't installed: pip install 'ppo2[play]' ({error})."
+    return f"drawing needs a package that isn't installed: {install_command('play')} ({error})."
 
 
 def _checked_video(video: str | os.PathLike[str]) -> Path:
@@ -201,5 +202,5 @@ def _checked_video(video: str | os.PathLike[str]) -> Path:
     needed = ["imageio"] if path.suffix.lower() == ".gif" else ["imageio", "imageio_ffmpeg"]
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"`video` needs {' and '.join(missing)}: pip install 'ppo2[video]'.")
+        raise ValueError(f"`video` needs {' and '.join(missing)}: {install_command('video')}.")
     return path

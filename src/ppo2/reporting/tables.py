@@ -18,7 +18,7 @@ from ppo2.reporting.sinks import R, Row, Sink, append_bytes
 from ppo2.reporting.trackers import TensorBoard, WeightsAndBiases
 from ppo2.runners.episodes import Episode
 from ppo2.system import files
-from ppo2.system.text import parse_json
+from ppo2.system.text import install_command, parse_json
 
 OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """Formats beside CSV and JSON lines, and the package that each needs."""
@@ -37,7 +37,7 @@ def formats_from_environment() -> frozenset[str]:
     for name in sorted(asked & OPTIONAL_FORMATS.keys()):
         if importlib.util.find_spec(OPTIONAL_FORMATS[name]) is None:
             raise ValueError(
-                f"PPO2_LOG_FORMAT asks for {name!r}, which needs {OPTIONAL_FORMATS[name]}: pip install 'ppo2[{name}]'"
+                f"PPO2_LOG_FORMAT asks for {name!r}, which needs {OPTIONAL_FORMATS[name]}: {install_command(name)}"
             )
     return frozenset(asked | {"csv", "json"})
 

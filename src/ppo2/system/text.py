@@ -78,6 +78,11 @@ def _wrapped(line: str, width: int) -> str:
     return wrapper.fill(line)
 
 
+def install_command(extra: str) -> str:
+    """Words that say how to install an extra of ours: from a checkout, while no package index has us by our name."""
+    return f"pip install '.[{extra}]' in the checkout of ppo2"
+
+
 def say_error(words: object, *, prefix: str = "ppo2: ") -> None:
     """Prints a message on standard error, as `for_screen` has it, if it can be written there.
 

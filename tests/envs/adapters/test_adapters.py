@@ -90,7 +90,10 @@ def test_an_unknown_prefix_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("env_id", "command"),
-    [("gymnax:CartPole-v1", r"pip install 'ppo2\[jax-envs\]'"), ("navix:Navix-Empty-5x5-v0", "pip install navix")],
+    [
+        ("gymnax:CartPole-v1", r"pip install '\.\[jax-envs\]' in the checkout"),
+        ("navix:Navix-Empty-5x5-v0", "pip install navix"),
+    ],
 )
 def test_a_missing_library_is_an_error(env_id: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

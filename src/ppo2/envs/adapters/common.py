@@ -19,12 +19,13 @@ from jaxtyping import Array, PRNGKeyArray
 from ppo2.envs.device.env import strongly_typed
 from ppo2.numerics.randomness import IMPLEMENTATION
 from ppo2.spaces import device_dtype
+from ppo2.system.text import install_command
 
 AnySpace: TypeAlias = gym.Space[Any]
 StepResult: TypeAlias = tuple[Any, Any, Any, Any, Any, dict[str, Any]]
 """(state, obs, reward, terminated, truncated, info)."""
-JAX_ENVS = "pip install 'ppo2[jax-envs]'"
-"""The command that installs the libraries of the extra."""
+JAX_ENVS = install_command("jax-envs")
+"""Words that say how to install the libraries of the extra."""
 NEVER = 2**30
 """Steps beyond any episode that fit into an int32."""
 

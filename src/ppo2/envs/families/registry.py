@@ -12,6 +12,7 @@ from ppo2.envs import adapters
 from ppo2.envs.families.atari import AtariFactory
 from ppo2.envs.families.factories import Options, SpecFactory, numeric_minigrid
 from ppo2.envs.host.env_types import Factory
+from ppo2.system.text import install_command
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Family:
     @property
     def remedy(self) -> str | None:
         """Words that say what to install for its environments."""
-        return self.remark or (f"pip install 'ppo2[{self.extra}]'" if self.extra else None)
+        return self.remark or (install_command(self.extra) if self.extra else None)
 
     def preset(self, env_id: str) -> dict[str, Any]:
         """The preset of one of its environments."""

@@ -10,6 +10,7 @@ from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.parallelism import worker_obstacle
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.envs.host.vector_arguments import check_info_keys
+from ppo2.system.text import install_command
 
 ENVS_PER_ACTOR = 8
 """Least number of environments of an actor, where the number of actors isn't given."""
@@ -84,7 +85,7 @@ def remote(factory: Factory, first: Any, num_envs: int, actors: Any, workers: An
         ValueError: an argument is out of range; the factory can't be sent; or Ray isn't installed.
     """
     if importlib.util.find_spec("ray") is None:
-        raise ValueError("`backend` (='ray') needs a package that isn't installed: pip install 'ppo2[ray]'.")
+        raise ValueError(f"`backend` (='ray') needs a package that isn't installed: {install_command('ray')}.")
     count = _actor_count(num_envs, actors)
     workers = 0 if workers == "auto" else workers
     most = num_envs // count - 1
