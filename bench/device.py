@@ -12,8 +12,8 @@ over 16 seeds in all, against one run (on D1); and the time of a step by the num
 Ours runs as `ppo2.configure_runtime()` sets JAX up, with an in-process CPU device for each core, and with one device.
 It goes through `ppo2.learn` with a run directory: it writes its episodes, and a row every few updates, whose times are
 the measure. rejax is `jax.jit(PPO.train)` without its evaluations, called for as many updates as lie between two of our
-rows; it writes nothing and reports no episodes. Compiling lasts, for ours, from the call of `learn` to the end of its
-first update, less the time of a steady one; for rejax, from making the algorithm to the compiled program.
+rows; it writes nothing and reports no episodes. Compiling lasts, for ours, from the call of `learn` to the first row
+of its log, less what its updates take later on; for rejax, from making the algorithm to the compiled program.
 
 Network and hyperparameters are the same (see `bench/workloads.py`), and so is the work of an update, but where ours
 does more: rejax always clips the value, by the policy's clip range, so here ours clips it by the same; the gradient is

@@ -1,10 +1,14 @@
 """The programs that are measured: their interpreters, and one measurement in a fresh process."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import queue
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import venv
 from collections.abc import Mapping
@@ -82,11 +86,16 @@ DEVICE_PEERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A program in one of its variants, with the interpreter that runs it."""
+    """A program in one of its variants, with the interpreter that runs it.
+
+    Attributes:
+        environment: variables of its processes, beside those of this one.
+    """
 
     program: Program
     variant: str
     python: Path
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -104,13 +113,9 @@ class Contender:
         Raises:
             RuntimeError: the process failed; the message has the end of what it wrote.
         """
-        environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-        if cache is not None:
-            environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
-        settings = {**self.program.variants[self.variant], **job, "measure": what, "started": time.monotonic()}
         done = subprocess.run(
-            [self.python, BENCH / "peers" / self.program.script, json.dumps(settings)],
-            env=environment,
+            [*self.command, self.job(what, job)],
+            env=self.variables(cache),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -119,6 +124,91 @@ class Contender:
             raise RuntimeError(f"{self.title}, measuring {what}, failed ({done.returncode}):\n{done.stderr[-2000:]}")
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return result
+
+    @property
+    def command(self) -> list[str | Path]:
+        """The program's process, but for its job."""
+        return [self.python, BENCH / "peers" / self.program.script]
+
+    def job(self, what: str, job: Mapping[str, Any]) -> str:
+        """A measurement, as the program's script is told of it."""
+        return json.dumps({**self.program.variants[self.variant], **job, "measure": what, "started": time.monotonic()})
+
+    def variables(self, cache: Path | None) -> dict[str, str]:
+        """The environment variables of the program's process."""
+        own = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+        kept = {} if cache is None else {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+        return {**own, **self.environment, **kept}
+
+
+class Session:
+    """A process of a contender that makes one measurement after another, so that the later ones find what the first
+    has compiled. A context manager: leaving it ends the process.
+
+    Args:
+        cache: see `Contender.measure`.
+    """
+
+    def __init__(self, contender: Contender, *, cache: Path | None = None) -> None:
+        self._contender = contender
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - until the process ends
+        self._process = subprocess.Popen(
+            [*contender.command, "-"],
+            env=contender.variables(cache),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+    def ask(self, what: str, **job: Any) -> None:
+        """Begins a measurement: `answer` gives its result."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # `answer` says how it ended
+            self._process.stdin.write(self._contender.job(what, job) + "\n")
+            self._process.stdin.flush()
+
+    def answer(self, timeout: float) -> dict[str, Any]:
+        """The result of the measurement asked for last.
+
+        Raises:
+            TimeoutError: it took longer than `timeout` seconds.
+            RuntimeError: the process ended; the message has the end of what it wrote.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError(f"{self._contender.title} took longer than {timeout:.0f} s.") from None
+            if line is None:
+                code = self._process.wait()
+                self._errors.seek(0)
+                raise RuntimeError(f"{self._contender.title} failed ({code}):\n{self._errors.read()[-2000:]}")
+            if line.startswith("{"):  # libraries print, too
+                result: dict[str, Any] = json.loads(line)
+                return result
+
+    def measure(self, what: str, timeout: float, **job: Any) -> dict[str, Any]:
+        """`ask` and `answer`."""
+        self.ask(what, **job)
+        return self.answer(timeout)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
 
 
 def interpreter(program: Program, given: Path | None) -> Path:

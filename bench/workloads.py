@@ -10,7 +10,8 @@ class Workload:
 
     Attributes:
         network: "mlp", where policy and value have a network each, or "cnn" (Nature's), which they share.
-        hidden: units in each hidden layer (tanh) of an mlp.
+        hidden: units in each hidden layer of an mlp.
+        activation: function of an mlp's layers; host environments and rejax are measured with tanh alone.
         normalize: observations and rewards by running statistics.
         value_cliprange: clip range of the value, as the peer has it: none in Stable-Baselines3, always one in rejax.
         log_interval: updates between two rows of our log, which tell where the time went; on device environments also
@@ -33,6 +34,7 @@ class Workload:
     max_grad_norm: float = 0.5
     network: str = "mlp"
     hidden: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
     normalize: bool = False
     log_interval: int = 10
 

@@ -43,6 +43,18 @@ def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
     )
 
 
+def start(job: Job) -> Result:
+    """Everything that comes before compiling: the imports, and JAX's own start."""
+    import jax
+
+    import ppo2
+
+    if job["configure_runtime"]:
+        ppo2.configure_runtime()
+    jax.block_until_ready(jax.numpy.zeros(1))
+    return {"device": jax.devices()[0].device_kind}
+
+
 def speed(job: Job) -> Result:
     """Steps per second, and where the time went by our own log, which is written meanwhile."""
     watch = SteadyRate(job["seconds"], job["warmup"])
@@ -180,6 +192,7 @@ def import_time(job: Job) -> Result:  # noqa: ARG001
 if __name__ == "__main__":
     answer(
         {
+            "start": start,
             "speed": speed,
             "startup": startup,
             "import": import_time,

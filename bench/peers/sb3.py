@@ -58,9 +58,18 @@ def train(job: Job, watch: Watch) -> None:
         max_grad_norm=workload["max_grad_norm"],
         policy_kwargs=policy_kwargs,
         seed=job["seed"],
-        device="cpu",
+        device=job.get("device", "cpu"),
     )
     model.learn(total_timesteps=10**12, callback=AfterEachUpdate())
+
+
+def start(job: Job) -> Result:
+    """Everything that comes before making the model: the imports, and CUDA's own start."""
+    import stable_baselines3  # noqa: F401
+    import torch
+
+    torch.zeros(1, device=job["device"])
+    return {"device": torch.cuda.get_device_name() if job["device"] == "cuda" else job["device"]}
 
 
 def measured(job: Job) -> Result:
@@ -119,4 +128,4 @@ def import_time(job: Job) -> Result:  # noqa: ARG001
 
 
 if __name__ == "__main__":
-    answer({"speed": measured, "startup": measured, "import": import_time, "learning": learning})
+    answer({"start": start, "speed": measured, "startup": measured, "import": import_time, "learning": learning})

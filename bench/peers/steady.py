@@ -105,6 +105,9 @@ def peak_mb() -> float:
 
 
 def answer(measures: Mapping[str, Callable[[Job], Result]]) -> None:
-    """Does the job given as JSON on the command line; the last line of output is its result."""
-    job = json.loads(sys.argv[1])
-    print(json.dumps(measures[job["measure"]](job)))
+    """Does the job given as JSON on the command line, or, for "-", each line of standard input, and prints the result
+    of each on a line; the last line of output is its result.
+    """
+    for line in sys.stdin if sys.argv[1] == "-" else sys.argv[1:]:
+        job = json.loads(line)
+        print(json.dumps(measures[job["measure"]](job)), flush=True)
