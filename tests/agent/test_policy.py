@@ -1,3 +1,5 @@
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,35 @@ def policy(action_space=None, observation_space=OBS_SPACE, network="mlp", value_
         network_kwargs=kwargs,
         key=key,
     )
+
+
+def sum_and_gradient(policy, observation_space):
+    """The sum, and its gradient, of a policy's values and probabilities for two observations, as XLA is told of it."""
+    obs = jax.tree.map(lambda x: np.stack([x, x]), observation_space.sample())
+    state = jax.tree.map(lambda x: jnp.stack([x, x]), policy.initial_state())
+    starts = None if state is None else np.ones((2, 1), bool)
+    obs = obs if state is None else obs[:, None]
+    actions = np.zeros(obs.shape[: 1 if state is None else 2], np.int32)
+    weights, rest = eqx.partition(policy, eqx.is_inexact_array)
+
+    def loss(weights):
+        found = eqx.combine(weights, rest).evaluate(NOTHING, obs, actions, state, starts)
+        return jnp.sum(found.logp) + jnp.sum(found.values)
+
+    return jax.jit(jax.value_and_grad(loss)).lower(weights).as_text()
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn_small", "impala_cnn", "lstm", "lnlstm", "gru", "cnn_lstm"])
+def test_all_products_but_the_heads_are_of_bfloat16_where_it_is_asked_for(network):
+    space = Box(0, 255, (36, 36, 3), np.uint8) if "cnn" in network else OBS_SPACE
+    kwargs = {"mlp": SMALL, "impala_cnn": {"depths": (4, 4), "dense": 8}}.get(network, {})
+    for precision, few in ((None, 0), ("bf16", 6)):
+        mine = build_policy(space, Discrete(2), network=network, network_kwargs=kwargs, precision=precision, key=KEY)
+        text = sum_and_gradient(mine, space)
+        factors = re.findall(r"stablehlo\.dot_general.* : \((.*)\) ->", text)
+        assert len(factors) > 6
+        # each head: the result, the gradient by its weights and that by the features
+        assert [one.count("bf16") for one in factors if "bf16" in one] == [2] * (len(factors) - few if few else 0)
 
 
 @eqx.filter_jit

@@ -89,6 +89,7 @@ STATIC = {
     "bootstrap_truncated": False,
     "value_cliprange": None,
     "action_dist": "squashed_gaussian",
+    "precision": "bf16",
     "max_grad_norm": None,
     "target_kl": 0.01,
 }

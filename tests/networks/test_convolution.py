@@ -9,6 +9,7 @@ import pytest
 
 from ppo2.networks import convolution
 from ppo2.networks.convolution import by_products, by_xla, convolve, max_pool
+from ppo2.numerics.precision import products, rounded
 
 
 def normal(*shape, seed=0):
@@ -61,6 +62,25 @@ def test_products_equal_xlas_convolution_and_so_do_their_gradients(size, stride,
         for way in (by_products, by_xla)
     )
     assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("bytes_", [False, True], ids=["float", "8-bit"])
+@pytest.mark.parametrize("way", [by_products, by_xla], ids=lambda way: way.__name__)
+def test_factors_may_be_rounded_to_bfloat16(way, bytes_):
+    def of_bfloat16(x):
+        return np.asarray(rounded(x), np.float32)
+
+    images = np.random.default_rng(3).integers(0, 256, (3, 9, 12, 3), np.uint8) if bytes_ else normal(3, 9, 12, 3)
+    kernel, bias, by = normal(3, 3, 3, 6, seed=1), normal(6, seed=2), (1, 2) if bytes_ else (0, 1, 2)
+    with products("bf16"):
+        found = value_and_gradients(lambda *a: way(2, "valid", *a), images, kernel, bias, by=by)
+    seen = of_bfloat16(images / np.float32(255)) if bytes_ else of_bfloat16(images)
+    exact = value_and_gradients(lambda *a: by_xla(2, "valid", *a), seen, of_bfloat16(kernel), bias, by=by)
+    assert_close(found[0], exact[0])  # the result, whose sums are float32
+    for one, other in zip(found[1], exact[1][-len(by) :], strict=True):  # the cotangent and XLA's sums are rounded too
+        np.testing.assert_allclose(one, other, rtol=0, atol=2**-7 * np.abs(other).max())
+    whole = value_and_gradients(lambda *a: way(2, "valid", *a), images, kernel, bias, by=by)
+    assert np.abs(found[0][1] - whole[0][1]).max() > 1e-3
 
 
 def test_convolution_by_hand():

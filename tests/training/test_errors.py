@@ -71,6 +71,7 @@ def learn(**arguments: Any) -> Model:
         ({"max_grad_norm": 0.0}, ValueError, r"`max_grad_norm` \(=0\.0\).*None switches it off"),
         ({"target_kl": -1.0}, ValueError, r"`target_kl` \(=-1\.0\)"),
         ({"normalize_obs": 1}, TypeError, r"`normalize_obs` \(=1\) must be True or False"),
+        ({"precision": "fp16"}, ValueError, r"`precision` \(='fp16'\) must be 'float32' or 'tf32' or 'bf16'"),
         ({"on_nonfinite": "ignore"}, ValueError, r"`on_nonfinite` \(='ignore'\) must be 'raise' or 'skip'"),
         ({"log_interval": 0}, ValueError, r"`log_interval` \(=0\) must be at least 1"),
         ({"eval_env": "Pendulum-v1"}, ValueError, r"`eval_env` has another observation space"),

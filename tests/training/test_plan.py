@@ -1,5 +1,6 @@
 """The plan of a training that is printed before it starts."""
 
+import jax
 import pytest
 
 from support.runs import learn
@@ -16,3 +17,11 @@ def test_the_plan_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         "seed 7",
     ):
         assert part in out, out
+
+
+def test_the_plan_tells_of_the_precision_of_products(capsys: pytest.CaptureFixture[str]) -> None:
+    learn(total_timesteps=64, precision="bf16", update_fn=lambda _: False)
+    assert "= 16 gradient steps an update, products in bf16\n" in capsys.readouterr().out
+    with jax.default_matmul_precision("tensorfloat32"):
+        learn(total_timesteps=64, update_fn=lambda _: False)
+    assert "an update, products by jax_default_matmul_precision (tensorfloat32)\n" in capsys.readouterr().out

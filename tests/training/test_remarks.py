@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import equinox as eqx
 import gymnasium as gym
 import jax
 import numpy as np
@@ -70,6 +71,24 @@ def test_bounds_out_of_reach(capsys: pytest.CaptureFixture[str], space: Any, wor
 )
 def test_bounds_within_reach(capsys: pytest.CaptureFixture[str], space: Any) -> None:
     assert not said(capsys, Spaced(BOX, space))
+
+
+def test_a_precision_that_is_not_had_here(capsys: pytest.CaptureFixture[str]) -> None:
+    env = Spaced(BOX, BOX)
+    with jax.default_device("cpu"):
+        (line,) = said(capsys, env, precision="tf32")
+    assert "`precision` (='tf32') changes nothing on CPU" in line
+    assert not said(capsys, env, precision="bf16")
+
+    def mlp(num_hidden: int) -> Any:
+        return lambda input_shape, *, key: eqx.nn.MLP(*input_shape, num_hidden, num_hidden, 1, key=key)
+
+    (line,) = said(capsys, env, precision="bf16", network=mlp)
+    assert "reaches the networks of this library; MLP makes its own products" in line
+    own = ppo2.networks.recurrent(mlp, "gru")
+    (line,) = said(capsys, env, precision="bf16", network=own)
+    assert "; MLP makes its own products" in line
+    assert not said(capsys, env, precision="float32", network=own)
 
 
 def test_a_trained_policy_is_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:

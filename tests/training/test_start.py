@@ -1,6 +1,8 @@
 """The start of training: from weights, resumed, restarted, or refused."""
 
 import csv
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2.agent.model import Model
 from ppo2.checkpoints import checkpoint
 from ppo2.training import run_directory
 from support.runs import learn, params, rows
@@ -235,3 +238,16 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(ValueError, match=r"other settings: `gamma` was 0\.99, is 0\.9"):
         learn(**settings, load_path=run, gamma=0.9)
+
+
+def test_a_run_keeps_the_precision_of_its_products(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    model = learn(precision="bf16", run_dir=run)
+    assert json.loads((run / "config.json").read_text())["precision"] == "bf16"
+    loaded, obs = ppo2.load(run), np.float32([[0.1, -0.2, 0.3, -0.4]])
+    assert loaded.policy.precision == "bf16"
+    np.testing.assert_array_equal(loaded.value(obs), model.value(obs))
+    full = Model(policy=dataclasses.replace(model.policy, precision=None), config=model.config, key=model.state.key)
+    assert np.abs(full.value(obs) - model.value(obs)).max() > 1e-5  # other programs
+    with pytest.raises(ValueError, match=r"other settings: `precision` was 'bf16', is None"):
+        learn(load_path=run, run_dir=run)

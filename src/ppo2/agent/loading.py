@@ -70,6 +70,7 @@ def load(
             network_kwargs=config.network_kwargs,
             encoders=config.encoders,
             action_dist=config.action_dist,
+            precision=config.precision,
             encoding=encoding,
             key=key,
         )

@@ -1,6 +1,5 @@
 """The policy: from observations to a distribution over actions, and a value."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from ppo2.algorithm.rollout import EvaluatedActions
 from ppo2.distributions import ActionDistribution, Distribution, action_distribution
 from ppo2.networks.layers import dense, linear
 from ppo2.numerics.pieces import merge_leading_axes
+from ppo2.numerics.precision import products
 from ppo2.numerics.randomness import host_split
 
 ACTION_GAIN = 0.01  # Baselines: near-uniform actions at the start
@@ -46,6 +46,7 @@ class Policy(eqx.Module):
     action_space: spaces.Spec = eqx.field(static=True)
     distribution: ActionDistribution = eqx.field(static=True)
     encoding: int = eqx.field(static=True, default=spaces.ENCODING)  # see `ppo2.spaces.images`
+    precision: str | None = eqx.field(static=True, default=None)  # of the trunks; see `ppo2.numerics.precision`
 
     @property
     def is_recurrent(self) -> bool:
@@ -152,8 +153,9 @@ class Policy(eqx.Module):
 
     def _features(self, of: Callable[[networks.Network, int], Array]) -> tuple[Array, Array]:
         """For each head what `of(trunk, which)` gives."""
-        features = of(self.trunk, 0)
-        return features, features if self.value_trunk is None else of(self.value_trunk, 1)
+        with products(self.precision):
+            features = of(self.trunk, 0)
+            return features, features if self.value_trunk is None else of(self.value_trunk, 1)
 
     def _headed(
         self,
@@ -164,8 +166,9 @@ class Policy(eqx.Module):
     ) -> PolicyOutput:
         # networks of users may compute in more bits, or in fewer
         features, value_features = features.astype(jnp.float32), value_features.astype(jnp.float32)
-        params = jax.vmap(lambda one: linear(self.action_head, one))(features)
-        values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
+        with products():
+            params = jax.vmap(lambda one: linear(self.action_head, one))(features)
+            values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
         return PolicyOutput(self.distribution.build(params, self.log_std, mask), values, recurrent_state)
 
 
@@ -184,6 +187,7 @@ def build_policy(
     encoders: Mapping[str, object] | None = None,
     action_dist: str = "gaussian",
     encoding: int = spaces.ENCODING,
+    precision: str | None = None,
     key: PRNGKeyArray,
 ) -> Policy:
     """A fresh policy for the two spaces (of one environment).
@@ -197,6 +201,8 @@ def build_policy(
         encoders: networks for the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
         action_dist: distribution of a Box's numbers.
         encoding: rules by which observations are encoded (see `ppo2.spaces.images`).
+        precision: of the products of trunks (see `ppo2.numerics.precision`); those of the heads, which cost nothing,
+            and of initialisers are float32.
         key: initialises trunks and heads.
 
     Raises:
@@ -210,8 +216,14 @@ def build_policy(
     trunk_key, value_key, action_head_key, value_head_key = host_split(key, 4)
     kwargs = dict(network_kwargs or {})
     images = jax.tree.leaves(jax.tree.map(lambda leaf: spaces.gets_cnn(leaf, encoding), spaces.tree(inner)))
-    assemble = functools.partial(networks.assemble, encoders=encoders, images=images, obs_encoding=encoding)
-    trunk, features = assemble(network, seen, kwargs, key=trunk_key)
+
+    def assemble(network: object, kwargs: dict[str, Any], **more: Any) -> tuple[networks.Network, int]:
+        with products():  # of users' initialisers
+            return networks.assemble(
+                network, seen, kwargs, encoders=encoders, images=images, obs_encoding=encoding, **more
+            )
+
+    trunk, features = assemble(network, kwargs, key=trunk_key)
     value_trunk, value_features = None, features
     if value_network == "copy":
         if networks.has_weights(network):
@@ -221,9 +233,9 @@ def build_policy(
                 "input_shape, *, key: ..., that makes another at each call, or the network as `value_network` too, for "
                 "both to start from these weights."
             )
-        value_trunk, value_features = assemble(network, seen, kwargs, key=value_key)
+        value_trunk, value_features = assemble(network, kwargs, key=value_key)
     elif value_network not in (None, "shared"):
-        value_trunk, value_features = assemble(value_network, seen, {}, key=value_key, argument="value_network")
+        value_trunk, value_features = assemble(value_network, {}, key=value_key, argument="value_network")
     policy = Policy(
         trunk=trunk,
         value_trunk=value_trunk,
@@ -234,6 +246,7 @@ def build_policy(
         action_space=spaces.Spec(action_space),
         distribution=distribution,
         encoding=encoding,
+        precision=precision,
     )
     made: Policy = jax.tree.map(_in_32_bits, policy)
     return made

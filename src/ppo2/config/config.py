@@ -13,6 +13,7 @@ from ppo2.numerics.schedules import ScheduleLike
 
 ActionDist: TypeAlias = Literal["gaussian", "squashed_gaussian"]
 OnNonfinite: TypeAlias = Literal["raise", "skip"]
+Precision: TypeAlias = Literal["float32", "tf32", "bf16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,11 @@ class Config:
         "gaussian", one_of(ActionDist), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
         'standard deviations learned beside the network; or "squashed_gaussian", through tanh to between the bounds, '
         "which must be finite, with standard deviations that the network gives.", static=True)
+    precision: Precision | None = setting(
+        None, one_of(Precision), 'precision of the products (of matrices, of convolutions) in the networks: "float32"; '
+        '"tf32", which NVIDIA\'s cards multiply faster, with 10 bits of each factor; or "bf16", with 7 bits, on every '
+        "platform. Sums are float32, and so are all other products. None: float32, or "
+        "`jax_default_matmul_precision` where you have set it.", null=True, static=True)
     log_interval: int = setting(
         10, whole(1), "updates between two rows of the log; the first update is logged too.")
     info_keys: Sequence[str] = setting(

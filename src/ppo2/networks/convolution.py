@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Shaped
 from ppo2.networks.layers import as_float
 from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import in_pieces, piece_size
+from ppo2.numerics.precision import multiplied, rounded, rounds
 
 Padding: TypeAlias = Literal["valid", "same"]
 
@@ -34,7 +35,7 @@ def convolve(
     stride: int = 1,
     padding: Padding = "valid",
 ) -> Float[Array, "B h w F"]:
-    """y[b, i, j] = bias + sum_(u, v) x[b, stride i + u, stride j + v] kernel[u, v], in float32.
+    """y[b, i, j] = bias + sum_(u, v) x[b, stride i + u, stride j + v] kernel[u, v].
 
     Args:
         images: 8-bit ones are scaled from 0..255 to 0..1.
@@ -48,9 +49,13 @@ def convolve(
 
 def by_xla(stride: int, padding: Padding, images: Array, kernel: Array, bias: Array) -> Float[Array, "B h w F"]:
     """`convolve` by XLA's own convolution."""
-    product = jax.lax.conv_general_dilated(
-        as_float(images), kernel, (stride, stride), padding.upper(), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    convolution = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(stride, stride),
+        padding=padding.upper(),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+    product = multiplied(convolution, as_float(images), kernel)
     return product + jnp.broadcast_to(bias, product.shape)
 
 
@@ -64,7 +69,7 @@ def by_xla(stride: int, padding: Padding, images: Array, kernel: Array, bias: Ar
 def by_products(stride: int, padding: Padding, images: Array, kernel: Array, bias: Array) -> Float[Array, "B h w F"]:
     """`convolve` by matrix products."""
     blocks = _blocks(kernel.shape[0], stride, padding, images)
-    return _over_blocks(blocks, _kernel_blocks(stride, kernel), bias)
+    return _over_blocks(rounds(), blocks, _kernel_blocks(stride, kernel), bias)
 
 
 def _blocks(size: int, stride: int, padding: Padding, images: Shaped[Array, "B H W C"]) -> Shaped[Array, "B I J D"]:
@@ -97,44 +102,59 @@ def _kernel_blocks(stride: int, kernel: Float[Array, "k k C F"]) -> Float[Array,
     return parted.swapaxes(1, 2).reshape(blocks, blocks, -1, features)
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _over_blocks(
-    blocks: Shaped[Array, "B I J D"], weights: Float[Array, "m m D F"], bias: Float[Array, " F"]
+    rounding: bool, blocks: Shaped[Array, "B I J D"], weights: Float[Array, "m m D F"], bias: Float[Array, " F"]
 ) -> Float[Array, "B h w F"]:
-    """The convolution of stride 1, a few images at a time."""
+    """The convolution of stride 1, a few images at a time.
+
+    Args:
+        rounding: factors are rounded to bfloat16. An argument, as JAX may derive the gradient in another context.
+    """
 
     def of_piece(blocks: Shaped[Array, "b I J D"]) -> Float[Array, "b h w F"]:
         windows = _windows(blocks, weights.shape[0])
-        factors = weights.reshape(len(windows), -1, weights.shape[-1])
-        products = [x @ factor for x, factor in zip(windows, factors, strict=True)]
+        factors = _factor(rounding, weights.reshape(len(windows), -1, weights.shape[-1]))
+        products = [
+            jnp.matmul(_factor(rounding, x), factor, preferred_element_type=jnp.float32)
+            for x, factor in zip(windows, factors, strict=True)
+        ]
         return sum(products, jnp.broadcast_to(bias, products[0].shape))
 
     return in_pieces(of_piece, blocks, most=CPU_IMAGES)
 
 
-def _forward(blocks: Array, weights: Array, bias: Array) -> tuple[Float[Array, "B h w F"], tuple[Array, Array]]:
-    return _over_blocks(blocks, weights, bias), (blocks, weights)
+def _factor(rounding: bool, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return rounded(x) if rounding else x
+
+
+def _forward(
+    rounding: bool, blocks: Array, weights: Array, bias: Array
+) -> tuple[Float[Array, "B h w F"], tuple[Array, Array]]:
+    return _over_blocks(rounding, blocks, weights, bias), (blocks, weights)
 
 
 def _backward(
-    residuals: tuple[Array, Array], cotangent: Float[Array, "B h w F"]
+    rounding: bool, residuals: tuple[Array, Array], cotangent: Float[Array, "B h w F"]
 ) -> tuple[Float[Array, "B I J D"] | None, Float[Array, "m m D F"], Float[Array, " F"]]:
     """The gradients by blocks (none for 8-bit ones), weights and bias; by weights and bias summed over the images."""
     blocks, weights = residuals
     across, features = weights.shape[0], weights.shape[-1]
-    transposed = weights.reshape(-1, features).T
+    transposed = _factor(rounding, weights.reshape(-1, features).T)
+    in_float32 = functools.partial(jnp.tensordot, preferred_element_type=jnp.float32)
     is_float = jnp.issubdtype(blocks.dtype, jnp.floating)
 
     def of_piece(sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
-        blocks, cotangent = piece
+        blocks, cotangent = piece[0], _factor(rounding, piece[1])
         # Features, which are few, as rows: three times as fast on CPU as the transpose (see `layers.linear`).
-        by_weights = [jnp.tensordot(cotangent, x, ((0, 1, 2), (0, 1, 2))) for x in _windows(blocks, across)]
-        by_blocks = _overlapped(across, cotangent @ transposed) if is_float else None
+        windows = [_factor(rounding, x) for x in _windows(blocks, across)]
+        by_weights = [in_float32(cotangent, x, ((0, 1, 2), (0, 1, 2))) for x in windows]
+        by_blocks = _overlapped(across, in_float32(cotangent, transposed, 1)) if is_float else None
         return sum_ + jnp.concatenate(by_weights, axis=1), by_blocks
 
     piece = piece_size(len(blocks), CPU_IMAGES)
     cut, cut_cotangent = (x.reshape(-1, piece, *x.shape[1:]) for x in (blocks, cotangent))
-    by_weights, by_blocks = jax.lax.scan(of_piece, jnp.zeros_like(transposed), (cut, cut_cotangent))
+    by_weights, by_blocks = jax.lax.scan(of_piece, jnp.zeros(transposed.shape, jnp.float32), (cut, cut_cotangent))
     return (
         None if by_blocks is None else by_blocks.reshape(blocks.shape),
         jax.lax.optimization_barrier(by_weights).T.reshape(weights.shape),

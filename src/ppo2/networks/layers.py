@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.numerics.compilation import platform
+from ppo2.numerics.precision import multiplied
 from ppo2.numerics.randomness import host_generator, is_traced
 
 SQRT2 = math.sqrt(2.0)
@@ -45,7 +46,8 @@ def linear(layer: eqx.nn.Linear, x: Float[Array, " i"]) -> Float[Array, " o"]:
     """
     weight = layer.weight
     few_inputs = weight.shape[1] < weight.shape[0] and platform() == "cpu"
-    product = x @ jax.lax.optimization_barrier(weight.T) if few_inputs else weight @ x
+    factors = (x, jax.lax.optimization_barrier(weight.T)) if few_inputs else (weight, x)
+    product = multiplied(jnp.matmul, *factors)
     return product if layer.bias is None else product + layer.bias
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import registry
 from ppo2.networks.layers import as_float, orthogonal, zeros
+from ppo2.numerics.precision import multiplied
 from ppo2.numerics.randomness import host_split
 from ppo2.spaces import ENCODING
 
@@ -118,7 +119,7 @@ class Gated(eqx.Module):
 
     def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
         """The part of a step that doesn't depend on the state."""
-        return self.input_weight @ x + self.bias
+        return multiplied(jnp.matmul, self.input_weight, x) + self.bias
 
     @abc.abstractmethod
     def initial_state(self) -> State: ...
@@ -145,7 +146,7 @@ class LSTM(Gated):
         return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)
 
     def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
-        i, f, o, u = jnp.split(inputs + self.state_weight @ state.h, 4)
+        i, f, o, u = jnp.split(inputs + multiplied(jnp.matmul, self.state_weight, state.h), 4)
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return h, LSTMState(c, h)
@@ -162,13 +163,13 @@ class LayerNormLSTM(Gated):
     memory_norm: eqx.nn.LayerNorm
 
     def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
-        return self.input_norm(self.input_weight @ x) + self.bias
+        return self.input_norm(multiplied(jnp.matmul, self.input_weight, x)) + self.bias
 
     def initial_state(self) -> LSTMState:
         return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)
 
     def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
-        i, f, o, u = jnp.split(inputs + self.state_norm(self.state_weight @ state.h), 4)
+        i, f, o, u = jnp.split(inputs + self.state_norm(multiplied(jnp.matmul, self.state_weight, state.h)), 4)
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
         h = jax.nn.sigmoid(o) * jnp.tanh(self.memory_norm(c))
         return h, LSTMState(c, h)
@@ -188,7 +189,7 @@ class GRU(Gated):
 
     def step(self, inputs: Float[Array, " gates"], state: Array) -> tuple[Float[Array, " units"], Array]:
         r, z, n = jnp.split(inputs, 3)
-        state_r, state_z, state_n = jnp.split(self.state_weight @ state, 3)
+        state_r, state_z, state_n = jnp.split(multiplied(jnp.matmul, self.state_weight, state), 3)
         kept = jax.nn.sigmoid(z + state_z)
         candidate = jnp.tanh(n + jax.nn.sigmoid(r + state_r) * (state_n + self.candidate_bias))
         h = (1 - kept) * candidate + kept * state

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppo2.numerics.precision import products
+
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -15,11 +17,15 @@ GUARDS = tuple(f"jax_transfer_guard_{way}" for way in ("host_to_device", "device
 
 
 def compiled(function: F, **options: Any) -> F:
-    """`jax.jit(function, **options)`, which sees JAX's arrays also where a user has switched `jit` off."""
+    """`jax.jit(function, **options)`, whose products are those of `products()`.
+
+    It sees JAX's arrays also where a user has switched `jit` off.
+    """
 
     @functools.wraps(function)
     def of_arrays(*arguments: Any) -> Any:
-        return function(*jax.tree.map(_as_array, arguments))
+        with products():
+            return function(*jax.tree.map(_as_array, arguments))
 
     return jax.jit(of_arrays, **options)  # type: ignore[return-value]
 

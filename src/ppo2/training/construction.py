@@ -132,6 +132,7 @@ def build_model(
         network_kwargs=config.network_kwargs,
         encoders=config.encoders,
         action_dist=config.action_dist,
+        precision=config.precision,
         encoding=encoding,
         key=root_key(config.seed, Purpose.INIT),
     )

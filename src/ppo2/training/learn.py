@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ppo2 import distributed, networks
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
-from ppo2.config import ActionDist, Config, check_settings, separate_settings, settings_help
+from ppo2.config import ActionDist, Config, Precision, check_settings, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.numerics.compilation import transfers_allowed
@@ -59,6 +59,7 @@ def learn(
     value_cliprange: ScheduleLike | None = Config.value_cliprange,
     action_dist: ActionDist = Config.action_dist,
     target_kl: float | None = Config.target_kl,
+    precision: Precision | None = Config.precision,
     bootstrap_truncated: bool = Config.bootstrap_truncated,
     eval_interval: int | None = Config.eval_interval,
     eval_episodes: int = Config.eval_episodes,
@@ -121,7 +122,7 @@ def learn(
         vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
-        info_keys=info_keys, devices=devices, on_nonfinite=on_nonfinite, **more_settings,
+        info_keys=info_keys, devices=devices, on_nonfinite=on_nonfinite, precision=precision, **more_settings,
     )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
         signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose

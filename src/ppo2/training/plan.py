@@ -9,6 +9,7 @@ from ppo2 import spaces
 from ppo2.agent.model import Model
 from ppo2.agent.noise import draws_each_step
 from ppo2.config import Config
+from ppo2.numerics import precision
 
 FLOAT32 = 4
 
@@ -32,11 +33,19 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
         f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
         f"{by}\n"
         f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
-        f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update\n"
+        f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update{_products(config)}\n"
         f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}\n"
         f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, "
         f"{model.state.params.size:,} parameters; seed {config.seed}"
     )
+
+
+def _products(config: Config) -> str:
+    """Words about the precision of products, where it was asked for."""
+    if config.precision is not None:
+        return f", products in {config.precision}"
+    users = precision.users_own()
+    return "" if users is None else f", products by jax_default_matmul_precision ({users})"
 
 
 def rollout_bytes(config: Config, model: Model) -> int:

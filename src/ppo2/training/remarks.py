@@ -1,5 +1,6 @@
 """Warnings before the first update: what trains on something else than was meant, by what is declared."""
 
+import inspect
 import itertools
 import math
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from ppo2 import spaces
 from ppo2.agent.model import Model
 from ppo2.config import Config
 from ppo2.envs import AnyEnvs
-from ppo2.networks.encoders import Encoders
-from ppo2.networks.recurrent import flat
+from ppo2.networks.adapters import Adapted
+from ppo2.networks.encoders import Encoded, Encoders
+from ppo2.networks.recurrent import Recurrent, flat
+from ppo2.numerics.compilation import platform
 
 MOST_CLIPPED = 0.9
 """Share of a fresh policy's actions, of mean 0 and standard deviation 1, up to which clipping them is usual: 0.32 of
@@ -38,7 +41,7 @@ def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list
     Args:
         fresh: the model was never trained: its policy acts around 0.
     """
-    found = [*_normalisers(env), *_statistics(config, model), *_flattened_images(model)]
+    found = [*_normalisers(env), *_statistics(config, model), *_flattened_images(model), *_products(config, model)]
     if fresh and config.action_dist == "gaussian":
         found += _out_of_reach(model)
     return [f"warning: {line}" for line in found]
@@ -123,6 +126,45 @@ def _flattened_images(model: Model) -> Iterator[str]:
                 "a convolutional network where they are declared 0..255 and are large enough; "
                 f'`encoders={{{path!r}: "cnn_small"}}` sets one'
             )
+
+
+# --- products -----------------------------------------------------------------------------------------------------
+
+
+def _products(config: Config, model: Model) -> Iterator[str]:
+    """Lines about a precision of products that isn't had here."""
+    if config.precision == "tf32" and platform() == "cpu":
+        yield (
+            "`precision` (='tf32') changes nothing on CPU, where products are float32: NVIDIA's cards have TF32; "
+            "'bf16' rounds everywhere"
+        )
+    trunks = (model.policy.trunk, model.policy.value_trunk)
+    own = dict.fromkeys(part for trunk in trunks if trunk is not None for part in _with_products_of_their_own(trunk))
+    if config.precision == "bf16" and own:
+        yield (
+            f"`precision` (='bf16') reaches the networks of this library; {', '.join(own)} makes its own products, as "
+            "JAX does here by default: let it compute in jnp.bfloat16 itself"
+        )
+
+
+def _with_products_of_their_own(network: Any) -> Iterator[str]:
+    """Names of the parts of a network that are users' or another library's."""
+    if isinstance(network, Recurrent):
+        parts = [network.trunk, network.cell]
+    elif isinstance(network, Encoded):
+        parts = [network.encoders, network.network]
+    elif isinstance(network, Encoders):
+        parts = network.parts
+    else:
+        kind = network if inspect.isfunction(network) else type(network)
+        if isinstance(network, Adapted) or not kind.__module__.startswith("ppo2.networks."):
+            yield kind.__name__
+        return
+    for part in parts:
+        yield from _with_products_of_their_own(part)
+
+
+# --- wrappers -----------------------------------------------------------------------------------------------------
 
 
 def _normalisers(env: AnyEnvs) -> Iterator[str]:
