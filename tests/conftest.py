@@ -41,6 +41,15 @@ def quickly_compiled() -> Iterator[None]:
 
 
 @pytest.fixture
+def on_cpu() -> Iterator[None]:
+    """A CPU is in use, also on a machine with a card."""
+    import jax
+
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
+@pytest.fixture
 def no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     """No learning curves are drawn."""
     from ppo2.reporting import plot

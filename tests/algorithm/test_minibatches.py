@@ -8,6 +8,7 @@ import scipy.stats
 
 from ppo2.algorithm.minibatches import accumulate, flatten, minibatches, permutation, shuffle_bits
 from ppo2.algorithm.rollout import Batch
+from ppo2.numerics.precision import products
 from ppo2.numerics.statistics import weighted_mean
 
 bits = jax.jit(shuffle_bits, static_argnames=("epochs", "total", "shards"))
@@ -161,7 +162,8 @@ def test_accumulated_pieces_equal_the_whole(piece, weights):
 
     def gradient(batch):
         def loss(x):
-            return weighted_mean(jnp.tanh(batch.obs @ x) ** 2, batch.weights)
+            with products():  # as in our programs
+                return weighted_mean(jnp.tanh(batch.obs @ x) ** 2, batch.weights)
 
         return jax.grad(loss)(jnp.arange(3.0)), {"sum": weighted_mean(batch.obs, batch.weights)}
 

@@ -192,6 +192,7 @@ def test_two_hosts_whose_link_is_cut(tmp_path: Path) -> None:
                         [*into, *call_in_child(learn_until_cut, tmp_path / "run", "10.77.0.1:12345", rank)],
                         cwd=ROOT,
                         stderr=err,
+                        env={**os.environ, "JAX_PLATFORMS": "cpu"},  # two processes can't share a card
                     )
                 )
         deadline = time.monotonic() + WAIT

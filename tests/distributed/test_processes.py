@@ -62,7 +62,7 @@ def learn_all(folder: str, *names: str) -> None:
 def test_two_processes_learn_what_one_does(cases: tuple[str, ...], tmp_path: Path) -> None:
     job = Job(tmp_path / "of-two", *call_in_child(learn_all, tmp_path / "two", *cases), XLA_FLAGS=with_devices(1))
     assert job.end() == [0, 0], job.output()
-    alone = {**os.environ, "XLA_FLAGS": with_devices(2)}
+    alone = {**os.environ, "XLA_FLAGS": with_devices(2), "JAX_PLATFORMS": "cpu"}
     child = call_in_child(learn_all, tmp_path / "one", *cases)
     done = subprocess.run(child, cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

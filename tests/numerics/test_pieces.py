@@ -8,6 +8,7 @@ import pytest
 from ppo2.numerics.pieces import in_pieces, piece_size
 
 
+@pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize(
     ("size", "piece"),
     # the largest divisor up to 256: 512 = 2 * 256, 300 = 2 * 150, 1000 = 4 * 250; 514 = 2 * 257 and 1009, a prime,
@@ -23,6 +24,7 @@ def test_other_devices_take_the_batch_whole(monkeypatch):
     assert piece_size(32_768) == 32_768
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_rows_in_pieces_equal_all_at_once():
     seen = []
 

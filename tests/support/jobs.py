@@ -52,6 +52,7 @@ class Job:
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
                 "JAX_NUM_PROCESSES": "2",
                 "JAX_PROCESS_ID": str(rank),
+                "JAX_PLATFORMS": "cpu",  # two processes can't share a card
             }
             own = [part.replace("RANK", str(rank)) for part in command]
             with (folder / f"{rank}.out").open("w") as out, (folder / f"{rank}.err").open("w") as err:

@@ -57,6 +57,7 @@ def output(code: str, *arguments: str, **environment: str) -> Any:
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="counts processors as on Linux")
 def test_devices_dispatch_and_cache(tmp_path: Any) -> None:
     environment = {"XDG_CACHE_HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": "", "XLA_FLAGS": ""}
+    environment["JAX_PLATFORMS"] = "cpu"  # whose devices are counted
     assert output(SETTINGS, **environment) == str(tmp_path / "ppo2" / "jax")
 
 

@@ -33,7 +33,7 @@ SWITCHES: dict[str, Switch] = {
     "rank_promotion": lambda: jax.numpy_rank_promotion("raise"),
     "dtype_promotion": lambda: jax.numpy_dtype_promotion("strict"),
     "default_device": on_last_device,
-    "default_platform": lambda: jax.default_device("cpu"),
+    "default_platform": lambda: jax.default_device(jax.devices()[0].platform),
     "matmul_precision": lambda: jax.default_matmul_precision("highest"),
     "rbg": lambda: jax.default_prng_impl("rbg"),
     "unsafe_rbg": lambda: jax.default_prng_impl("unsafe_rbg"),
