@@ -201,7 +201,7 @@ def build_policy(
         encoders: networks for the parts of a Dict or Tuple (see `ppo2.networks.encoders`).
         action_dist: distribution of a Box's numbers.
         encoding: rules by which observations are encoded (see `ppo2.spaces.images`).
-        precision: of the products of trunks (see `ppo2.numerics.precision`); those of the heads, which cost nothing,
+        precision: bits of the trunks' products (see `ppo2.numerics.precision`); those of the heads, which cost nothing,
             and of initialisers are float32.
         key: initialises trunks and heads.
 
