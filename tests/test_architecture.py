@@ -31,7 +31,7 @@ FLOORS = [
 """Folders and single files, from the ground up: each imports only from lower floors."""
 
 ORDER = """\
-agent: __init__ compiled files noise policy model_programs model copies loading microbatched
+agent: __init__ compiled files noise placement policy model_programs model copies loading microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser train_state faults adam update
 checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep until_solved train __init__

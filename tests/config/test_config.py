@@ -105,6 +105,7 @@ OTHERS = {
         "num_envs",
         "keep",
         "info_keys",
+        "device",
         "devices",
         "network",
         "network_kwargs",

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ppo2.numerics.compilation import chosen_place
+
 if TYPE_CHECKING:
     from ppo2.agent.model import Model
 
@@ -26,11 +28,11 @@ def program(model: "Model", make: Callable[..., P], *arguments: Any) -> P:
 
     `make` may use all of the model but its state, which is an argument of whatever it compiles. Its other arguments
     are compared. An argument that only equals itself, such as a user's environment, may change between two trainings,
-    so that its programs stay this model's own.
+    so that its programs stay this model's own. Each place has programs of its own (`computing_on`).
     """
     identity = model.trace_identity()
     shared = identity is not None and all(map(is_immutable, arguments))
-    key = (make, identity, *map(typed_key if shared else identity_key, arguments))
+    key = (make, identity, chosen_place(), *map(typed_key if shared else identity_key, arguments))
     programs = SHARED if shared else model.own_programs
     if key not in programs:
         programs[key] = make(without_state(model), *arguments)
@@ -44,7 +46,7 @@ def program(model: "Model", make: Callable[..., P], *arguments: Any) -> P:
 def without_state(model: "Model") -> "Model":
     """A copy of a model without what programs must not keep alive: arrays, environments, other programs."""
     copied = copy.copy(model)
-    del copied.state, copied.own_programs
+    del copied.state, copied.own_programs, copied._acting
     copied.config = dataclasses.replace(model.config, env=None, eval_env=None, model_fn=None)
     return copied
 

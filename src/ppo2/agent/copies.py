@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from ppo2.agent.compiled import without_state
 from ppo2.agent.model import Model
+from ppo2.agent.placement import UNPLACED
 from ppo2.algorithm import adam
 from ppo2.algorithm.train_state import Counters, TrainState
 
@@ -34,13 +35,14 @@ class ModelTemplate(NamedTuple):
         """The model, which can act after `set_weights`; it doesn't learn."""
         model = self.model
         _, model.unravel = ravel_pytree(jax.tree.map(jnp.asarray, self.arrays))
-        model.own_programs = OrderedDict()
+        model.own_programs, model._acting = OrderedDict(), None
         return model
 
 
 def template_of(model: Model) -> ModelTemplate:
     """The model without its state, to be sent to another process."""
     copied, arrays = without_state(model), model.unravel(model.state.params)
+    copied.placement = UNPLACED  # another machine has other processors
     del copied.unravel  # JAX's description of a tree can't be sent; the tree can
     return ModelTemplate(copied, jax.tree.map(np.zeros_like, jax.device_get(arrays)))
 

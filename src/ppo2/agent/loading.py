@@ -12,10 +12,11 @@ from jaxtyping import PRNGKeyArray
 from ppo2 import networks
 from ppo2.agent.files import encoding_in, restore, space_in
 from ppo2.agent.model import Model
+from ppo2.agent.placement import choose, place_to_begin
 from ppo2.agent.policy import Policy, build_policy
 from ppo2.checkpoints import checkpoint, tensors
-from ppo2.config import Config, is_placeholder, placeholder_in
-from ppo2.numerics.compilation import transfers_allowed
+from ppo2.config import Config, Device, is_placeholder, placeholder_in
+from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.randomness import Purpose, abstract_key, root_key
 from ppo2.system.calls import told_plainly
 
@@ -29,6 +30,7 @@ def load(
     value_network: object = None,
     encoders: Mapping[str, Any] | None = None,
     model_fn: Callable[..., Model] | None = None,
+    device: Device = Config.device,
     **network_kwargs: Any,
 ) -> Model:
     """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
@@ -36,10 +38,13 @@ def load(
     Args:
         network, value_network, encoders, model_fn, network_kwargs: the objects given to `learn`; names and numbers are
             in the checkpoint.
+        device: processor to act and learn on: "cpu", "gpu", or "auto": where the run did, if this machine has both.
 
     Raises:
-        ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given.
+        ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given; or no such
+            device.
     """
+    begin = place_to_begin(device, on_device=False)
     saved = checkpoint.load(path)
     given = {"network": network, "value_network": value_network, "encoders": encoders, "model_fn": model_fn}
     given = {name: value for name, value in given.items() if value is not None}
@@ -58,6 +63,17 @@ def load(
     for name in ("lr", "cliprange", "value_cliprange"):
         if is_placeholder(settings.get(name)):
             del settings[name]
+    with computing_on(begin):
+        model = _build(saved, settings, given, network_kwargs)
+        restore(model, saved)
+        model.place(choose(model, device, num_envs=model.config.num_envs, saved=saved.section("run").get("placement")))
+    return model
+
+
+def _build(
+    saved: checkpoint.Checkpoint, settings: dict[str, Any], given: Mapping[str, Any], network_kwargs: Mapping[str, Any]
+) -> Model:
+    """The untrained model of these settings, of which some were `given`."""
     encoding = encoding_in(saved)
     observation_space, action_space = (space_in(saved, f"{kind}_space") for kind in ("observation", "action"))
 
@@ -87,9 +103,7 @@ def load(
         if given or network_kwargs:  # it may be what the caller gave
             raise
         raise ValueError(f"the checkpoint {saved.path} has settings that can't be: {error}") from error
-    model: Model = make(policy=policy, config=config, key=root_key(config.seed))
-    restore(model, saved)
-    return model
+    return make(policy=policy, config=config, key=root_key(config.seed))  # type: ignore[no-any-return]
 
 
 _OBJECTS = ("network", "value_network", "encoders", "model_fn")

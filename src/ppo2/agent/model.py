@@ -1,11 +1,12 @@
 """The model: a policy that acts and learns."""
 
+import contextlib
 import copy
 import functools
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,6 +19,7 @@ from ppo2 import networks, spaces
 from ppo2.agent import files, noise
 from ppo2.agent.compiled import Programs, is_hashable, program
 from ppo2.agent.model_programs import ActResult, act_on_program, initial_state_program, observe_program, train_program
+from ppo2.agent.placement import UNPLACED, Placement
 from ppo2.agent.policy import Policy
 from ppo2.algorithm import adam
 from ppo2.algorithm.faults import Fault
@@ -32,10 +34,18 @@ from ppo2.algorithm.update import update as ppo_update
 from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
-from ppo2.numerics.compilation import transfers_allowed
+from ppo2.numerics.compilation import computing_on, place_of, transfers_allowed
 from ppo2.numerics.pieces import piece_size
 from ppo2.numerics.randomness import copied_key
 from ppo2.numerics.sharding import REPLICATED, DataAxis
+
+
+class ActingState(NamedTuple):
+    """The part of a model's state that acting needs, where it acts."""
+
+    params: Float[Array, " P"]
+    normaliser: Normaliser
+    key: PRNGKeyArray
 
 
 class Model:
@@ -54,6 +64,7 @@ class Model:
         act_count: calls of `step`, `predict` and `value` so far; each draws from a stream of its own.
         unravel: makes the policy's arrays from the flat parameters.
         own_programs: compiled programs that no other model may share.
+        placement: the processors that it acts and learns on; see `place`.
         unsaved: words about why the last checkpoint of its training isn't on the disk; "" where all is well.
     """
 
@@ -85,6 +96,42 @@ class Model:
         self.act_count = 0
         self.own_programs: Programs = OrderedDict()
         self.unsaved = ""
+        self.placement = UNPLACED
+        self._acting: tuple[Any, ActingState] | None = None
+
+    # --- devices --------------------------------------------------------------------------------------------------
+
+    def place(self, placement: Placement) -> None:
+        """Has the model act and learn there from now on."""
+        self.placement = placement
+        place = None if placement.learn is None else place_of(placement.learn)
+        if place is not None:
+            self.state = jax.device_put(self.state, place.here)
+
+    def placed(self, placement: Placement) -> "Model":
+        """A model of the same state that acts and learns there, while this one stays as it is."""
+        twin = copy.copy(self)
+        twin.place(placement)
+        return twin
+
+    def acting(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which this thread computes where the model acts."""
+        return computing_on(None if self.placement.act is None else place_of(self.placement.act))
+
+    def learning(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which this thread computes where the model learns."""
+        return computing_on(None if self.placement.learn is None else place_of(self.placement.learn))
+
+    def acting_state(self) -> ActingState:
+        """What acting needs, where the model acts: a copy where it learns elsewhere, made once after each update."""
+        state, (act, learn) = self.state, self.placement
+        if act == learn:
+            return ActingState(state.params, state.normaliser, state.key)
+        if self._acting is None or self._acting[0] is not state:
+            place, needed = place_of(act), ActingState(state.params, state.normaliser, state.key)
+            assert place is not None
+            self._acting = state, jax.device_put(needed, place.here)
+        return self._acting[1]
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
@@ -172,8 +219,8 @@ class Model:
             raise ValueError(f"`nenvs` (={nenvs}) must be at least 1.")
         if not self.is_recurrent:
             return None
-        # it may be learned
-        one = jax.device_get(program(self, initial_state_program)(self.state.params))
+        with self.acting():  # it may be learned
+            one = jax.device_get(program(self, initial_state_program)(self.acting_state().params))
         initial: networks.State = jax.tree.map(lambda x: np.stack([x] * nenvs), one)
         return initial
 
@@ -197,7 +244,7 @@ class Model:
                 "or what measures it; no action follows from it."
             )
         recurrent_state = self._checked_state(state, episode_starts, count)
-        result = self.act_on(batch, self.state.key, self.act_count, *recurrent_state)
+        result = self.act_on(batch, self.acting_state().key, self.act_count, *recurrent_state)
         self.act_count += 1
         if result.no_legal_action is not None:
             spaces.check_legal(np.asarray(result.no_legal_action), "`obs`")
@@ -233,16 +280,17 @@ class Model:
         self, obs: Any, key: PRNGKeyArray, count: int, state: networks.State = None, episode_starts: Any = None
     ) -> ActResult:
         """The policy's answer to a checked batch of observations; the sample is drawn from (key, count)."""
-        act, now = program(self, act_on_program), self.state
-        return act(
-            now.params,
-            now.normaliser,
-            relative(now.normaliser.origins(), obs),
-            key,
-            np.uint32(count),
-            state,
-            episode_starts,
-        )
+        with self.acting():
+            act, now = program(self, act_on_program), self.acting_state()
+            return act(
+                now.params,
+                now.normaliser,
+                relative(now.normaliser.origins(), obs),
+                key,
+                np.uint32(count),
+                state,
+                episode_starts,
+            )
 
     def _actions(self, actions: PyTree[Array], single: bool) -> Any:
         batch = self.distribution.to_environment(jax.device_get(actions))
@@ -273,13 +321,14 @@ class Model:
         """
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
         axis = sharding.across_processes()
-        train = program(self, train_program, axis)
-        heartbeat.at_collective(axis)
         specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
-        after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
         stats: UpdateStats
-        self.state, stats = sharding.to_local(after, axis, REPLICATED)
-        return stats.on_host()
+        with self.learning():
+            train = program(self, train_program, axis)
+            heartbeat.at_collective(axis)
+            after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
+            self.state, stats = sharding.to_local(after, axis, REPLICATED)
+            return stats.on_host()
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
         """The numbers for one update; see `train`."""
@@ -350,17 +399,19 @@ class Model:
             axis: the devices to sum over; None: one of each process.
         """
         axis = sharding.across_processes() if axis is None else axis
-        observe = program(self, observe_program, axis)
-        heartbeat.at_collective(axis)
-        after = observe(*sharding.to_global((self.state, rollout), axis, (REPLICATED, ROLLOUT_SPECS)))
         fault: Fault
-        self.state, fault = sharding.to_local(after, axis, REPLICATED)
+        with self.learning():
+            observe = program(self, observe_program, axis)
+            heartbeat.at_collective(axis)
+            after = observe(*sharding.to_global((self.state, rollout), axis, (REPLICATED, ROLLOUT_SPECS)))
+            self.state, fault = sharding.to_local(after, axis, REPLICATED)
         return fault
 
     @transfers_allowed
     def restart(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
-        self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
+        with self.learning():
+            self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
         self.act_count = 0
 
     # --- programs, copies, files ----------------------------------------------------------------------------------
@@ -379,7 +430,8 @@ class Model:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
         """A model with a state of its own, which stays as it is while this one trains on."""
         twin = copy.copy(self)
-        twin.state = copied(self.state, jnp.array)
+        with self.learning():
+            twin.state = copied(self.state, jnp.array)
         return twin
 
     @transfers_allowed

@@ -1,12 +1,22 @@
 """Settings: each is one line in `ppo2.config.config`, with its type, default, rule and text."""
 
-from ppo2.config.config import ActionDist, Config, Precision, check_settings, names, separate_settings, settings_help
+from ppo2.config.config import (
+    ActionDist,
+    Config,
+    Device,
+    Precision,
+    check_settings,
+    names,
+    separate_settings,
+    settings_help,
+)
 from ppo2.config.placeholders import PLACEHOLDER, is_placeholder, jsonable, placeholder_in
 
 __all__ = [
     "PLACEHOLDER",
     "ActionDist",
     "Config",
+    "Device",
     "Precision",
     "check_settings",
     "is_placeholder",

@@ -12,6 +12,7 @@ from ppo2.config.rules import SettingInfo, anything, flag, mapping, number, one_
 from ppo2.numerics.schedules import ScheduleLike
 
 ActionDist: TypeAlias = Literal["gaussian", "squashed_gaussian"]
+Device: TypeAlias = Literal["auto", "cpu", "gpu"]
 OnNonfinite: TypeAlias = Literal["raise", "skip"]
 Precision: TypeAlias = Literal["float32", "tf32", "bf16"]
 
@@ -122,6 +123,10 @@ class Config:
     devices: int | None = setting(
         None, whole(1), "devices of this machine that device environments may be spread over; None: all that JAX has.",
         null=True)
+    device: Device = setting(
+        "auto", one_of(Device), 'processor to compute on: "cpu"; "gpu"; or "auto": for device environments JAX\'s '
+        "default, for host environments the one where each part of the work is faster, so that small networks stay on "
+        "the CPU of a machine with a GPU. A run that goes on computes where it did before.")
     keep: int | None = setting(
         None, whole(1), "number of last checkpoints to keep; with eval_env, each evaluation that is the best so far "
         "is saved too, and the best one stays beside them. None keeps all.", null=True)

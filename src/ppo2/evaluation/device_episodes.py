@@ -60,18 +60,20 @@ def run_on_device(
     info_keys: Sequence[str],
 ) -> Iterator[Sequence[EpisodeEnd]]:
     """The episodes that end between two looks of the host; `left` says which environments have any to play."""
-    key = root_key(seed, Purpose.EVALUATE)
-    running = jax.device_put(initial_carry(env.env, env.num_envs, model.initial_state(env.num_envs)))
-    keys = program(model, recorded_keys, env.env, tuple(info_keys), False)
-    steps = program(model, _steps_program, env.env, deterministic, keys)
+    with model.learning():
+        key = root_key(seed, Purpose.EVALUATE)
+        running = jax.device_put(initial_carry(env.env, env.num_envs, model.initial_state(env.num_envs)))
+        keys = program(model, recorded_keys, env.env, tuple(info_keys), False)
+        steps = program(model, _steps_program, env.env, deterministic, keys)
     indices = np.arange(first, first + env.num_envs, dtype=np.int32)
     max_steps = np.int32(min(limit.steps, np.iinfo(np.int32).max))
     for count in itertools.count():
         limit.look(np.asarray(running.lengths)[left > 0])
-        running, some = steps(
-            model.state.params, model.state.normaliser, running, key, np.uint32(count), indices, max_steps
-        )
-        some = jax.tree.map(np.asarray, some)
+        with model.learning():
+            running, some = steps(
+                model.state.params, model.state.normaliser, running, key, np.uint32(count), indices, max_steps
+            )
+            some = jax.tree.map(np.asarray, some)
         _check_steps(model, some, left > 0, first, count * LOOK_EVERY)
         yield [
             EpisodeEnd(

@@ -8,6 +8,8 @@ import numpy as np
 
 from ppo2 import envs, spaces
 from ppo2.agent.model import Model
+from ppo2.agent.placement import UNPLACED, Placement, asked_place, choose
+from ppo2.config import Config, Device
 from ppo2.config.info_keys import entries
 from ppo2.distributed import World, heartbeat, processes
 from ppo2.envs.device.env import DeviceVector, is_device_env
@@ -59,6 +61,7 @@ def evaluate(
     info_keys: Sequence[str] | None = None,
     max_steps: int | None = None,
     partial_episodes: PartialEpisodes = "count",
+    device: Device = Config.device,
 ) -> Evaluation:
     """Runs whole episodes. The normaliser is frozen and the model's random streams are left alone.
 
@@ -80,12 +83,13 @@ def evaluate(
             on standard error says that an episode comes near to it, and how many were cut.
         partial_episodes: "count" counts an episode that was cut with its return so far (the sum of the rewards that
             the policy's environment gave); "drop" leaves it out, so that there are fewer episodes; "raise" is an error.
+        device: processor to compute on: "cpu", "gpu", or "auto": where the model does.
 
     Raises:
         ValueError: `episodes` or `max_steps` below 1, `env` can't be made, has other spaces than the model, is being
-            trained on, or gives an observation or a reward that is NaN or infinite.
+            trained on, or gives an observation or a reward that is NaN or infinite; or no such `device`.
     """
-    check_request(model, episodes)
+    check_request(model, episodes, device)
     keys = model.config.info_keys if info_keys is None else entries("info_keys", info_keys)
     if info_keys is None and isinstance(env, HostVectorEnv):
         keys = env.info_keys
@@ -93,6 +97,7 @@ def evaluate(
     made = envs.resolve(env, count, info_keys=keys)
     try:
         check_spaces(model, made.env)
+        model = placed_for(model, made.env, device)
         limit = EpisodeLimit(made.env, max_steps, partial_episodes)
         how: dict[str, Any] = {"episodes": episodes, "deterministic": deterministic, "seed": seed}
         return run_episodes(model, made.env, **how, info_keys=keys, limit=limit)
@@ -101,8 +106,21 @@ def evaluate(
             made.env.close()
 
 
-def check_request(model: Any, episodes: Any) -> None:
-    """Raises TypeError for what is no model, such as the path of one, and ValueError for no number of episodes."""
+def placed_for(model: Model, env: envs.AnyEnvs, device: Device) -> Model:
+    """The model, or one of the same state that acts where `device` says; a model without a placement gets one."""
+    asked, on_device = asked_place(device), isinstance(env, DeviceVector)
+    if asked is not None:
+        return model.placed(Placement(asked.kind, asked.kind))
+    if on_device or model.placement != UNPLACED:
+        return model
+    return model.placed(UNPLACED._replace(act=choose(model, device, num_envs=env.num_envs).act))
+
+
+def check_request(model: Any, episodes: Any, device: str) -> None:
+    """Raises TypeError for what is no model, such as the path of one, and ValueError for no number of episodes or no
+    device.
+    """
+    asked_place(device)
     if isinstance(episodes, bool) or not isinstance(episodes, int | np.integer) or episodes < 1:
         raise ValueError(f"`episodes` (={episodes!r}) must be a whole number of at least 1.")
     if not isinstance(model, Model):

@@ -40,7 +40,8 @@ def run_on_host(
     """
     stepper = Stepper(env, model.distribution, info_keys=info_keys)
     keys = end_keys(stepper.info_keys)
-    key = root_key(seed, Purpose.EVALUATE)
+    with model.acting():
+        key = root_key(seed, Purpose.EVALUATE)
     nenvs = env.num_envs
     returns, lengths = np.zeros(nenvs), np.zeros(nenvs, int)
     obs = stepper.reset(seed, Purpose.EVALUATE, first=first)

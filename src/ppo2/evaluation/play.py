@@ -16,10 +16,11 @@ import gymnasium.error
 
 from ppo2 import envs
 from ppo2.agent.model import Model
+from ppo2.config import Config, Device
 from ppo2.envs.host.env_types import AnyEnv, EnvTraits
 from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.vector import HostVectorEnv
-from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, run_episodes
+from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, placed_for, run_episodes
 from ppo2.evaluation.film import SUFFIXES, Film
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
 from ppo2.numerics.compilation import transfers_allowed
@@ -41,6 +42,7 @@ def play(
     on_episode: Callable[[int, float, int], None] | None = None,
     max_steps: int | None = None,
     progress: bool = True,
+    device: Device = Config.device,
 ) -> Evaluation:
     """Plays whole episodes one after the other: in a window where there is a display, or into a film.
 
@@ -59,13 +61,14 @@ def play(
         on_episode: called at each episode's end: on_episode(number from 1, return, length in timesteps).
         max_steps: steps of one episode after which it is cut: see `evaluate`.
         progress: say on standard error, every few seconds, how far a film is.
+        device: see `evaluate`.
 
     Raises:
         ValueError: `episodes` or `max_steps` below 1; an environment that can't be made or rendered, or has other
             spaces than the model; a video of another format, or without the packages for it.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came.
     """
-    check_request(model, episodes)
+    check_request(model, episodes, device)
     path = None if video is None else _checked_video(video)
     ended = itertools.count(1)
 
@@ -82,6 +85,7 @@ def play(
         if not isinstance(env, gym.Env | gym.vector.VectorEnv):
             stack.callback(vector.close)
         check_spaces(model, vector)
+        model = placed_for(model, vector, device)
         limit = EpisodeLimit(vector, max_steps)
         film = None
         if path is not None:

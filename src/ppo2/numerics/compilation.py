@@ -1,8 +1,11 @@
-"""Compiled functions of arrays, and the platform that they are compiled for."""
+"""Compiled functions of arrays, and the devices that they are compiled for."""
 
+import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -47,12 +50,87 @@ def transfers_allowed(function: Callable[P, R]) -> Callable[P, R]:
     return allowed
 
 
+class Place(NamedTuple):
+    """The devices, of all processes, that some work is done on.
+
+    Attributes:
+        kind: "cpu", "gpu" or "tpu".
+    """
+
+    kind: str
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def here(self) -> jax.Device:
+        """The first of its devices that is of this process."""
+        return next(device for device in self.devices if device.process_index == jax.process_index())
+
+
+_chosen: ContextVar[Place | None] = ContextVar("place", default=None)
+
+
+def place_of(kind: str | None = None) -> Place | None:
+    """The place of a kind, or of JAX's own choice; None where JAX has none here, or is told to leave it alone."""
+    try:
+        found = _all_devices(kind)
+    except RuntimeError:
+        return None
+    return Place(_kind_of(found[0]), tuple(found))
+
+
+def _all_devices(kind: str | None) -> list[jax.Device]:
+    return list(jax.devices(kind))
+
+
+def _kind_of(device: jax.Device) -> str:
+    return str(device.platform)
+
+
+class _Computing:
+    """See `computing_on`."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._default = jax.default_device(self._place.here)
+        self._default.__enter__()
+        self._token = _chosen.set(self._place)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _chosen.reset(self._token)
+        self._default.__exit__(kind, error, trace)
+
+
+_nothing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
+def computing_on(place: Place | None) -> contextlib.AbstractContextManager[None]:
+    """Context in which this thread computes on a place; with None nothing changes."""
+    return _nothing if place is None else _Computing(place)
+
+
+def chosen_place() -> Place | None:
+    """The place of `computing_on`; None where nobody has chosen one, or the user another device inside of it."""
+    place = _chosen.get()
+    return place if place is not None and _default_device() == place.here else None
+
+
+def user_has_chosen() -> bool:
+    """True if the user has set the device that computations go to by default (`jax_default_device`)."""
+    return _default_device() is not None and chosen_place() is None
+
+
 def devices_in_use() -> list[jax.Device]:
-    """JAX's devices of all processes, or the one (or those of the platform) that `jax_default_device` names."""
-    default = _default_device()
+    """JAX's devices of all processes, or those that `computing_on` or `jax_default_device` has chosen."""
+    place, default = chosen_place(), _default_device()
+    if place is not None:
+        return list(place.devices)
     if default is None:
-        return list(jax.devices())
-    return list(jax.devices(default)) if isinstance(default, str) else [default]
+        return _all_devices(None)
+    return _all_devices(default) if isinstance(default, str) else [default]
 
 
 def devices_here() -> list[jax.Device]:
@@ -62,10 +140,11 @@ def devices_here() -> list[jax.Device]:
 
 def platform() -> str:
     """The platform that programs are compiled for, such as "cpu"."""
-    return str(devices_in_use()[0].platform)
+    place = chosen_place()
+    return _kind_of(devices_in_use()[0]) if place is None else place.kind
 
 
 def _default_device() -> Any:
-    """The device, or the name of a platform, that computations go to by default; None where the user has set none."""
+    """The device, or the name of a platform, that computations go to by default; None where nobody has set one."""
     config: Any = jax.config
     return config.jax_default_device

@@ -1,7 +1,9 @@
 """Collecting rollouts from device environments, and training on them, without leaving the device."""
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -32,6 +34,20 @@ from ppo2.runners.device_program import (
 )
 from ppo2.runners.episodes import Ended, EpisodeQueue
 from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes, named, snapshot_tensors, taken
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def where_it_learns(method: "Callable[Concatenate[DeviceRunner, P], R]") -> "Callable[Concatenate[DeviceRunner, P], R]":
+    """A method that computes where the model learns."""
+
+    @functools.wraps(method)
+    def placed(self: "DeviceRunner", *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.model.learning():
+            return method(self, *args, **kwargs)
+
+    return placed  # type: ignore[return-value]
 
 
 class DeviceRunner:
@@ -79,7 +95,8 @@ class DeviceRunner:
         self.nenvs = num_envs
         self.gamma, self.lam = np.float32(gamma), np.float32(lam)
         self.rollouts = 0
-        self.axis = sharding.split_for(shards, devices=model.config.devices)
+        with model.learning():
+            self.axis = sharding.split_for(shards, devices=model.config.devices)
         self._mine = num_envs // self.axis.processes
         self.info_keys = tuple(model.config.info_keys)
         self._recorded = program(model, recorded_keys, env, self.info_keys, True)
@@ -89,6 +106,7 @@ class DeviceRunner:
         self._episodes = EpisodeQueue(sharding.first_environment(self._mine))
 
     @transfers_allowed
+    @where_it_learns
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
 
@@ -107,6 +125,7 @@ class DeviceRunner:
         return rollout
 
     @transfers_allowed
+    @where_it_learns
     def iterate(self, hypers: Sequence[Hyperparameters]) -> Chunk:
         """An update of the model for each of `hypers`, at most `chunk_size.capacity`, in one program; waits for it.
 
@@ -141,11 +160,13 @@ class DeviceRunner:
     def layout(self) -> dict[str, int]:
         return {"devices": self.axis.devices}  # of all processes, which compute as those of one do
 
+    @where_it_learns
     def snapshot(self) -> Snapshot:
         envs = None if self._envs is None else sharding.to_local(self._envs, self.axis, BY_ENV)
         tensors = {} if envs is None else named("envs", (envs.running, envs.running_returns))
         return Snapshot(tensors, {"kind": "device", **self.layout}, self.rollouts)
 
+    @where_it_learns
     def resume(self, saved: Checkpoint) -> list[str]:
         """See `RolloutRunner`.
 

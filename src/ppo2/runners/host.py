@@ -96,12 +96,14 @@ class Runner:
             seed = self.model.config.seed
             state = self._first_state(self._stepper.reset(seed, Purpose.ENV, start=self.rollouts, first=self._first))
         self._latest = None
-        origins = self.model.state.normaliser.origins()
-        buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, len(self._end_keys), origins=origins)
-        after = self._collect(buffers, state, steps)
+        with self.model.acting():
+            origins = self.model.acting_state().normaliser.origins()
+            buffers = RolloutBuffers(self.model, self.nsteps, self.nenvs, len(self._end_keys), origins=origins)
+            after = self._collect(buffers, state, steps)
         bring_into_float32(buffers.experience.rewards)
         seen = buffers.experience._replace(running_returns=state.episodes.discounted, gamma=self.gamma, lam=self.lam)
-        rollout = self._complete(seen, buffers, after.recurrent_state)
+        with self.model.learning():
+            rollout = self._complete(seen, buffers, after.recurrent_state)
         self.rollouts += 1
         ended = (seen.terminated | seen.truncated)[:steps]
         episodes, returns, lengths = state.episodes.with_steps(
@@ -136,7 +138,7 @@ class Runner:
         groups = [
             EnvGroup(rows, *jax.tree.map(lambda x, rows=rows: x[rows], policy_inputs)) for rows in self._stepper.groups
         ]
-        model, state, stepper, clock = self.model, self.model.state, self._stepper, time.perf_counter
+        model, state, stepper, clock = self.model, self.model.acting_state(), self._stepper, time.perf_counter
         params, normaliser, act = state.params, state.normaliser, program(model, act_program)
         noise = self._noise()
         masked = spaces.is_masked(self.env.single_observation_space)
@@ -179,7 +181,7 @@ class Runner:
     def _noise(self) -> Callable[[int, slice], Any]:
         """The noise of this rollout's actions, by step and environments."""
         model, rollout, first = self.model, np.uint32(self.rollouts), self._first
-        key = model.state.key
+        key = model.acting_state().key
         whole = np.asarray(program(model, noise_program)(key, rollout, np.uint32(first), self.nsteps, self.nenvs))
         if whole.ndim > 1:
             return lambda t, rows: whole[t, rows]

@@ -12,6 +12,7 @@ import gymnasium as gym
 
 from ppo2 import distributed, envs, spaces
 from ppo2.agent.model import Model
+from ppo2.agent.placement import Placement, choose
 from ppo2.agent.policy import build_policy
 from ppo2.algorithm.faults import Fault
 from ppo2.config import Config
@@ -147,6 +148,18 @@ def build_model(
     if type(model).update is Model.update:
         check_minibatches(config)
     return model
+
+
+def place_model(model: Model, env: AnyEnvs, start: Start) -> None:
+    """Has a model act and learn where its settings, the run so far and this machine say; see `ppo2.agent.placement`."""
+    found = choose(
+        model,
+        model.config.device,
+        num_envs=env.num_envs,
+        on_device=isinstance(env, DeviceVector),
+        saved=start.placement if start.goes_on else None,
+    )
+    model.place(Placement(*collectives.broadcast(list(found))))
 
 
 def check_minibatches(config: Config) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ppo2 import distributed, networks
+from ppo2.agent import placement
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
-from ppo2.config import ActionDist, Config, Precision, check_settings, separate_settings, settings_help
+from ppo2.config import ActionDist, Config, Device, Precision, check_settings, separate_settings, settings_help
 from ppo2.distributed import collectives, heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
-from ppo2.numerics.compilation import transfers_allowed
+from ppo2.envs import DeviceVector
+from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.schedules import ScheduleLike
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
@@ -66,6 +68,7 @@ def learn(
     info_keys: Sequence[str] = (),
     shards: int | None = None,
     devices: int | None = Config.devices,
+    device: Device = Config.device,
     run_dir: str | os.PathLike[str] | None = None,
     keep: int | None = Config.keep,
     on_nonfinite: Literal["raise", "skip"] = Config.on_nonfinite,
@@ -122,7 +125,8 @@ def learn(
         vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
-        info_keys=info_keys, devices=devices, on_nonfinite=on_nonfinite, precision=precision, **more_settings,
+        info_keys=info_keys, devices=devices, device=device, on_nonfinite=on_nonfinite, precision=precision,
+        **more_settings,
     )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
         signal = AgreedSignal(stack.enter_context(StopSignals(patient=False)))  # until there is something to lose
@@ -134,20 +138,28 @@ def learn(
         run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         check_settings(configure.keywords)
+        placement.asked_place(device)
         networks.check(network)
         lock = stack.enter_context(run_directory.locked(run_dir))
         start = find_start(load_path, run_dir, load_parts)
         vector = construction.open_training_environment(stack, env, num_envs, start, info_keys)
         num_envs = vector.num_envs * distributed.world().size
+        on_device = isinstance(vector, DeviceVector)
+        stack.enter_context(computing_on(placement.place_to_begin(device, on_device=on_device)))
         config = construction.build_config(configure, vector, start, seed=seed, num_envs=num_envs, shards=shards)
         model = construction.build_model(config, vector, model_fn, start.encoding)
         start.restore(model)
+        construction.place_model(model, vector, start)
+        stack.enter_context(model.learning())
         eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, model)
         trainer = construction.build_trainer(stack, config, vector, model, every_update)
         setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, lock=lock, progress=progress)
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
         warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)
+        for line in (placement.described(model.placement), placement.changed(start.placement, model.placement)):
+            if line:
+                setup.logger.say(line)
         setup.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
         for line in remarks.at_start(config, model, vector, fresh=start.saved is None):
             setup.logger.say(line)

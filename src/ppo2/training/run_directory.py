@@ -182,7 +182,7 @@ def check_same(saved: Mapping[str, Any], config: Config, path: Path, done: int) 
     """
     mine = config.to_json()
     saved = {**Config().to_json(), **saved}  # an earlier version did by default what it had no setting for
-    different = [name for name in mine if saved[name] != mine[name] and name != "total_timesteps"]
+    different = [name for name in mine if saved[name] != mine[name] and name not in ("total_timesteps", "device")]
     if done > config.nupdates:
         raise ValueError(
             f"`total_timesteps` (={config.total_timesteps:,}) is less than what the run in `run_dir` (={str(path)!r}) "
@@ -227,12 +227,19 @@ def absolute(run_dir: str | os.PathLike[str] | None) -> Path | None:
     return Path(run_dir).expanduser().absolute()
 
 
-def prepare(run_dir: Path | None, config: Config, start: "Start", layout: Mapping[str, int]) -> Prepared:
+def prepare(
+    run_dir: Path | None,
+    config: Config,
+    start: "Start",
+    layout: Mapping[str, int],
+    placement: Mapping[str, str] | None = None,
+) -> Prepared:
     """Makes the directory ready for the run.
 
     Args:
         run_dir: see `absolute`; None does nothing.
         layout: see `RolloutRunner.layout`.
+        placement: see `Placement.saved`.
 
     Raises:
         ValueError: it holds another run, or this one under other settings.
@@ -253,7 +260,7 @@ def prepare(run_dir: Path | None, config: Config, start: "Start", layout: Mappin
     lines = [aside, _other_total(start, config), sessions.changes(history, now)]
     for folder in (path, path / checkpoint.FOLDER):
         files.remove_temporaries(folder)
-    settings = {**config.to_json(), "engine": dict(layout), "versions": now["versions"]}
+    settings = {**config.to_json(), "engine": dict(layout), "placement": placement, "versions": now["versions"]}
     settings[sessions.SESSIONS] = [*history, now]
     try:
         write_settings(path, settings)

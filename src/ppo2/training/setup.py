@@ -60,7 +60,7 @@ class Setup:
         self.evaluated = 0
         before, world = start.progress, distributed.world()
         self.saved_in, self.settings, lines = collectives.run_on_first(
-            lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout)
+            lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout, model.placement.saved())
         )
         self.run_dir = Path(self.saved_in) if self.saved_in is not None and world.is_first else None
         self.logger = logger = Logger(

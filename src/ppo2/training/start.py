@@ -61,6 +61,12 @@ class Start(NamedTuple):
         return Progress() if self.resumed is None else Progress.of(self.resumed)
 
     @property
+    def placement(self) -> Any:
+        """The placement of a run that goes on (`ppo2.agent.placement`), as its files have it; None for other starts."""
+        section = self.settings if self.resumed is None else self.resumed.section("run")
+        return section.get("placement")
+
+    @property
     def encoding(self) -> int:
         """The number of the rules that encode observations: those of the checkpoint's model, or today's."""
         return spaces.ENCODING if self.saved is None else encoding_in(self.saved)

@@ -19,9 +19,10 @@ import numpy as np
 
 from ppo2 import distributed, networks
 from ppo2.agent.model import Model
-from ppo2.config import jsonable, names
+from ppo2.agent.placement import asked_place, place_to_begin
+from ppo2.config import Config, jsonable, names
 from ppo2.envs import DeviceVector
-from ppo2.numerics.compilation import transfers_allowed
+from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting import plot
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
@@ -32,8 +33,9 @@ from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.text import say_error
 from ppo2.training import interruption, remarks, run_directory
-from ppo2.training.construction import open_environment
+from ppo2.training.construction import open_environment, place_model
 from ppo2.training.learn import learn
+from ppo2.training.start import Start
 from ppo2.training.sweep_plan import Curve, SweepRun, plan_run
 from ppo2.training.sweep_screen import SweepScreen
 from ppo2.training.vmapped import train_together
@@ -45,7 +47,7 @@ NOT_TAKEN = (
     "load_path", "load_parts", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval",
     "keep",
 )  # fmt: skip
-NOT_SWEPT = ("env", "run_dir", "progress")
+NOT_SWEPT = ("env", "run_dir", "progress", "device")
 TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
 
 
@@ -167,6 +169,7 @@ def sweep(
         if arguments.pop(name, None):
             raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")
     arguments.setdefault("on_nonfinite", "skip")
+    asked_place(arguments.get("device", Config.device))
     axes = _axes({"env": env, "run_dir": run_dir, "progress": progress, **arguments})
     fixed = {name: value for name, value in arguments.items() if name not in axes}
     seeds = axes.pop("seed", [fixed.pop("seed", None)])
@@ -214,6 +217,8 @@ def _train(
     """Trains the runs of these settings; returns them, and the signals that came."""
     with contextlib.ExitStack() as stack:
         vector = open_environment(stack, env, settings[0].get("num_envs"))
+        on_device, device = isinstance(vector, DeviceVector), settings[0].get("device", Config.device)
+        stack.enter_context(computing_on(place_to_begin(device, on_device=on_device)))
         runs = [plan_run(vector, env, one) for one in settings]
         pace = Pace(sum(run.config.nupdates for run in runs), 1)
         display = stack.enter_context(contextlib.closing(open_display(pace, progress, (SWEEP_COLUMNS,))))
@@ -227,6 +232,8 @@ def _train(
             for line in dict.fromkeys(itertools.chain(*lines)):
                 display.say(line)
             train_together(vector.env, runs, screen, stop)
+            for run in runs:
+                place_model(run.model, vector, Start())
         else:
             _train_in_turn(env, runs, path, screen, stop)
     return runs, stop
