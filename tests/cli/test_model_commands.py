@@ -6,6 +6,7 @@ import pytest
 
 import ppo2
 from ppo2.cli import main
+from ppo2.system import runtime
 from support.commands import finish, start
 
 
@@ -33,3 +34,29 @@ def test_play_prints_returns_where_there_is_no_display(place, resumed, capsys, m
     monkeypatch.setattr("sys.platform", "linux")
     assert main(["play", str(place / "runs" / "x"), "--episodes", "2", "--seed", "4"]) == 0
     assert re.fullmatch(r"(episode [12]: return \d+, \d+ timesteps\n){2}", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["eval"], "cpu"),
+        (["play"], "cpu"),
+        (["eval", "--device", "gpu"], "gpu"),
+        (["resume"], "auto"),
+        (["resume", "--device", "cpu"], "cpu"),
+    ],
+)
+def test_which_processor_a_command_asks_for(words, expected, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runtime, "leave_accelerators", asked.append)
+    assert main([words[0], str(tmp_path / "absent"), *words[1:]]) == 1
+    assert asked == [expected]
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_which_processor_trains(command, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(runtime, "leave_accelerators", asked.append)
+    assert main([command, "CartPole-v1", "--device", "gpu", "--run-dir", "None"]) == 1
+    assert asked == ["gpu"]
+    assert "`device` (='gpu'): JAX has no GPU here" in capsys.readouterr().err

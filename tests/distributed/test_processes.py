@@ -199,6 +199,35 @@ def test_each_process_of_a_machine_takes_its_own_accelerator(
     assert processes.own_accelerator(mine, environment) == expected
 
 
+@pytest.mark.parametrize(
+    ("cards", "environment", "platforms", "is_error"),
+    [
+        (1, {}, "", True),
+        (1, {"CUDA_VISIBLE_DEVICES": "0"}, "", True),  # the same for all of them
+        (1, {}, "cuda,cpu", True),
+        (1, {}, "cpu", False),
+        (1, {"CUDA_VISIBLE_DEVICES": ""}, "", False),  # hidden
+        (1, {"CUDA_VISIBLE_DEVICES": "MIG-1"}, "", False),
+        (0, {}, "", False),
+        (2, {}, "", False),
+    ],
+)
+def test_more_processes_than_gpus(
+    cards: int, environment: dict[str, str], platforms: str, is_error: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "nvidia_cards", lambda: cards)
+    monkeypatch.setattr(processes, "jax_platforms", lambda: platforms)
+    mine = Launch("mpirun", 1, 2, 2, 1, "a:1")
+    if not is_error:
+        processes.own_accelerator(mine, environment)
+        return
+    words = (
+        r"mpirun started 2 processes on this machine, which has 1 GPU: .* Start 1 here; .* `ppo2 train --device cpu`"
+    )
+    with pytest.raises(ValueError, match=words):
+        processes.own_accelerator(mine, environment)
+
+
 def test_parts_of_all_processes() -> None:
     assert [list(range(6))[World(rank, 3).part(6)] for rank in range(3)] == [[0, 1], [2, 3], [4, 5]]
     assert World(0, 1).part(6) == slice(0, 6)

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from ppo2.system import processors
 from ppo2.system.processors import usable_processors
 
 
@@ -16,3 +17,11 @@ def test_processors_of_a_machine_are_shared(monkeypatch: pytest.MonkeyPatch) -> 
     assert usable_processors() == 2
     sets[0] = {2, 3, 4}  # given by the launcher
     assert usable_processors() == 3
+
+
+def test_cards_count_where_jax_can_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "listdir", lambda folder: ["nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"])
+    monkeypatch.setattr(processors, "CUDA_PLUGINS", ("no_such_plugin",))
+    assert processors.nvidia_cards() == 0
+    monkeypatch.setattr(processors, "CUDA_PLUGINS", ("no_such_plugin", "json"))
+    assert processors.nvidia_cards() == 2

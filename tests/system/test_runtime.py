@@ -93,3 +93,18 @@ def test_a_half_written_program_is_compiled_anew_without_a_word(tmp_path: Path) 
     for program in programs:
         os.truncate(program, 100)
     assert output(ADDS, **environment) == "21"
+
+
+PLATFORMS = """
+import jax
+from ppo2.system.runtime import leave_accelerators
+
+for device in ("auto", "gpu", "cpu"):
+    leave_accelerators(device)
+    print(jax.config.values["jax_platforms"] or "all")
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", "all all cpu"), ("cuda", "cuda cuda cuda")])
+def test_the_cpu_alone_where_nobody_said_otherwise(given: str, expected: str) -> None:
+    assert output(PLATFORMS, JAX_PLATFORMS=given).split() == expected.split()

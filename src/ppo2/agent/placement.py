@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from ppo2 import spaces
 from ppo2.config import check_settings
 from ppo2.numerics.compilation import Place, compiled, computing_on, place_of, platform, user_has_chosen
+from ppo2.system.runtime import jax_platforms
 
 if TYPE_CHECKING:
     from ppo2.agent.model import Model
@@ -59,8 +60,7 @@ def asked_place(device: str) -> Place | None:
         return None
     place = place_of(device)
     if place is None:
-        allowed: str | None = jax.config.values["jax_platforms"]
-        default = place_of()
+        allowed, default = jax_platforms(), place_of()
         found = "no devices" if default is None else f"only {', '.join(str(x) for x in default.devices[:2])}"
         left_out = f"JAX_PLATFORMS (={allowed!r}) leaves it out. " if allowed else ""
         install = "docs/gpu.md says how to install JAX for a card. " if device == "gpu" else ""

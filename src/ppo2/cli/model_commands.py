@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from ppo2.cli.options import Debug, Flag
 from ppo2.cli.output import console, say, start_jax, table
-from ppo2.config import is_placeholder
+from ppo2.config import Config, Device, is_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,14 +29,20 @@ class _PolicyCommand:
         int | None, arg(help="steps after which an episode is cut; None: 10,000, or the environment's own time limit")
     ] = None
     stochastic: Annotated[Flag, arg(help="sample actions instead of taking the most probable ones")] = False
+    device: Annotated[Device, arg(help="processor to compute on; auto leaves a GPU to what trains there")] = "auto"
     debug: Debug = False
+
+    @property
+    def processor(self) -> Device:
+        """The processor to compute on."""
+        return "cpu" if self.device == Config.device else self.device
 
     def model_and_env(self) -> tuple["Model", str]:
         """The model, and the id of the environment: the one given, or the one trained on."""
         from ppo2.agent.loading import load
 
-        start_jax()
-        model = load(self.run)
+        start_jax(self.processor)
+        model = load(self.run, device=self.device)
         env = model.config.env if self.env is None else self.env
         if isinstance(env, str):
             return model, env
@@ -72,6 +78,7 @@ class Eval(_PolicyCommand):
             max_steps=self.max_steps,
             partial_episodes=self.partial_episodes,
             info_keys=self.info_keys,
+            device=self.device,
         )
         actions = "sampled actions" if self.stochastic else "most probable actions"
         say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
@@ -115,6 +122,7 @@ class Play(_PolicyCommand):
             deterministic=not self.stochastic,
             video=self.video,
             max_steps=self.max_steps,
+            device=self.device,
             on_episode=lambda episode, r, length: say(f"episode {episode}: return {r:g}, {length:,} timesteps"),
         )
         if self.video is not None:

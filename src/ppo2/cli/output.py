@@ -97,24 +97,30 @@ def table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> "Table":
     return made
 
 
-def start_jax() -> None:
-    """Makes JAX's settings for short programs on CPU, unless it has started already (`main` called from Python)."""
-    from ppo2.system.runtime import configure_runtime
+def start_jax(device: str) -> None:
+    """Makes JAX's settings for short programs on CPU, unless it has started already (`main` called from Python).
 
+    Args:
+        device: option of the command; "cpu" leaves other devices alone.
+    """
+    from ppo2.system.runtime import configure_runtime, leave_accelerators
+
+    leave_accelerators(device)
     with contextlib.suppress(RuntimeError):
         configure_runtime()
 
 
-def start_processes(*, heartbeat: float, debug: bool) -> None:
+def start_processes(*, device: str, heartbeat: float, debug: bool) -> None:
     """Starts JAX as `start_jax` does, and joins the other processes of a job, if there are any.
 
     Args:
+        device: see `start_jax`.
         heartbeat: see `distributed.init`.
         debug: an error of this process that ends the job is shown with its traceback.
     """
     from ppo2 import distributed
     from ppo2.distributed.heartbeat import current
 
-    start_jax()
+    start_jax(device)
     distributed.init(heartbeat=heartbeat)
     current().shows_tracebacks = debug

@@ -45,8 +45,8 @@ class SweepCommand(options.Command):
     def __call__(self) -> int:
         from ppo2.training.sweep import sweep
 
-        start_jax()
         given = vars(self)
+        start_jax(given["device"][0])
         settings = {o.name: given[o.name] if o.is_single else (given[o.name],) for o in _swept(self.chosen)}
         if len(settings["network"]) > 1:  # defaults are of the first: each takes its own
             for option in options.network_options(self.chosen.network):

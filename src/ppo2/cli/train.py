@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from ppo2.cli import options
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.cli.until_solved import UntilSolved
-from ppo2.config import Config, placeholder_in
+from ppo2.config import Config, Device, placeholder_in
 from ppo2.system.text import say_error, screen_width
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
@@ -78,7 +78,7 @@ class Train(options.Command):
                 "--auto-resume goes on with the run in --run-dir when the same command is started again: give that, "
                 "and leave --load-path out."
             )
-        start_processes(heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
+        start_processes(device=values["device"], heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
         made = self._make_run_dir(values)
         say(_resolved(self.chosen, values))
         there = run_directory.absolute(values["run_dir"]) if auto_resume else None
@@ -114,12 +114,16 @@ class Resume(options.TrainingOptions):
             "total. None: as before"
         ),
     ] = None
+    device: Annotated[
+        Device | None,
+        arg(help="processor to compute on from now on; None: as before, if this machine has it. Bits differ elsewhere"),
+    ] = None
     progress: options.Progress = True
 
     def __call__(self) -> int:
         from ppo2.distributed import collectives
 
-        start_processes(heartbeat=self.heartbeat, debug=self.debug)
+        start_processes(device=self.device or Config.device, heartbeat=self.heartbeat, debug=self.debug)
         arguments: dict[str, Any] | None = collectives.run_on_first(self._arguments)  # whose files they are
         if arguments is not None:
             arguments |= {"run_dir": Path(arguments["run_dir"]), "load_path": self.run, "progress": self.progress}
@@ -138,6 +142,7 @@ class Resume(options.TrainingOptions):
         self._check_nameable(run_dir, settings)
         if self.total_timesteps is not None:
             settings["total_timesteps"] = self.total_timesteps
+        settings["device"] = self._device(settings)
         try:
             config = Config.from_json(settings)
         except (TypeError, ValueError) as error:
@@ -158,6 +163,14 @@ class Resume(options.TrainingOptions):
         if taken := [name for name in network_kwargs if name in inspect.signature(learn).parameters]:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has {taken[0]!r} for an argument of the network.")
         return {**network_kwargs, **settings, "run_dir": str(run_dir)}
+
+    def _device(self, settings: Mapping[str, Any]) -> Any:
+        """The device to go on with: the one asked for, or that of the run, or what there is."""
+        from ppo2.numerics.compilation import place_of
+
+        before = settings.get("device", Config.device) if self.device is None else self.device
+        is_elsewhere = before in ("cpu", "gpu") and self.device is None and place_of(before) is None
+        return Config.device if is_elsewhere else before
 
     def _check_nameable(self, run_dir: Path, settings: Mapping[str, Any]) -> None:
         """Raises ValueError if the run was started with objects, which no file can hold."""

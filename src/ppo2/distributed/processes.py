@@ -24,6 +24,8 @@ from ppo2.distributed.messages import MonitorAddress, ProcessLocation
 from ppo2.system import launch
 from ppo2.system.exits import FAILED
 from ppo2.system.launch import Launch
+from ppo2.system.processors import nvidia_cards
+from ppo2.system.runtime import jax_platforms
 from ppo2.system.signals import Interrupted
 from ppo2.system.text import say_error
 
@@ -157,10 +159,24 @@ def _start_jax(mine: Launch, heartbeat: float) -> None:
 
 
 def own_accelerator(mine: Launch, environment: Mapping[str, str]) -> list[int] | None:
-    """The accelerator of a process where several on a machine see them all; None: what JAX does by itself."""
+    """The accelerator of a process where several on a machine see them all; None: what JAX does by itself.
+
+    Raises:
+        ValueError: the machine has fewer GPUs than processes.
+    """
     if mine.local_size == 1 or environment.get("JAX_LOCAL_DEVICE_IDS"):
         return None
     seen = environment.get("CUDA_VISIBLE_DEVICES")
+    hidden = seen in ("", "-1") or not {"cuda", "gpu"} & set((jax_platforms() or "cuda").split(","))
+    cards = 0 if hidden or "MIG-" in (seen or "") else nvidia_cards()  # a card's parts are each as good as a card
+    if 0 < cards < mine.local_size:
+        raise ValueError(
+            f"{mine.by} started {mine.local_size} processes on this machine, which has {cards} "
+            f"GPU{'s' * (cards > 1)}: each takes one of its own, and NCCL joins no two on the same. Start {cards} "
+            "here; or, if it is stepping environments that needs processes, have all compute on the CPU: `ppo2 train "
+            "--device cpu`, or JAX_PLATFORMS=cpu in the environment. Trainings that have nothing to do with each "
+            "other (PPO2_ALONE=1) can share a GPU: see docs/gpu.md."
+        )
     if seen is not None and len(seen.split(",")) < mine.local_size:  # each was given its own
         return None
     return [mine.local_rank]

@@ -75,7 +75,7 @@ def place_of(kind: str | None = None) -> Place | None:
         found = _all_devices(kind)
     except RuntimeError:
         return None
-    return Place(_kind_of(found[0]), tuple(found))
+    return Place(kind or _kind_of(found[0]), tuple(found))
 
 
 def _all_devices(kind: str | None) -> list[jax.Device]:

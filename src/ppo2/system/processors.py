@@ -1,9 +1,23 @@
 """The machine's processors."""
 
 import contextlib
+import importlib.util
 import os
+import re
 
 from ppo2.system import launch
+
+CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+
+
+def nvidia_cards() -> int:
+    """Number of NVIDIA's cards in this machine or container that JAX can use, without starting it; 0 if unknown."""
+    if not any(importlib.util.find_spec(plugin) for plugin in CUDA_PLUGINS):
+        return 0
+    try:
+        return sum(re.fullmatch(r"nvidia\d+", name) is not None for name in os.listdir("/dev"))
+    except OSError:  # another system
+        return 0
 
 
 def usable_processors() -> int:

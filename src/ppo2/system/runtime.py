@@ -44,6 +44,19 @@ def configure_runtime(*, compilation_cache: bool = True) -> None:
         warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
 
 
+def jax_platforms() -> str:
+    """The platforms that the user lets JAX use, such as "cuda,cpu"; "": all."""
+    return jax.config.values["jax_platforms"] or ""
+
+
+def leave_accelerators(device: str) -> None:
+    """Has JAX start on the CPU alone where `device` is "cpu", so that this process takes no memory of a card; unless
+    the user has said which platforms JAX shall use (`JAX_PLATFORMS`). For processes that are ours: the command line's.
+    """
+    if device == "cpu" and not jax_platforms():
+        jax.config.update("jax_platforms", "cpu")
+
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 GROWTH = 64 * 2**20  # bytes by which the heap grows at least
 

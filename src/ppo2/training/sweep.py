@@ -169,9 +169,9 @@ def sweep(
         if arguments.pop(name, None):
             raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")
     arguments.setdefault("on_nonfinite", "skip")
-    asked_place(arguments.get("device", Config.device))
     axes = _axes({"env": env, "run_dir": run_dir, "progress": progress, **arguments})
     fixed = {name: value for name, value in arguments.items() if name not in axes}
+    asked_place(fixed.get("device", Config.device))
     seeds = axes.pop("seed", [fixed.pop("seed", None)])
     axes["seed"] = [fresh_seed() if seed is None else seed for seed in seeds]  # last: neighbours differ in the seed
     settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]

@@ -118,3 +118,21 @@ def test_a_worker_that_died_at_rest_is_replaced(made: Any) -> None:
     for _ in range(2):
         assert env.reset(seed=0)[0][:, 2].tolist() == [0] * 4
         assert env.step([0] * 4)[0][:, 2].tolist() == [1] * 4
+
+
+class Platforms(Counting):
+    """An environment that tells what its process lets JAX use."""
+
+    @property
+    def platforms(self) -> str | None:
+        return os.environ.get("JAX_PLATFORMS")
+
+
+@pytest.mark.parametrize("given", [None, "cuda"])
+def test_workers_leave_cards_alone(given: str | None, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if given is None:
+        monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    else:
+        monkeypatch.setenv("JAX_PLATFORMS", given)
+    env = made([lambda i=i: Platforms(i) for i in range(2)], workers=1)
+    assert set(env.get_attr("platforms")) == {given, given or "cpu"}

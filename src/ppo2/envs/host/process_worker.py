@@ -205,10 +205,12 @@ class ProcessWorker:
         path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         try:
             message = cloudpickle.dumps(self._setup)
+            # an environment that computes with JAX shall not take memory of a GPU, in each of these processes
+            platforms = {"JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS") or "cpu"}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ppo2.envs.host.worker", *map(str, handed[:2]), *names],
                 pass_fds=handed,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+                env={**os.environ, **platforms, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
                 process_group=0,  # what interrupts this process is not for that one
             )
             EXIT_HOOKS.add(self._let_go)
