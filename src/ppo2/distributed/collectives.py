@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from ppo2.distributed import heartbeat
 from ppo2.numerics import sharding
-from ppo2.numerics.compilation import compiled
+from ppo2.numerics.compilation import Place, chosen_place, compiled
 from ppo2.numerics.sharding import REPLICATED, DataAxis
 from ppo2.numerics.storable import from_storable, to_storable
 
@@ -157,12 +157,13 @@ def _exchange(message: bytes, size: int, *, from_first: bool = False) -> list[by
     axis = sharding.across_processes()
     padded = np.frombuffer(message.ljust(size, b"\0"), np.uint8)[None]
     heartbeat.at_collective(axis)
-    everywhere = _exchange_program(axis, from_first)(sharding.to_global(padded, axis, sharding.BY_ENV))
+    everywhere = _exchange_program(axis, from_first, chosen_place())(sharding.to_global(padded, axis, sharding.BY_ENV))
     return [row.tobytes() for row in np.asarray(sharding.to_local(everywhere, axis, REPLICATED))]
 
 
 @functools.cache
-def _exchange_program(axis: DataAxis, from_first: bool) -> Callable[[Any], Any]:
+def _exchange_program(axis: DataAxis, from_first: bool, _: Place | None) -> Callable[[Any], Any]:
+    # each place has devices of its own
     def exchange(x: Any) -> Any:
         return axis.sum(jnp.where(axis.index == 0, x, 0)) if from_first else axis.gather(x[0])
 
