@@ -27,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
         os.environ.setdefault("PYTHONWARNINGS", HALF_WRITTEN_PROGRAM)
         config.addinivalue_line("filterwarnings", HALF_WRITTEN_PROGRAM)
+    # whatever is tested first, JAX is as it comes; processes that tests start make their own settings
+    with pytest.MonkeyPatch.context() as patch:
+        from ppo2.system import runtime
+
+        patch.setenv("PPO2_CONFIGURE", "0")
+        runtime.begin()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from ppo2.checkpoints import checkpoint, tensors
 from ppo2.config import Config, Device, is_placeholder, placeholder_in
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.randomness import Purpose, abstract_key, root_key
+from ppo2.system import runtime
 from ppo2.system.calls import told_plainly
 
 
@@ -44,6 +45,7 @@ def load(
         ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given; or no such
             device.
     """
+    runtime.begin()
     begin = place_to_begin(device, on_device=False)
     saved = checkpoint.load(path)
     given = {"network": network, "value_network": value_network, "encoders": encoders, "model_fn": model_fn}

@@ -4,7 +4,6 @@ The modules of the command line import what is slow (JAX, Gymnasium, the environ
 it, so that help is printed at once.
 """
 
-import contextlib
 import os
 import re
 import sys
@@ -103,11 +102,10 @@ def start_jax(device: str) -> None:
     Args:
         device: option of the command; "cpu" leaves other devices alone.
     """
-    from ppo2.system.runtime import configure_runtime, leave_accelerators
+    from ppo2.system import runtime
 
-    leave_accelerators(device)
-    with contextlib.suppress(RuntimeError):
-        configure_runtime()
+    runtime.leave_accelerators(device)
+    runtime.begin()
 
 
 def start_processes(*, device: str, heartbeat: float, debug: bool) -> None:

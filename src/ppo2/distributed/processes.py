@@ -21,7 +21,7 @@ import jax
 from ppo2.distributed import collectives
 from ppo2.distributed.heartbeat import Heartbeat, begin, current
 from ppo2.distributed.messages import MonitorAddress, ProcessLocation
-from ppo2.system import launch
+from ppo2.system import launch, runtime
 from ppo2.system.exits import FAILED
 from ppo2.system.launch import Launch
 from ppo2.system.processors import nvidia_cards
@@ -110,6 +110,7 @@ def init(
         raise ValueError(f"`heartbeat` (={heartbeat!r}) must be above 0 seconds.")
     if mine.size == 1:
         return ALONE
+    runtime.begin(mine.local_size)
     _start_jax(mine, heartbeat)
     _start_heartbeat(mine, heartbeat)
     return world()
@@ -117,6 +118,7 @@ def init(
 
 def world() -> World:
     """The index of this process, and the number of processes. Starts JAX."""
+    runtime.begin()
     return World(jax.process_index(), jax.process_count())
 
 

@@ -26,6 +26,7 @@ from ppo2.envs.host.replay import REPLAY_LIMIT
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.envs.host.vector_arguments import check_info_keys
 from ppo2.numerics.randomness import Purpose, environment_seeds
+from ppo2.system import runtime
 from ppo2.system.text import say_error
 
 DEFAULT_NUM_ENVS = 8
@@ -94,6 +95,7 @@ def make(
         TypeError: an environment that exists already, or anything else that makes none.
     """
     arguments = dict(locals())
+    runtime.begin()  # constructors of environments may compute
     options = Options(max_episode_steps, reward_scale, frame_stack, flatten)
     num_envs = _count(num_envs)
     check_makes(env_id)

@@ -20,9 +20,15 @@ def nvidia_cards() -> int:
         return 0
 
 
-def usable_processors() -> int:
-    """Number of processors that this process may use: of several on this machine, which share them, its part."""
-    processes, affinity = launch.detected().local_size, getattr(os, "sched_getaffinity", None)
+def usable_processors(processes: int | None = None) -> int:
+    """Number of processors that this process may use: of several on this machine, which share them, its part.
+
+    Args:
+        processes: number of those that share them; None: as many as the launcher started.
+    """
+    if processes is None:
+        processes = launch.detected().local_size
+    affinity = getattr(os, "sched_getaffinity", None)
     if affinity is None:
         return max(1, (os.cpu_count() or 1) // processes)
     mine = affinity(0)

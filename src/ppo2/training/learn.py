@@ -17,6 +17,7 @@ from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs import DeviceVector
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.schedules import ScheduleLike
+from ppo2.system import runtime
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training import construction, interruption, remarks, run_directory
@@ -116,6 +117,7 @@ def learn(
 
     Of several processes (`ppo2.distributed`), an error in one ends all, with status 75; what all raise alike is raised.
     """
+    runtime.begin()
     more_settings, network_kwargs = separate_settings(network_kwargs)
     configure = functools.partial(
         Config, env=env, eval_env=eval_env, total_timesteps=total_timesteps,  # type: ignore[arg-type] # 1e6, as people write it

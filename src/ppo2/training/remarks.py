@@ -18,6 +18,7 @@ from ppo2.networks.adapters import Adapted
 from ppo2.networks.encoders import Encoded, Encoders
 from ppo2.networks.recurrent import Recurrent, flat
 from ppo2.numerics.compilation import platform
+from ppo2.system import runtime
 
 MOST_CLIPPED = 0.9
 """Share of a fresh policy's actions, of mean 0 and standard deviation 1, up to which clipping them is usual: 0.32 of
@@ -41,7 +42,8 @@ def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list
     Args:
         fresh: the model was never trained: its policy acts around 0.
     """
-    found = [*_normalisers(env), *_statistics(config, model), *_flattened_images(model), *_products(config, model)]
+    found = [*_settings(), *_normalisers(env), *_statistics(config, model)]
+    found += [*_flattened_images(model), *_products(config, model)]
     if fresh and config.action_dist == "gaussian":
         found += _out_of_reach(model)
     return [f"warning: {line}" for line in found]
@@ -51,6 +53,16 @@ def _named_leaves(space: spaces.AnySpace) -> list[tuple[str, spaces.AnySpace]]:
     """The parts of a space with their paths, as `encoders` has them; "" of a single array."""
     found = jax.tree.leaves_with_path(spaces.tree(space))
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in found]
+
+
+def _settings() -> Iterator[str]:
+    """A line about JAX, if it started before it could be set up."""
+    if runtime.came_too_late():
+        yield (
+            "something was computed with JAX before the first call of ppo2, which therefore left JAX's settings alone: "
+            "on CPU acting takes up to twice as long; call `ppo2.configure_runtime()` right after the imports (or set "
+            "PPO2_CONFIGURE=0, which leaves them alone without this line)"
+        )
 
 
 # --- actions ------------------------------------------------------------------------------------------------------

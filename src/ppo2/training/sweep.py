@@ -27,7 +27,7 @@ from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting import plot
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display
-from ppo2.system import files, launch
+from ppo2.system import files, launch, runtime
 from ppo2.system.calls import told_plainly
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
@@ -159,6 +159,7 @@ def sweep(
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`, and
             `ppo2.interrupted` returns it. In a notebook or at a prompt Ctrl-C returns it.
     """
+    runtime.begin()
     if launch.detected().size > 1 or distributed.world().size > 1:
         raise ValueError(
             "a sweep trains in one process, on all its devices, and this is one of several: start one, or set "

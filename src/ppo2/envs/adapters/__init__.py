@@ -11,6 +11,7 @@ from ppo2.envs.adapters.navix import Navix
 from ppo2.envs.adapters.pgx import Pgx
 from ppo2.envs.adapters.playground import Playground
 from ppo2.envs.adapters.xminigrid import XMiniGrid
+from ppo2.system import runtime
 
 __all__ = ["ADAPTERS", "AdaptedEnv", "adapter_of", "check", "make"]
 
@@ -62,4 +63,5 @@ def _installed(env_id: str) -> tuple[type[AdaptedEnv], str]:
         )
     if importlib.util.find_spec(found[0].package) is None:
         raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {found[0].remedy}.")
+    runtime.begin()  # some of them compute when they are imported
     return found
