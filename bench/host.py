@@ -7,8 +7,9 @@
 
 The measures: environment steps per second, rollout and update, over a window of `--seconds` that begins once
 compilation and the first updates are over; the environment alone, with random actions; time from a process's start to
-the end of its first update, without and with compiled programs on disk; time to import; peak memory. Ours runs with
-`ppo2.configure_runtime()` and without, a peer in the faster of its variants, found by short trials.
+the end of its first update, without and with compiled programs on disk; time to import; peak memory. Ours runs as a
+plain script, with `ppo2.configure_runtime()`, and under `PPO2_CONFIGURE=0`; a peer in the faster of its variants, found
+by short trials.
 
 Network and hyperparameters are the same for all (see `bench/workloads.py`). Ours meanwhile writes its log, its episodes
 and a row every few updates, peers write nothing. Peers are installed in environments of their own, in `bench/.venvs`;
@@ -77,7 +78,7 @@ def main() -> None:
             results["stepping"] = bench.stepping(ours[0])
             keep()
         if options.startup:
-            results["startup"] = bench.startup(WORKLOADS["W1"], ours[0], best)
+            results["startup"] = bench.startup(WORKLOADS["W1"], ours, best)
             keep()
     show(out, results)
 
@@ -166,18 +167,20 @@ class Bench:
             )
         return table
 
-    def startup(self, workload: Workload, ours: Contender, peers: Sequence[Contender]) -> dict[str, Any]:
+    def startup(self, workload: Workload, ours: Sequence[Contender], peers: Sequence[Contender]) -> dict[str, Any]:
         """From the process's start to the end of the first update, peak memory, and time to import."""
-        cold, warm = f"{ours.title}, cold", f"{ours.title}, compiled before"
-        runs: Runs = {title: [] for title in (cold, warm, *(peer.title for peer in peers))}
+        plain, *_, left_alone = ours
+        cold, warm = f"{plain.title}, cold", f"{plain.title}, compiled before"
+        runs: Runs = {title: [] for title in (cold, warm, left_alone.title, *(peer.title for peer in peers))}
         imports: Runs = {title: [] for title in (cold, *(peer.title for peer in peers))}
         for repeat in range(self.repeats):
             job: dict[str, Any] = {"workload": workload.to_json(), "updates": STARTUP_UPDATES, "seed": repeat}
             cache = self.folder / f"cold-{repeat}"
-            runs[cold].append(ours.measure("startup", cache=cache, **job))
+            runs[cold].append(plain.measure("startup", cache=cache, **job))
             # the seed is data: what was compiled with it serves for every other
-            runs[warm].append(ours.measure("startup", cache=cache, **job))
-            imports[cold].append(ours.measure("import"))
+            runs[warm].append(plain.measure("startup", cache=cache, **job))
+            runs[left_alone.title].append(left_alone.measure("startup", **job))
+            imports[cold].append(plain.measure("import"))
             for peer in peers:
                 runs[peer.title].append(peer.measure("startup", **job))
                 imports[peer.title].append(peer.measure("import"))
@@ -196,7 +199,7 @@ class Bench:
         self.err.print(text, style="dim", soft_wrap=True)
 
     def _rate(self, workload: Workload, contender: Contender, seconds: float, seed: int) -> dict[str, Any]:
-        configured = contender.program is OURS and OURS.variants[contender.variant]["configure_runtime"]
+        configured = contender.program is OURS and OURS.variants[contender.variant]["configure_runtime"] is not False
         return contender.measure(
             "speed",
             cache=self.folder / "cache" if configured else None,  # not the user's own

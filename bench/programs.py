@@ -42,7 +42,12 @@ OURS = Program(
     name="ours",
     script="ours.py",
     title="ppo2",
-    variants={"configured": {"configure_runtime": True}, "plain": {"configure_runtime": False}},
+    # a script that says nothing, one that calls `ppo2.configure_runtime`, and one under PPO2_CONFIGURE=0
+    variants={
+        "plain": {"configure_runtime": None},
+        "configured": {"configure_runtime": True},
+        "PPO2_CONFIGURE=0": {"configure_runtime": False},
+    },
 )
 
 PEERS = {
@@ -106,7 +111,7 @@ class Contender:
 
         Args:
             what: a measure that the program's script knows.
-            cache: where JAX keeps compiled programs; None: nowhere (but where `configure_runtime` says).
+            cache: where JAX keeps compiled programs; None: where ppo2 says.
             timeout: seconds that it may take.
             job: what else the script is told.
 

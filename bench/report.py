@@ -69,7 +69,7 @@ def show(console: Console, results: Mapping[str, Any]) -> None:
     if results["startup"]:
         console.print(_startup_table(results["startup"]))
     console.print(
-        "Spread is least to greatest. Ratio: our configured steps per second over that row's, of the medians; "
+        "Spread is least to greatest. Ratio: our plain steps per second over that row's, of the medians; "
         "paired: median and spread of the ratios of runs that followed one another.",
         style="dim",
     )

@@ -1,6 +1,7 @@
 """Measures ppo2 in a process of its own; `bench/host.py` starts it and reads the last line of its output."""
 
 import json
+import os
 import tempfile
 import time
 from itertools import pairwise
@@ -20,6 +21,8 @@ def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
 
     if job["configure_runtime"]:
         ppo2.configure_runtime()
+    if job["configure_runtime"] is False:
+        os.environ["PPO2_CONFIGURE"] = "0"
     workload = job["workload"]
     batch = workload["num_envs"] * workload["nsteps"]
     width, *others = workload["hidden"]
@@ -168,7 +171,6 @@ def learning(job: Job) -> Result:
     """A whole run of the preset."""
     import ppo2
 
-    ppo2.configure_runtime()
     settings = {**ppo2.preset(job["env"]), "total_timesteps": job["timesteps"], "run_dir": job["run_dir"]}
     began = time.perf_counter()
     model = ppo2.learn(env=job["env"], seed=job["seed"], **settings)
