@@ -47,14 +47,14 @@ envs/host: __init__ env_types constructors failures contract identity semaphore 
     worker worker_pool vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
-numerics: __init__ precision compilation pieces recurrence randomness schedules sharding storable statistics
+numerics: __init__ precision compilation memory pieces recurrence randomness schedules sharding storable statistics
 reporting: __init__ figures display screens episode_file sinks trackers health tables logger run_curve plot
 runners: __init__ episodes experience action_log rollout_ends device_program host_program rollout_buffers snapshot \
     device protocol runner_state host ray_actor remote
 spaces: parts images space_json checks __init__ device
 system: __init__ calls exits descendants files launch text lock_owner directory_lock processors signals runtime
-training: __init__ plan remarks sessions interruption run_directory trainers loop start construction setup log_writer \
-    saver sweep_plan sweep_screen evaluator vmapped run learn sweep
+training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction setup \
+    log_writer saver sweep_plan sweep_screen evaluator vmapped run learn sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import math
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
 from ppo2.numerics.compilation import computing_on, place_of, transfers_allowed
-from ppo2.numerics.pieces import piece_size
+from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
 from ppo2.numerics.sharding import REPLICATED, DataAxis
 
@@ -376,17 +377,19 @@ class Model:
         def loss_of(params: Float[Array, " P"], batch: Batch) -> tuple[Float[Array, ""], Stats]:
             return self.loss(self.policy_of(params), normaliser, batch, hyper)
 
-        gradient = jax.grad(loss_of, has_aux=True)
-        size = self.piece_size(*batch.weights.shape)
-        found: tuple[Float[Array, " P"], Stats]
-        if size == len(batch.weights):
-            found = gradient(params, batch)
-        else:
-            found = accumulate(functools.partial(gradient, params), batch, size)
+        gradient = functools.partial(jax.grad(loss_of, has_aux=True), params)
+        rows, *length = batch.weights.shape
+        size = self.piece_size(rows, *length)
+        if size == rows:
+            size = fitting_size(gradient, batch, length=math.prod(length))
+        found: tuple[Float[Array, " P"], Stats] = gradient(batch) if size == rows else accumulate(gradient, batch, size)
         return found
 
     def piece_size(self, size: int, length: int | None = None) -> int:
-        """Samples of a minibatch, or sequences of `length` steps, whose gradient is made at once."""
+        """Samples of a minibatch, or sequences of `length` steps, whose gradient is made at once.
+
+        Where these are all, and wouldn't fit in memory, fewer are: see `fitting_size`.
+        """
         return piece_size(size) if length is None else size
 
     update = ppo_update  # override to learn in another way

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped, UInt32
 
 from ppo2.algorithm.rollout import Batch
+from ppo2.numerics.pieces import cut_pieces
 
 T = TypeVar("T")
 
@@ -82,7 +83,10 @@ def accumulate(function: Callable[[Batch], T], batch: Batch, piece: int) -> T:
 
     For a function that is a mean over its batch's valid steps, such as a gradient of one, the same as of the whole.
     """
-    pieces = jax.tree.map(lambda x: x.reshape(-1, piece, *x.shape[1:]), batch)
+    pieces, fresh = cut_pieces(batch, piece)
+    if fresh is not None:
+        weights = pieces.weights
+        pieces = pieces._replace(weights=jnp.where(fresh.reshape(*fresh.shape, *[1] * (weights.ndim - 2)), weights, 0))
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)
 
     def add(sums: T, piece: Batch) -> tuple[T, None]:

@@ -144,6 +144,13 @@ def platform() -> str:
     return _kind_of(devices_in_use()[0]) if place is None else place.kind
 
 
+def memory_limit() -> int | None:
+    """Bytes that JAX may take on each of the devices in use, the least of them; None where they don't tell (CPUs)."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices_here()]
+    known = [int(limit) for limit in limits if limit]
+    return min(known, default=None)
+
+
 def _default_device() -> Any:
     """The device, or the name of a platform, that computations go to by default; None where nobody has set one."""
     config: Any = jax.config

@@ -11,7 +11,7 @@ from ppo2.agent.policy import Policy
 from ppo2.algorithm.minibatches import join_sequences, split_sequences
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
-from ppo2.numerics.pieces import in_pieces, merge_leading_axes
+from ppo2.numerics.pieces import in_fitting_pieces, merge_leading_axes
 
 
 class Experience(NamedTuple):
@@ -50,7 +50,7 @@ def complete(
             last step. Elsewhere V of the next step's observation is taken.
     """
     policy, valid = model.policy_of(params), experience.valid
-    logp, values = _evaluate_steps(policy, normaliser, experience)
+    logp, values = evaluate_steps(policy, normaliser, experience)
 
     def of_valid(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
         """`x` with zeros in steps that are not valid, as even a NaN of weight 0 would spoil the gradient."""
@@ -65,14 +65,14 @@ def complete(
     )
 
 
-def _evaluate_steps(
+def evaluate_steps(
     policy: Policy, normaliser: Normaliser, experience: Experience
 ) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
     """Log-probabilities and values of T steps; of a recurrent policy, from the sequences that it will learn from."""
     seen, shape = (experience.obs, experience.actions), experience.valid.shape
     if experience.episode_starts is None:
         flat = jax.tree.map(merge_leading_axes, seen)
-        acted = in_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
+        acted = in_fitting_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
         return acted.logp.reshape(shape), acted.values.reshape(shape)
     count = jax.tree.leaves(experience.recurrent_state)[0].shape[0]
     sequences = (
@@ -80,6 +80,8 @@ def _evaluate_steps(
         experience.recurrent_state,
         split_sequences(experience.episode_starts, count),
     )
-    acted = policy.evaluate(normaliser, *jax.tree.map(merge_leading_axes, sequences))
+    flat = jax.tree.map(merge_leading_axes, sequences)
+    length = shape[0] // count
+    acted = in_fitting_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat, length=length)
     logp, values = (join_sequences(x.reshape(count, shape[1], -1)) for x in (acted.logp, acted.values))
     return logp, values

@@ -37,6 +37,15 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def human_bytes(count: float) -> str:
+    """A number of bytes, for a person."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
 def screen_width(stream: TextIO | None) -> int | None:
     """Characters in a line of the terminal that a stream writes to; None where it writes to none."""
     try:

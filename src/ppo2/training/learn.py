@@ -22,6 +22,7 @@ from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.training import construction, interruption, remarks, run_directory
 from ppo2.training.loop import Task, run_updates
+from ppo2.training.memory import check_memory, memory_need
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
 from ppo2.training.setup import Setup
@@ -155,6 +156,8 @@ def learn(
         stack.enter_context(model.learning())
         eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, model)
         trainer = construction.build_trainer(stack, config, vector, model, every_update)
+        need = memory_need(config, model, trainer.runner.axis.devices)
+        too_large = check_memory(config, need)
         setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, lock=lock, progress=progress)
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
@@ -162,7 +165,9 @@ def learn(
         for line in (placement.described(model.placement), placement.changed(start.placement, model.placement)):
             if line:
                 setup.logger.say(line)
-        setup.logger.say(batch_plan(config, model, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
+        setup.logger.say(batch_plan(config, model, need, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
+        if too_large is not None:
+            setup.logger.say(too_large)
         for line in remarks.at_start(config, model, vector, fresh=start.saved is None):
             setup.logger.say(line)
         if init_fn is not None:

@@ -1,23 +1,20 @@
 """The plan of a training, for a person to read before it starts."""
 
-import math
-
-import jax
-import numpy as np
-
-from ppo2 import spaces
 from ppo2.agent.model import Model
-from ppo2.agent.noise import draws_each_step
 from ppo2.config import Config
 from ppo2.numerics import precision
+from ppo2.numerics.compilation import memory_limit
+from ppo2.system.text import human_bytes
+from ppo2.training.memory import MemoryNeed, rollout_bytes
 
-FLOAT32 = 4
 
-
-def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, stepped_by: str | None = None) -> str:
-    """Environments, batch, minibatches, updates, steps that will really be taken, memory of the rollout.
+def batch_plan(
+    config: Config, model: Model, need: MemoryNeed, *, first: int, warm_up_steps: int, stepped_by: str | None = None
+) -> str:
+    """Environments, batch, minibatches, updates, steps that will really be taken, memory of the device.
 
     Args:
+        need: memory of each device.
         stepped_by: name of the processes that step the environments; None if unknown.
     """
     if first > config.nupdates:
@@ -35,8 +32,8 @@ def batch_plan(config: Config, model: Model, *, first: int, warm_up_steps: int, 
         f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
         f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update{_products(config)}\n"
         f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}\n"
-        f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, "
-        f"{model.state.params.size:,} parameters; seed {config.seed}"
+        f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, {model.state.params.size:,} parameters; "
+        f"{_total(need)}; seed {config.seed}"
     )
 
 
@@ -48,21 +45,8 @@ def _products(config: Config) -> str:
     return "" if users is None else f", products by jax_default_matmul_precision ({users})"
 
 
-def rollout_bytes(config: Config, model: Model) -> int:
-    """Size of one rollout on the device. A shuffled copy of it is made while learning."""
-    space = model.observation_space
-    obs = sum(x.nbytes for x in jax.tree.leaves(spaces.zeros(space, ())))
-    actions = sum(math.prod(x.shape) * FLOAT32 for x in jax.tree.leaves(model.distribution.action))
-    noise = model.distribution.noise_size * FLOAT32
-    noise *= config.num_envs if draws_each_step(model.distribution, config.nsteps) else config.nbatch
-    numbers, flags = 4 * FLOAT32, 3 * np.dtype(bool).itemsize
-    return int(config.nbatch * (obs + actions + numbers + flags) + noise)
-
-
-def human_bytes(count: float) -> str:
-    """A number of bytes, for a person."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+def _total(need: MemoryNeed) -> str:
+    """The estimate for a device, and what it has."""
+    limit = memory_limit()
+    inside = f", {human_bytes(need.activations)} of it inside the network" if need.activations else ""
+    return f"about {human_bytes(need.total)}{'' if limit is None else f' of {human_bytes(limit)}'} in all{inside}"

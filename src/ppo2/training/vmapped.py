@@ -29,7 +29,7 @@ from ppo2.runners.device_program import HALTING, Chunk, ChunkSize, Ends, EnvStat
 from ppo2.system.signals import StopSignals
 from ppo2.training.construction import warm_up_steps
 from ppo2.training.loop import Task, run_updates
-from ppo2.training.plan import rollout_bytes
+from ppo2.training.memory import memory_need
 from ppo2.training.sweep_plan import NDArray, SweepRun
 from ppo2.training.sweep_screen import SweepScreen
 from ppo2.training.trainers import Advance, Trainer
@@ -37,8 +37,6 @@ from ppo2.training.trainers import Advance, Trainer
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4
 """Share of the free memory that runs which train together may take."""
-COPIES = 6
-"""Copies of a rollout while it is learned from: itself, next observations, its batch, that shuffled, XLA's own."""
 
 
 def train_together(env: DeviceEnv, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:
@@ -69,8 +67,7 @@ def _groups(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
 
 def _runs_at_once(run: SweepRun) -> int:
     """The number of runs that fit in memory."""
-    each = COPIES * rollout_bytes(run.config, run.model) + 8 * 4 * run.model.state.params.size
-    each += 8 * run.config.nbatch
+    each = memory_need(run.config, run.model).total
     return max(1, int(MEMORY_SHARE * _free_memory() / each))
 
 
