@@ -60,7 +60,7 @@ def test_a_training_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
     limit(monkeypatch, 10 * 10**9)
     warning = check_memory(model.config, need)
     assert warning is not None
-    for part in ("`num_envs` (=1024) x `nsteps` (=128)", "about 12.2 GB", "10 GB", "Lower `num_envs` or `nsteps`"):
+    for part in ("`num_envs` (=1024) x `nsteps` (=128)", "about 12.1 GB", "10 GB", "Lower `num_envs` or `nsteps`"):
         assert part in warning, warning
     limit(monkeypatch, 4 * 10**9)
     with pytest.raises(ValueError, match=r"`num_envs` \(=1024\) x `nsteps` \(=128\) make a rollout of 3.71 GB which"):
