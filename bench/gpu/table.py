@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 PARTS: dict[str, Part] = {
     "device": Part(parts.device, 110, 40),
-    "ant": Part(parts.ant, 130, 70),
+    "ant": Part(parts.ant, 150, 80),
     "host": Part(parts.host, 60, 20),
     "breakout": Part(parts.breakout, 75, 35),
     "bits": Part(looks.bits, 60, 15),

@@ -9,11 +9,13 @@ from typing import Any
 from steady import Job, Result, answer
 
 UNROLL = 5  # steps of Brax's own settings for Ant; an update is made of several such rollouts
+EVALUATED = 128  # episodes of an evaluation, Brax's default
 
 
 def whole(job: Job) -> Result:
-    """A run of `updates`, in `intervals` compiled calls: seconds from the process's start to its end, steps per second
-    of each call after the first, which compiles. It evaluates nothing, and doesn't clip the gradient.
+    """A run of `updates`, in `intervals` compiled calls with an evaluation before and after each: seconds from the
+    process's start to its end, those of its evaluations (their compiling included), steps per second of each call after
+    the first, which compiles, and the mean return of the last evaluation. It doesn't clip the gradient.
     """
     import jax
     import jax.numpy as jnp
@@ -31,13 +33,7 @@ def whole(job: Job) -> Result:
     assert workload["activation"] == "silu", "Brax's networks have it"
     steps = workload["num_envs"] * workload["nsteps"]
     shape = {f"{name}_hidden_layer_sizes": tuple(workload["hidden"]) for name in ("policy", "value")}
-    rates: list[float] = []
-    first: list[float] = []
-
-    def progress(_: int, metrics: dict[str, Any]) -> None:
-        first.append(time.monotonic() - job["started"])
-        rates.append(float(metrics["training/sps"]))
-
+    rows: list[tuple[float, dict[str, Any]]] = []
     ppo.train(
         environment=envs.get_environment(workload["env"].removeprefix("brax:"), **job["env_kwargs"]),
         num_timesteps=steps * job["updates"],
@@ -59,11 +55,18 @@ def whole(job: Job) -> Result:
         seed=job["seed"],
         max_devices_per_host=1,
         num_evals=job["intervals"] + 1,
-        run_evals=False,
-        progress_fn=progress,
+        num_eval_envs=EVALUATED,
+        progress_fn=lambda _, metrics: rows.append((time.monotonic() - job["started"], metrics)),
     )
-    seconds = time.monotonic() - job["started"]
-    return {"seconds": seconds, "rates": rates[1:], "first_seconds": first[0]}
+    (_, _), (first_seconds, _), *_ = rows
+    seconds, last = rows[-1]
+    return {
+        "seconds": seconds,
+        "evaluations": float(last["eval/walltime"]),
+        "first_seconds": first_seconds,
+        "rates": [float(metrics["training/sps"]) for _, metrics in rows[2:]],
+        "return": float(last["eval/episode_reward"]),
+    }
 
 
 if __name__ == "__main__":
