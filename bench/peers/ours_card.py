@@ -12,6 +12,8 @@ SMALL_RUNS: dict[str, dict[str, Any]] = {
     "host": {"env": "CartPole-v1", "num_envs": 8, "nsteps": 64},
     "LSTM": {"env": "gymnax:CartPole-v1", "num_envs": 64, "nsteps": 16, "network": "lstm", "nlstm": 32},
 }
+ON_THE_CARD = {"host, on the card": {**SMALL_RUNS["host"], "device": "gpu"}}
+"""A run that acts and learns on the CPU unless it is told otherwise."""
 UPDATES, STOPPED_AT = 8, 4
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -20,13 +22,15 @@ def same_bits(job: Job) -> Result:  # noqa: ARG001
     """Equality of the last parameters, for each kind of run: with those of a run of the same seed, and with those of a
     run that was stopped and resumed.
     """
+    import jax
     import numpy as np
 
     import ppo2
 
     ppo2.configure_runtime()
     found: Result = {}
-    for name, run in SMALL_RUNS.items():
+    runs = {**SMALL_RUNS, **(ON_THE_CARD if jax.devices()[0].platform == "gpu" else {})}
+    for name, run in runs.items():
         given = {**run, "seed": 0, "total_timesteps": UPDATES * run["num_envs"] * run["nsteps"]}
 
         def ended(given: dict[str, Any] = given, **more: Any) -> Any:
