@@ -70,7 +70,7 @@ def precision(bench: Bench) -> Iterator[Fact]:
     """Differences and speed by the precision of products."""
     for _, found in alone(bench, ours(bench, CARD), {"precision": {"seed": 0}}, "precision"):
         words = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())
-        yield Fact("largest difference of log-probabilities from acting's, learning rate 0", words)
+        yield Fact("difference of log-probabilities from acting's (root mean square, learning rate 0)", words)
     num_envs = (SMALL_SIZES if bench.small else SIZES)[-1]
     mlp, cnn = cartpole(num_envs, small=bench.small), _images(bench, 2 if bench.small else 128)
     for title, workload, program, what in (

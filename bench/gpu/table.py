@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
 
 PARTS: dict[str, Part] = {
-    "device": Part(parts.device, 110, 40),
+    "device": Part(parts.device, 130, 40),
     "ant": Part(parts.ant, 150, 80),
     "host": Part(parts.host, 60, 20),
     "breakout": Part(parts.breakout, 75, 35),
