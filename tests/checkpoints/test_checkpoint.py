@@ -368,7 +368,8 @@ def test_a_file_of_each_format_loads_for_ever(path):
     """The answers of the model in it are in the .json beside it."""
     model, known = ppo2.load(path), json.loads(path.with_suffix(".json").read_text())
     obs = spaces.mapped(lambda space, part: np.array(part, space.dtype), model.observation_space, known["obs"])
-    np.testing.assert_allclose(model.value(obs), known["values"], rtol=1e-5)
+    # one of the values is what is left of sums of numbers around 1: versions of JAX differ in their last bits
+    np.testing.assert_allclose(model.value(obs), known["values"], rtol=1e-5, atol=5e-7)
     assert model.predict(obs)[0].tolist() == known["actions"]
 
 
