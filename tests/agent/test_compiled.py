@@ -53,12 +53,12 @@ class Own:
 )
 def test_programs_of_an_environment_that_is_no_value_stay_with_the_model(of: Any) -> None:
     """Else a run after `env.bonus = 1` would go on with the program that was compiled before."""
-    env, before = Own(), set(compiled.SHARED)
+    env, one, other = Own(), fresh(), fresh()
+    before = set(compiled.SHARED)
 
     def make(_: Model, env: Any) -> object:
         return object()
 
-    one, other = fresh(), fresh()
     assert program(one, make, of(env)) is program(one, make, of(env))
     assert program(one, make, of(env)) is not program(other, make, of(env))
     assert set(compiled.SHARED) == before

@@ -24,7 +24,7 @@ from ppo2.reporting import plot
 from ppo2.runners import host
 from support.children import STRICT_PYTHON
 from support.device_cartpole import CartPole
-from support.places import fake_card
+from support.places import fake_card, no_card
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
 
@@ -72,7 +72,8 @@ def test_images_go_to_the_card(monkeypatch: Any) -> None:
     assert choose(model_of(nsteps=128), "auto", num_envs=8) == ON_GPU
 
 
-def test_without_a_card_nothing_is_placed() -> None:
+def test_without_a_card_nothing_is_placed(monkeypatch: Any) -> None:
+    no_card(monkeypatch)
     model = model_of()
     assert choose(model, "auto", num_envs=8) == choose(model, "cpu", num_envs=8) == UNPLACED
     assert choose(model, "auto", num_envs=8, saved=ON_CPU._asdict()) == UNPLACED
@@ -108,6 +109,7 @@ def test_a_run_goes_on_where_it_was(saved: Any, expected: Placement, monkeypatch
 
 
 def test_words(monkeypatch: Any) -> None:
+    no_card(monkeypatch)
     assert placement.changed(SPLIT._asdict(), UNPLACED) == (
         "this run acted on the CPU and learned on the GPU, and now acts and learns on the CPU: its last bits may differ"
     )
@@ -121,7 +123,8 @@ def test_words(monkeypatch: Any) -> None:
 # --- errors
 
 
-def test_no_such_device() -> None:
+def test_no_such_device(monkeypatch: Any) -> None:
+    no_card(monkeypatch)
     with pytest.raises(ValueError, match=r"^`device` \(='cuda'\) must be 'auto' or 'cpu' or 'gpu'\.$"):
         asked_place("cuda")
     words = r"^`device` \(='gpu'\): JAX has no GPU here, only .*docs/gpu\.md says how .*'auto' takes what there is\.$"
@@ -130,7 +133,9 @@ def test_no_such_device() -> None:
 
 
 @pytest.mark.parametrize("verb", ["learn", "sweep", "load", "evaluate"])
-def test_it_is_said_before_any_work(verb: str, tmp_path: Path) -> None:
+def test_it_is_said_before_any_work(verb: str, tmp_path: Path, monkeypatch: Any) -> None:
+    no_card(monkeypatch)
+
     def no_env() -> Any:
         raise AssertionError("an environment was made")
 
@@ -265,7 +270,7 @@ def watch_all(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("places")
-    code = "import sys, pathlib, tests.agent.test_placement as t; t.watch_all(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib, test_placement as t; t.watch_all(pathlib.Path(sys.argv[1]))"
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     done = subprocess.run(
         [*STRICT_PYTHON, "-c", code, str(folder)],
@@ -312,7 +317,8 @@ def test_a_resumed_run_does_the_same_though_the_rule_has_changed(watched: Any) -
     assert settings["device"] == "auto"
 
 
-def test_a_run_goes_on_without_its_card(watched: Any, tmp_path: Path, capsys: Any) -> None:
+def test_a_run_goes_on_without_its_card(watched: Any, capsys: Any, monkeypatch: Any) -> None:
+    no_card(monkeypatch)
     _, folder = watched
     run = folder / "run"
     assert ppo2.load(run).placement == UNPLACED
@@ -321,5 +327,4 @@ def test_a_run_goes_on_without_its_card(watched: Any, tmp_path: Path, capsys: An
     assert trained.placement == UNPLACED
     said = "".join(capsys.readouterr())
     assert "this run acted on the CPU and learned on the GPU, and now acts and learns on the CPU" in said
-    saved = checkpoint.load(run).section("run")
-    assert saved["placement"] == {"act": "cpu", "learn": "cpu"}
+    assert checkpoint.load(run).metadata["placement"] == {"act": "cpu", "learn": "cpu"}

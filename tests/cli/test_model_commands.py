@@ -8,6 +8,7 @@ import ppo2
 from ppo2.cli import main
 from ppo2.system import runtime
 from support.commands import finish, start
+from support.places import no_card
 
 
 def test_eval_in_a_process_agrees_with_python(place, resumed):
@@ -55,6 +56,7 @@ def test_which_processor_a_command_asks_for(words, expected, tmp_path, monkeypat
 
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_which_processor_trains(command, monkeypatch, capsys):
+    no_card(monkeypatch)
     asked = []
     monkeypatch.setattr(runtime, "leave_accelerators", asked.append)
     assert main([command, "CartPole-v1", "--device", "gpu", "--run-dir", "None"]) == 1

@@ -1,4 +1,4 @@
-"""A card that isn't there: JAX's first CPU device, its default, plays it, and the last plays the CPU."""
+"""Cards that aren't there, and cards that are not to be seen, whatever machine the tests run on."""
 
 import jax
 import pytest
@@ -7,15 +7,23 @@ from ppo2.numerics import compilation
 
 
 def fake_card(monkeypatch: pytest.MonkeyPatch) -> tuple[jax.Device, jax.Device]:
-    """Has JAX seem to prefer a GPU; returns what plays it, and the CPU beside it: the same of a single device."""
+    """Has JAX seem to prefer a GPU. Its first device, its default, plays that, the last one the CPU; returns both."""
     card, cpu = jax.devices()[0], jax.devices()[-1]
-    places = {None: card, "gpu": card, "cpu": cpu}
+    _show(monkeypatch, {None: card, "gpu": card, "cpu": cpu})
+    monkeypatch.setattr(compilation, "_kind_of", lambda device: "gpu" if device == card else "cpu")
+    return card, cpu
 
+
+def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has JAX seem to have nothing but a CPU, which its default device plays."""
+    _show(monkeypatch, {None: jax.devices()[0], "cpu": jax.devices()[0]})
+    monkeypatch.setattr(compilation, "_kind_of", lambda device: "cpu")
+
+
+def _show(monkeypatch: pytest.MonkeyPatch, places: dict[str | None, jax.Device]) -> None:
     def all_devices(kind: str | None) -> list[jax.Device]:
         if kind not in places:
             raise RuntimeError(f"Unknown backend {kind}")
         return [places[kind]]
 
     monkeypatch.setattr(compilation, "_all_devices", all_devices)
-    monkeypatch.setattr(compilation, "_kind_of", lambda device: "gpu" if device == card else "cpu")
-    return card, cpu

@@ -51,6 +51,7 @@ def _metadata(model: "Model") -> dict[str, Any]:
         "encoding": model.encoding,
         "key_impl": str(jax.random.key_impl(model.state.key)),
         "responses": model.act_count,
+        "placement": model.placement.saved(),
     }
 
 

@@ -39,7 +39,8 @@ def load(
     Args:
         network, value_network, encoders, model_fn, network_kwargs: the objects given to `learn`; names and numbers are
             in the checkpoint.
-        device: processor to act and learn on: "cpu", "gpu", or "auto": where the run did, if this machine has both.
+        device: processor to act and learn on: "cpu", "gpu", or "auto": where the saved one did, if this
+            machine can.
 
     Raises:
         ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given; or no such
@@ -68,7 +69,7 @@ def load(
     with computing_on(begin):
         model = _build(saved, settings, given, network_kwargs)
         restore(model, saved)
-        model.place(choose(model, device, num_envs=model.config.num_envs, saved=saved.section("run").get("placement")))
+        model.place(choose(model, device, num_envs=model.config.num_envs, saved=saved.metadata.get("placement")))
     return model
 
 

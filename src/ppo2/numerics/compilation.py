@@ -79,7 +79,7 @@ def place_of(kind: str | None = None) -> Place | None:
 
 
 def _all_devices(kind: str | None) -> list[jax.Device]:
-    return list(jax.devices(kind))
+    return list(jax.devices() if kind is None else jax.devices(kind))
 
 
 def _kind_of(device: jax.Device) -> str:

@@ -71,7 +71,6 @@ class Saver(Task):
         )
         run = {**progress._asdict(), "best": None if self._best is None else self._best._asdict()}
         run |= {"timesteps": update * setup.config.nbatch, "runner": snapshot.facts}
-        run |= {"placement": setup.model.placement.saved()}
         write_model = writer(setup.model, run=run, runner=snapshot.tensors)
 
         def write(path: Path) -> None:

@@ -63,8 +63,7 @@ class Start(NamedTuple):
     @property
     def placement(self) -> Any:
         """The placement of a run that goes on (`ppo2.agent.placement`), as its files have it; None for other starts."""
-        section = self.settings if self.resumed is None else self.resumed.section("run")
-        return section.get("placement")
+        return (self.settings if self.resumed is None else self.resumed.metadata).get("placement")
 
     @property
     def encoding(self) -> int:
