@@ -119,6 +119,7 @@ OTHERS = {
     *("lr", "cliprange"),  # an argument of each update
     *("normalize_obs", "normalize_rewards"),  # the structure of the state
     *("total_timesteps", "log_interval", "save_interval", "eval_interval", "eval_episodes", "on_nonfinite"),  # learn
+    "monitor_limit",  # an argument of the program
 }
 
 

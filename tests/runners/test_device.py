@@ -13,7 +13,6 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.runners.device import DeviceRunner
-from ppo2.runners.episodes import in_order
 from ppo2.runners.host import Runner
 from support.device_cartpole import (
     CARTPOLE,
@@ -66,7 +65,7 @@ def test_host_and_device_give_the_same_rollouts(continuous: bool, memory: bool) 
             assert a.shape == (2, 8, 8)
             np.testing.assert_allclose(a, b, atol=1e-5)
     # Episodes that end at the same step come in the order of their environments from both.
-    counted = in_order(host.ended())
+    counted = host.ended().rows
     for mine, other in zip(episodes, counted, strict=False):
         assert (mine.l, mine.env) == (other.l, other.env)
         assert mine.r == pytest.approx(other.r, rel=1e-5)
@@ -97,7 +96,7 @@ def test_chunks_do_not_change_the_bits() -> None:
     for mine, theirs in ((runner._envs, other._envs), (chunk.stats, last.stats)):
         for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert [e._replace(t=0) for e in in_order(runner.ended())] == [e._replace(t=0) for e in in_order(other.ended())]
+    assert [e._replace(t=0) for e in runner.ended().rows] == [e._replace(t=0) for e in other.ended().rows]
     assert runner.rollouts == other.rollouts == 4
 
 

@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from ppo2.runners.device_program import ChunkSize
 from support import accelerator
-from support.device_cartpole import cartpole, fresh, on_device, seen
+from support.device_cartpole import cartpole, on_device, seen
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
 
@@ -71,24 +70,3 @@ def test_episodes_are_those_of_the_rollouts() -> None:
     assert [(e.l, e.env) for e in episodes] == [(length, i) for _, length, i in expected]
     np.testing.assert_allclose([e.r for e in episodes], [r for r, _, _ in expected], rtol=1e-5)
     assert [e.t for e in episodes] == sorted(e.t for e in episodes)
-
-
-def test_a_chunk_has_as_many_updates_as_take_a_second() -> None:
-    size = ChunkSize(steps=128, log_interval=10)
-    assert (size.capacity, size.updates) == (10, 1)  # nobody knows yet how long one takes
-    for seconds, updates in ((0.3, 3), (2.0, 1), (1e-9, 10)):
-        size.seconds = seconds
-        assert size.updates == updates
-
-
-def test_a_chunk_has_room_for_its_episodes() -> None:
-    """A return and a length, 4 bytes each, for each timestep: 2^24 bytes hold 4 updates of 2^19 timesteps."""
-    assert ChunkSize(steps=2**19, log_interval=10).capacity == 4
-    assert ChunkSize(steps=2**30, log_interval=10).capacity == 1
-
-
-def test_numbers_of_a_chunk_are_filled_up_with_the_last() -> None:
-    size, model = ChunkSize(steps=128, log_interval=4), fresh()
-    stacked = size.stack([model.hyperparameters(lr=lr, cliprange=0.1) for lr in (3.0, 2.0)])
-    assert stacked.lr.tolist() == [3.0, 2.0, 2.0, 2.0]
-    assert stacked.lr.dtype == np.float32

@@ -1,5 +1,6 @@
 """Episodes, counted from rewards and ends; by hand, and against plain loops."""
 
+import json
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -10,10 +11,12 @@ from ppo2.runners.episodes import (
     Ended,
     Episode,
     EpisodeQueue,
+    Episodes,
     RunningEpisodes,
     carry_returns,
-    in_order,
+    side_by_side,
     steps_since_end,
+    thinned,
 )
 
 At = Collection[tuple[int, int]]
@@ -49,7 +52,7 @@ def taken(*rollouts: Outcomes, nenvs: int = 1) -> list[Episode]:
     counter = Counter(nenvs)
     for rollout in rollouts:
         counter.add(rollout)
-    return in_order(counter.queue.take())
+    return list(counter.queue.take().rows)
 
 
 def test_episodes_of_one_rollout_by_hand() -> None:
@@ -103,10 +106,10 @@ def test_types_are_those_of_a_csv_row() -> None:
 def test_episodes_are_taken_once() -> None:
     counter = Counter(1)
     counter.add(Outcomes([[1]], ended=[(0, 0)]))
-    assert len(counter.queue.take()) == 1
-    assert counter.queue.take() == []
+    assert counter.queue.take().count == 1
+    assert counter.queue.take().count == len(counter.queue.take().rows) == 0
     counter.add(Outcomes([[2]], ended=[(0, 0)]))
-    assert [episode.r for episode in in_order(counter.queue.take())] == [2]
+    assert [episode.r for episode in counter.queue.take().rows] == [2]
 
 
 def test_counting_equals_a_plain_loop() -> None:
@@ -127,7 +130,7 @@ def test_counting_equals_a_plain_loop() -> None:
                     returns[n] = lengths[n] = 0
         where = [list(map(tuple, np.argwhere(flags).tolist())) for flags in (ended, ~valid)]
         counter.add(Outcomes(rewards, *where))
-        found += [(episode.r, episode.l, episode.env) for episode in in_order(counter.queue.take())]
+        found += [(episode.r, episode.l, episode.env) for episode in counter.queue.take().rows]
         np.testing.assert_array_equal(counter.running.returns, returns)
         np.testing.assert_array_equal(counter.running.lengths, lengths)
     assert len(expected) > 20
@@ -142,9 +145,9 @@ def test_an_episode_that_a_failed_step_ended_is_not_counted() -> None:
 def test_a_reward_that_is_not_finite_spoils_its_own_episode_only() -> None:
     counter = Counter(1)
     counter.add(Outcomes([[np.nan], [1]], ended=[(0, 0), (1, 0)]))
-    assert np.isnan(counter.queue.take()[0].episode.r)
+    assert np.isnan(counter.queue.take().rows[0].r)
     counter.add(Outcomes([[2]], ended=[(0, 0)]))
-    assert [episode.r for episode in in_order(counter.queue.take())] == [2]
+    assert [episode.r for episode in counter.queue.take().rows] == [2]
 
 
 def test_earlier_sums_stay_as_they_were() -> None:
@@ -207,12 +210,65 @@ def test_episodes_of_several_processes_are_told_of_in_the_order_of_their_steps()
     for counter, ends in zip(counters, ([0, 1, 0, 1], [1, 0, 0, 1]), strict=True):
         for half in (ends[:2], ends[2:]):  # of two rollouts
             counter.add(Outcomes([[1.0]] * 2, ended=[(t, 0) for t in range(2) if half[t]]))
-    whole = [one for counter in counters for one in counter.queue.take()]
-    assert [(episode.env, episode.l) for episode in in_order(whole)] == [(1, 1), (0, 2), (0, 2), (1, 3)]
+    told = json.loads(json.dumps([counter.queue.take().to_json() for counter in counters]))
+    whole = side_by_side([Ended.from_json(one) for one in told])
+    assert [(episode.env, episode.l) for episode in whole.rows] == [(1, 1), (0, 2), (0, 2), (1, 3)]
+    assert whole.count == 4
 
 
 def test_steps_of_added_episodes_follow_those_before() -> None:
     queue, episode = EpisodeQueue(), Episode(r=1.0, l=1, t=0.0, env=0)
     for _ in range(2):
-        queue.extend([Ended(3, episode)], steps=4)
-    assert [one.step for one in queue.take()] == [3, 7]
+        queue.extend(Ended.all(Episodes.of([episode]), np.array([3])), steps=4)
+    assert queue.take().steps.tolist() == [3, 7]
+
+
+# --- more than monitor.csv is to have ---------------------------------------------------------------------------------
+
+
+def numbered(count: int, first: int = 0) -> Ended:
+    """Episodes that ended one a step, with the returns first, first + 1 and so on."""
+    rows = [Episode(r=float(first + i), l=1, t=0.0, env=0) for i in range(count)]
+    return Ended.all(Episodes.of(rows), np.arange(count))
+
+
+def test_of_too_many_every_kth_stays_with_the_last_hundred() -> None:
+    """250 in at most 100 rows: every 3rd, 84 of them; 7 in 4 rows: every 2nd."""
+    found = thinned(numbered(250), 100)
+    assert found.rows.r.tolist() == found.steps.tolist() == [*range(0, 250, 3)]
+    assert found.last is not None
+    assert found.last.r.tolist() == [*range(150, 250)]
+    assert found.count == 250
+    assert thinned(numbered(7), 4).rows.r.tolist() == [0, 2, 4, 6]
+
+
+def test_each_update_is_thinned_by_itself_and_once() -> None:
+    """Updates of 5, 0 and 2 episodes, 2 rows each: every 3rd of the first, both of the last."""
+    found = thinned(numbered(7), 2, np.array([0, 0, 0, 0, 0, 2, 2]))
+    assert found.rows.r.tolist() == [0, 3, 5, 6]
+    assert thinned(found, 2) is found
+    everything = numbered(7)
+    assert thinned(everything, None) is everything
+    assert thinned(everything, 7).rows is everything.rows
+
+
+def test_a_queue_keeps_the_last_hundred_of_what_was_thinned() -> None:
+    queue = EpisodeQueue()
+    queue.extend(numbered(30), steps=30)
+    queue.extend(thinned(numbered(250, first=30), 10), steps=250)
+    queue.extend(numbered(40, first=280), steps=40)
+    found = queue.take()
+    assert found.last is not None
+    assert found.last_steps is not None
+    assert found.last.r.tolist() == found.last_steps.tolist() == [*range(220, 320)]
+    assert found.rows.r.tolist() == [*range(30), *range(30, 280, 25), *range(280, 320)]
+    assert found.count == 320
+
+
+def test_numbers_of_infos_stay_with_their_episodes() -> None:
+    some = [Episode(1.0, 1, 0.0, 0, {"a": 5.0}), Episode(2.0, 1, 0.0, 1), Episode(3.0, 1, 0.0, 2, {"b": np.inf})]
+    whole = Episodes.joined([Episodes.of(some[:1]), Episodes.of(some[1:2]), Episodes.of(some[2:])])
+    assert list(whole) == some
+    assert whole[-1] == some[2]
+    assert list(whole[1:]) == some[1:]
+    assert list(Episodes.from_lists(*json.loads(json.dumps(whole.lists())))) == some

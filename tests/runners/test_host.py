@@ -15,7 +15,6 @@ from ppo2.algorithm.update import batch_of
 from ppo2.config import Config
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.numerics.randomness import root_key
-from ppo2.runners.episodes import in_order
 from ppo2.runners.host import Runner
 from support.environments import Script, Spaced, vector
 
@@ -91,7 +90,7 @@ def test_episodes_are_counted_over_rollouts(mode: AutoresetMode) -> None:
     episodes = []
     for _ in range(4):
         runner.run()
-        episodes += in_order(runner.ended())
+        episodes += runner.ended().rows
     assert {(e.r, e.l) for e in episodes if e.env == 0} == {(6.0, 3)}
     assert {(e.r, e.l) for e in episodes if e.env == 1} == {(10.0, 4)}
     # 20 steps: 6 episodes of 3 steps, or 5 of 3 steps and one that resets
@@ -218,7 +217,7 @@ def test_a_users_vector_environment_of_loose_types(mode: AutoresetMode) -> None:
     )
     for a, b in zip(jax.tree.leaves(strict.run()), jax.tree.leaves(loose.run()), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert in_order(strict.ended())[0][:2] == in_order(loose.ended())[0][:2]
+    assert strict.ended().rows[0][:2] == loose.ended().rows[0][:2]
 
 
 @pytest.mark.parametrize(
@@ -273,4 +272,4 @@ def test_a_masked_reset_that_clears_what_the_step_gave() -> None:
     rollout = runner.run()
     np.testing.assert_array_equal(np.asarray(rollout.rewards)[:, 0], [1, 2, 3, 1])
     np.testing.assert_array_equal(np.asarray(rollout.terminated)[:, 0], [False, False, True, False])
-    assert [episode[:2] for episode in in_order(runner.ended())] == [(6.0, 3)]
+    assert [episode[:2] for episode in runner.ended().rows] == [(6.0, 3)]

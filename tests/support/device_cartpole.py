@@ -17,7 +17,6 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.rollout import Rollout
 from ppo2.envs import TimeLimit
 from ppo2.runners.device import DeviceRunner
-from ppo2.runners.episodes import in_order
 
 
 def cartpole(xp: Any, state: Any, force: Any) -> tuple[Any, Any, Any]:
@@ -158,7 +157,7 @@ def on_device(continuous: bool, memory: bool = False) -> tuple[Model, list[Rollo
     made = fresh(**{"env": env, **(recurrent if memory else {})})
     runner = runner_for(made, TimeLimit(CartPole(continuous), LIMIT))
     rollouts = [on_host(runner.run()) for _ in range(3)]
-    return made, rollouts, in_order(runner.ended())
+    return made, rollouts, list(runner.ended().rows)
 
 
 def seen(rollouts: list[Rollout], field: str) -> Any:

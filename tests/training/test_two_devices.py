@@ -14,6 +14,7 @@ import ppo2
 from ppo2.numerics import sharding
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_for
 from ppo2.reporting import plot
+from ppo2.runners import ends
 from support import accelerator
 from support.children import STRICT_PYTHON
 from support.device_cartpole import learn, leaves, rows
@@ -30,6 +31,7 @@ ON_TWO_DEVICES: dict[str, dict[str, Any]] = {
         "model_fn": functools.partial(ppo2.MicrobatchedModel, microbatch_size=512),  # a device has half of it
     },
     "programs of an accelerator": {"normalize_rewards": True},
+    "every kth episode": {"monitor_limit": 7},
 }
 
 
@@ -49,6 +51,8 @@ def learn_on_both(folder: Path) -> None:
             with pytest.MonkeyPatch.context() as patch:
                 if "accelerator" in name:
                     accelerator.pretend(patch)
+                if "every" in name:
+                    patch.setattr(ends, "CHOICE_PAYS", 0)  # in the program
                 trained = learn(num_envs=64, total_timesteps=3 * 1024, log_interval=1, run_dir=run_dir, **more)
             assert trained.config.shards == 2
             np.savez(run_dir / "state.npz", *leaves(trained.state))
@@ -85,6 +89,11 @@ def test_two_devices_learn_what_one_does(both_ways: Path, name: str) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
     episodes = [[(e["l"], e["env"]) for e in rows(folder, "monitor.csv")] for folder in (one, two)]
     assert episodes[0] == episodes[1]
-    assert {int(env) for _, env in episodes[0]} == set(range(64))
+    if "every" in name:
+        assert len(episodes[0]) == 3 * 7
+    else:
+        assert {int(env) for _, env in episodes[0]} == set(range(64))
+    means = [[float(row["eprewmean"]) for row in rows(folder)] for folder in (one, two)]
+    np.testing.assert_allclose(*means, rtol=1e-4)
     returns = [[float(e["r"]) for e in rows(folder, "monitor.csv")] for folder in (one, two)]
     np.testing.assert_allclose(*returns, rtol=1e-4)

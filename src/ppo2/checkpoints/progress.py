@@ -1,10 +1,11 @@
 """The progress of a run, as a checkpoint holds it, for a resumed run to go on from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.config.info_keys import MONITOR_COLUMNS
 
 
 class Best(NamedTuple):
@@ -21,6 +22,8 @@ class Progress(NamedTuple):
         update: the last update that was made; 0 before the first.
         seconds: seconds of training.
         episodes: rows of monitor.csv.
+        left_out: episodes that have no row there, as they were too many.
+        last_episodes: the last hundred of all, where some were left out; each a row by the names of its columns.
         rollouts: collected by the runner.
         best: None without evaluations, or where all checkpoints are kept.
         interim: True for a checkpoint that only a stop brought about: the resumed run removes it once it has written
@@ -36,6 +39,8 @@ class Progress(NamedTuple):
     best: Best | None = None
     interim: bool = False
     unfinished: Mapping[str, float | str] | None = None
+    left_out: int = 0
+    last_episodes: Sequence[Mapping[str, float | str]] | None = None
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "Progress":
@@ -55,10 +60,11 @@ class Progress(NamedTuple):
             found = cls(**{name: run[name] for name in cls._fields if name in run} | {"best": best})
         except TypeError:  # no object, or one with other names
             found = cls(update=-1)
-        counts = [found.update, found.episodes, found.rollouts, *(() if found.best is None else found.best[:1])]
+        counts = [found.update, found.episodes, found.rollouts, found.left_out]
+        counts += () if found.best is None else found.best[:1]
         numbers = [found.seconds, *(() if found.best is None else found.best[1:])]
         is_valid = type(run.get("interim", False)) is bool and _is_row(found.unfinished)
-        is_valid &= all(map(_is_count, counts))
+        is_valid &= all(map(_is_count, counts)) and _are_episodes(found.last_episodes)
         if not is_valid or not all(map(_is_number, numbers)) or found.seconds < 0:
             raise ValueError(f"the checkpoint {saved.path} has invalid progress data: {run!r}"[:1000])
         return found
@@ -78,6 +84,13 @@ def _is_row(value: object) -> bool:
     if not isinstance(value, dict):
         return value is None
     return all(number in ("nan", "inf", "-inf") or _is_number(number) for number in value.values())
+
+
+def _are_episodes(value: object) -> bool:
+    """True for None, and for rows of monitor.csv."""
+    if not isinstance(value, list):
+        return value is None
+    return all(isinstance(row, dict) and set(MONITOR_COLUMNS) <= row.keys() and _is_row(row) for row in value)
 
 
 def _is_count(value: object) -> bool:

@@ -83,7 +83,7 @@ def _many(option: options.Option) -> tuple[Any, ...]:
 
 def _show(result: "Result") -> None:
     """Prints the configurations, best first, and the directory of the results."""
-    from ppo2.reporting.episode_file import EPISODE_WINDOW
+    from ppo2.runners.episodes import EPISODE_WINDOW
 
     rows = [
         [*(shown(row[name]) for name in (*result.swept, "runs")), *(f"{row[name]:,.1f}" for name in FIGURES)]

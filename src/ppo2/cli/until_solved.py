@@ -25,7 +25,8 @@ class UntilSolved:
         import gymnasium as gym
 
         from ppo2 import envs
-        from ppo2.reporting.episode_file import EPISODE_WINDOW, RECENT_SHARE
+        from ppo2.reporting.episode_file import RECENT_SHARE
+        from ppo2.runners.episodes import EPISODE_WINDOW
 
         envs.check_id(env_id)
         threshold = None if envs.adapter_of(env_id) else gym.spec(env_id.rpartition(":")[2]).reward_threshold

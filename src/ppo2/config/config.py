@@ -110,6 +110,10 @@ class Config:
         (), entries, "entries of the environments' `info` to record at each episode's end: numbers, which go to "
         "monitor.csv and, as means over the last 100 episodes, to the log (info/NAME) and to `update_fn` "
         "(stats.infos); `is_success` is among them unasked.")
+    monitor_limit: int | None = setting(
+        2048, whole(1), "most rows that an update adds to monitor.csv, which has every episode up to there. Of more it "
+        "gets every k-th, and its first line and the log (misc/monitor_share) tell the share; means and counts are of "
+        "all episodes. None writes all.", null=True)
     save_interval: int = setting(
         0, whole(0), "updates between two checkpoints, the first update's one included; 0 writes only the final one.")
     eval_interval: int | None = setting(

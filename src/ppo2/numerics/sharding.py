@@ -24,7 +24,6 @@ AXIS = "data"
 REPLICATED = PartitionSpec()
 BY_ENV = PartitionSpec(AXIS)
 BY_STEP = PartitionSpec(None, AXIS)
-BY_UPDATE = PartitionSpec(None, None, AXIS)
 
 LEAST_BLOCK = 32
 """Fewest environments of a device: with fewer, collectives cost more than they save (docs/benchmarks.md)."""

@@ -1,20 +1,18 @@
 """The log of a run: its rows and episodes go to files (tables.py) and to the screen (screens.py)."""
 
 import math
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from ppo2.reporting.display import Silent
-from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.reporting.figures import Pace
 from ppo2.reporting.screens import open_display
 from ppo2.reporting.sinks import Row
 from ppo2.reporting.tables import RunFiles, formats_from_environment
-from ppo2.runners.episodes import Episode
+from ppo2.runners.episodes import EPISODE_WINDOW, Episode, Episodes
 
 
 def mean(values: Sequence[float]) -> float:
@@ -39,7 +37,8 @@ class Logger:
         speaks: False shows nothing: another process does.
 
     Attributes:
-        monitor_rows: episodes recorded so far, those before a resume included.
+        monitor_rows: rows of monitor.csv so far, those before a resume included.
+        count: episodes that ended so far, those before a resume included.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Logger:
     ) -> None:
         self._closed = False
         last_row = first_update - 1 if last_row is None else last_row
-        self._last: deque[Episode] = deque(maxlen=EPISODE_WINDOW)
+        self._last = Episodes.none()
         self._info_keys = dict.fromkeys(info_keys)  # in the order in which they came
         self._files = RunFiles(
             run_dir,
@@ -78,39 +77,54 @@ class Logger:
     @property
     def eprewmean(self) -> float:
         """Mean return of the last 100 episodes, NaN before the first."""
-        return mean([episode.r for episode in self._last])
+        return mean(self._last.r.tolist())
 
     @property
     def eplenmean(self) -> float:
         """Mean length of the last 100 episodes in timesteps, NaN before the first."""
-        return mean([episode.l for episode in self._last])
+        return mean(self._last.l.tolist())
 
     @property
     def infos(self) -> dict[str, float]:
         """Means of the numbers of `info` at the ends of the last 100 episodes, of those that had one; NaN if none."""
-        last = [episode.infos for episode in self._last]
-        return {key: mean([numbers[key] for numbers in last if key in numbers]) for key in self._info_keys}
+        found = self._last.lists()[1]
+        return {key: mean([x for x in found.get(key, ()) if x == x]) for key in self._info_keys}
 
     @property
     def last(self) -> list[Episode]:
         """The last 100 episodes."""
         return list(self._last)
 
-    def take_up(self, last: Iterable[Episode], monitor_rows: int) -> None:
-        """Goes on from a number of recorded episodes, of which `last` are the last."""
-        self._note(list(last))
-        self.monitor_rows = monitor_rows
+    @property
+    def share(self) -> float:
+        """The share of the episodes that have a row in monitor.csv; 1 before the first."""
+        return self.monitor_rows / self.count if self.count else 1.0
 
-    def episodes(self, rows: Sequence[Episode]) -> None:
-        """Records finished episodes."""
-        self._note(rows)
+    def take_up(self, last: Sequence[Episode], monitor_rows: int, left_out: int = 0) -> None:
+        """Goes on from a number of rows of monitor.csv and of episodes that have none; `last` are the last of all."""
+        self._last = Episodes.none()
+        self._note(Episodes.of(last))
+        self.monitor_rows, self.count = monitor_rows, monitor_rows + left_out
+
+    def episodes(
+        self, rows: Sequence[Episode], last: Sequence[Episode] | None = None, count: int | None = None
+    ) -> None:
+        """Records finished episodes.
+
+        Args:
+            rows: those that monitor.csv gets.
+            last: the last hundred of all; None: of `rows`, which are all.
+            count: the number of all; None: that of `rows`.
+        """
+        self._note(Episodes.of(rows if last is None else last))
         self.monitor_rows += len(rows)
-        self._files.episodes(rows)
+        self.count += len(rows) if count is None else count
+        self._files.episodes(rows, self.share)
 
-    def _note(self, rows: Sequence[Episode]) -> None:
-        self._last.extend(rows[-EPISODE_WINDOW:])
-        for row in rows:
-            self._info_keys |= dict.fromkeys(row.infos)
+    def _note(self, last: Episodes) -> None:
+        if len(last):
+            self._last = Episodes.joined([self._last, last[-EPISODE_WINDOW:]])[-EPISODE_WINDOW:]
+            self._info_keys |= dict.fromkeys(last.infos)
 
     def log(self, row: Row) -> None:
         """Writes and shows one row: `misc/nupdates`, `misc/total_timesteps` and whatever else there is."""
@@ -135,8 +149,12 @@ class Logger:
         """Writes the rows that a full disk refused, if there is room now."""
         self._files.flush()
 
+    def settle(self) -> None:
+        """Returns once the episodes so far are in their file, or were refused."""
+        self._files.settle()
+
     def sync(self) -> None:
-        """Returns once all rows in files are on the disk; from any thread."""
+        """Returns once all rows so far are on the disk; from any thread."""
         self._files.sync()
 
     def close(self) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo2.config import PLACEHOLDER, is_placeholder
-from ppo2.reporting.episode_file import EPISODE_WINDOW, RECENT_SHARE
+from ppo2.reporting.episode_file import RECENT_SHARE
 from ppo2.reporting.run_curve import Floats, RunCurve, read_run
+from ppo2.runners.episodes import EPISODE_WINDOW
 from ppo2.system import files
 from ppo2.system.text import printable
 
@@ -26,7 +27,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart; without the yellow, too light for a line."""
 NOT_CONFIGURATION = frozenset(
-    {"seed", "run_dir", "load_path", "progress", "log_interval", "save_interval", "keep", "versions", "sessions"}
+    {"seed", "run_dir", "load_path", "progress", "log_interval", "monitor_limit", "save_interval", "keep"}
+    | {"versions", "sessions"}
 )
 """Entries of config.json in which runs of one configuration may differ."""
 FEWEST_SEEDS = 3

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo2.reporting.episode_file import table_lines
+from ppo2.reporting.episode_file import has_all_episodes, table_lines
 from ppo2.system.text import parse_json
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,11 @@ def read_run(run_dir: Path | str) -> RunCurve:
         config = parse_json(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
     except ValueError as error:
         raise ValueError(f"{config_file} is damaged: {error}") from error
-    timesteps = _timesteps(monitor["l"], monitor["env"], monitor.get("t", np.full(len(monitor["l"]), np.inf)), progress)
+    seconds = monitor.get("t", np.full(len(monitor["l"]), np.inf))
+    if has_all_episodes(monitor_file):
+        timesteps = _timesteps(monitor["l"], monitor["env"], seconds, progress)
+    else:
+        timesteps = _timesteps_by_clock(seconds, progress)
     order = np.argsort(timesteps, kind="stable")
     return RunCurve(path, config, timesteps[order], monitor["r"][order], progress)
 
@@ -64,6 +68,15 @@ def _read_csv(path: Path) -> dict[str, Floats]:
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return dict(zip(header, columns, strict=True))
+
+
+def _timesteps_by_clock(seconds: Floats, progress: dict[str, Floats]) -> Floats:
+    """Timesteps of all environments at each episode's end, where other episodes were left out: between the rows of
+    progress.csv by the clock.
+    """
+    elapsed, total = (progress.get(name, np.empty(0)) for name in ("misc/time_elapsed", "misc/total_timesteps"))
+    found: Floats = np.interp(seconds, [0.0, *elapsed], [0.0, *total])
+    return found
 
 
 def _timesteps(lengths: Floats, env: Floats, seconds: Floats, progress: dict[str, Floats]) -> Floats:

@@ -3,7 +3,7 @@
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,7 +23,7 @@ class Sink(ABC, Generic[R]):
     waiting: Sequence[R] = ()
 
     @abstractmethod
-    def append(self, rows: Iterable[R]) -> None: ...
+    def append(self, rows: Sequence[R]) -> None: ...
 
     def flush(self) -> None:
         """Writes the rows that wait, if any do."""

@@ -9,20 +9,23 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ppo2.reporting.episode_file import COLUMNS, facts_line, keep_episodes, table_lines
+from ppo2.reporting.episode_file import COLUMNS, facts_line, keep_episodes, table_lines, with_share
 from ppo2.reporting.sinks import R, Row, Sink, append_bytes
 from ppo2.reporting.trackers import TensorBoard, WeightsAndBiases
-from ppo2.runners.episodes import Episode
+from ppo2.runners.episodes import Episode, Episodes
 from ppo2.system import files
 from ppo2.system.text import install_command, parse_json
 
 OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """Formats beside CSV and JSON lines, and the package that each needs."""
 FORMATS = frozenset({"csv", "json", *OPTIONAL_FORMATS})
+FEW_EPISODES = 256
+"""Episodes that are written at once, in a quarter of a millisecond; more by a thread, while training goes on."""
 
 
 def formats_from_environment() -> frozenset[str]:
@@ -69,19 +72,20 @@ def _json_text(rows: Iterable[Row]) -> str:
 class _RowFile(Sink[R]):
     """A file of rows, which are in it when `append` returns. Those that the disk refused are tried again next time, and
     a file that vanished begins anew.
-
-    On the device episodes end by the ten thousand a second, so nothing is done twice to a row.
     """
 
     def __init__(self, path: Path, encode: Callable[[Sequence[R]], str], header: str = "") -> None:
         self.path, self._encode, self._header = path, encode, header
-        self.waiting: list[R] = []
+        self.waiting: Sequence[R] = []
 
-    def append(self, rows: Iterable[R]) -> None:
-        self.waiting += rows
+    def append(self, rows: Sequence[R]) -> None:
+        self.waiting = self._with_waiting(rows)
         text = self._encode(self.waiting)
         _append_text(self.path, text if self.path.exists() else self._header + text)
-        self.waiting.clear()
+        self.waiting = []
+
+    def _with_waiting(self, rows: Sequence[R]) -> Sequence[R]:
+        return [*self.waiting, *rows]
 
 
 class _Table(_RowFile[R]):
@@ -132,13 +136,26 @@ class _MonitorFile(_Table[Episode]):
         super().__init__(path, self._rows_text, facts)
         self.widen(info_keys)
 
+    def _with_waiting(self, rows: Sequence[Episode]) -> Episodes:
+        return Episodes.joined([Episodes.of(self.waiting), Episodes.of(rows)])
+
     def _rows_text(self, rows: Sequence[Episode]) -> str:
-        if any(row.infos for row in rows):
-            self.widen(key for row in rows for key in row.infos)
-        numbers = self._columns[len(COLUMNS) :]
-        if not numbers:
-            return _csv_text(row[: len(COLUMNS)] for row in rows)
-        return _csv_text([*row[: len(COLUMNS)], *(row.infos.get(key, "") for key in numbers)] for row in rows)
+        columns, infos = Episodes.of(rows).lists()
+        self.widen(infos)
+        nothing = [math.nan] * len(rows)
+        numbers = ([x if x == x else "" for x in infos.get(key, nothing)] for key in self._columns[len(COLUMNS) :])
+        return _csv_text(zip(*columns, *numbers, strict=True))
+
+    def tell_share(self, share: float) -> None:
+        """Writes into the first line the share of the episodes that the file has."""
+        facts = with_share(self._facts, share)
+        if len(facts) != len(self._facts):
+            _, *rest = self.path.read_bytes().splitlines(keepends=True)
+            files.replace(self.path, b"".join([facts.encode(), *rest]))
+        elif facts != self._facts:
+            with self.path.open("r+b") as file:
+                file.write(facts.encode())
+        self._facts, self._header = facts, facts + self._header.removeprefix(self._facts)
 
 
 class RunFiles:
@@ -175,7 +192,9 @@ class RunFiles:
         self.monitor_rows, self.last_episodes = 0, list[Episode]()
         self._warn = warn
         self._refused: dict[Path, str] = {}
-        self._monitor: list[Sink[Episode]] = []
+        self._monitor: list[_MonitorFile] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None  # episodes, by the thread
         self._progress: list[Sink[Row]] = []
         if run_dir is None:
             return
@@ -197,10 +216,32 @@ class RunFiles:
         if "wandb" in formats:
             self._progress.append(WeightsAndBiases(run_dir))
 
-    def episodes(self, rows: Sequence[Episode]) -> None:
-        if rows:
-            for sink in self._monitor:
-                self._try(sink.path, partial(sink.append, rows))
+    def episodes(self, rows: Sequence[Episode], share: float = 1.0) -> None:
+        """Writes episodes; many in a thread, see `settle`.
+
+        Args:
+            share: the share of all episodes that have a row by now.
+        """
+        self.settle()
+        if not rows or not self._monitor:
+            return
+        if len(rows) <= FEW_EPISODES:
+            self._try(self._monitor[0].path, partial(self._write_episodes, rows, share))
+            return
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="ppo2-episodes")
+        self._writing = self._thread.submit(self._write_episodes, rows, share)
+
+    def _write_episodes(self, rows: Sequence[Episode], share: float) -> None:
+        for sink in self._monitor:
+            sink.append(rows)
+            if share < 1.0:
+                sink.tell_share(share)
+
+    def settle(self) -> None:
+        """Returns once all episodes are written, or refused."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._try(self._monitor[0].path, writing.result)
 
     def log(self, row: Row) -> None:
         for sink in self._progress:
@@ -208,11 +249,14 @@ class RunFiles:
 
     def flush(self) -> None:
         """Writes the rows that wait, if they can be written now."""
+        self.settle()
         for sink in self._all():
             self._try(sink.path, sink.flush)
 
     def sync(self) -> None:
-        """Returns once all rows that were written are on the disk; from any thread."""
+        """Returns once all rows so far are on the disk; from any thread."""
+        if (writing := self._writing) is not None:
+            wait([writing])
         for sink in self._all():
             if sink.path.is_file():
                 with contextlib.suppress(OSError):  # the next row will meet it too
@@ -220,6 +264,9 @@ class RunFiles:
 
     def close(self) -> None:
         """Closes all, and says which rows could not be written to the end."""
+        self.settle()
+        if self._thread is not None:
+            self._thread.shutdown()
         lost: dict[str, str] = {}
         for sink in self._all():
             try:

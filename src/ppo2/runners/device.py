@@ -20,18 +20,10 @@ from ppo2.envs.device.env import DeviceEnv, is_device_env
 from ppo2.envs.device.info import recorded_keys
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import transfers_allowed
-from ppo2.numerics.sharding import BY_ENV, BY_STEP, REPLICATED
-from ppo2.runners.device_program import (
-    CHUNK_SPECS,
-    HALTING,
-    Chunk,
-    ChunkSize,
-    Ends,
-    EnvState,
-    iterate_program,
-    rollout_program,
-    start,
-)
+from ppo2.numerics.sharding import BY_ENV, REPLICATED
+from ppo2.runners.chunk import CHUNK_SPECS, HALTING, Chunk, ChunkSize
+from ppo2.runners.device_program import EnvState, iterate_program, rollout_program, start
+from ppo2.runners.ends import UpdateEpisodes, slot_bytes, to_ended
 from ppo2.runners.episodes import Ended, EpisodeQueue
 from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes, named, snapshot_tensors, taken
 
@@ -100,10 +92,12 @@ class DeviceRunner:
         self._mine = num_envs // self.axis.processes
         self.info_keys = tuple(model.config.info_keys)
         self._recorded = program(model, recorded_keys, env, self.info_keys, True)
-        self.chunk_size = ChunkSize(nsteps * num_envs, model.config.log_interval, 2 + len(self._recorded))
+        self._limit = model.config.monitor_limit
+        room = slot_bytes(nsteps * num_envs, len(self._recorded), self._limit, self.axis)
+        self.chunk_size = ChunkSize(room, model.config.log_interval)
         self._envs: EnvState | None = None
         self._epoch = time.perf_counter()
-        self._episodes = EpisodeQueue(sharding.first_environment(self._mine))
+        self._episodes = EpisodeQueue()
 
     @transfers_allowed
     @where_it_learns
@@ -114,13 +108,13 @@ class DeviceRunner:
             steps: another number of steps; compiles a program for it.
         """
         steps = self.nsteps if steps is None else steps
-        collected = program(self.model, rollout_program, self.env, self.axis, steps, self._recorded)
+        collected = program(self.model, rollout_program, self.env, self.axis, steps, self._recorded, self._limit)
         began = time.perf_counter()
         rollout: Rollout
         discount = sharding.to_global((self.gamma, self.lam), self.axis, REPLICATED)
-        self._envs, rollout, ends = collected(*self._placed(), *discount)
-        rollout, ends = sharding.to_local((rollout, ends), self.axis, (ROLLOUT_SPECS, BY_STEP))
-        self._count(ends, began)
+        self._envs, rollout, ended = collected(*self._placed(), *discount)
+        rollout, ended = sharding.to_local((rollout, ended), self.axis, (ROLLOUT_SPECS, BY_ENV))
+        self._count(jax.tree.map(lambda x: x[None], jax.device_get(ended)), steps, began)
         self.rollouts += 1
         return rollout
 
@@ -139,6 +133,7 @@ class DeviceRunner:
             self.nsteps,
             HALTING[self.model.config.on_nonfinite],
             self._recorded,
+            self._limit,
         )
         numbers = (self.chunk_size.stack(hypers), np.int32(len(hypers)), (self.gamma, self.lam))
         numbers = sharding.to_global(numbers, self.axis, REPLICATED)
@@ -147,9 +142,10 @@ class DeviceRunner:
         chunk: Chunk
         state, self._envs, chunk = iterated(*self._placed(), *numbers)
         self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK_SPECS))
+        chunk = jax.device_get(chunk)  # in one go: the only wait for the device
         done = int(chunk.done)
-        self._count(jax.tree.map(lambda x: x[:done], jax.device_get(chunk.ends)), began)
         self.chunk_size.seconds = (time.perf_counter() - began) / done
+        self._count(jax.tree.map(lambda x: x[:done], chunk.ended), self.nsteps, began)
         self.rollouts += done
         return chunk._replace(stats=chunk.stats.on_host())
 
@@ -187,7 +183,7 @@ class DeviceRunner:
     def start_clock(self, seconds: float) -> None:
         self._epoch = seconds
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> Ended:
         """See `RolloutRunner`. Their times are estimates, as nobody looks while a program runs."""
         return self._episodes.take()
 
@@ -201,11 +197,19 @@ class DeviceRunner:
     def _place(self, envs: EnvState) -> None:
         self._envs = jax.device_put(envs) if self.axis.devices == 1 else sharding.to_global(envs, self.axis, BY_ENV)
 
-    def _count(self, ends: Ends, began: float) -> None:
-        """Takes note of the episodes of some updates, (..., T, N), that ran from `began` until now."""
-        returns, lengths = (np.asarray(x).reshape(-1, self._mine) for x in (ends.returns, ends.lengths))
-        numbers = np.asarray(ends.infos).reshape(*lengths.shape, -1) if self._recorded else None
-        infos = {} if numbers is None else {key: numbers[..., k] for k, key in enumerate(self._recorded)}
-        now, steps = time.perf_counter(), len(lengths)
-        passed = np.arange(1, steps + 1) / steps
-        self._episodes.add(returns, lengths, began - self._epoch + passed * (now - began), infos)
+    def _count(self, ended: UpdateEpisodes, steps: int, began: float) -> None:
+        """Takes note of the episodes of some updates, (U, ...) in arrays of the host, of so many steps each, that ran
+        from `began` until now.
+        """
+        now, total = time.perf_counter(), len(ended.counts) * steps
+        passed = np.arange(1, total + 1) / total
+        found = to_ended(
+            ended,
+            self._limit,
+            steps=steps,
+            nenvs=self.nenvs,
+            seconds=began - self._epoch + passed * (now - began),
+            info_keys=self._recorded,
+            devices=self.axis.local_devices,
+        )
+        self._episodes.extend(found, total)

@@ -249,5 +249,5 @@ class Runner:
         """See `RolloutRunner`; without it, times count from when the runner was made."""
         self._epoch = seconds
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> Ended:
         return self._episodes.take()

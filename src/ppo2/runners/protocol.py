@@ -39,7 +39,7 @@ class RolloutRunner(Protocol):
     def mark_learned(self) -> None:
         """Says that the last rollout was learned from: a snapshot is of the moment after it."""
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> Ended:
         """The episodes that ended since the last call, in order."""
 
     def start_clock(self, seconds: float) -> None:

@@ -24,7 +24,7 @@ class RolloutPart(NamedTuple):
     """An actor's answer: its environments' part of a rollout, as arrays of the host."""
 
     rollout: Rollout
-    ended: list[Ended]
+    ended: Ended
     seconds: Seconds
 
 

@@ -25,7 +25,7 @@ from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
-from ppo2.runners.episodes import Ended, EpisodeQueue
+from ppo2.runners.episodes import Ended, EpisodeQueue, side_by_side
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.ray_actor import ActorLocation, RolloutActor, RolloutPart
 from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of
@@ -88,7 +88,7 @@ class RemoteRunner:
             self.rollouts += 1
             self._replace_lost(answers)
             parts = [answer for answer in answers if isinstance(answer, RolloutPart)]
-        self._episodes.extend((one for part in parts for one in part.ended), self.nsteps)
+        self._episodes.extend(side_by_side([part.ended for part in parts]), self.nsteps)
         act = sum(part.seconds.act for part in parts) / len(parts)
         self.seconds = Seconds(act=act, step=time.perf_counter() - began - act)
         nothing = _nothing_like(parts[0].rollout)
@@ -100,8 +100,7 @@ class RemoteRunner:
     def start_clock(self, seconds: float) -> None:
         self._epoch = seconds
 
-    def ended(self) -> list[Ended]:
-        """See `Runner.ended`; actor by actor."""
+    def ended(self) -> Ended:
         return self._episodes.take()
 
     def snapshot(self) -> Snapshot:

@@ -68,6 +68,7 @@ def learn(
     eval_interval: int | None = Config.eval_interval,
     eval_episodes: int = Config.eval_episodes,
     info_keys: Sequence[str] = (),
+    monitor_limit: int | None = Config.monitor_limit,
     shards: int | None = None,
     devices: int | None = Config.devices,
     device: Device = Config.device,
@@ -128,7 +129,8 @@ def learn(
         vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
-        info_keys=info_keys, devices=devices, device=device, on_nonfinite=on_nonfinite, precision=precision,
+        info_keys=info_keys, monitor_limit=monitor_limit, devices=devices, device=device, on_nonfinite=on_nonfinite,
+        precision=precision,
         **more_settings,
     )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
@@ -218,10 +220,11 @@ class UpdateFunction(Task):
         """
         logger, enough = self._setup.logger, False
         if self._function is not None:
+            logger.settle()  # it may look into the file
             stats = stats._replace(
                 eprewmean=logger.eprewmean,
                 eplenmean=logger.eplenmean,
-                episodes=logger.monitor_rows,
+                episodes=logger.count,
                 infos=logger.infos,
                 last=logger.last,
             )

@@ -98,6 +98,7 @@ class LogWriter(Task):
             "eprewmean": setup.logger.eprewmean,
             "eplenmean": setup.logger.eplenmean,
             **{f"info/{key}": value for key, value in setup.logger.infos.items()},
+            **({"misc/monitor_share": setup.logger.share} if setup.logger.share < 1.0 else {}),
             **setup.evaluation,
             "misc/time_elapsed": now,
             **{f"loss/{name}": float(getattr(stats, name)) for name in setup.model.loss_names},

@@ -13,9 +13,8 @@ from ppo2.distributed import heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.envs.time_limit import time_limit
 from ppo2.reporting import plot
-from ppo2.reporting.episode_file import EPISODE_WINDOW
 from ppo2.reporting.health import EndlessEpisodes
-from ppo2.runners.episodes import Ended, Episode, in_order
+from ppo2.runners.episodes import EPISODE_WINDOW, Ended, side_by_side, thinned
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted
 from ppo2.system.text import say_error
@@ -49,7 +48,7 @@ class Run:
             setup.config.nsteps,
             time_limit(getattr(setup.trainer.runner, "env", None)),
             update=self._before.update,
-            episodes=self._logger.monitor_rows,
+            episodes=self._logger.count,
         )
         self.tasks: list[Task] = [self._log_writer, self._saver]
         if self._evaluator is not None:
@@ -138,13 +137,26 @@ class Run:
         self._done = update
         runner.mark_learned()
         self._saver.report_failures()
-        ended = self._setup.signal.all_gather(runner.ended())
-        all_ended = ended[0] if len(ended) == 1 else [Ended(at, Episode(*one)) for part in ended for at, one in part]
+        mine = runner.ended()
+        told = self._setup.signal.all_gather(mine.to_json() if distributed.world().size > 1 else None)
+        parts = [mine] if len(told) == 1 else [Ended.from_json(one) for one in told]
+        ended = thinned(side_by_side(parts), self._setup.config.monitor_limit)
         with heartbeat.allow_pause():  # the disk may be slow
-            self._logger.episodes(in_order(all_ended))
-            if warning := self._endless.warning(update, self._logger.monitor_rows):
+            self._say_first_left_out(update, ended)
+            self._logger.episodes(ended.rows, ended.last, ended.count)
+            if warning := self._endless.warning(update, self._logger.count):
                 self._logger.say(f"update {update}: {warning}")
         self._logger.tick(update)
+
+    def _say_first_left_out(self, update: int, ended: Ended) -> None:
+        """Says where monitor.csv gets a part of the episodes only, the first time."""
+        setup, logger = self._setup, self._logger
+        if setup.run_dir is not None and ended.count > len(ended.rows) and logger.share == 1.0:
+            logger.say(
+                f"update {update}: more episodes end than `monitor_limit` (={setup.config.monitor_limit:,}) an update: "
+                "monitor.csv gets evenly spaced ones, their share is in its first line and in the log "
+                "(misc/monitor_share); all means and counts are of all episodes"
+            )
 
     def finish(self, update: int, *, progress: bool | None) -> None:
         """Writes the last checkpoint and the curve, and says how it went; takes note of a signal that came last."""
@@ -186,8 +198,9 @@ class Run:
 
     def _draw_curve(self) -> Path | None:
         run_dir = self._setup.run_dir
-        if run_dir is None or not self._logger.monitor_rows:
+        if run_dir is None or not self._logger.count:
             return None
+        self._logger.settle()
         try:
             return plot.curve(run_dir, run_dir / run_directory.CURVE)
         except (OSError, ValueError) as error:
@@ -198,7 +211,7 @@ class Run:
         """The last line that a person reads."""
         seconds = max(self._setup.seconds - self._before.seconds, 1e-9)
         steps = (update - self._before.update) * self._setup.config.nbatch
-        episodes = min(self._logger.monitor_rows, EPISODE_WINDOW)
+        episodes = min(self._logger.count, EPISODE_WINDOW)
         mean = f"mean return {self._logger.eprewmean:.1f} over the last {episodes} episodes"
         words = [
             mean if episodes else "no episode ended",

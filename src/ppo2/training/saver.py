@@ -1,5 +1,6 @@
 """Saving checkpoints while training goes on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ppo2.agent.files import writer
@@ -8,6 +9,8 @@ from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Best, Progress, storable_row
 from ppo2.checkpoints.writer import CheckpointWriter
 from ppo2.distributed import collectives, heartbeat
+from ppo2.reporting.episode_file import row_of_episode
+from ppo2.runners.episodes import Episode
 from ppo2.runners.snapshot import gather_snapshots
 from ppo2.system import files
 from ppo2.training import run_directory
@@ -68,6 +71,8 @@ class Saver(Task):
             best=self._best,
             interim=interim,
             unfinished=None if row is None else storable_row(row),
+            left_out=logger.count - logger.monitor_rows,
+            last_episodes=_storable(logger.last) if logger.count > logger.monitor_rows else None,
         )
         run = {**progress._asdict(), "best": None if self._best is None else self._best._asdict()}
         run |= {"timesteps": update * setup.config.nbatch, "runner": snapshot.facts}
@@ -165,3 +170,8 @@ class Saver(Task):
 
     def _is_best(self, update: int) -> bool:
         return self._best is not None and self._best.update == update
+
+
+def _storable(episodes: Sequence[Episode]) -> list[dict[str, float | str]]:
+    """Episodes as a checkpoint holds them."""
+    return [storable_row(row_of_episode(episode)) for episode in episodes]

@@ -10,6 +10,7 @@ from ppo2.checkpoints.progress import Progress
 from ppo2.config import Config
 from ppo2.distributed import collectives, parts
 from ppo2.distributed.agreed_signal import AgreedSignal
+from ppo2.reporting.episode_file import episode_of
 from ppo2.reporting.logger import Logger
 from ppo2.runners.episodes import Episode
 from ppo2.system.directory_lock import DirectoryLock
@@ -76,9 +77,12 @@ class Setup:
             info_keys=trainer.runner.info_keys,
             speaks=world.is_first,
         )
+        if before.left_out:  # the last rows of the file aren't the last episodes
+            last_episodes = [episode_of(row) for row in before.last_episodes or ()]
+            logger.take_up(last_episodes, logger.monitor_rows, before.left_out)
         last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
         if not world.is_first:
-            logger.take_up([Episode(*one) for one in last], rows)
+            logger.take_up([Episode(*one) for one in last], rows, before.left_out)
         if lock is not None and lock.note:
             logger.say(lock.note)
         for line in lines:

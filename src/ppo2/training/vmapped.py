@@ -24,8 +24,11 @@ from ppo2.config import names
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs.device.env import DeviceEnv
 from ppo2.numerics.compilation import compiled, devices_here
-from ppo2.reporting.episode_file import EPISODE_WINDOW
-from ppo2.runners.device_program import HALTING, Chunk, ChunkSize, Ends, EnvState, collect, iterate, start
+from ppo2.numerics.sharding import ONE_DEVICE
+from ppo2.runners.chunk import HALTING, Chunk, ChunkSize
+from ppo2.runners.device_program import EnvState, collect, iterate, start
+from ppo2.runners.ends import UpdateEpisodes, handed_over, slot_bytes
+from ppo2.runners.episodes import EPISODE_WINDOW
 from ppo2.system.signals import StopSignals
 from ppo2.training.construction import warm_up_steps
 from ppo2.training.loop import Task, run_updates
@@ -37,6 +40,8 @@ from ppo2.training.trainers import Advance, Trainer
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4
 """Share of the free memory that runs which train together may take."""
+NO_ROWS = 0
+"""Rows of monitor.csv of an update: there is none, the last hundred episodes are all that a sweep looks at."""
 
 
 def train_together(env: DeviceEnv, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:
@@ -95,7 +100,8 @@ class VmappedRuns(Trainer):
         self.discount = tuple(
             np.array([getattr(run.config, name) for run in self.padded], np.float32) for name in ("gamma", "lam")
         )
-        self.chunk_size = ChunkSize(self.config.nbatch * len(self.padded), self.config.log_interval)
+        room = slot_bytes(self.config.nbatch, 0, NO_ROWS, ONE_DEVICE) * len(self.padded)
+        self.chunk_size = ChunkSize(room, self.config.log_interval)
         self.recent: list[NDArray] = [np.zeros(0)] * len(runs)
         self._states, self._env_states = self._begin()
 
@@ -121,7 +127,7 @@ class VmappedRuns(Trainer):
             self._states, self._env_states, self._hyperparameters(first, count), self.discount, np.int32(count)
         )
         advance = Advance(count, chunk.stats, chunk.fault, first + np.asarray(chunk.faulty))
-        self._count(jax.tree.map(lambda x: np.asarray(x)[:, :count], chunk.ends))
+        self._count(jax.tree.map(lambda x: x[:, :count], jax.device_get(chunk.ended)))
         self.chunk_size.seconds = (time.perf_counter() - began) / count
         return advance
 
@@ -145,16 +151,17 @@ class VmappedRuns(Trainer):
         steps = warm_up_steps(self.config, self.model)
         if steps:
             warmed = program(self.model, _warm_up_runs, self.env, self.devices, steps)
-            models, env_states, fault, ends = warmed(models, env_states, self.discount)
+            models, env_states, fault, ended = warmed(models, env_states, self.discount)
             self.check_faults(0, Advance(0, UpdateStats.blank(), fault, np.zeros(nruns, int)))
-            self._count(ends)
+            self._count(jax.device_get(ended))
         return models, env_states
 
-    def _count(self, ends: Ends) -> None:
-        """Takes note of episodes, (R, ..., T, N)."""
+    def _count(self, ended: UpdateEpisodes) -> None:
+        """Takes note of the last episodes of each run, (R, ...)."""
+        slots = ended.rows if ended.last is None else ended.last
         for i in range(len(self.runs)):
-            ended = np.asarray(ends.returns[i])[np.asarray(ends.lengths[i]) > 0]
-            self.recent[i] = np.concatenate([self.recent[i], ended])[-EPISODE_WINDOW:]
+            returns = slots.returns[i][slots.where[i] >= 0]
+            self.recent[i] = np.concatenate([self.recent[i], returns])[-EPISODE_WINDOW:]
 
     def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
         """(R, K), of which `count` of each run count."""
@@ -200,10 +207,10 @@ def _spread(run: Program, devices: int, axes: tuple[int | None, ...]) -> Program
 def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
     def warmed(
         state: TrainState, envs: EnvState, discount: tuple[Any, Any]
-    ) -> tuple[TrainState, EnvState, Fault, Ends]:
+    ) -> tuple[TrainState, EnvState, Fault, UpdateEpisodes]:
         envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps)
         state, fault = fill_normaliser(model, state, rollout)
-        return state, envs, fault, ends
+        return state, envs, fault, handed_over(ends, NO_ROWS, ONE_DEVICE)
 
     return _spread(warmed, devices, (0, 0, 0))
 
@@ -212,6 +219,7 @@ def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, halt_o
     def iterated(
         state: TrainState, envs: EnvState, hypers: Hyperparameters, discount: tuple[Any, Any], count: Any
     ) -> tuple[TrainState, EnvState, Chunk]:
-        return iterate(model, env, state, envs, hypers, count, discount, steps=steps, halt_on=halt_on, stops=False)
+        how: dict[str, Any] = {"steps": steps, "halt_on": halt_on, "stops": False, "monitor_limit": NO_ROWS}
+        return iterate(model, env, state, envs, hypers, count, discount, **how)
 
     return _spread(iterated, devices, (0, 0, 0, 0, None))
