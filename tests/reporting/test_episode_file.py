@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ppo2.reporting.episode_file import facts_line, keep_episodes, table_lines
+from ppo2.reporting.episode_file import facts_line, has_all_episodes, keep_episodes, table_lines, with_share
 from ppo2.runners.episodes import Episode
 from support.runs import learn
 
@@ -58,3 +58,16 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_text(facts_line(None, 0.0) + "r,l,t,env\n1.0,many,3.0,0\n")
     with pytest.raises(ValueError, match=r"monitor.csv is damaged \(.*many.*mend it"):
         keep_episodes(path, None, "")
+
+
+def test_a_share_takes_the_place_of_another(tmp_path: Path) -> None:
+    facts = facts_line("X-v0", 0.0)
+    whole, third, tiny = with_share(facts, 0.5), with_share(facts, 1 / 3), with_share(facts, 1e-9)
+    assert len(whole) == len(third) == len(tiny)
+    assert json.loads(third[1:]) == {**json.loads(facts[1:]), "share": 0.333333}
+    assert json.loads(tiny[1:])["share"] == 1e-6
+    assert with_share(whole, 1 / 3) == third
+    assert with_share("# by hand\n", 0.5) == "# by hand\n"
+    for first, has_all in ((facts, True), (third, False), ("# by hand\n", True), ("", True)):
+        (tmp_path / "monitor.csv").write_text(first + "r,l,t,env\n")
+        assert has_all_episodes(tmp_path / "monitor.csv") == has_all

@@ -292,3 +292,41 @@ def test_wandb_continues_the_same_run(tmp_path, monkeypatch):
     assert [call["id"] for call in calls] == [None, "abc"]
     assert calls[0]["config"] == {"env": "CartPole-v1"}
     assert logged == [(1024, row(1)), (2048, row(2))]
+
+
+def many(first=0):
+    return [Episode(float(first + i), 1, 0.5, 0, {"x": 2.0} if i % 2 else {}) for i in range(1000)]
+
+
+def test_many_episodes_are_written_by_a_thread(tmp_path):
+    with opened(tmp_path) as files:
+        files.episodes(many())
+        files.episodes([Episode(-1.0, 1, 0.5, 0)])  # after them
+        files.episodes(many(2000), share=0.25)
+        files.settle()
+        found = table(tmp_path / "monitor.csv")
+        assert [float(e["r"]) for e in found] == [*range(1000), -1, *range(2000, 3000)]
+        assert [e["x"] for e in found[:3]] == ["", "2.0", ""]
+        assert json.loads((tmp_path / "monitor.csv").read_text().splitlines()[0][1:])["share"] == 0.25
+        files.episodes([Episode(-1.0, 1, 0.5, 0)], share=0.125)
+        assert json.loads((tmp_path / "monitor.csv").read_text().splitlines()[0][1:])["share"] == 0.125
+        files.episodes(many())
+        files.sync()
+        assert len(table(tmp_path / "monitor.csv")) == 3002
+
+
+def test_a_disk_that_is_full_for_the_thread_is_said_and_its_rows_wait(tmp_path, monkeypatch, capsys):
+    files = RunFiles(tmp_path, warn=print)
+    append = tables._append_text
+
+    def full(path, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tables, "_append_text", full)
+    files.episodes(many())
+    files.settle()
+    assert capsys.readouterr().out.count("No space left on device") == 1
+    monkeypatch.setattr(tables, "_append_text", append)
+    files.episodes([Episode(-1.0, 1, 0.5, 0)])
+    files.close()
+    assert [float(e["r"]) for e in table(tmp_path / "monitor.csv")] == [*range(1000), -1]
