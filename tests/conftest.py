@@ -18,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
     here = Path(__file__).parent
     # processes that tests start import test modules and their helpers by the same names
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, str(here.parent), str(here)]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here.parent), str(here), before]))
     cache = getattr(config, "cache", None)  # absent with `-p no:cacheprovider`
     folder = None if cache is None else cache.mkdir("jax")
     if folder is not None:

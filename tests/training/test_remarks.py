@@ -16,6 +16,7 @@ from ppo2.config import Config
 from ppo2.training import remarks
 from support.device_envs import good
 from support.environments import Spaced
+from support.places import fake_card
 from support.runs import learn
 
 BOX = spaces.Box(-1, 1, (2,))
@@ -73,12 +74,15 @@ def test_bounds_within_reach(capsys: pytest.CaptureFixture[str], space: Any) -> 
     assert not said(capsys, Spaced(BOX, space))
 
 
-def test_a_precision_that_is_not_had_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_precision_that_is_not_had_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     env = Spaced(BOX, BOX)
     with jax.default_device("cpu"):
         (line,) = said(capsys, env, precision="tf32")
-    assert "`precision` (='tf32') changes nothing on CPU" in line
+    assert "`precision` (='tf32') changes nothing on the CPU" in line
     assert not said(capsys, env, precision="bf16")
+    fake_card(monkeypatch)
+    assert not said(capsys, env, precision="tf32", device="gpu")
+    assert len(said(capsys, env, precision="tf32")) == 1  # so little is learned on the CPU
 
     def mlp(num_hidden: int) -> Any:
         return lambda input_shape, *, key: eqx.nn.MLP(*input_shape, num_hidden, num_hidden, 1, key=key)

@@ -17,7 +17,6 @@ from ppo2.envs import AnyEnvs
 from ppo2.networks.adapters import Adapted
 from ppo2.networks.encoders import Encoded, Encoders
 from ppo2.networks.recurrent import Recurrent, flat
-from ppo2.numerics.compilation import platform
 from ppo2.system import runtime
 
 MOST_CLIPPED = 0.9
@@ -145,10 +144,10 @@ def _flattened_images(model: Model) -> Iterator[str]:
 
 def _products(config: Config, model: Model) -> Iterator[str]:
     """Lines about a precision of products that isn't had here."""
-    if config.precision == "tf32" and platform() == "cpu":
+    if config.precision == "tf32" and model.placement.saved()["learn"] == "cpu":
         yield (
-            "`precision` (='tf32') changes nothing on CPU, where products are float32: NVIDIA's cards have TF32; "
-            "'bf16' rounds everywhere"
+            "`precision` (='tf32') changes nothing on the CPU, where this run learns in float32: NVIDIA's cards have "
+            "TF32; 'bf16' rounds everywhere"
         )
     trunks = (model.policy.trunk, model.policy.value_trunk)
     own = dict.fromkeys(part for trunk in trunks if trunk is not None for part in _with_products_of_their_own(trunk))
