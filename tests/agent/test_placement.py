@@ -1,4 +1,4 @@
-"""Where models act and learn: the rule, what goes before it, and that arrays are there and nowhere else."""
+"""Placement, where models act and learn: the rule, what goes before it, and that arrays are there and nowhere else."""
 
 import copy
 import json
@@ -193,7 +193,7 @@ def test_each_place_has_programs_of_its_own(monkeypatch: Any) -> None:
 
 
 class Watch:
-    """What a process with a card that isn't there does, for the tests below."""
+    """Work of a process with a card that isn't there, for the tests below."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.facts = folder, dict[str, Any]()

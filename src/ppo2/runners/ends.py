@@ -65,7 +65,7 @@ class UpdateEpisodes(NamedTuple):
 
     @classmethod
     def empty(cls, updates: int, steps: int, nenvs: int, numbers: int, most: int | None, axis: DataAxis) -> Any:
-        """Those of several updates, to be written to; for arguments see `handed_over`."""
+        """Ends of several updates, to be written to; for arguments see `handed_over`."""
         last, made = None, jnp.zeros((updates, 1), jnp.int32)
         rows = chosen_slots(steps * nenvs * axis.devices, most, axis)
         if rows is not None:
@@ -77,7 +77,7 @@ def chosen_slots(timesteps: int, most: int | None, axis: DataAxis) -> int | None
     """The number of slots of an update's rows, where the program chooses them; None where it hands over all.
 
     Args:
-        timesteps: of the update, of all devices.
+        timesteps: number of timesteps of the update, on all devices.
         most: see `handed_over`.
     """
     if most is None or timesteps <= most:

@@ -92,7 +92,7 @@ class Episodes(Sequence[Episode]):
 
     @property
     def columns(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Those that all episodes have."""
+        """The columns that all episodes have."""
         return self.r, self.l, self.t, self.env
 
     def chosen(self, index: Any) -> "Episodes":
@@ -121,7 +121,7 @@ class Ended:
     """The episodes that ended since the last look.
 
     Attributes:
-        rows: those that are handed on, in the order in which they ended; all of them unless `last` is given.
+        rows: episodes that are handed on, in the order in which they ended; all of them unless `last` is given.
         steps: the step of its environment at which each did, counted from the last look.
         last, last_steps: the last hundred, where `rows` are only some.
         count: the number of all.
@@ -188,8 +188,8 @@ def _last(part: Ended) -> tuple[Episodes, NDArray]:
 
 
 def thinned(ended: Ended, most: int | None, update: NDArray | None = None) -> Ended:
-    """Of each update every k-th episode, the first one included, with the least k that leaves `most` rows; those that
-    are only some already as they are.
+    """Every k-th episode of each update, the first one included, with the least k that leaves `most` rows; episodes
+    that are only some already as they are.
 
     Args:
         most: None is all.
