@@ -124,7 +124,7 @@ class Model:
         return computing_on(None if self.placement.learn is None else place_of(self.placement.learn))
 
     def acting_state(self) -> ActingState:
-        """The state that acting needs, where the model acts: a copy if it learns elsewhere, made once after each update."""
+        """The state for acting, where the model acts: a copy if it learns elsewhere, made once after each update."""
         state, (act, learn) = self.state, self.placement
         if act == learn:
             return ActingState(state.params, state.normaliser, state.key)
