@@ -1,5 +1,7 @@
 """The figures that a rollout on the device leaves at its ends: values of final observations, running returns."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -8,6 +10,7 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import TrainState
 from ppo2.envs.device.env import DeviceTransition
 from ppo2.numerics.compilation import platform
+from ppo2.numerics.pieces import in_fitting_pieces
 
 
 def carried_returns(returns: Float[Array, " N"], step: DeviceTransition, gamma: Float[Array, ""]) -> Float[Array, " N"]:
@@ -46,7 +49,7 @@ def final_values(
     # An accelerator evaluates all environments as fast as one. It waits for the host wherever data say what runs next:
     # once here, and where episodes were truncated once or twice more.
     seen = jax.tree.map(lambda x: x[-1], (step.next_obs, step.recurrent_state))
-    last = model.policy_of(state.params)(state.normaliser, *seen).values
+    last = _values_of(model, state, *seen)
     earlier = step.truncated.at[-1].set(False)
     values: Float[Array, "T N"] = jax.lax.cond(
         jnp.any(earlier),
@@ -65,15 +68,21 @@ def _values_where(
     # their indices, in order; beyond the last of them an index that no array has
     where = jnp.nonzero(wanted.ravel(), size=total + size, fill_value=total)[0].astype(jnp.int32)
     shown = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), (step.next_obs, step.recurrent_state))
-    policy, count = model.policy_of(state.params), jnp.sum(wanted, dtype=jnp.int32)
+    count = jnp.sum(wanted, dtype=jnp.int32)
 
     def one_batch(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         done, values = carry
         rows = jax.lax.dynamic_slice_in_dim(where, done, size)
-        found = policy(state.normaliser, *jax.tree.map(lambda x: x.at[rows].get(mode="clip"), shown)).values
+        found = _values_of(model, state, *jax.tree.map(lambda x: x.at[rows].get(mode="clip"), shown))
         return done + size, values.at[rows].set(found, mode="drop")
 
     _, values = jax.lax.while_loop(
         lambda carry: carry[0] < count, one_batch, (jnp.int32(0), jnp.zeros(total, jnp.float32))
     )
     return values.reshape(wanted.shape)
+
+
+def _values_of(model: Model, state: TrainState, *seen: Any) -> Float[Array, " B"]:
+    """V of a batch of observations and recurrent states, in pieces that fit in memory."""
+    policy = model.policy_of(state.params)
+    return in_fitting_pieces(lambda *rows: policy(state.normaliser, *rows).values, *seen)
