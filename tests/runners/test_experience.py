@@ -41,7 +41,7 @@ def test_a_rollout_is_completed_in_pieces(monkeypatch: pytest.MonkeyPatch, netwo
 
     at_once = taken()
     _, found = made(monkeypatch, SCARCE, network)
-    assert taken() < at_once / 3
+    assert taken() < at_once / 2
     for name in ("actions", "logp", "values", "next_values"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-5, atol=1e-6, err_msg=name)
 

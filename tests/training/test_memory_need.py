@@ -1,5 +1,7 @@
 """The memory that a training is expected to need, and what is said where a device has less."""
 
+from typing import Any
+
 import gymnasium as gym
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ from support.runs import learn
 IMAGE = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
 
 
-def model_of(space: gym.Space, network: str, **settings: object) -> Model:
+def model_of(space: gym.Space[Any], network: str, **settings: object) -> Model:
     config = Config(env=None, network=network, total_timesteps=2**20, seed=0, **settings)  # type: ignore[arg-type]
     policy = build_policy(space, gym.spaces.Discrete(6), network=network, key=jax.random.key(0))
     return Model(policy=policy, config=config, key=jax.random.key(0))
@@ -41,7 +43,7 @@ def test_each_device_has_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("network", "space"), [("cnn_small", IMAGE), ("lstm", gym.spaces.Box(-1, 1, (64,), np.float32))]
 )
-def test_activations_are_those_of_pieces(monkeypatch: pytest.MonkeyPatch, network: str, space: gym.Space) -> None:
+def test_activations_are_those_of_pieces(monkeypatch: pytest.MonkeyPatch, network: str, space: gym.Space[Any]) -> None:
     monkeypatch.setattr("ppo2.numerics.pieces.platform", lambda: "gpu")
     monkeypatch.setattr("ppo2.networks.convolution.platform", lambda: "gpu")
     model = model_of(space, network, num_envs=64, nsteps=128, nminibatches=4)
