@@ -16,7 +16,7 @@ from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import normalise_advantages
 from ppo2.algorithm.minibatches import minibatches, shuffle_bits
 from ppo2.algorithm.rollout import Batch
-from ppo2.envs.device.env import initial_carry, unroll
+from ppo2.envs.device.unroll import initial_carry, unroll
 from ppo2.numerics.randomness import Purpose, environment_keys, stream
 
 NUM_ENVS, NSTEPS, NUPDATES, NOPTEPOCHS, NMINIBATCHES = 8, 32, 400, 4, 4

@@ -40,7 +40,7 @@ distributed: messages monitor heartbeat collectives agreed_signal processes __in
 distributions: base choices gaussians joint table __init__
 envs: __init__ time_limit first construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
-envs/device: __init__ info env check
+envs/device: __init__ info env unroll check
 envs/families: __init__ masks factories atari registry ids keywords own_vectors
 envs/host: __init__ env_types constructors failures contract identity semaphore watchdog buffers replay \
     episode_statistics attributes actions infos vector_arguments serial_envs worker_envs worker_loop process_worker \

@@ -1,4 +1,4 @@
-"""Small device environments, sound ones and parts of broken ones."""
+"""Small device environments, sound ones and parts of broken ones, and a play of them."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppo2.distributions import action_distribution
+from ppo2.envs.device.unroll import initial_carry, unroll
 from support.environments import Script
 
 
@@ -71,3 +73,21 @@ class Line:
         x, t = state
         x, t = x + jnp.where(action == 1, 0.1, -0.1) + 0.01 * jax.random.normal(key), t + 1
         return (x, t), jnp.stack([x, t / 9]), jnp.where(action == 1, 1.0, 0.0), x > 0.5, t >= 9, {}
+
+
+def key(seed: int = 0) -> Any:
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def played(what: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
+    """The carry and the transitions of `steps` steps with action 0, in one program."""
+
+    @jax.jit
+    def play(first: Any, keys: Any) -> Any:
+        def act(*_: Any) -> tuple[Any, None]:
+            return jnp.zeros(nenvs, jnp.int32), None
+
+        return unroll(what, act, first, jnp.zeros((steps, nenvs, 1)), keys, action_distribution(what.action_space))
+
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(nenvs))
+    return jax.tree.map(np.asarray, play(initial_carry(what, nenvs), keys))

@@ -13,8 +13,9 @@ from ppo2 import spaces
 from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
-from ppo2.envs.device.env import DeviceEnv, DeviceVector, EnvCarry, initial_carry, unroll
+from ppo2.envs.device.env import DeviceEnv, DeviceVector
 from ppo2.envs.device.info import recorded_keys
+from ppo2.envs.device.unroll import EnvCarry, initial_carry, unroll
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit, known_numbers
 from ppo2.evaluation.not_finite import not_finite_obs, not_finite_reward
 from ppo2.numerics.compilation import compiled

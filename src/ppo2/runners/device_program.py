@@ -13,7 +13,8 @@ from ppo2.algorithm.faults import FaultKind, only_finite
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.algorithm.train_state import TrainState, UpdateStats
-from ppo2.envs.device.env import DeviceEnv, EnvCarry, initial_carry, unroll
+from ppo2.envs.device.env import DeviceEnv
+from ppo2.envs.device.unroll import EnvCarry, initial_carry, unroll
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import Purpose, environment_keys

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import TrainState
-from ppo2.envs.device.env import DeviceTransition
+from ppo2.envs.device.unroll import DeviceTransition
 from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import in_fitting_pieces
 
