@@ -47,7 +47,8 @@ envs/host: __init__ env_types constructors failures contract identity semaphore 
     worker worker_pool vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
-numerics: __init__ precision compilation memory pieces recurrence randomness schedules sharding storable statistics
+numerics: __init__ precision compilation memory loops pieces recurrence randomness schedules sharding storable \
+    statistics
 reporting: __init__ figures display screens episode_file sinks trackers health tables logger run_curve plot
 runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program rollout_buffers \
     snapshot device protocol runner_state host ray_actor remote

@@ -79,8 +79,8 @@ def key(seed: int = 0) -> Any:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def played(what: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
-    """The carry and the transitions of `steps` steps with action 0, in one program."""
+def played(what: Any, steps: int = 8, nenvs: int = 3, seed: int = 0, first: Any = None) -> Any:
+    """The carry and the transitions of `steps` steps with action 0, from the carry `first` on, in one program."""
 
     @jax.jit
     def play(first: Any, keys: Any) -> Any:
@@ -90,4 +90,4 @@ def played(what: Any, steps: int = 8, nenvs: int = 3, seed: int = 0) -> Any:
         return unroll(what, act, first, jnp.zeros((steps, nenvs, 1)), keys, action_distribution(what.action_space))
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key(seed), jnp.arange(nenvs))
-    return jax.tree.map(np.asarray, play(initial_carry(what, nenvs), keys))
+    return jax.tree.map(np.asarray, play(initial_carry(what, nenvs) if first is None else first, keys))

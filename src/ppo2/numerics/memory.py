@@ -101,7 +101,7 @@ class Steps:
 
         for eqn in jaxpr.eqns:
             given, name = [number(var) for var in eqn.invars], eqn.primitive.name
-            bodies = _bodies(eqn)
+            bodies = inner_traces(eqn)
             if len(bodies) == 1 and len(bodies[0].invars) == len(given) and name not in ("scan", "while"):
                 results = self.add(bodies[0], given)
             else:
@@ -117,7 +117,7 @@ def _size(var: Any) -> int:
     return math.prod(getattr(var.aval, "shape", ())) * getattr(getattr(var.aval, "dtype", None), "itemsize", 0)
 
 
-def _bodies(eqn: Any) -> list[Any]:
+def inner_traces(eqn: Any) -> list[Any]:
     """The traces of the functions that an operation calls."""
     leaves = jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
     return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if hasattr(leaf, "eqns")]

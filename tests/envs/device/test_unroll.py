@@ -28,16 +28,30 @@ def test_every_episode_has_a_first_state_of_its_own() -> None:
     assert len(np.unique(step.obs[::3, :, 0])) == 4 * 3  # 4 episodes of 3 environments
 
 
+@pytest.mark.parametrize("steps", [1, 8, 11])
 @pytest.mark.parametrize("most_ahead", [0, 2**20])
-def test_first_states_made_ahead_are_the_same(monkeypatch: pytest.MonkeyPatch, most_ahead: int) -> None:
-    expected = played(Count(3))
+def test_an_accelerators_loop_gives_the_same(monkeypatch: pytest.MonkeyPatch, most_ahead: int, steps: int) -> None:
+    """First states made ahead, several steps a turn, and the observations made from the next ones: the same bits."""
+    expected = played(Count(3), steps)
     accelerator.pretend(monkeypatch)
     monkeypatch.setattr(unroll_file, "MOST_AHEAD", most_ahead)
     made_ahead = unroll_file.resets_ahead(
-        Count(3), jax.vmap(jax.random.fold_in, (None, 0))(key(), jnp.arange(3)), jnp.arange(8)
+        Count(3), jax.vmap(jax.random.fold_in, (None, 0))(key(), jnp.arange(3)), jnp.arange(steps)
     )
     assert (made_ahead is None) == (most_ahead == 0)
-    jax.tree.map(np.testing.assert_array_equal, played(Count(3)), expected)
+    jax.tree.map(np.testing.assert_array_equal, played(Count(3), steps), expected)
+
+
+def test_an_accelerators_next_loop_goes_on_where_the_last_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Episodes of 3 steps, 8 steps at once, then 5: the first observation is the carry's, or a new episode's."""
+
+    def both() -> Any:
+        left, first = played(Count(3))
+        return left, first, *played(Count(3), 5, first=left)
+
+    expected = both()
+    accelerator.pretend(monkeypatch)
+    jax.tree.map(np.testing.assert_array_equal, both(), expected)
 
 
 def test_every_step_has_a_key_of_its_own() -> None:

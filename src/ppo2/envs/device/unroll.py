@@ -15,6 +15,7 @@ from ppo2.distributions import ActionDistribution
 from ppo2.envs.device.env import DeviceEnv, State, reset_one, step_one
 from ppo2.envs.device.info import counted_episode
 from ppo2.numerics.compilation import platform
+from ppo2.numerics.loops import scan_by_turns
 from ppo2.numerics.randomness import abstract_key
 
 
@@ -154,7 +155,47 @@ def unroll(
             cut=cut,
         )
 
-    return jax.lax.scan(step, carry, (steps, noise, ahead))
+    turns = (steps, noise, ahead)
+    # Evaluations play few steps of a program: they gain by compiling sooner.
+    if platform() == "cpu" or max_steps is not None:
+        return jax.lax.scan(step, carry, turns)
+    return _in_few_launches(step, carry, turns)
+
+
+def _in_few_launches(
+    step: Callable[[EnvCarry, Any], tuple[EnvCarry, DeviceTransition]], carry: EnvCarry, turns: Any
+) -> tuple[EnvCarry, DeviceTransition]:
+    """The loop of `unroll` on an accelerator."""
+    ahead = turns[2]
+    if ahead is None:
+        return scan_by_turns(step, carry, turns)
+
+    def lean(carry: EnvCarry, now: Any) -> tuple[EnvCarry, DeviceTransition]:
+        left, made = step(carry, now)
+        unstored: Any = {"obs": None, "episode_starts": None}
+        return left, made._replace(**unstored)
+
+    return with_observations(carry, ahead[1], scan_by_turns(lean, carry, turns))
+
+
+def with_observations(
+    before: EnvCarry, first: PyTree[Shaped[Array, "T N ..."]], found: tuple[EnvCarry, DeviceTransition]
+) -> tuple[EnvCarry, DeviceTransition]:
+    """The result of `unroll` from a loop that didn't store what the policy saw: made in one launch, not in one a step.
+
+    Args:
+        before: the carry before the steps.
+        first: first observations of episodes that begin at each step.
+    """
+    left, made = found
+
+    def earlier(at_start: Array, after: Array) -> Array:
+        return jnp.concatenate([at_start[None], after[:-1]])
+
+    starts = earlier(before.ended, made.terminated | made.truncated)
+    seen = jax.tree.map(earlier, before.obs, made.next_obs)
+    obs = jax.tree.map(functools.partial(_chosen, starts), first, seen)
+    return left, made._replace(obs=obs, episode_starts=starts)
 
 
 MOST_AHEAD = 2**28
@@ -181,14 +222,16 @@ def resets_ahead(env: DeviceEnv, keys: PRNGKeyArray, steps: Int[Array, " T"]) ->
     return ahead
 
 
+def _chosen(begins: Bool[Array, "..."], new: Shaped[Array, "..."], old: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """`new` of environments whose episode begins, `old` of others."""
+    return jnp.where(begins.reshape(begins.shape + (1,) * (old.ndim - begins.ndim)), new, old)
+
+
 def _reset_ended(
     env: DeviceEnv, ended: Bool[Array, " N"], keys: PRNGKeyArray, t: Int[Array, ""], new: Any, before: tuple[State, Any]
 ) -> Any:
     """(state, obs), new ones of environments whose episode ended; `new`: see `resets_ahead`."""
-
-    def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old)
-
+    chosen = functools.partial(_chosen, ended)
     if new is not None:
         return jax.tree.map(chosen, new, before)
 
