@@ -83,7 +83,7 @@ class Work:
             state, envs, total = so_far
             envs, rollout, ends = self._collected(state, envs, gamma, lam)
             state, stats = only_finite(state, *self.model.update(state, rollout, hyper))
-            return state, envs, total + stats.policy_loss + _sum(ends)
+            return state, envs, total + _sum((stats, ends))
 
         return jax.lax.fori_loop(0, count, one, (state, envs, jnp.float32(0)))
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Batch, Rollout
 from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.distributions import ActionDistribution
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.randomness import Purpose, stream
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import explained_variance
@@ -86,6 +87,17 @@ class Step(NamedTuple):
         """A minibatch without a gradient."""
         return cls(Stats.zero(), jnp.float32(0), jnp.bool_(True), jnp.float32(0), jnp.int32(0))
 
+    def packed(self) -> Float[Array, " k"]:
+        """All figures in one array: on an accelerator a loop stores each of its results by a kernel of its own."""
+        return jnp.stack([jnp.asarray(figure, jnp.float32) for figure in jax.tree.leaves(self)])
+
+    @classmethod
+    def unpacked(cls, figures: Float[Array, "... k"]) -> "Step":
+        """The figures of `packed`, which are whole numbers and flags again, as exactly."""
+        leaves, structure = jax.tree.flatten(cls.skipped())
+        found: Step = jax.tree.unflatten(structure, [figures[..., i].astype(x.dtype) for i, x in enumerate(leaves)])
+        return found
+
 
 def update(
     learner: Learner, state: TrainState, rollout: Rollout, hyper: Hyperparameters, axis: DataAxis = ONE_DEVICE
@@ -122,15 +134,22 @@ def update(
         axis=axis,
     )
 
-    def epoch(carry: Carry, bits: Array) -> tuple[Carry, Step]:
+    packs = platform() != "cpu"
+
+    def stored_step(carry: Carry, minibatch: tuple[Batch, Array]) -> tuple[Carry, Any]:
+        after, made = step(carry, minibatch)
+        return after, made.packed() if packs else made
+
+    def epoch(carry: Carry, bits: Array) -> tuple[Carry, Any]:
         cut = minibatches(batch, bits, nminibatches=config.nminibatches)
         normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, axis))(cut.advantages, cut.weights)
         mine = jnp.sum(cut.weights.reshape(cut.weights.shape[0], -1), axis=1)
         share = mine / jnp.maximum(axis.sum(mine), 1.0)  # of each minibatch's valid steps, this device's
-        return jax.lax.scan(step, carry, (cut._replace(advantages=normalised), share))
+        return jax.lax.scan(stored_step, carry, (cut._replace(advantages=normalised), share))
 
     start = Carry(state.params, state.opt_state, jnp.zeros((), bool))
-    end, steps = jax.lax.scan(epoch, start, bits)
+    end, figures = jax.lax.scan(epoch, start, bits)
+    steps: Step = Step.unpacked(figures) if packs else figures
     fault = find_fault(
         learner.observation_space,
         learner.distribution,
