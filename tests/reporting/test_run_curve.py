@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ppo2.reporting.episode_file import facts_line, with_share
 from ppo2.reporting.run_curve import read_run
 from support.runs import write_monitor
 
@@ -32,6 +33,19 @@ def test_episodes_come_in_the_order_of_timesteps(tmp_path):
     run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,9,0,1\n2,4,0,0\n"))
     np.testing.assert_array_equal(run.timesteps, [8, 18])
     np.testing.assert_array_equal(run.returns, [2, 1])
+
+
+def test_timesteps_of_a_part_of_the_episodes_are_those_of_the_clock(tmp_path):
+    # 100 timesteps in the first 10 seconds, 300 in the next 10: 50 after 5, 250 after 15. What ended after the last row
+    # of progress.csv is at that row's timesteps.
+    progress = "misc/serial_timesteps,misc/total_timesteps,misc/time_elapsed\n50,100,10\n200,400,20\n"
+    run = read_run(write_monitor(tmp_path, "r,l,t,env\n1,3,5,0\n2,4,10,1\n3,5,15,0\n4,6,21,1\n", progress))
+    assert run.timesteps.tolist() == [6, 8, 16, 20]  # every episode is there: by their lengths
+    path = tmp_path / "monitor.csv"
+    path.write_text(with_share(facts_line("X-v0", 0.0), 0.25) + path.read_text())
+    run = read_run(tmp_path)
+    np.testing.assert_array_equal(run.timesteps, [50, 100, 250, 400])
+    np.testing.assert_array_equal(run.returns, [1, 2, 3, 4])
 
 
 def test_a_run_that_is_being_written_can_be_read(tmp_path):

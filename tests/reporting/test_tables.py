@@ -8,6 +8,8 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 import types
 from contextlib import closing
 from pathlib import Path
@@ -313,6 +315,26 @@ def test_many_episodes_are_written_by_a_thread(tmp_path):
         files.episodes(many())
         files.sync()
         assert len(table(tmp_path / "monitor.csv")) == 3002
+
+
+def test_a_checkpoint_waits_for_rows_that_training_waits_for_too(tmp_path, monkeypatch):
+    """The checkpoint's own thread syncs while the next update settles: the rows must be there when it returns."""
+    may_write, append = threading.Event(), tables._append_text
+
+    def slow(path, text):
+        may_write.wait(10.0)
+        append(path, text)
+
+    with opened(tmp_path) as files:
+        monkeypatch.setattr(tables, "_append_text", slow)
+        files.episodes(many())
+        settling = threading.Thread(target=files.settle)
+        settling.start()
+        threading.Timer(0.2, may_write.set).start()
+        time.sleep(0.05)
+        files.sync()
+        assert len(table(tmp_path / "monitor.csv")) == 1000
+        settling.join()
 
 
 def test_a_disk_that_is_full_for_the_thread_is_said_and_its_rows_wait(tmp_path, monkeypatch, capsys):

@@ -239,8 +239,9 @@ class RunFiles:
 
     def settle(self) -> None:
         """Returns once all episodes are written, or refused."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if (writing := self._writing) is not None:
+            wait([writing])  # before it is forgotten, as `sync` waits for it in another thread
+            self._writing = None
             self._try(self._monitor[0].path, writing.result)
 
     def log(self, row: Row) -> None:
