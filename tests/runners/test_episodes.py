@@ -250,6 +250,8 @@ def test_each_update_is_thinned_by_itself_and_once() -> None:
     everything = numbered(7)
     assert thinned(everything, None) is everything
     assert thinned(everything, 7).rows is everything.rows
+    assert thinned(everything, 2**70).rows is everything.rows
+    assert len(thinned(numbered(0), 2**70).rows) == 0
 
 
 def test_a_queue_keeps_the_last_hundred_of_what_was_thinned() -> None:

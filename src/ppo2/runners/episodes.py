@@ -200,6 +200,7 @@ def thinned(ended: Ended, most: int | None, update: NDArray | None = None) -> En
     update = np.zeros(ended.count, np.int64) if update is None else update
     counts = np.bincount(update)
     rank = np.arange(ended.count) - (np.cumsum(counts) - counts)[update]
+    most = min(most, max(1, ended.count))  # an integer that NumPy has
     kept = rank % np.maximum(1, -(-counts // most))[update] == 0
     rows, steps = (ended.rows, ended.steps) if kept.all() else (ended.rows.chosen(kept), ended.steps[kept])
     return Ended(rows, steps, *_last(ended), ended.count)
