@@ -40,6 +40,15 @@ def test_each_device_has_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert alone.parameters == 8 * 4 * model.state.params.size
 
 
+def test_states_of_all_steps_stay_on_the_device() -> None:
+    """Two vectors of 128 numbers at each of 8 x 16 steps; the host keeps those that sequences begin with."""
+    model = model_of(gym.spaces.Box(-1, 1, (4,), np.float32), "lstm", num_envs=8, nsteps=16, nminibatches=4)
+    host, device = (memory_need(model.config, model, 2, on_device=on) for on in (False, True))
+    assert device == host._replace(copies=host.copies + 8 * 16 // 2 * 2 * 128 * 4)
+    without = model_of(IMAGE, "cnn_small", num_envs=8, nsteps=16, nminibatches=4)
+    assert memory_need(without.config, without, on_device=True) == memory_need(without.config, without)
+
+
 @pytest.mark.parametrize(
     ("network", "space"), [("cnn_small", IMAGE), ("lstm", gym.spaces.Box(-1, 1, (64,), np.float32))]
 )

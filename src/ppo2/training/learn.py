@@ -158,7 +158,7 @@ def learn(
         stack.enter_context(model.learning())
         eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, model)
         trainer = construction.build_trainer(stack, config, vector, model, every_update)
-        need = memory_need(config, model, trainer.runner.axis.devices)
+        need = memory_need(config, model, trainer.runner.axis.devices, on_device=on_device)
         too_large = check_memory(config, need)
         setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, lock=lock, progress=progress)
         run = stack.enter_context(Run(setup, eval_vector))

@@ -38,7 +38,7 @@ class MemoryNeed(NamedTuple):
     | field | meaning |
     |---|---|
     | rollout | arrays of one rollout |
-    | copies | their copies while learning |
+    | copies | their copies while learning; recurrent states of all steps, which device environments leave |
     | activations | values inside the network, of the largest piece; 0: too few to estimate |
     | parameters | parameters, Adam's moments, gradients |
     """
@@ -54,13 +54,18 @@ class MemoryNeed(NamedTuple):
         return sum(self)
 
 
-def memory_need(config: Config, model: Model, devices: int = 1) -> MemoryNeed:
-    """The memory that training needs on each of the devices that share the environments."""
+def memory_need(config: Config, model: Model, devices: int = 1, *, on_device: bool = False) -> MemoryNeed:
+    """The memory that training needs on each of the devices that share the environments.
+
+    Args:
+        on_device: the environments are stepped there, too.
+    """
     obs, other = (size // devices for size in _rollout_parts(config, model))
+    remembered = config.nbatch // devices * _state_bytes(model) if on_device else 0
     wanted = memory_limit() is not None or obs + other >= WORTH_TRACING
     return MemoryNeed(
         rollout=obs + other,
-        copies=(OBS_COPIES - 1) * obs + (OTHER_COPIES - 1) * other,
+        copies=(OBS_COPIES - 1) * obs + (OTHER_COPIES - 1) * other + remembered,
         activations=activation_bytes(config, model, devices) if wanted else 0,
         parameters=PARAMETER_COPIES * FLOAT32 * model.state.params.size,
     )
@@ -109,6 +114,11 @@ def _rollout_parts(config: Config, model: Model) -> tuple[int, int]:
     noise *= config.num_envs if draws_each_step(model.distribution, config.nsteps) else config.nbatch
     numbers, flags = 4 * FLOAT32, 3 * np.dtype(bool).itemsize
     return int(config.nbatch * obs), int(config.nbatch * (actions + numbers + flags) + noise)
+
+
+def _state_bytes(model: Model) -> int:
+    """Bytes of a recurrent policy's state; 0 of others."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(_state(model)))
 
 
 # --- activations --------------------------------------------------------------------------------------------------

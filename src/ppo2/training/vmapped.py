@@ -72,7 +72,7 @@ def _groups(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
 
 def _runs_at_once(run: SweepRun) -> int:
     """The number of runs that fit in memory."""
-    each = memory_need(run.config, run.model).total
+    each = memory_need(run.config, run.model, on_device=True).total
     return max(1, int(MEMORY_SHARE * _free_memory() / each))
 
 
