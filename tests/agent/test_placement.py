@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -17,18 +18,19 @@ import ppo2
 from ppo2.agent import compiled, placement
 from ppo2.agent.placement import UNPLACED, Placement, asked_place, choose, place_to_begin
 from ppo2.agent.policy import build_policy
+from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.checkpoints import checkpoint
+from ppo2.evaluation.evaluate import placed_for
 from ppo2.numerics.compilation import chosen_place, computing_on, devices_in_use, place_of, platform, user_has_chosen
 from ppo2.numerics.randomness import root_key
 from ppo2.reporting import plot
 from ppo2.runners import host
 from support.children import STRICT_PYTHON
-from support.device_cartpole import CartPole
+from support.device_envs import Unending
 from support.places import fake_card, no_card
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
 
-SMALL: dict[str, Any] = {"num_envs": 4, "nsteps": 8, "num_hidden": 8, "seed": 1, "progress": False}
 ON_CPU, ON_GPU, SPLIT = Placement("cpu", "cpu"), Placement("gpu", "gpu"), Placement("cpu", "gpu")
 
 
@@ -99,6 +101,7 @@ def test_what_a_user_has_set_goes_before_the_rule(monkeypatch: Any) -> None:
         ({"act": "gpu", "learn": "gpu"}, ON_GPU),
         ({"act": "tpu", "learn": "tpu"}, ON_CPU),  # not here: the rule
         ({"act": "abacus", "learn": None}, ON_CPU),  # no such thing
+        ({"act": ["cpu"], "learn": {}}, ON_CPU),
         ("cpu", ON_CPU),
         (None, ON_CPU),
     ],
@@ -118,6 +121,15 @@ def test_words(monkeypatch: Any) -> None:
     assert placement.described(ON_CPU) == "device    acts and learns on the CPU"
     assert placement.described(SPLIT).startswith("device    acts on the CPU and learns on the GPU (")
     assert UNPLACED.saved() == ON_GPU._asdict()
+
+
+def test_evaluating_acts_where_the_rule_says_unless_the_model_was_to_learn_on_the_card(monkeypatch: Any) -> None:
+    fake_card(monkeypatch)
+    env: Any = SimpleNamespace(num_envs=8)
+    assert placed_for(model_of(), env, "auto").placement == Placement("cpu", None)
+    on_card = model_of(device="gpu")
+    assert placed_for(on_card, env, "auto") is on_card
+    assert placed_for(on_card, env, "cpu").placement == ON_CPU
 
 
 # --- errors
@@ -192,6 +204,22 @@ def test_each_place_has_programs_of_its_own(monkeypatch: Any) -> None:
 # --- the arrays, where CPU and card are two devices
 
 
+class Quick(ppo2.Model):
+    """Learns from a rollout in a step that is quickly compiled."""
+
+    def update(self, state: TrainState, rollout: Any, hyper: Any, axis: Any = None) -> tuple[TrainState, UpdateStats]:  # type: ignore[override]
+        return state._replace(params=state.params * (1.0 + 0.1 * rollout.values.mean())), UpdateStats.blank()
+
+    def trace_identity(self) -> Any:
+        return self.identity_as(Quick)
+
+
+SMALL: dict[str, Any] = {
+    "num_envs": 4, "nsteps": 8, "num_hidden": 8, "num_layers": 1, "model_fn": Quick, "seed": 1, "progress": False,
+}  # fmt: skip
+HOST: dict[str, Any] = {**SMALL, "env": "CartPole-v1", "normalize_obs": True}
+
+
 class Watch:
     """Work of a process with a card that isn't there, for the tests below."""
 
@@ -241,23 +269,22 @@ def watch_all(folder: Path) -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     plot.curve = lambda *_: None  # type: ignore[assignment]
     watch, steps = Watch(folder), 32
-    settings: dict[str, Any] = {**SMALL, "env": "CartPole-v1", "total_timesteps": 3 * steps}
-    watch.note("auto", lambda: ppo2.learn(**settings, eval_env="CartPole-v1", log_interval=1, eval_episodes=2))
-    watch.note("cpu", lambda: ppo2.learn(**settings, device="cpu"))
-    model = watch.note("gpu", lambda: ppo2.learn(**settings, device="gpu"))
+    host_run = {**HOST, "total_timesteps": 2 * steps}
+    watch.note("auto", lambda: ppo2.learn(**host_run, eval_env="CartPole-v1", log_interval=1, eval_episodes=2))
+    watch.note("cpu", lambda: ppo2.learn(**host_run, device="cpu"))
+    model = watch.note("gpu", lambda: ppo2.learn(**host_run, device="gpu"))
     watch.note("evaluated", lambda: (ppo2.evaluate(model, "CartPole-v1", episodes=2, device="cpu"), model)[1])
-    watch.note("sweep", lambda: ppo2.sweep(**settings, device="cpu"))
-    watch.note("device", lambda: ppo2.learn(**{**settings, "env": CartPole()}, device="cpu"))
-    watch.note("device sweep", lambda: ppo2.sweep(**{**settings, "env": CartPole()}, device="cpu"))
+    watch.note("sweep", lambda: ppo2.sweep(**host_run, device="cpu"))
+    device_run = {**SMALL, "env": Unending(), "total_timesteps": 2 * steps}
+    watch.note("device", lambda: ppo2.learn(**device_run, device="cpu"))
+    watch.note("device sweep", lambda: ppo2.sweep(**device_run, device="cpu"))
     usual, placement.MOST_TO_LEARN = placement.MOST_TO_LEARN, 0.0
-    more: dict[str, Any] = {"normalize_obs": True, "save_interval": 1}
-    run, updates = folder / "run", 4 * steps
-    whole = {**settings, **more, "total_timesteps": updates}
+    run, whole = folder / "run", {**HOST, "save_interval": 1, "total_timesteps": 4 * steps}
     watch.note("split", lambda: ppo2.learn(**whole))
     watch.note("stopped", lambda: ppo2.learn(**whole, run_dir=run, update_fn=lambda update: update < 2))
     placement.MOST_TO_LEARN = usual
     model = watch.note("resumed", lambda: ppo2.learn(**whole, run_dir=run, load_path=run))
-    watch.note("loaded", lambda: ppo2.load(run))
+    watch.note("loaded", lambda: ppo2.load(run, model_fn=Quick))
     twin = copy.deepcopy(model)
     threads = [threading.Thread(target=one.predict, args=(np.zeros(4, np.float32),)) for one in (model, twin)]
     for thread in threads:
@@ -321,8 +348,8 @@ def test_a_run_goes_on_without_its_card(watched: Any, capsys: Any, monkeypatch: 
     no_card(monkeypatch)
     _, folder = watched
     run = folder / "run"
-    assert ppo2.load(run).placement == UNPLACED
-    settings = {**SMALL, "env": "CartPole-v1", "normalize_obs": True, "save_interval": 1, "total_timesteps": 5 * 32}
+    assert ppo2.load(run, model_fn=Quick).placement == UNPLACED
+    settings = {**HOST, "save_interval": 1, "total_timesteps": 5 * 32}
     trained = ppo2.learn(**{**settings, "progress": None}, run_dir=run, load_path=run)
     assert trained.placement == UNPLACED
     said = "".join(capsys.readouterr())
