@@ -60,6 +60,17 @@ def test_all_products_but_the_heads_are_of_bfloat16_where_it_is_asked_for(networ
         assert [one.count("bf16") for one in factors if "bf16" in one] == [2] * (len(factors) - few if few else 0)
 
 
+def test_heads_are_float32_where_the_networks_precision_is_given():
+    with jax.default_matmul_precision("bfloat16"):
+        for precision, rounded in ((None, True), ("float32", False)):
+            mine = build_policy(OBS_SPACE, Discrete(2), network_kwargs=SMALL, precision=precision, key=KEY)
+            text = sum_and_gradient(mine, OBS_SPACE)
+            assert ("bf16" in text) == rounded
+    products = re.findall(r"stablehlo\.dot_general.*", text)
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in one for one in products)
+
+
 @eqx.filter_jit
 def act(policy, obs, key=KEY, normaliser=NOTHING):
     return policy.act(normaliser, obs, policy.distribution.noise(key, obs.shape[:1]))[0]

@@ -54,6 +54,16 @@ def test_which_processor_a_command_asks_for(words, expected, tmp_path, monkeypat
     assert asked == [expected]
 
 
+def test_a_run_on_the_cpu_is_resumed_without_a_look_at_other_devices(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runtime, "leave_accelerators", asked.append)
+    for settings in ('{"device": "cpu"}', '{"device": "gpu"}', "[]", "{"):
+        (tmp_path / "config.json").write_text(settings)
+        assert main(["resume", str(tmp_path)]) == 1
+    assert main(["resume", str(tmp_path), "--device", "gpu"]) == 1
+    assert asked == ["cpu", "auto", "auto", "auto", "gpu"]
+
+
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_which_processor_trains(command, monkeypatch, capsys):
     no_card(monkeypatch)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import pytest
 
 from ppo2.system import runtime
@@ -288,3 +289,13 @@ for device in ("auto", "gpu", "cpu"):
 @pytest.mark.parametrize(("given", "expected"), [("", "all all cpu"), ("cuda", "cuda cuda cuda")])
 def test_the_cpu_alone_where_nobody_said_otherwise(given: str, expected: str) -> None:
     assert output(PLATFORMS, JAX_PLATFORMS=given).split() == expected.split()
+
+
+def test_a_jax_that_has_started_keeps_its_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax.devices()
+    names, update = list[str](), jax.config.update
+    monkeypatch.setattr(runtime, "jax_platforms", lambda: "")
+    monkeypatch.setattr(type(jax.config), "update", lambda _, name, value: (names.append(name), update(name, value))[1])
+    runtime.leave_accelerators("cpu")
+    assert names
+    assert "jax_platforms" not in names

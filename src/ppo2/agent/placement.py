@@ -174,8 +174,8 @@ def _kinds(saved: Any) -> dict[str, str] | None:
     """`Placement.saved` from a file; None where it is something else."""
     if not isinstance(saved, Mapping):
         return None
-    kinds = {name: saved.get(name) for name in Placement._fields}
-    return kinds if all(kind in NAMES for kind in kinds.values()) else None  # type: ignore[return-value]
+    kinds = {name: str(saved.get(name)) for name in Placement._fields}
+    return kinds if all(kind in NAMES for kind in kinds.values()) else None
 
 
 def _usable(saved: Any) -> Placement | None:

@@ -166,7 +166,7 @@ class Policy(eqx.Module):
     ) -> PolicyOutput:
         # networks of users may compute in more bits, or in fewer
         features, value_features = features.astype(jnp.float32), value_features.astype(jnp.float32)
-        with products():
+        with products(None if self.precision is None else "float32"):
             params = jax.vmap(lambda one: linear(self.action_head, one))(features)
             values = jax.vmap(lambda one: linear(self.value_head, one))(value_features)[:, 0]
         return PolicyOutput(self.distribution.build(params, self.log_std, mask), values, recurrent_state)

@@ -123,7 +123,7 @@ class Resume(options.TrainingOptions):
     def __call__(self) -> int:
         from ppo2.distributed import collectives
 
-        start_processes(device=self.device or Config.device, heartbeat=self.heartbeat, debug=self.debug)
+        start_processes(device=self._device_to_start(), heartbeat=self.heartbeat, debug=self.debug)
         arguments: dict[str, Any] | None = collectives.run_on_first(self._arguments)  # whose files they are
         if arguments is not None:
             arguments |= {"run_dir": Path(arguments["run_dir"]), "load_path": self.run, "progress": self.progress}
@@ -163,6 +163,15 @@ class Resume(options.TrainingOptions):
         if taken := [name for name in network_kwargs if name in inspect.signature(learn).parameters]:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has {taken[0]!r} for an argument of the network.")
         return {**network_kwargs, **settings, "run_dir": str(run_dir)}
+
+    def _device_to_start(self) -> Device:
+        """The device asked for, or that of the run, where this process can read its files: JAX hasn't started yet."""
+        from ppo2.training import run_directory
+
+        if self.device is None:
+            with contextlib.suppress(OSError, ValueError):  # what is wrong is told later
+                return "cpu" if run_directory.read_config(run_directory.of(self.run)).get("device") == "cpu" else "auto"
+        return self.device or Config.device
 
     def _device(self, settings: Mapping[str, Any]) -> Any:
         """The device to go on with: the one asked for, or that of the run, or what there is."""

@@ -111,7 +111,7 @@ def placed_for(model: Model, env: envs.AnyEnvs, device: Device) -> Model:
     asked, on_device = asked_place(device), isinstance(env, DeviceVector)
     if asked is not None:
         return model.placed(Placement(asked.kind, asked.kind))
-    if on_device or model.placement != UNPLACED:
+    if on_device or model.placement != UNPLACED or model.config.device == "gpu":
         return model
     return model.placed(UNPLACED._replace(act=choose(model, device, num_envs=env.num_envs).act))
 

@@ -153,9 +153,10 @@ def jax_platforms() -> str:
 
 def leave_accelerators(device: str) -> None:
     """Has JAX start on the CPU alone where `device` is "cpu", so that this process takes no memory of a card; unless
-    the user has said which platforms JAX shall use (`JAX_PLATFORMS`). For processes that are ours: the command line's.
+    it has started, or the user has said which platforms it shall use (`JAX_PLATFORMS`). For processes that are ours:
+    the command line's.
     """
-    if device == "cpu" and not jax_platforms():
+    if device == "cpu" and not jax_platforms() and not has_started():
         jax.config.update("jax_platforms", "cpu")
 
 
