@@ -28,8 +28,8 @@ OTHER_COPIES = 6
 PARAMETER_COPIES = 8
 """Arrays of a parameter's size: parameters, Adam's moments, a gradient; before and after."""
 WORTH_TRACING = 2**26
-"""Bytes of a rollout from which a run's activations are estimated, too, where the device doesn't tell its memory: it
-takes a tenth of a second."""
+"""Bytes of a rollout from which a run's activations are estimated, too, where the device doesn't tell its memory: to
+trace the network and its gradient takes 50 ms for an MLP, 200 for Nature's CNN, 700 for IMPALA's."""
 
 
 class MemoryNeed(NamedTuple):
