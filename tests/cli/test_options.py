@@ -7,9 +7,10 @@ import re
 import pytest
 
 import ppo2
-from ppo2 import networks
+from ppo2 import envs, networks
 from ppo2.cli import main, options, sweep, train
 from ppo2.distributed import processes
+from ppo2.system import runtime
 
 
 @pytest.mark.core
@@ -65,6 +66,16 @@ def test_dashes_and_underscores_are_the_same(given):
     with_dashes = given(*words)
     underscored = ["--" + word[2:].replace("-", "_") if word.startswith("--") else word for word in words]
     assert given(*underscored) == with_dashes
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_devices_are_left_alone_before_a_library_is_imported(many, monkeypatch):
+    calls = []
+    monkeypatch.setattr(runtime, "leave_accelerators", calls.append)
+    monkeypatch.setattr(envs, "preset", lambda env: calls.append(env) or {})
+    for device in (["--device", "cpu"], ["--device=cpu"], ["--device=gpu"], []):
+        options.choose(["CartPole-v1", *device], many=many)
+    assert calls == ["cpu", "CartPole-v1", "cpu", *["CartPole-v1"] * 3]
 
 
 def test_run_dir_is_named_after_the_environment_the_seed_and_the_time(given, tmp_path, monkeypatch):

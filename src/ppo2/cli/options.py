@@ -5,6 +5,7 @@ their own. Defaults are the preset of the environment.
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import os
 import re
 import time
@@ -152,11 +153,14 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
         ValueError: no such environment or network, in arguments that have no other fault.
     """
     from ppo2 import envs, networks
+    from ppo2.system import runtime
 
     env, network, unknown = _read_loosely([word for word in arguments if word not in ("-h", "--help")], many)
     try:
         family, preset = envs.FAMILIES[-1], dict(envs.FAMILIES[-1].settings)
         if env is not None:
+            if _asks_for_cpu(arguments):  # some libraries of environments start JAX when they are imported
+                runtime.leave_accelerators("cpu")
             preset, family = envs.preset(env), envs.family_of(env)
         if "num_envs" in preset:  # as many in each process
             size = launch.detected().size
@@ -222,6 +226,11 @@ def _readable_member(member: Any) -> Any:
     if origin is Sequence:
         return types.GenericAlias(tuple, (*arguments, ...))
     return member if member in (bool, int, float, str) or origin in (typing.Literal, tuple, list) else None
+
+
+def _asks_for_cpu(arguments: Sequence[str]) -> bool:
+    words = " ".join(arguments).replace("--device=", "--device ").split(" ")
+    return any(pair == ("--device", "cpu") for pair in itertools.pairwise(words))
 
 
 def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str | None, list[str]]:
