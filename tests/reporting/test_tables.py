@@ -317,6 +317,19 @@ def test_many_episodes_are_written_by_a_thread(tmp_path):
         assert len(table(tmp_path / "monitor.csv")) == 3002
 
 
+def test_the_thread_lets_others_go_on_between_blocks_of_episodes(tmp_path, monkeypatch):
+    pauses = list[float]()
+    monkeypatch.setattr(tables.time, "sleep", pauses.append)
+    with opened(tmp_path) as files:
+        files.episodes(many())
+        files.settle()
+        assert len(pauses) == 1000 // tables.BLOCK_EPISODES
+        assert min(pauses) > 0
+        found = table(tmp_path / "monitor.csv")
+    assert [float(e["r"]) for e in found] == [*range(1000)]
+    assert [e["x"] for e in found] == ["", "2.0"] * 500
+
+
 def test_a_checkpoint_waits_for_rows_that_training_waits_for_too(tmp_path, monkeypatch):
     """The checkpoint's own thread syncs while the next update settles: the rows must be there when it returns."""
     may_write, append = threading.Event(), tables._append_text
