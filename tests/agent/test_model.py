@@ -23,6 +23,7 @@ from ppo2.algorithm.rollout import Rollout
 from ppo2.algorithm.update import batch_of
 from ppo2.config import Config
 from ppo2.networks import registry
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.randomness import root_key
 from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.host import Runner
@@ -431,7 +432,9 @@ def test_save_and_load_give_the_same_model(tmp_path: Path) -> None:
     rollout = rollout_for(model)
     train(model, rollout)
     train(loaded, rollout)  # optimiser, normaliser, key and counters are back as well
-    np.testing.assert_array_equal(params(model), params(loaded))
+    # On a card the loaded model's program is compiled again, and XLA may choose another kernel for a product.
+    tolerance = 0.0 if platform() == "cpu" else 1e-5
+    np.testing.assert_allclose(params(model), params(loaded), rtol=tolerance, atol=tolerance / 10)
 
 
 def test_a_file_shows_each_layer_by_name(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ IMAGE = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
 VECTOR = gym.spaces.Box(-1, 1, (17,), np.float32)
 
 
+@pytest.mark.usefixtures("on_cpu")  # on a card XLA's figure has 34 MB for products, whatever their sizes
 @pytest.mark.parametrize(
     ("network", "space", "low", "high"),
     [
