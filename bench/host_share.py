@@ -42,7 +42,8 @@ def measure(num_envs: int, nsteps: int, length: int, updates: int, folder: Path)
     most, rng = Config.monitor_limit, np.random.default_rng(0)
     ended = rng.random((nsteps, num_envs)) < 1 / length
     lengths = np.where(ended, rng.integers(1, 2 * length, ended.shape), 0).astype(np.int32)
-    some = jax.device_put(Ends(lengths.astype(np.float32), lengths, np.zeros((*ended.shape, 0), np.float32)))
+    none = np.zeros((*ended.shape, 0), np.float32)
+    some = Ends(*map(jax.device_put, (lengths.astype(np.float32), lengths, none)))
     program, queue = compiled(functools.partial(handed_over, most=most, axis=ONE_DEVICE)), EpisodeQueue()
     seconds: dict[str, list[float]] = {"choice, in the program": [], "host, between two chunks": [], "thread": []}
     with Logger(folder / "run", total_updates=updates, progress=False) as logger:
@@ -65,9 +66,9 @@ def measure(num_envs: int, nsteps: int, length: int, updates: int, folder: Path)
                     seconds[name].append(float(took))
     kept = f"{taken.count:,} episodes an update, of which {len(taken.rows):,} have a row"
     print(f"{num_envs:,} x {nsteps} timesteps, {kept}; mean return of the last 100 {figures[0]:.1f}")
-    for name, took in seconds.items():
-        low, *_, high = statistics.quantiles(took, n=10)
-        print(f"{name:28}{1e3 * statistics.median(took):8.2f} ms   ({1e3 * low:.2f} to {1e3 * high:.2f}, p10 to p90)")
+    for name, all_ in seconds.items():
+        low, *_, high = statistics.quantiles(all_, n=10)
+        print(f"{name:28}{1e3 * statistics.median(all_):8.2f} ms   ({1e3 * low:.2f} to {1e3 * high:.2f}, p10 to p90)")
 
 
 if __name__ == "__main__":
