@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +23,8 @@ from ppo2.numerics.compilation import chosen_place, computing_on, devices_in_use
 from ppo2.numerics.randomness import root_key
 from ppo2.reporting import plot
 from ppo2.runners import host
-from support.children import STRICT_PYTHON
 from support.device_envs import Unending
+from support.jobs import call_on_two_devices
 from support.places import fake_card, no_card
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
@@ -297,17 +295,7 @@ def watch_all(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("places")
-    code = "import sys, pathlib, test_placement as t; t.watch_all(pathlib.Path(sys.argv[1]))"
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [*STRICT_PYTHON, "-c", code, str(folder)],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_two_devices(__file__, "watch_all", folder)
     return json.loads((folder / "facts.json").read_text()), folder
 
 

@@ -107,3 +107,19 @@ def episodes_of(run_dir: Path) -> list[tuple[str, str, str]]:
 def with_devices(count: int) -> str:
     """XLA's flag for so many CPU devices."""
     return f"--xla_force_host_platform_device_count={count}"
+
+
+def call_on_two_devices(file: str, function: str, folder: Path) -> None:
+    """Calls a function of a test's file, given a folder, in a process that has two CPU devices."""
+    module = Path(file)
+    code = f"import sys, pathlib, {module.stem} as t; t.{function}(pathlib.Path(sys.argv[1]))"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {with_devices(2)}"
+    done = subprocess.run(
+        [*STRICT_PYTHON, "-c", code, str(folder)],
+        cwd=module.parent,
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,8 +1,6 @@
 """Two devices learn what one does, with the same shards."""
 
 import functools
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_f
 from ppo2.reporting import plot
 from ppo2.runners import ends
 from support import accelerator
-from support.children import STRICT_PYTHON
 from support.device_cartpole import learn, leaves, rows
+from support.jobs import call_on_two_devices
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
 
@@ -61,17 +59,7 @@ def learn_on_both(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("devices")
-    code = "import sys, pathlib, tests.training.test_two_devices as t; t.learn_on_both(pathlib.Path(sys.argv[1]))"
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [*STRICT_PYTHON, "-c", code, str(folder)],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_two_devices(__file__, "learn_on_both", folder)
     return folder
 
 
