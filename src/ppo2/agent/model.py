@@ -35,7 +35,7 @@ from ppo2.algorithm.update import update as ppo_update
 from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
-from ppo2.numerics.compilation import computing_on, place_of, transfers_allowed
+from ppo2.numerics.compilation import Place, computing_on, place_of, transfers_allowed
 from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
 from ppo2.numerics.sharding import REPLICATED, DataAxis
@@ -105,7 +105,7 @@ class Model:
     def place(self, placement: Placement) -> None:
         """Has the model act and learn there from now on."""
         self.placement = placement
-        place = None if placement.learn is None else place_of(placement.learn)
+        place = _place_named(placement.learn)
         if place is not None:
             self.state = jax.device_put(self.state, place.here)
 
@@ -117,11 +117,11 @@ class Model:
 
     def acting(self) -> contextlib.AbstractContextManager[None]:
         """Context in which this thread computes where the model acts."""
-        return computing_on(None if self.placement.act is None else place_of(self.placement.act))
+        return computing_on(_place_named(self.placement.act))
 
     def learning(self) -> contextlib.AbstractContextManager[None]:
         """Context in which this thread computes where the model learns."""
-        return computing_on(None if self.placement.learn is None else place_of(self.placement.learn))
+        return computing_on(_place_named(self.placement.learn))
 
     def acting_state(self) -> ActingState:
         """The state for acting, where the model acts: a copy if it learns elsewhere, made once after each update."""
@@ -461,3 +461,8 @@ def _shapes(state: Any) -> tuple[Any, Any]:
     """Structure, and shapes of numbers (others have None)."""
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
     return jax.tree.structure(state), [x.shape if x.dtype.kind in "biuf" else None for x in arrays]
+
+
+def _place_named(kind: str | None) -> Place | None:
+    """The place of a kind in a `Placement`, whose None leaves the choice to the thread that computes."""
+    return None if kind is None else place_of(kind)
