@@ -195,12 +195,11 @@ def thinned(ended: Ended, most: int | None, update: NDArray | None = None) -> En
         most: None is all.
         update: the update that each of the episodes belongs to, ascending from 0; None: all to one.
     """
-    if not most or ended.last is not None:
+    if not most or ended.last is not None or ended.count <= most:
         return ended
     update = np.zeros(ended.count, np.int64) if update is None else update
     counts = np.bincount(update)
     rank = np.arange(ended.count) - (np.cumsum(counts) - counts)[update]
-    most = min(most, max(1, ended.count))  # an integer that NumPy has
     kept = rank % np.maximum(1, -(-counts // most))[update] == 0
     rows, steps = (ended.rows, ended.steps) if kept.all() else (ended.rows.chosen(kept), ended.steps[kept])
     return Ended(rows, steps, *_last(ended), ended.count)
