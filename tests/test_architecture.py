@@ -55,7 +55,7 @@ runners: __init__ episodes ends chunk experience action_log rollout_ends device_
 spaces: parts images space_json checks __init__ device
 system: __init__ calls exits descendants files launch text lock_owner directory_lock processors signals runtime
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction setup \
-    log_writer saver sweep_plan sweep_screen evaluator vmapped run learn sweep
+    log_writer saver sweep_axes sweep_plan sweep_result sweep_screen evaluator vmapped run learn sweep
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ppo2.system.runtime import configure_runtime
     from ppo2.training.interruption import interrupted
     from ppo2.training.learn import learn
-    from ppo2.training.sweep import Sweep, sweep
+    from ppo2.training.sweep import sweep
+    from ppo2.training.sweep_result import Sweep
 
 __version__ = "0.1.0"
 
@@ -61,7 +62,7 @@ _MODULES = {
     "MicrobatchedModel": "ppo2.agent.microbatched",
     "Model": "ppo2.agent.model",
     "Runner": "ppo2.runners.host",
-    "Sweep": "ppo2.training.sweep",
+    "Sweep": "ppo2.training.sweep_result",
     "configure_runtime": "ppo2.system.runtime",
     "evaluate": "ppo2.evaluation.evaluate",
     "gae": "ppo2.algorithm.gae",

@@ -11,7 +11,7 @@ from ppo2.cli import options
 from ppo2.cli.output import console, say, shown, start_jax, table, write_line
 
 if TYPE_CHECKING:
-    from ppo2.training.sweep import Sweep as Result
+    from ppo2.training.sweep_result import Sweep as Result
 
 FIGURES = ("final", "best", "auc")
 RUN_DIR = ("sweep-", "seeds{seeds}")
@@ -69,7 +69,7 @@ class SweepCommand(options.Command):
 
 def _swept(chosen: options.Chosen) -> list[options.Option]:
     """The options that may have several values."""
-    from ppo2.training.sweep import NOT_TAKEN
+    from ppo2.training.sweep_axes import NOT_TAKEN
 
     return [option for option in chosen.options if option.name not in {"seed", *NOT_TAKEN}]
 

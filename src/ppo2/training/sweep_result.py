@@ -1,0 +1,152 @@
+"""The result of a sweep: its table, curves and models, and the files that have them."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppo2.agent.model import Model
+from ppo2.config import jsonable, names
+from ppo2.reporting import plot
+from ppo2.system import files
+from ppo2.system.text import say_error
+from ppo2.training.sweep_plan import Curve, SweepRun
+
+Row = dict[str, Any]
+
+ROW_KEYS = ("final", "best", "auc")
+TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
+
+
+@dataclass(eq=False, repr=False)
+class Sweep:
+    """The result of a sweep. Runs are numbered from 0, in the order of `table`.
+
+    Attributes:
+        table: one dict a run: `run`, `seed`, every setting that was swept and the scalar hyperparameters; then
+            `final`, the mean return of the last 100 episodes, `best`, the highest that it was at any row of the log,
+            `auc`, the area under that curve over its timesteps (so in units of return), `timesteps`, and
+            `skipped_updates`, those that were not finite. NaN where no episode ended.
+        models: the trained models.
+        curves: the learning curve of each run: timesteps and mean returns of its log.
+        swept: the names of the settings that were swept, seed aside.
+        run_dir: the directory that it was saved in, or None.
+        seeds: number of seeds of each configuration.
+        unsaved: words about why not all of it is on the disk; "" where all is well.
+    """
+
+    table: list[Row]
+    models: list[Model]
+    curves: list[Curve]
+    swept: tuple[str, ...]
+    run_dir: Path | None
+    seeds: int
+    unsaved: str = ""
+
+    def best(self, by: str = "final") -> Row:
+        """The row of the run with the highest `by`; its model is `models[row["run"]]`.
+
+        Raises:
+            ValueError: `by` is none of final, best, auc; or no episode ended in any run.
+        """
+        if by not in ROW_KEYS:
+            raise ValueError(f"`by` (={by!r}) must be 'final', 'best' or 'auc'.")
+        finished = [row for row in self.table if not math.isnan(row[by])]
+        if not finished:
+            raise ValueError("no episode ended in any run of this sweep, so that none is the best: train longer.")
+        return max(finished, key=lambda row: row[by])
+
+    def configurations(self) -> list[Row]:
+        """One row for each configuration: what was swept, `runs`, and the interquartile means over seeds of the
+        figures in `table`. Best first.
+        """
+        rows = []
+        for members in self._by_configuration():
+            setting = {name: self.table[members[0]][name] for name in self.swept}
+            figures = {name: plot.iqm([self.table[i][name] for i in members]) for name in ROW_KEYS}
+            rows.append({**setting, "runs": len(members), **figures})
+        return sorted(rows, key=lambda row: -math.inf if math.isnan(row["final"]) else row["final"], reverse=True)
+
+    def _by_configuration(self) -> list[range]:
+        """The runs of each configuration, which differ in the seed alone: neighbours, as the seed varies fastest."""
+        return [range(first, first + self.seeds) for first in range(0, len(self.table), self.seeds)]
+
+    def save(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Writes table, curves, picture, settings and models into a directory."""
+        (path / MODELS).mkdir(parents=True, exist_ok=True)
+        files.replace(path / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+        _write_csv(path / TABLE, self.table[0], (map(_shown, row.values()) for row in self.table))
+        points = (
+            (i, t, r)
+            for i, curve in enumerate(self.curves)
+            for t, r in zip(*map(np.ndarray.tolist, curve), strict=True)
+        )
+        _write_csv(path / CURVES, ("run", "timesteps", "return"), points)
+        for i, model in enumerate(self.models):
+            model.save(path / MODELS / f"{i:04}.safetensors")
+        self.plot(path / PICTURE)
+
+    def plot(self, out: str | os.PathLike[str]) -> Path | None:
+        """Draws the learning curves, a line for each configuration: the interquartile mean over its seeds, and a band
+        that holds it with 95 % confidence (bootstrap over seeds). None where no episode ended.
+        """
+        groups: list[tuple[str, list[tuple[Any, Any]]]] = []
+        for members in self._by_configuration():
+            label = "  ".join(f"{name} {_shown(self.table[members[0]][name])}" for name in self.swept)
+            groups.append((label, [(self.curves[i].timesteps, self.curves[i].returns) for i in members]))
+        return plot.confidence(groups, Path(out), title=str(_shown(self.models[0].config.env)))
+
+
+def save_all(result: Sweep, path: Path, settings: Mapping[str, Any]) -> str:
+    """Saves a sweep, whose result isn't lost for a full disk; returns what it said where it couldn't."""
+    try:
+        result.save(path, {name: jsonable(value) for name, value in settings.items()})
+    except OSError as error:
+        words = (
+            f"the results of the sweep could not be saved whole in {path} ({error.strerror or error}). "
+            f"{files.remedy(error).capitalize()}. Then, in Python, `Sweep.save` writes those that `sweep` returns."
+        )
+        say_error(words)
+        return words
+    return ""
+
+
+def row_of(index: int, run: SweepRun, swept: Sequence[str]) -> Row:
+    """The row of a run in the table."""
+    config, (timesteps, returns) = run.config, run.curve
+    there = np.isfinite(returns)
+    known, at = returns[there], timesteps[there]
+    if len(at) > 1:
+        area = float(np.trapezoid(known, at) / (at[-1] - at[0]))
+    else:
+        area = float(known[0]) if len(at) else math.nan
+    return {
+        "run": index,
+        "seed": config.seed,
+        **{name: run.settings[name] for name in swept},
+        **{name: getattr(config, name) for name in names(together=True) if name not in swept},
+        "final": float(returns[-1]) if len(returns) else math.nan,
+        "best": float(known.max()) if len(known) else math.nan,
+        "auc": area,
+        "timesteps": int(timesteps[-1]) if len(timesteps) else 0,
+        "skipped_updates": int(run.model.state.counters.skipped_updates),
+    }
+
+
+def _shown(value: Any) -> Any:
+    """A setting in a table: what no file can hold by its name."""
+    plain = jsonable(value)
+    return plain["object"] if isinstance(plain, dict) else plain
+
+
+def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    files.replace(path, text.getvalue().encode())
