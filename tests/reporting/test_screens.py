@@ -38,7 +38,7 @@ def on_terminal(*arguments: str, columns: int = 80) -> tuple[str, int]:
     """The output of `TRAIN` to a terminal of that width, and its exit status."""
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "24"}
+    environment = {**os.environ, "TERM": "xterm", "PYTHON_COLORS": "0", "COLUMNS": str(columns), "LINES": "24"}
     command = [sys.executable, "-c", TRAIN, *arguments]
     with subprocess.Popen(command, stdout=slave, stderr=slave, stdin=slave, env=environment) as process:
         os.close(slave)

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ import pytest
 
 import ppo2
 from ppo2.agent.model import Model
+from ppo2.envs.families import registry
 from support.environments import Broken, Script, Spaced
 
 BOX = gym.spaces.Box(-1, 1, (2,))
@@ -152,7 +154,11 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
         raise gym.error.DependencyNotInstalled("Box2D is not installed")
 
     monkeypatch.setattr(gym, "make", fails)
+    monkeypatch.setattr(registry, "sys", SimpleNamespace(version_info=(3, 13)))
     with pytest.raises(ValueError, match=r"LunarLander-v3.*pip install '\.\[box2d\]' in the checkout"):
+        learn(env="LunarLander-v3")
+    monkeypatch.setattr(registry, "sys", SimpleNamespace(version_info=(3, 14)))
+    with pytest.raises(ValueError, match=r"LunarLander-v3.*none for Python 3\.14 yet: use Python 3\.13"):
         learn(env="LunarLander-v3")
 
 

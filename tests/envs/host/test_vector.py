@@ -60,6 +60,9 @@ def test_every_space_is_stepped_alike_everywhere(kind: str, made: Any) -> None:
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "HalfCheetah-v5"])
 def test_real_environments_are_stepped_alike_everywhere(env_id: str) -> None:
+    if env_id.startswith("Lunar"):
+        pytest.importorskip("Box2D")  # no wheel for Python 3.14
+
     def of(**how: Any) -> list[Any]:
         env = ppo2.make(env_id, num_envs=4, seed=0, **how)
         try:

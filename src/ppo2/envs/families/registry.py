@@ -1,6 +1,7 @@
 """Families of environments: the settings, wrappers and packages of their ids."""
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ class Family:
         listed: pattern of the ids that a list should have; the others are older names.
         factory: makes the factory of an environment, with the family's treatment.
         remark: words to add when one of its environments can't be made.
+        last_python: the last Python that its package has a wheel for; None: it has one for all.
     """
 
     name: str
@@ -44,10 +46,15 @@ class Family:
     listed: str = ".*"
     factory: Callable[[EnvSpec, Mapping[str, Any], Options], Factory] = SpecFactory
     remark: str | None = None
+    last_python: tuple[int, int] | None = None
 
     @property
     def remedy(self) -> str | None:
         """Words that say what to install for its environments."""
+        python = sys.version_info[:2]
+        if self.last_python is not None and python > self.last_python:
+            have, last = (".".join(map(str, version)) for version in (python, self.last_python))
+            return f"there is none for Python {have} yet: use Python {last}."
         return self.remark or (install_command(self.extra) if self.extra else None)
 
     def preset(self, env_id: str) -> dict[str, Any]:
@@ -81,7 +88,7 @@ CLASSIC_CONTROL = Family(
 )  # fmt: skip
 
 BOX2D = Family(
-    name="Box2D", modules=("gymnasium.envs.box2d",), extra="box2d",
+    name="Box2D", modules=("gymnasium.envs.box2d",), extra="box2d", last_python=(3, 13),
     settings={
         **TWO_MLPS, "total_timesteps": 1_000_000,
         "num_envs": 16, "nsteps": 1024, "nminibatches": 256, "noptepochs": 4,
