@@ -43,8 +43,8 @@ envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init_
 envs/device: __init__ info env unroll check
 envs/families: __init__ masks factories atari registry ids keywords own_vectors
 envs/host: __init__ env_types constructors failures contract identity semaphore watchdog buffers replay \
-    episode_statistics attributes actions infos vector_arguments serial_envs worker_envs worker_loop process_worker \
-    worker worker_pool vector_requests vector parallelism stepper remote
+    episode_statistics attributes actions infos outcome vector_arguments serial_envs worker_envs worker_loop \
+    process_worker worker worker_pool transition vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
 numerics: __init__ precision compilation memory loops pieces recurrence randomness schedules sharding storable \

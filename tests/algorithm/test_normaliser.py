@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo2.algorithm.normaliser import BoxStatistics, Normaliser, discounted_returns, relative
+from ppo2.algorithm.normaliser import BoxStatistics, Normaliser, discounted_returns, relative, relative_writer
 from ppo2.algorithm.rollout import Rollout
 from ppo2.numerics.statistics import Moments
 
@@ -214,6 +214,15 @@ def test_float64_far_from_0_is_measured_on_the_host(offset, error):
     np.testing.assert_allclose(normaliser.obs.var, whole.var(), rtol=error)
     found = normaliser.observe(jnp.asarray(relative(normaliser.origins(), batches[3])))
     np.testing.assert_allclose(found, (batches[3] - whole.mean()) / whole.std(), atol=20 * error)
+
+
+def test_what_is_written_relative_to_an_origin_has_the_same_bits_and_never_raises():
+    origin, found = np.array([1.7e9, 0.1, -1.0]), np.zeros((2, 3), np.float32)
+    obs = np.array([[1.7e9 + 0.3, 0.3, 1e300], [1.7e9, np.nan, 1e-300]])
+    write = relative_writer(origin)
+    with np.errstate(all="raise"):
+        write(found, obs)
+        assert found.tobytes() == relative(origin, obs).tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32])

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 from ppo2.envs.host.episode_statistics import EpisodeEnds
-from ppo2.envs.host.stepper import Transition
+from ppo2.envs.host.transition import Transition
 from ppo2.runners.rollout_buffers import RolloutBuffers
 
 YES, NO = np.array([True, False]), np.array([False, True])
@@ -33,21 +33,30 @@ def step(rewards: Any, terminated: Any, truncated: Any, valid: Any, **more: Any)
 
 def test_a_step_fills_one_row() -> None:
     made = buffers(2, 2)
-    assert not made.experience.valid.any()
-    made.write_step(1, slice(0, 2), step([1.0, 2.0], YES, NO, NO), 7.0, None)
+    made.columns(slice(0, 2)).write_step(1, step([1.0, 2.0], YES, NO, NO), 7.0, None)
     np.testing.assert_array_equal(made.experience.rewards, [[0, 0], [1, 2]])
     np.testing.assert_array_equal(made.experience.terminated, [[False, False], [True, False]])
     np.testing.assert_array_equal(made.experience.truncated, [[False, False], [False, True]])
-    np.testing.assert_array_equal(made.experience.valid, [[False, False], [False, True]])
+    np.testing.assert_array_equal(made.experience.valid, [[True, True], [False, True]])
     np.testing.assert_array_equal(made.seconds, [0, 7])
 
 
 def test_a_group_fills_its_rows() -> None:
     made = buffers(1, 3)
-    made.write_step(0, slice(1, 3), step([5.0, 6.0], YES, NO, YES), 1.0, None)
+    made.columns(slice(1, 3)).write_step(0, step([5.0, 6.0], YES, NO, YES), 1.0, None)
     np.testing.assert_array_equal(made.experience.rewards, [[0, 5, 6]])
     np.testing.assert_array_equal(made.experience.terminated, [[False, True, False]])
-    np.testing.assert_array_equal(made.experience.valid, [[False, True, False]])
+    np.testing.assert_array_equal(made.experience.valid, [[True, True, False]])
+
+
+def test_a_plain_step_is_valid_and_ends_nothing_and_what_is_not_made_is_not_valid() -> None:
+    made = buffers(3, 2)
+    group = made.columns(slice(0, 2))
+    group.write_step(0, step([5.0, 6.0], NO, NO, YES, is_plain=True), 1.0, None)
+    group.write_rest(1, np.array([[9.0], [8.0]]), None)
+    np.testing.assert_array_equal(made.experience.rewards, [[5, 6], [0, 0], [0, 0]])
+    np.testing.assert_array_equal(made.experience.valid, [[True, True], [False, False], [False, False]])
+    assert not (made.experience.terminated | made.experience.truncated).any()
 
 
 def test_episodes_of_environments_that_count_them() -> None:
@@ -56,7 +65,7 @@ def test_episodes_of_environments_that_count_them() -> None:
     yes, no = np.array([True, True]), np.array([False, False])
     for t, (length, number) in enumerate([(0.0, 0.5), (4.0, 0.25)]):
         told = EpisodeEnds(YES, np.array([70.0, 0.0]), np.array([length, np.nan]), np.array([[number], [np.nan]]))
-        made.write_step(t, slice(0, 2), step([1.0, 2.0], yes, no, yes, ends=told), 0.5, None)
+        made.columns(slice(0, 2)).write_step(t, step([1.0, 2.0], yes, no, yes, ends=told), 0.5, None)
     returns, lengths = made.episodes(np.array([[1.0, 2.0], [1.0, 2.0]]), np.ones((2, 2), int))
     assert returns.tolist() == [[70, 2], [70, 2]]
     assert lengths.tolist() == [[0, 1], [4, 1]]
@@ -69,7 +78,7 @@ def test_truncated_observations_come_in_batches_of_one_size() -> None:
     state = {"h": np.array([[3.0], [4.0]], np.float32)}
     for t, row in ((0, 1), (1, 0), (2, 1)):
         final = {row: np.array([10.0 * t])}
-        made.write_step(t, slice(2, 4), step([0.0, 0.0], NO, YES, YES, final_obs=final), 0.0, state)
+        made.columns(slice(2, 4)).write_step(t, step([0.0, 0.0], NO, YES, YES, final_obs=final), 0.0, state)
     first, second = made.truncated_batches(gym.spaces.Box(-np.inf, np.inf, (1,)), 2)
     assert (first[0], second[0]) == (([0, 1], [3, 2]), ([2], [3]))
     assert [obs.ravel().tolist() for _, obs, _ in (first, second)] == [[0, 10], [20, 0]]
@@ -80,8 +89,9 @@ def test_states_before_every_sequence() -> None:
     """Four steps in sequences of two, of which only one step is made: what follows stands for the second sequence."""
     made = buffers(4, 1, recurrent=True)
     states = [{"h": np.full((1, 1), x, np.float32)} for x in (5.0, 6.0)]
-    made.write_recurrent(0, slice(0, 1), np.array([True]), states[0])
-    made.write_rest(1, slice(0, 1), np.array([[9.0]]), states[1])
+    group = made.columns(slice(0, 1))
+    group.write_recurrent(0, np.array([True]), states[0])
+    group.write_rest(1, np.array([[9.0]]), states[1])
     assert made.experience.recurrent_state["h"].ravel().tolist() == [5, 6]
     assert made.experience.episode_starts.ravel().tolist() == [True, False, False, False]
     assert made.experience.obs.ravel().tolist() == [0, 9, 9, 9, 9]

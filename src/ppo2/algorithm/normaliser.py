@@ -1,5 +1,7 @@
 """Running statistics that bring observations and rewards to a common scale."""
 
+import contextvars
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -228,6 +230,21 @@ def relative(origins: PyTree[np.ndarray[Any, Any] | None], obs: PyTree[Any]) -> 
     if isinstance(obs, dict):
         return {key: relative(origins[key], part) for key, part in obs.items()}
     return tuple(map(relative, origins, obs))
+
+
+def relative_writer(origin: np.ndarray[Any, Any]) -> Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], None]:
+    """A function that writes `relative(origin, obs)` into an array of float32: (array, obs) -> None.
+
+    It takes half the time, as the context in which NumPy says nothing of overflow is entered again and again instead of
+    made anew.
+    """
+    with np.errstate(all="ignore"):
+        quiet = contextvars.copy_context()
+
+    def write(array: np.ndarray[Any, Any], obs: np.ndarray[Any, Any]) -> None:
+        array[...] = obs - origin
+
+    return lambda array, obs: quiet.run(write, array, obs)
 
 
 def _is_statistics(x: object) -> bool:

@@ -119,6 +119,8 @@ class ArrayActions(ActionDistribution):
     dtype: type[np.generic] = np.int32
     choices: tuple[int, ...] = ()
     draw: ClassVar[Callable[..., Array]]
+    is_exact: ClassVar[bool] = True
+    """True if `convert` to the dtype that numbers have already can't overflow or round."""
 
     @classmethod
     @abc.abstractmethod
@@ -169,9 +171,11 @@ class ArrayActions(ActionDistribution):
     def to_environment(self, actions: Any) -> Any:
         space: Any = self.spec.space
         dtype = space.dtype if isinstance(actions, np.ndarray) else device_dtype(space)
-        batch = actions.shape[: actions.ndim - len(self.shape)]
+        shaped = actions.reshape(*actions.shape[: actions.ndim - len(self.shape)], *space.shape)
+        if self.is_exact and actions.dtype == dtype:
+            return self.convert(shaped, dtype)
         with np.errstate(all="ignore"):  # what the user has set is meant for code of the user's own
-            return self.convert(actions.reshape(*batch, *space.shape), dtype)
+            return self.convert(shaped, dtype)
 
     def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
         """`to_environment` of actions that have the environment's shape; `dtype` is the environment's too."""

@@ -106,7 +106,8 @@ class GaussianActions(ArrayActions):
         return DiagGaussian(params, clipped_log_std(log_std))
 
     def convert(self, actions: Any, dtype: np.dtype[Any]) -> Any:
-        return actions.astype(dtype).clip(*(for_each(bound, actions) for bound in self.bounds(dtype)))
+        low, high = self.bounds(dtype)
+        return actions.astype(dtype, copy=False).clip(for_each(low, actions), for_each(high, actions))
 
     def bounds(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
         """Lowest and highest action."""
@@ -118,6 +119,8 @@ class SquashedGaussianActions(GaussianActions):
     """Actions of a Box with bounds, flattened; tanh brings them between these. The network gives means, then standard
     deviations.
     """
+
+    is_exact = False
 
     @classmethod
     def of(cls, space: Any) -> Self:

@@ -11,7 +11,8 @@ from ppo2 import spaces
 from ppo2.agent.model import Model
 from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.env_types import AnyVectorEnv
-from ppo2.envs.host.stepper import Stepper, Transition
+from ppo2.envs.host.stepper import Stepper
+from ppo2.envs.host.transition import Transition
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit, known_numbers
 from ppo2.evaluation.not_finite import not_finite_obs, not_finite_reward
 from ppo2.numerics.randomness import Purpose, root_key

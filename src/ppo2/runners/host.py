@@ -31,7 +31,7 @@ from ppo2.runners.host_program import (
     values_program,
 )
 from ppo2.runners.protocol import Seconds
-from ppo2.runners.rollout_buffers import RolloutBuffers
+from ppo2.runners.rollout_buffers import GroupBuffers, RolloutBuffers
 from ppo2.runners.runner_state import RunnerState, new_episodes, restore, to_snapshot
 from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes
 
@@ -41,6 +41,7 @@ class EnvGroup:
     """A group of environments, for which the policy acts at once; see `RunnerState`."""
 
     rows: slice
+    buffers: GroupBuffers
     obs: Any
     episode_starts: Any
     recurrent_state: Any
@@ -136,9 +137,11 @@ class Runner:
         """Steps all environments, and fills the buffers. Returns the state with what the policy acts on next."""
         policy_inputs = (before.obs, before.episode_starts, before.recurrent_state)
         groups = [
-            EnvGroup(rows, *jax.tree.map(lambda x, rows=rows: x[rows], policy_inputs)) for rows in self._stepper.groups
+            EnvGroup(rows, buffers.columns(rows), *jax.tree.map(lambda x, rows=rows: x[rows], policy_inputs))
+            for rows in self._stepper.groups
         ]
         model, state, stepper, clock = self.model, self.model.acting_state(), self._stepper, time.perf_counter
+        epoch, is_recurrent = self._epoch, model.is_recurrent
         params, normaliser, act = state.params, state.normaliser, program(model, act_program)
         noise = self._noise()
         masked = spaces.is_masked(self.env.single_observation_space)
@@ -147,29 +150,30 @@ class Runner:
         # With two groups of environments the policy acts for one while workers step the other.
         for t in heartbeat.track_steps(range(steps + 1)):
             for number, group in enumerate(groups):
-                rows = group.rows
+                own = group.buffers
                 if t:
                     step = stepper.finish(number)
                     before_act = clock()
-                    buffers.write_step(t - 1, rows, step, before_act - self._epoch, group.recurrent_state)
+                    own.write_step(t - 1, step, before_act - epoch, group.recurrent_state)
                     group.obs = step.obs
-                    if group.episode_starts is not None:
+                    if is_recurrent:
                         group.episode_starts = step.episode_starts
                 if t == steps:
                     continue
-                obs = buffers.write_obs(t, rows, group.obs)
+                obs = own.write_obs(t, group.obs)
                 if masked:
-                    self._check_legal(obs, rows, t)
-                buffers.write_recurrent(t, rows, group.episode_starts, group.recurrent_state)
+                    self._check_legal(obs, group.rows, t)
+                if is_recurrent:
+                    own.write_recurrent(t, group.episode_starts, group.recurrent_state)
                 # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
                 sampled, group.recurrent_state = act(
-                    params, normaliser, obs, noise(t, rows), group.recurrent_state, group.episode_starts
+                    params, normaliser, obs, noise(t, group.rows), group.recurrent_state, group.episode_starts
                 )
-                actions = buffers.write_actions(t, rows, sampled)
+                actions = own.write_actions(t, sampled)
                 acting += clock() - before_act
                 stepper.start(actions, number)
         for group in groups:
-            buffers.write_rest(steps, group.rows, group.obs, group.recurrent_state)
+            group.buffers.write_rest(steps, group.obs, group.recurrent_state)
         self.seconds = Seconds(act=acting, step=before_act - began - acting)
         # Copies, as the environment may use its memory again.
         obs, episode_starts, recurrent_state = jax.tree.map(

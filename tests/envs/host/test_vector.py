@@ -24,6 +24,7 @@ SPACES: dict[str, Any] = {
     "multi": gym.spaces.MultiDiscrete([2, 3]),
     "binary": gym.spaces.MultiBinary(4),
     "box": gym.spaces.Box(-1, 1, (2, 3), np.float32),
+    "number": gym.spaces.Box(-1, 1, (), np.float32),
     "image": gym.spaces.Box(0, 255, (8, 8, 3), np.uint8),
     "tuple": gym.spaces.Tuple([gym.spaces.Discrete(3), gym.spaces.Box(0, 1, (), np.float64)]),
     "dict": gym.spaces.Dict(
@@ -232,3 +233,26 @@ def test_a_step_of_two_groups_that_broke_off_is_no_step_that_was_started(made: A
     with pytest.raises(ContractError, match="step"):
         env.step(np.zeros(2, int))
     assert env.get_attr("number") == (0, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_learners_step_is_plain_unless_an_episode_ends(workers: int, made: Any) -> None:
+    """Episodes of two and three steps: of the first five steps, the first and the last end none."""
+    env = made([lambda: Counting(0, length=2), lambda: Counting(1, length=3)], workers=workers, copy=True)
+    env.reset(seed=0)
+    steps = []
+    for _ in range(5):
+        env.start(np.zeros(2, int))
+        step = env.finish()
+        assert step.episode_starts.tolist() == step.truncated.tolist()
+        assert (step.valid & ~step.terminated).all()
+        ended = [*step.truncated.tolist(), *sorted(step.final_obs or {})]
+        steps.append((step.is_plain, ended, step.obs[:, 2].tolist(), step.rewards.tolist()))
+    assert steps == [
+        (True, [False, False], [1, 1], [1, 1]),
+        (False, [True, False, 0], [0, 2], [2, 2]),
+        (False, [False, True, 1], [1, 0], [1, 3]),
+        (False, [True, False, 0], [0, 1], [2, 1]),
+        (True, [False, False], [1, 2], [1, 2]),
+    ]
+    assert not env.buffers.truncated.any()

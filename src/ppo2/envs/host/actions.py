@@ -111,8 +111,10 @@ def splitter(space: spaces.AnySpace, *, python_integers: bool = False) -> Callab
         python_integers: True gives those of a Discrete space as Python's integers, with which a step of 8 CartPoles
             takes 5 % less; for environments that are known not to care (`EnvTraits.python_integers`).
     """
-    if not isinstance(space, gym.spaces.Discrete):
+    if isinstance(space, spaces.COMPOSITE) or (not space.shape and not isinstance(space, gym.spaces.Discrete)):
         return lambda leaves: spaces.separate(space, from_leaves(space, [leaf.copy() for leaf in leaves]))
+    if not isinstance(space, gym.spaces.Discrete):
+        return lambda leaves: leaves[0].copy()
     if python_integers:
         return lambda leaves: leaves[0].tolist()
     if space.n > MANY:

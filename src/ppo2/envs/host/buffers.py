@@ -33,7 +33,7 @@ class EnvBuffers(NamedTuple):
     | missing | (n,) | True where an episode was terminated without a last observation: `final_obs` means nothing |
     | failed | (n,) | True where the step raised: it is no experience, and its environment began anew |
     | returns, lengths | (n,) | of environments that count episodes themselves; see `episode_statistics` |
-    | infos | (n, k) | entries of `info`: those asked for at every step, all `end_keys` at episodes' ends; NaN: none |
+    | infos | (n, k) | entries of `info`: those asked for at full steps, all `end_keys` at episodes' ends; NaN: none |
     | seeds | (n,) | each environment's seed, from which its episodes' seeds derive; UNSEEDED: none |
     | episodes | (n,) | number of the running episode since that seed, from 0 |
     """

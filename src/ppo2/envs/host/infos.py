@@ -63,15 +63,14 @@ class FinalObs:
         self._space, self._is_array = space, not isinstance(space, spaces.COMPOSITE)
         self._whole = [isinstance(leaf, gym.spaces.Discrete) for leaf in spaces.leaves(space, spaces.tree(space))]
 
-    def read(self, buffers: EnvBuffers) -> dict[str, Any]:
-        """Final observations, and where there are any."""
-        over, missing = buffers.terminated | buffers.truncated, buffers.missing.tolist()
-        final_obs = np.full(len(over), None, dtype=object)
-        for i in [i for i, ended in enumerate(over.tolist()) if ended and not missing[i]]:
+    def read(self, buffers: EnvBuffers, which: NDArray) -> dict[int, Any]:
+        """Copies of the last observations of some environments, (n,), whose episodes have just ended."""
+        found: dict[int, Any] = {}
+        for i in np.flatnonzero(which).tolist():
             pairs = zip(buffers.final_obs, self._whole, strict=True)
             leaves = [leaf[i].item() if is_whole else leaf[i].copy() for leaf, is_whole in pairs]
-            final_obs[i] = leaves[0] if self._is_array else from_leaves(self._space, leaves)
-        return {"final_obs": final_obs, "_final_obs": over}
+            found[i] = leaves[0] if self._is_array else from_leaves(self._space, leaves)
+        return found
 
 
 def infos_of_counted(buffers: EnvBuffers) -> dict[str, Any]:

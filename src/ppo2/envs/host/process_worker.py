@@ -16,9 +16,9 @@ from ppo2.envs.host.constructors import ConstructorError
 from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.infos import EnvInfo
+from ppo2.envs.host.outcome import ENDED, PLAIN, StepOutcome
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
-from ppo2.envs.host.serial_envs import ENDED, StepOutcome
 from ppo2.envs.host.worker_envs import ResetRequest
 from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, FLAGS, FULL_STEP, NEWS, REQUEST, STEP, WorkerSetup
 from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS
@@ -68,9 +68,11 @@ class ProcessWorker:
         failures, self._unreported = self._unreported, []
         if group not in self._stale:
             try:
-                more, infos = self._wait(group) or ([], [])
-                failures += more
-                return StepOutcome(int(self._control[FLAGS + group]), failures, infos)
+                answer, flags = self._wait(group), int(self._control[FLAGS + group])
+                if not (answer or flags or failures):
+                    return PLAIN
+                more, infos = answer or ([], [])
+                return StepOutcome(flags, failures + more, infos)
             except WorkerLostError as lost:
                 failures.append(EnvFailure(int(self._control[CURRENT]), str(lost)))
                 self._relaunch()

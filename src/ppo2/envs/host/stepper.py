@@ -1,7 +1,7 @@
 """One interface to step vector environments: the one place that knows Gymnasium's three modes of automatic reset."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import jax
@@ -13,35 +13,13 @@ from ppo2.distributions import ActionDistribution
 from ppo2.envs.host import contract
 from ppo2.envs.host.actions import splitter
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
-from ppo2.envs.host.episode_statistics import UNEXPLAINED, EpisodeEnds, VectorReader
+from ppo2.envs.host.episode_statistics import UNEXPLAINED, VectorReader
 from ppo2.envs.host.failures import ContractError
+from ppo2.envs.host.transition import Transition
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
 from ppo2.numerics.randomness import Purpose, environment_seeds
 from ppo2.spaces import MASK_KEY
 from ppo2.system.text import say_error
-
-
-class Transition(NamedTuple):
-    """One step of all environments.
-
-    | field | shape | meaning |
-    |---|---|---|
-    | obs | (N, ...) | observations to act on next: after a reset, the new episode's first |
-    | rewards, terminated, truncated | (N,) | as the environments gave them |
-    | valid | (N,) | False for a step that only reset its environment (NEXT_STEP), or in which it failed |
-    | episode_starts | (N,) | True if an episode starts with the next step; False where that only resets |
-    | final_obs | by environment, or None | last observation of an episode that was truncated and reset |
-    | ends | see `EpisodeEnds`, or None | what environments tell of their episodes; None: nothing |
-    """
-
-    obs: Any
-    rewards: NDArray
-    terminated: NDArray
-    truncated: NDArray
-    valid: NDArray
-    episode_starts: NDArray
-    final_obs: dict[int, Any] | None
-    ends: EpisodeEnds | None = None
 
 
 class Stepper:
@@ -126,7 +104,7 @@ class Stepper:
     def step(self, actions: Any) -> Transition:
         """Steps all environments with the distribution's actions; see `finish`."""
         if self.host is not None:
-            return self._host_transition(self.host.advance(self._converted(actions)), self.host.episode_ends())
+            return self._explained(self.host.advance(self._converted(actions)))
         self.start(actions)
         return self.finish()
 
@@ -140,7 +118,8 @@ class Stepper:
     def finish(self, group: int = 0) -> Transition:
         """Waits for a group's step; raises ValueError for observations that are not of the declared space."""
         if self.host is not None:
-            return self._host_transition(self.host.finish(group), self.host.episode_ends(group))
+            step = self.host.finish(group)
+            return step if step.is_plain else self._explained(step)
         obs, rewards, terminated, truncated, infos = self._step(self._converted(self._actions))
         valid, final_obs = self._all_valid, None
         episode_starts = ended = terminated | truncated
@@ -159,8 +138,9 @@ class Stepper:
                 rewards, terminated, truncated = np.array(rewards), terminated.copy(), truncated.copy()
                 obs = self._reset(options={"reset_mask": ended})
         obs = self._as_batch(obs, "an observation of `env`")
-        ends = None if self._reader is None else self._explained(self._reader.read(infos, ended))
-        return Transition(obs, rewards, terminated, truncated, valid, episode_starts, final_obs or None, ends)
+        ends = None if self._reader is None else self._reader.read(infos, ended)
+        step = Transition(obs, rewards, terminated, truncated, valid, episode_starts, final_obs or None, ends)
+        return self._explained(step)
 
     def _step(self, actions: Any) -> StepResult:
         """Steps the environment; flags may be 0 and 1, or a list.
@@ -180,8 +160,9 @@ class Stepper:
         flags = (contract.to_flags(terminated, nenvs, "terminated"), contract.to_flags(truncated, nenvs, "truncated"))
         return obs, contract.to_rewards(rewards, nenvs), *flags, infos
 
-    def _explained(self, ends: EpisodeEnds | None) -> EpisodeEnds | None:
-        """`ends` as they are; says once that an end which the environment doesn't count is no episode."""
+    def _explained(self, step: Transition) -> Transition:
+        """The step as it is; says once that an end which the environment doesn't count is no episode."""
+        ends = step.ends
         if ends is not None and not self._has_warned and (ends.lengths == UNEXPLAINED).any():
             self._has_warned = True
             say_error(
@@ -189,20 +170,7 @@ class Stepper:
                 "life?) are learned from, and neither logged nor evaluated. If a time limit ended it, put "
                 "RecordEpisodeStatistics around the time limit."
             )
-        return ends
-
-    def _host_transition(self, result: StepResult, ends: EpisodeEnds | None) -> Transition:
-        """Transition of a `HostVectorEnv`, which has checked all; most of the time no episode ended."""
-        obs, rewards, terminated, truncated, infos = result
-        valid, over = self._all_valid[: len(rewards)], infos.get("_final_obs")
-        if over is None:
-            return Transition(obs, rewards, terminated, truncated, valid, terminated, None, ends)
-        failed = infos.get("failed")
-        if failed is not None and failed.dtype == bool:  # else it is an entry of that name which was asked for
-            valid = ~failed
-        cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
-        final_obs = {i: infos["final_obs"][i] for i in cut} or None
-        return Transition(obs, rewards, terminated, truncated, valid, over, final_obs, self._explained(ends))
+        return step
 
     def _as_batch(self, obs: Any, what: str) -> Any:
         """Observations as arrays (N, ...) of the space, checked."""

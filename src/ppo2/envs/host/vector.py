@@ -14,11 +14,11 @@ from ppo2.envs.host import contract
 from ppo2.envs.host.actions import ActionWriter
 from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
-from ppo2.envs.host.episode_statistics import EpisodeEnds
 from ppo2.envs.host.infos import EnvInfo, FinalObs, gathered, infos_of_counted
+from ppo2.envs.host.outcome import ENDED, TOLD
 from ppo2.envs.host.process_worker import ProcessWorker
 from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay
-from ppo2.envs.host.serial_envs import ENDED, TOLD
+from ppo2.envs.host.transition import Transition, TransitionReader
 from ppo2.envs.host.vector_arguments import check_arguments, check_reset_mask
 from ppo2.envs.host.vector_requests import VectorRequests
 from ppo2.envs.host.worker_envs import ResetRequest
@@ -34,7 +34,7 @@ class HostVectorEnv(VectorRequests):
     observation is checked against the declared space, and an error names the environment.
 
     `step` and `reset` keep Gymnasium's contract of vector environments; `advance`, `start` and `finish` are for a
-    learner: they take actions on trust, and give no infos but those that were asked for.
+    learner: they take actions on trust, and give a `Transition` of arrays that the next step overwrites.
 
     `infos` holds what the environments gave, as Gymnasium has it (see `gathered`): of an episode that ended,
     `final_obs` and `final_info`. Beside that, `info_keys` of the step itself, also of an episode's last (NaN: none);
@@ -83,7 +83,6 @@ class HostVectorEnv(VectorRequests):
         check_arguments(self.num_envs, workers, groups, env_timeout, info_keys, replay_limit)
         self.copy, self.replay_limit, self.info_keys = copy, int(replay_limit), tuple(info_keys)
         self.groups = split_evenly(slice(0, self.num_envs), groups)
-        self._flags = [0] * groups
         self.traits = traits_of(factories[0])
         super().__init__(
             WorkerPool(factories, self.groups, workers, timeout=env_timeout, info_keys=self.info_keys, owned=owned)
@@ -93,9 +92,14 @@ class HostVectorEnv(VectorRequests):
         self._steps = 0
         self._writer = ActionWriter(pool.spaces.action)
         self._final_obs = FinalObs(pool.spaces.observation)
-        # isinstance of Gymnasium's Tuple or Dict takes a microsecond
-        self._obs_is_array, self._action_is_array = (not isinstance(space, spaces.COMPOSITE) for space in pool.spaces)
         self.single_observation_space, self.single_action_space = pool.spaces
+        # isinstance of Gymnasium's Tuple or Dict takes a microsecond
+        self._obs_is_array = not isinstance(self.single_observation_space, spaces.COMPOSITE)
+        is_array = not isinstance(self.single_action_space, spaces.COMPOSITE)
+        self._action_kind = self.buffers.actions[0].dtype.kind if is_array else None
+        # of each group, and of all
+        parts = (*pool.group_buffers, self.buffers)
+        self._readers = [TransitionReader(self.single_observation_space, part) for part in parts]
         self.observation_space, self.action_space = (batch_space(space, self.num_envs) for space in pool.spaces)
         self.metadata = {**pool.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode, self.max_episode_steps = pool.render_mode, pool.max_episode_steps
@@ -182,7 +186,8 @@ class HostVectorEnv(VectorRequests):
     @property
     def obs(self) -> Any:
         """The last observations, (N, ...)."""
-        return self._obs_of(self.buffers)
+        leaves = [leaf.copy() for leaf in self.buffers.obs] if self.copy else self.buffers.obs
+        return leaves[0] if self._obs_is_array else from_leaves(self.single_observation_space, leaves)
 
     def _begin(self) -> Any:
         """Observations to begin with, now that all environments can be stepped."""
@@ -204,20 +209,27 @@ class HostVectorEnv(VectorRequests):
         """
         self._check_ready()
         self._writer.write(self.buffers.actions, actions)
-        return self._step(full=True)
+        flags, infos = self._step(full=True)
+        return self._result(infos, flags)
 
-    def advance(self, actions: Any) -> StepResult:
+    def advance(self, actions: Any) -> Transition:
         """`step` for a learner, whose actions are of the space."""
+        self._check_ready()
         self._write_actions(self.buffers, actions)
-        return self._step(full=False)
+        flags, _ = self._step(full=False)
+        return self._readers[-1].read(flags)
 
-    def _step(self, *, full: bool) -> StepResult:
+    def _step(self, *, full: bool) -> tuple[int, list[EnvInfo]]:
+        """Steps all environments; returns the step's flags and infos."""
+        flags = 0
         infos: list[EnvInfo] = []
         for group in range(len(self.groups)):
             self._pool.start(group, full=full)
         for group in range(len(self.groups)):
-            infos += self._finish(group)
-        return self._result(self.buffers, infos, self._flags_of(None))
+            more, some = self._finish(group)
+            flags |= more
+            infos += some
+        return flags, infos
 
     def start(self, actions: Any, group: int = 0) -> None:
         """Starts a step of a group, with an action for each of its environments; `finish` must follow.
@@ -225,6 +237,8 @@ class HostVectorEnv(VectorRequests):
         Raises:
             gymnasium.error.ResetNeeded: see `step`.
         """
+        if not self._can_step:
+            self._check_ready()
         self._write_actions(self._pool.group_buffers[group], actions)
         self._started.add(group)
         self._pool.start(group)
@@ -237,43 +251,32 @@ class HostVectorEnv(VectorRequests):
             )
 
     def _write_actions(self, buffers: EnvBuffers, actions: Any) -> None:
-        """Writes actions into the buffers of all environments or of a group, which must be ready for a step."""
-        self._check_ready()
-        if self._action_is_array and getattr(actions, "shape", None) == buffers.actions[0].shape:
-            np.copyto(buffers.actions[0], actions, casting="same_kind")  # the usual case, microseconds sooner
+        """Writes actions into the buffers of all environments or of a group."""
+        row, kind = buffers.actions[0], self._action_kind
+        if type(actions) is np.ndarray and actions.dtype.kind == kind and actions.shape == row.shape:
+            row[...] = actions  # the usual case, microseconds sooner
         else:
             self._writer.write(buffers.actions, actions)
 
-    def finish(self, group: int = 0) -> StepResult:
-        """Waits for a group's step; arrays of as many rows as it has environments."""
+    def finish(self, group: int = 0) -> Transition:
+        """Waits for a group's step; arrays of as many rows as it has environments, which its next step overwrites."""
         self._started.discard(group)
-        infos = self._finish(group)
-        return self._result(self._pool.group_buffers[group], infos, self._flags[group])
+        flags, _ = self._finish(group)
+        return self._readers[group].read(flags)
 
-    def episode_ends(self, group: int | None = None) -> EpisodeEnds | None:
-        """Statistics of the last step, of all environments or of a group; None where environments tell of none."""
-        if not self._flags_of(group) & TOLD:
-            return None
-        buffers = self.buffers if group is None else self._pool.group_buffers[group]
-        lengths = buffers.lengths.copy()
-        return EpisodeEnds(~np.isnan(lengths), buffers.returns.copy(), lengths, buffers.infos.copy())
-
-    def _flags_of(self, group: int | None) -> int:
-        """Flags of the last step, of all environments or of a group."""
-        return self._flags[0] | self._flags[-1] if group is None else self._flags[group]
-
-    def _finish(self, group: int) -> list[EnvInfo]:
-        """Waits for a group's step; returns its infos."""
+    def _finish(self, group: int) -> tuple[int, Sequence[EnvInfo]]:
+        """Waits for a group's step; returns its flags and infos."""
         could_step, self._can_step = self._can_step, False  # until all of it is done
-        self._flags[group], failures, infos = self._pool.finish(group)
+        flags, failures, infos = self._pool.finish(group)
         if failures:
             self.failures.note(failures, self._steps)
-        self._steps += group == 0
+        self._steps += not group
         self._can_step = could_step
-        return infos
+        return flags, infos
 
-    def _result(self, buffers: EnvBuffers, given: Sequence[EnvInfo], flags: int) -> StepResult:
-        """Return values of Gymnasium's `step`, from the buffers of all environments or of a group."""
+    def _result(self, given: Sequence[EnvInfo], flags: int) -> StepResult:
+        """Return values of Gymnasium's `step`."""
+        buffers = self.buffers
         outcome = (buffers.rewards, buffers.terminated, buffers.truncated)
         rewards, terminated, truncated = [part.copy() for part in outcome] if self.copy else outcome
         infos: dict[str, Any] = gathered(given, self.num_envs) if given else {}
@@ -283,12 +286,11 @@ class HostVectorEnv(VectorRequests):
         if flags & TOLD:
             infos = {**infos_of_counted(buffers), **infos}
         if flags & ENDED:
-            infos = {**self._final_obs.read(buffers), **infos}
+            over, final_obs = buffers.terminated | buffers.truncated, np.full(self.num_envs, None, dtype=object)
+            for i, one in self._final_obs.read(buffers, over & ~buffers.missing).items():
+                final_obs[i] = one
+            infos = {"final_obs": final_obs, "_final_obs": over, **infos}
             if buffers.failed.any():
                 infos["failed"] = buffers.failed.copy()
                 buffers.failed[:] = False
-        return self._obs_of(buffers), rewards, terminated, truncated, infos
-
-    def _obs_of(self, buffers: EnvBuffers) -> Any:
-        leaves = [leaf.copy() for leaf in buffers.obs] if self.copy else buffers.obs
-        return leaves[0] if self._obs_is_array else from_leaves(self.single_observation_space, leaves)
+        return self.obs, rewards, terminated, truncated, infos

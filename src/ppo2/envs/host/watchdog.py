@@ -33,6 +33,7 @@ class Watchdog:
 
     Attributes:
         current: list of one number, the index of the environment at work.
+        busy: True while steps are watched.
     """
 
     hung: ClassVar[Optional["Watchdog"]] = None  # the one whose step the next signal interrupts
@@ -40,7 +41,8 @@ class Watchdog:
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.current = [0]
-        self._steps, self._busy, self._thread = 0, False, 0
+        self.busy = False
+        self._steps, self._thread = 0, 0
         # Seconds are counted in looks at the same step, so that time in which the process was stopped doesn't count.
         self._seen, self._polls = (0, 0), 0
         self._reported = self.closed = False
@@ -49,17 +51,21 @@ class Watchdog:
             signal.signal(SIGNAL, _interrupt)  # for good: where nothing hangs it does nothing, as the default
         threading.Thread(target=_watch, args=(weakref.ref(self),), name="ppo2-watchdog", daemon=True).start()
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
+        """Begins to watch, until `busy` is set to False."""
         self._thread = threading.get_ident()
         self._steps += 1
-        self._busy = True
+        self.busy = True
+
+    def __enter__(self) -> None:
+        self.begin()
 
     def __exit__(self, *_: object) -> None:
-        self._busy = False
+        self.busy = False
 
     @property
     def _is_same_step(self) -> bool:
-        return self._busy and self._seen == (self._steps, self.current[0])
+        return self.busy and self._seen == (self._steps, self.current[0])
 
     def look(self) -> None:
         """Interrupts a step that takes too long, or reports it."""

@@ -19,8 +19,8 @@ from ppo2.config.info_keys import end_keys
 from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in, open_memory
 from ppo2.envs.host.env_types import AnyEnv, Factory, time_limit_of, traits_of
 from ppo2.envs.host.identity import check_distinct
+from ppo2.envs.host.outcome import PLAIN, StepOutcome
 from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
-from ppo2.envs.host.serial_envs import StepOutcome
 from ppo2.envs.host.watchdog import Watchdog
 from ppo2.envs.host.worker_envs import WorkerEnvs
 from ppo2.envs.host.worker_loop import WorkerSetup, answer_request
@@ -43,8 +43,11 @@ class LocalWorker:
         self._full = full
 
     def finish(self, group: int) -> StepOutcome:
-        with self._watchdog:
+        self._watchdog.begin()  # not `with`, which takes longer
+        try:
             return self.groups[group].step(full=self._full)
+        finally:
+            self._watchdog.busy = False
 
     def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
         self._watchdog.timeout = self._timeout * patience
@@ -165,7 +168,8 @@ class WorkerPool:
         """
         if len(self.workers) == 1:
             return self.workers[0].finish(group)
-        outcomes, errors = list[StepOutcome](), list[Exception]()
+        outcomes: list[StepOutcome] = []
+        errors: list[Exception] = []
         for worker in self.workers:  # this process first: the others are busy meanwhile
             try:
                 outcomes.append(worker.finish(group))
@@ -173,6 +177,8 @@ class WorkerPool:
                 errors.append(error)
         if errors:
             raise errors[0]
+        if all(outcome is PLAIN for outcome in outcomes):
+            return PLAIN
         flags, failures, infos = zip(*outcomes, strict=True)
         joined = functools.reduce(operator.or_, flags)
         return StepOutcome(joined, [*itertools.chain(*failures)], [*itertools.chain(*infos)])
