@@ -32,7 +32,7 @@ FLOORS = [
 
 ORDER = """\
 agent: __init__ compiled files noise placement policy model_programs model copies loading microbatched
-algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser train_state faults adam update
+algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 checkpoints: __init__ checkpoint progress tensors writer
 cli: options output listings model_commands sweep until_solved train __init__
 config: placeholders rules info_keys config __init__
@@ -47,7 +47,7 @@ envs/host: __init__ env_types constructors failures contract identity semaphore 
     process_worker worker worker_pool transition vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn recurrent encoders __init__
-numerics: __init__ precision compilation memory loops pieces recurrence randomness schedules sharding storable \
+numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
     statistics
 reporting: __init__ figures display screens episode_file sinks trackers health tables logger run_curve plot
 runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program rollout_buffers \

@@ -4,9 +4,7 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ppo2.agent.compiled import without_state
@@ -14,6 +12,7 @@ from ppo2.agent.model import Model
 from ppo2.agent.placement import UNPLACED
 from ppo2.algorithm import adam
 from ppo2.algorithm.train_state import Counters, TrainState
+from ppo2.numerics.flat import ravelled
 
 
 class ActorWeights(NamedTuple):
@@ -34,7 +33,7 @@ class ModelTemplate(NamedTuple):
     def build(self) -> Model:
         """The model, which can act after `set_weights`; it doesn't learn."""
         model = self.model
-        _, model.unravel = ravel_pytree(jax.tree.map(jnp.asarray, self.arrays))
+        _, model.unravel = ravelled(self.arrays)
         model.own_programs, model._acting = OrderedDict(), None
         return model
 
@@ -58,4 +57,4 @@ def set_weights(model: Model, weights: ActorWeights) -> None:
     """Makes a copy act like the model that the weights are from."""
     params, normaliser, key = jax.device_put(weights[:3])
     key = jax.random.wrap_key_data(key, impl=weights.key_impl)
-    model.state = TrainState(params, normaliser, adam.start(params[:0]), key, Counters.zero())
+    model.state = TrainState(params, normaliser, adam.start(weights.params[:0]), key, Counters.zero())

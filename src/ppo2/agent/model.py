@@ -13,7 +13,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import networks, spaces
@@ -36,6 +35,7 @@ from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
 from ppo2.numerics.compilation import Place, computing_on, place_of, transfers_allowed
+from ppo2.numerics.flat import ravelled
 from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
 from ppo2.numerics.sharding import REPLICATED, DataAxis
@@ -79,9 +79,9 @@ class Model:
         self.distribution = policy.distribution
         self.encoding = policy.encoding
         arrays, self._static = eqx.partition(policy, eqx.is_inexact_array)
-        params, self.unravel = ravel_pytree(arrays)
+        params, self.unravel = ravelled(arrays)
         self._shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays))
-        self.state = TrainState(
+        state = TrainState(
             params=params,
             normaliser=Normaliser.start(
                 self.observation_space,
@@ -93,6 +93,7 @@ class Model:
             key=copied_key(key),  # training donates it
             counters=Counters.zero(),
         )
+        self.state: TrainState = jax.device_put(state)
         self._recurrent_shape = jax.eval_shape(policy.initial_state)
         self.act_count = 0
         self.own_programs: Programs = OrderedDict()
@@ -414,7 +415,7 @@ class Model:
     def restart(self, key: PRNGKeyArray) -> None:
         """Keeps what was learned, with other random streams and counters from 0."""
         with self.learning():
-            self.state = self.state._replace(key=copied_key(key), counters=Counters.zero())
+            self.state = self.state._replace(key=copied_key(key), counters=jax.device_put(Counters.zero()))
         self.act_count = 0
 
     # --- programs, copies, files ----------------------------------------------------------------------------------

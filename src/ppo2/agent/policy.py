@@ -241,7 +241,7 @@ def build_policy(
         value_trunk=value_trunk,
         action_head=dense(features, distribution.num_params, ACTION_GAIN, key=action_head_key),
         value_head=dense(value_features, 1, VALUE_GAIN, key=value_head_key),
-        log_std=jnp.asarray(np.zeros(distribution.log_std_size, np.float32)) if distribution.log_std_size else None,
+        log_std=jax.device_put(np.zeros(distribution.log_std_size, np.float32)) if distribution.log_std_size else None,
         observation_space=spaces.Spec(observation_space),
         action_space=spaces.Spec(action_space),
         distribution=distribution,

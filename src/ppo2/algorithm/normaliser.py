@@ -45,9 +45,8 @@ class BoxStatistics:
     def start(cls, space: spaces.AnySpace) -> "BoxStatistics":
         """Statistics before any observation."""
         shape = space.shape or ()
-        return cls(
-            origin=jnp.zeros(shape, jnp.float32), relative=Moments.start(shape), narrowed=spaces.is_narrowed(space)
-        )
+        origin: Any = np.zeros(shape, np.float32)
+        return cls(origin=origin, relative=Moments.start(shape), narrowed=spaces.is_narrowed(space))
 
     @property
     def mean(self) -> Float[Array, "..."]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ppo2.algorithm.adam import AdamState
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.numerics.randomness import copied_key
 
@@ -21,7 +21,8 @@ class Counters(NamedTuple):
 
     @classmethod
     def zero(cls) -> "Counters":
-        return cls(*(jnp.zeros((), jnp.int32) for _ in cls._fields))
+        zeros: Any = [np.zeros((), np.int32) for _ in cls._fields]
+        return cls(*zeros)
 
 
 class TrainState(NamedTuple):
@@ -31,7 +32,7 @@ class TrainState(NamedTuple):
 
     params: Float[Array, " P"]
     normaliser: Normaliser
-    opt_state: optax.ScaleByAdamState
+    opt_state: AdamState
     key: PRNGKeyArray
     counters: Counters
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import spaces
@@ -60,7 +59,7 @@ class Carry(NamedTuple):
     """The state between two minibatches. `stopped`: True once `target_kl` has ended the update."""
 
     params: Float[Array, " P"]
-    opt_state: optax.ScaleByAdamState
+    opt_state: adam.AdamState
     stopped: Bool[Array, ""]
 
 

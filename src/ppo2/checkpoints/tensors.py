@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from ppo2.algorithm.adam import AdamState
 from ppo2.algorithm.train_state import TrainState
 from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
+from ppo2.numerics.flat import ravelled
+from ppo2.numerics.storable import from_storable, to_storable
 
 Unravel = Callable[[Array], Any]
 
@@ -40,14 +40,13 @@ def from_tensors(
         ValueError: an array is missing, too many, or of another shape or dtype.
     """
     taken = None if parts is None else {PARTS[part] for part in parts}
-    expected, structure = jax.tree.flatten_with_path(_named(like, unravel))
+    host: TrainState = jax.tree.map(np.asarray, like._replace(key=jax.random.key_data(like.key)))
+    expected, structure = jax.tree.flatten_with_path(_named(host, unravel))
 
     def is_taken(name: str) -> bool:
         return not name.startswith(RUNNER) and (taken is None or name.partition("/")[0] in taken)
 
-    leaves = [
-        jnp.asarray(_checked(saved, _name(path), leaf)) if is_taken(_name(path)) else leaf for path, leaf in expected
-    ]
+    leaves = [_checked(saved, _name(path), leaf) if is_taken(_name(path)) else leaf for path, leaf in expected]
     foreign = set(filter(is_taken, saved.tensors)) - {_name(path) for path, _ in expected}
     if foreign:
         raise ValueError(
@@ -56,15 +55,15 @@ def from_tensors(
         )
     named: Mapping[str, Any] = jax.tree.unflatten(structure, leaves)
     adam = named["adam"]
-    return TrainState(
-        params=ravel_pytree(named["params"])[0],
+    state = TrainState(
+        params=ravelled(named["params"])[0],
         normaliser=named["normaliser"],
-        opt_state=optax.ScaleByAdamState(
-            count=adam["count"], mu=ravel_pytree(adam["mu"])[0], nu=ravel_pytree(adam["nu"])[0]
-        ),
-        key=jax.random.wrap_key_data(named["key"], impl=jax.random.key_impl(like.key)),
+        opt_state=AdamState(count=adam["count"], mu=ravelled(adam["mu"])[0], nu=ravelled(adam["nu"])[0]),
+        key=from_storable(named["key"], like.key),
         counters=named["counters"],
     )
+    on_device: TrainState = jax.device_put(state)
+    return on_device
 
 
 def check_parameters(saved: Checkpoint, like: Any) -> None:
@@ -82,7 +81,7 @@ def _named(state: TrainState, unravel: Unravel) -> dict[str, Any]:
             "count": state.opt_state.count,
         },
         "normaliser": state.normaliser,
-        "key": jax.random.key_data(state.key),
+        "key": to_storable(state.key),
         "counters": state.counters,
     }
 

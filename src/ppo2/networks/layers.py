@@ -63,7 +63,9 @@ def orthogonal(shape: tuple[int, int], gain: float, *, key: PRNGKeyArray) -> Flo
     tall, generator = (max(shape), min(shape)), host_generator(key)
     q = None if math.prod(tall) * tall[1] <= MOST_QR_WORK else _by_cholesky(tall, gain, generator)
     q = gain * _by_qr(tall, generator) if q is None else q
-    return jnp.asarray(np.asarray(q if rows >= columns else q.T, np.float32))
+    # not `jnp.asarray`, which compiles a program for each shape
+    matrix: Array = jax.device_put(np.array(q if rows >= columns else q.T, np.float32))
+    return matrix
 
 
 def _by_qr(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -112,7 +114,7 @@ def _drawn(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray
 
 def zeros(size: int, *, key: PRNGKeyArray) -> Float[Array, " n"]:
     """A bias; `key`, of the weights beside it, says whether only shapes are asked for."""
-    return jnp.zeros(size, jnp.float32) if is_traced(key) else jnp.asarray(np.zeros(size, np.float32))
+    return jnp.zeros(size, jnp.float32) if is_traced(key) else jax.device_put(np.zeros(size, np.float32))
 
 
 def as_float(x: Shaped[Array, "..."]) -> Float[Array, "..."]:

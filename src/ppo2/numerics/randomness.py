@@ -41,7 +41,7 @@ def root_key(seed: int, purpose: Purpose | None = None) -> PRNGKeyArray:
 
 
 def _wrap(words: np.ndarray[Any, Any]) -> PRNGKeyArray:
-    key: PRNGKeyArray = jax.random.wrap_key_data(jnp.asarray(words), impl=IMPLEMENTATION)
+    key: PRNGKeyArray = jax.random.wrap_key_data(jax.device_put(words), impl=IMPLEMENTATION)
     return key
 
 
@@ -71,7 +71,7 @@ def environment_keys(
 
 def copied_key(key: PRNGKeyArray) -> PRNGKeyArray:
     """The same key in memory of its own."""
-    data = jnp.array(np.array(jax.random.key_data(key)))
+    data = jax.device_put(np.array(jax.random.key_data(key)))
     copied: PRNGKeyArray = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
     return copied
 

@@ -1,9 +1,11 @@
 """Running mean and variance, and explained variance."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
@@ -27,7 +29,8 @@ class Moments:
 
         Baselines' count of 1e-4 lets an invented mean of 0 weigh in, which spoils the variance of data far from it.
         """
-        return cls(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
+        numbers: Any = np.zeros(shape, np.float32), np.ones(shape, np.float32), np.zeros((), np.float32)
+        return cls(*numbers)
 
     def merge(self, other: "Moments") -> "Moments":
         """The moments of both sets of data together.

@@ -21,6 +21,6 @@ def to_storable(leaf: Any) -> np.ndarray[Any, Any]:
 def from_storable(array: Any, like: Any) -> Any:
     """The inverse of `to_storable`, given a leaf of the same dtype."""
     if is_key(like):
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(jax.device_put(array), impl=jax.random.key_impl(like))
     dtype = np.asarray(like).dtype
     return array.view(dtype) if dtype.kind == "V" else array

@@ -127,8 +127,7 @@ def _statistics(config: Config, model: Model) -> Iterator[str]:
 def _flattened_images(model: Model) -> Iterator[str]:
     """Lines about images among the parts of an observation that no convolutional network encodes."""
     named = _named_leaves(spaces.unmasked(model.observation_space))
-    trunks = (model.policy.trunk, model.policy.value_trunk)
-    leaves = jax.tree.leaves(trunks, is_leaf=lambda x: isinstance(x, Encoders))
+    leaves = jax.tree.leaves(_trunks(model), is_leaf=lambda x: isinstance(x, Encoders))
     encoders = [leaf for leaf in leaves if isinstance(leaf, Encoders)]
     for number, (path, space) in enumerate(named):
         if spaces.looks_like_image(space) and any(front.parts[number] is flat for front in encoders):
@@ -149,13 +148,19 @@ def _products(config: Config, model: Model) -> Iterator[str]:
             "`precision` (='tf32') changes nothing on the CPU, where this run learns in float32: NVIDIA's cards have "
             "TF32; 'bf16' rounds everywhere"
         )
-    trunks = (model.policy.trunk, model.policy.value_trunk)
-    own = dict.fromkeys(part for trunk in trunks if trunk is not None for part in _with_products_of_their_own(trunk))
+    own = dict.fromkeys(part for trunk in _trunks(model) for part in _with_products_of_their_own(trunk))
     if config.precision == "bf16" and own:
         yield (
             f"`precision` (='bf16') reaches the networks of this library; {', '.join(own)} makes its own products, as "
             "JAX does here by default: let it compute in jnp.bfloat16 itself"
         )
+
+
+def _trunks(model: Model) -> list[Any]:
+    """The networks of a policy, with NumPy's arrays: JAX would compile a program for each shape of theirs."""
+    params: Any = np.asarray(model.state.params)
+    policy = model.policy_of(params)
+    return [trunk for trunk in (policy.trunk, policy.value_trunk) if trunk is not None]
 
 
 def _with_products_of_their_own(network: Any) -> Iterator[str]:
