@@ -3,13 +3,16 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ppo2.numerics.randomness import (
     Purpose,
+    environment_keys,
     environment_seeds,
     fresh_seed,
+    host_environment_keys,
     host_generator,
     host_split,
     root_key,
@@ -134,3 +137,12 @@ assert not changed, changed
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_keys_of_environments_are_the_same_on_the_host(impl):
+    key, envs = jax.random.key(7, impl=impl), np.array([0, 1, 5, 2**32 - 1], np.uint32)
+    for counter in (0, 3, 2**29):
+        expected = environment_keys(key, [Purpose.ACT], counter, jnp.asarray(envs))[0]
+        found = host_environment_keys(key, Purpose.ACT, counter, envs)
+        np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(expected))

@@ -1,5 +1,7 @@
 """Faults: reasons why an update can't be made, where they are found, and their messages."""
 
+import functools
+import operator
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -93,11 +95,12 @@ def find_fault(
 
 def is_finite(of: Any) -> Bool[Array, ""]:
     """True if a state, or a part of one, has no NaN and no infinity; pure."""
-    finite = jnp.ones((), bool)
+    by_shape: dict[tuple[int, ...], Any] = {}  # one reduction for parameters and moments: each is three kernels on CPU
     for leaf in jax.tree.leaves(of):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
-            finite &= jnp.all(jnp.isfinite(leaf))
-    return finite
+            finite = jnp.isfinite(leaf)
+            by_shape[leaf.shape] = by_shape[leaf.shape] & finite if leaf.shape in by_shape else finite
+    return functools.reduce(operator.and_, map(jnp.all, by_shape.values()), jnp.ones((), bool))
 
 
 def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:

@@ -19,7 +19,7 @@ from ppo2.envs.host.env_types import AnyVectorEnv
 from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import transfers_allowed
-from ppo2.numerics.randomness import Purpose
+from ppo2.numerics.randomness import Purpose, host_environment_keys
 from ppo2.runners.action_log import ActionLog
 from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes, bring_into_float32
 from ppo2.runners.experience import Experience
@@ -184,13 +184,14 @@ class Runner:
 
     def _noise(self) -> Callable[[int, slice], Any]:
         """The noise of this rollout's actions, by step and environments."""
-        model, rollout, first = self.model, np.uint32(self.rollouts), self._first
-        key = model.acting_state().key
-        whole = np.asarray(program(model, noise_program)(key, rollout, np.uint32(first), self.nsteps, self.nenvs))
+        model, envs = self.model, np.arange(self._first, self._first + self.nenvs, dtype=np.uint32)
+        keys = host_environment_keys(model.acting_state().key, Purpose.ACT, self.rollouts, envs)
+        whole = np.asarray(program(model, noise_program)(keys, self.nsteps))
         if whole.ndim > 1:
             return lambda t, rows: whole[t, rows]
         drawn = program(model, step_noise_program)
-        return lambda t, rows: drawn(key, rollout, np.uint32(first + rows.start), whole[t], rows.stop - rows.start)
+        by_rows: dict[int, Any] = {}  # the environments of each group
+        return lambda t, rows: drawn(by_rows.setdefault(rows.start, keys[rows]), whole[t])
 
     def _check_legal(self, obs: Any, rows: slice, t: int) -> None:
         """Raises ValueError where a mask leaves no legal action."""

@@ -12,7 +12,6 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
 from ppo2.numerics.compilation import compiled
-from ppo2.numerics.randomness import Purpose, environment_keys
 from ppo2.runners.experience import Experience, complete
 
 
@@ -28,28 +27,19 @@ def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ...
 def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"] | Int[Array, " T"]]:
     """`Model.acting_noise` for the steps of a rollout."""
 
-    def noise(
-        key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], steps: int, nenvs: int
-    ) -> Float[Array, "T N p"] | Int[Array, " T"]:
-        return model.acting_noise(_act_keys(key, rollout, first, nenvs), steps)
+    def noise(keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"] | Int[Array, " T"]:
+        return model.acting_noise(keys, steps)
 
-    return compiled(noise, static_argnums=(3, 4))
+    return compiled(noise, static_argnums=1)
 
 
 def step_noise_program(model: Model) -> Callable[..., Float[Array, "N p"]]:
     """`Model.step_noise`, for rollouts whose steps each draw their own."""
 
-    def noise(
-        key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], now: Int[Array, ""], nenvs: int
-    ) -> Float[Array, "N p"]:
-        return model.step_noise(_act_keys(key, rollout, first, nenvs), now)
+    def noise(keys: PRNGKeyArray, now: Int[Array, ""]) -> Float[Array, "N p"]:
+        return model.step_noise(keys, now)
 
-    return compiled(noise, static_argnums=4)
-
-
-def _act_keys(key: PRNGKeyArray, rollout: Int[Array, ""], first: Int[Array, ""], nenvs: int) -> PRNGKeyArray:
-    indices = first + jnp.arange(nenvs, dtype=jnp.uint32)
-    return environment_keys(key, [Purpose.ACT], rollout, indices)[0]
+    return compiled(noise)
 
 
 def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
