@@ -5,7 +5,7 @@ BIN := .venv/bin
 LIBRARY := .venv/.library
 STAMP := .venv/.ready
 
-.PHONY: setup train test test-rest test-all test-versions lint soak bench clean
+.PHONY: setup train test test-rest test-all test-versions lint soak bench bench-docs bench-check clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,15 @@ soak: setup
 bench: setup
 	$(BIN)/python bench/host.py
 	$(BIN)/python bench/device.py
+	$(BIN)/python bench/recurrent.py
+
+# The tables of docs/benchmarks.md, from bench/results; `make bench-docs NEW="host.json device.json"` keeps these first.
+bench-docs: setup
+	$(BIN)/python bench/document.py $(NEW)
+
+# Whether a ratio to another library fell since results were kept: before a release, on an idle machine.
+bench-check: setup
+	$(BIN)/python bench/check.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -23,7 +23,6 @@ is pinned to cores, and an idle machine is up to you.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -32,9 +31,11 @@ from typing import Any
 
 from rich.console import Console
 
+import tables
 from options import common, parsed
 from programs import DEVICE_PEERS, OURS_ON_DEVICE, Contender, interpreter
 from report import TABLE_WIDTH, machine, ratios, show_device, spread
+from results import save, source
 from workloads import DEVICE_WORKLOADS, Workload, on_device
 
 SEEDS = 16  # of the sweep
@@ -56,11 +57,12 @@ def main() -> None:
         for python in [interpreter(DEVICE_PEERS[name], getattr(options, f"{name}_python"))]
         for variant in DEVICE_PEERS[name].variants
     ]
-    results: dict[str, Any] = {"command": sys.argv, "machine": machine(), "versions": {}, "workloads": {}}
+    results: dict[str, Any] = {"machine": machine(), "versions": {}, "workloads": {}}
 
     def keep() -> None:
         if options.json is not None:
-            options.json.write_text(json.dumps(results, indent=1) + "\n")
+            about = source(sys.argv, results["versions"])
+            save(options.json, {"sources": {"": about}, "tables": tables.device(results, ""), "runs": results})
 
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, err, Path(folder))

@@ -18,7 +18,6 @@ machine is up to you.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -28,9 +27,11 @@ from typing import Any
 
 from rich.console import Console
 
+import tables
 from options import common, parsed
 from programs import OURS, PEERS, Contender, interpreter
 from report import TABLE_WIDTH, Spread, machine, ratios, show, spread
+from results import save, source
 from workloads import STEPPED, WORKLOADS, Workload
 
 TIE = 1.05  # trials that differ by less say nothing
@@ -51,7 +52,6 @@ def main() -> None:
         for python in [interpreter(PEERS[name], getattr(options, f"{name}_python"))]
     ]
     results: dict[str, Any] = {
-        "command": sys.argv,
         "machine": machine(),
         "versions": {},
         "workloads": {},
@@ -61,7 +61,8 @@ def main() -> None:
 
     def keep() -> None:
         if options.json is not None:
-            options.json.write_text(json.dumps(results, indent=1) + "\n")
+            about = source(sys.argv, results["versions"])
+            save(options.json, {"sources": {"": about}, "tables": tables.host(results, ""), "runs": results})
 
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, err, Path(folder))

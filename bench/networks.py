@@ -14,7 +14,6 @@ up to you.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -23,9 +22,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+import tables
 from options import names
 from programs import Contender, Program
 from report import TABLE_WIDTH, Spread, machine, ratios
+from results import save, source
 
 NUMBERS = ("mlp", "lstm", "lnlstm", "gru")
 IMAGES = ("cnn_small", "conv_only", "cnn", "impala_cnn", "cnn_lstm", "cnn_lnlstm", "impala_cnn_lstm")
@@ -46,7 +47,7 @@ def main() -> None:
     options = parse(sys.argv[1:])
     out, err = (Console(stderr=stderr, highlight=False) for stderr in (False, True))
     out.width = max(out.width, TABLE_WIDTH)
-    results: dict[str, Any] = {"command": sys.argv, "machine": machine(), "rows": []}
+    results: dict[str, Any] = {"machine": machine(), "rows": []}
     for network in options.networks:
         for measure in MEASURES:
             for batch in options.act_batches if measure == "act" else options.step_batches:
@@ -61,7 +62,8 @@ def main() -> None:
                 text = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in medians.items())
                 err.print(f"{network} {measure} {batch}: {text}", style="dim", soft_wrap=True)
                 if options.json is not None:
-                    options.json.write_text(json.dumps(results, indent=1) + "\n")
+                    found = tables.networks(results, "")
+                    save(options.json, {"sources": {"": source(sys.argv, {})}, "tables": found, "runs": results})
     show(out, results)
 
 
@@ -137,7 +139,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="1 repeat of half a second: whether it works, not how fast"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there, every single run included")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, for bench/document.py")
     parser.add_argument(
         "--python", type=Path, default=Path(sys.executable), metavar="PATH", help="interpreter that has ppo2 (this one)"
     )

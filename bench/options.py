@@ -20,7 +20,7 @@ def common(
         "--seconds", type=float, default=seconds, help=f"of each measurement of steps per second ({seconds:g})"
     )
     parser.add_argument("--quick", action="store_true", help="2 repeats of 2 seconds: whether it works, not how fast")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there, every single run included")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, for bench/document.py")
     parser.add_argument("--python", type=Path, metavar="PATH", help="interpreter that has ppo2 (this one)")
     for name in peers:
         parser.add_argument(

@@ -67,6 +67,16 @@ PEERS = {
     )
 }
 
+RECURRENT_PEERS = {
+    "contrib": Program(
+        name="contrib",
+        script="sb3.py",
+        title="sb3-contrib's RecurrentPPO",
+        variants=PEERS["sb3"].variants,
+        requirements=(("torch==2.13.0",), ("sb3-contrib>=2.9,<2.10", "gymnasium")),
+    )
+}
+
 OURS_ON_DEVICE = Program(
     name="ours",
     script="ours_device.py",

@@ -9,8 +9,10 @@ class Workload:
     """One training task. It reaches the measured programs as JSON, so that they need nothing of ours.
 
     Attributes:
-        network: "mlp", where policy and value have a network each, or "cnn" (Nature's), which they share.
-        hidden: units in each hidden layer of an mlp.
+        network: "mlp", where policy and value have a network each; "cnn" (Nature's), which they share; or "lstm", a
+            memory (long short-term memory) between the observation and the heads, with no other layer.
+        hidden: units in each hidden layer of an mlp; of an lstm, the memory's own, as the one number.
+        value_network: an lstm's: "shared", one memory for policy and value, or "copy", one each.
         activation: function of an mlp's layers; host environments and rejax are measured with tanh alone.
         normalize: observations and rewards by running statistics.
         value_cliprange: clip range of the value, as the peer has it: none in Stable-Baselines3, always one in rejax.
@@ -33,6 +35,7 @@ class Workload:
     ent_coef: float = 0.01
     max_grad_norm: float = 0.5
     network: str = "mlp"
+    value_network: str = "copy"
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     normalize: bool = False
@@ -41,9 +44,10 @@ class Workload:
     @property
     def title(self) -> str:
         normalised = ", obs and rewards normalised" if self.normalize else ""
+        memory = {"shared": ", one memory", "copy": ", a memory each for policy and value"}[self.value_network]
         return (
-            f"{self.name}: {self.env}, {self.num_envs} x {self.nsteps}, {self.noptepochs} epochs, "
-            f"{self.nminibatches} minibatches{normalised}"
+            f"{self.name} {self.env}, {self.num_envs} x {self.nsteps}, {self.noptepochs} epochs, "
+            f"{self.nminibatches} minibatches{normalised}{memory if self.network == 'lstm' else ''}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,6 +92,22 @@ WORKLOADS = {
             log_interval=1,
         ),
     )
+}
+
+R1 = Workload(
+    name="R1",
+    env="partly:CartPolePositions-v1",  # see bench/peers/partly.py
+    num_envs=8,
+    nsteps=128,
+    noptepochs=4,
+    nminibatches=4,
+    network="lstm",
+    value_network="shared",
+    hidden=(128,),
+)
+
+RECURRENT_WORKLOADS = {
+    workload.name: workload for workload in (R1, dataclasses.replace(R1, name="R1b", value_network="copy"))
 }
 
 LOOK_STEPS = 2**17  # a third to half a second at 250,000 to 400,000 steps per second

@@ -33,8 +33,10 @@ import looks
 import parts
 from turns import Bench, Fact, Row
 
+import tables
 from options import names
 from report import Spread, machine
+from results import save, source
 
 
 class Part(NamedTuple):
@@ -93,6 +95,14 @@ def main() -> None:
         bench.tell(seconds_so_far=round(time.monotonic() - began, 1), missing=missing.get(name))
     text = "\n".join(markdown(found, missing, card(), machine()))
     (out / "table.md").write_text(text + "\n")
+    if options.json is not None:
+        compared = [line for lines in found.values() for line in lines if isinstance(line, Row)]
+        about = {
+            **source(sys.argv, {}),
+            "machine": f"{card()}, {machine()['usable_cores']} processors ({machine()['cpu']})",
+        }
+        about |= {"command": about["command"].replace("bench/", "bench/gpu/"), "versions": _versions()}
+        save(options.json, {"sources": {"": about}, "tables": tables.gpu(compared, "")})
     print(f"\n{text}")
 
 
@@ -173,6 +183,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="of every comparison (3)")
     parser.add_argument("--seconds", type=float, help="of each measurement of steps per second (2)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="for results.jsonl and table.md ($OUT)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what compares there, for bench/document.py")
     parser.add_argument("--small", action="store_true", help="tiny sizes: whether it works, not how fast")
     return parser.parse_args(arguments)
 

@@ -31,14 +31,18 @@ def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
     def update_done(update: int) -> bool:
         return not watch.update_done(update * batch)
 
-    mlp = {"value_network": "copy", "num_hidden": width, "num_layers": len(workload["hidden"])}
+    networks = {
+        "mlp": {"value_network": "copy", "num_hidden": width, "num_layers": len(workload["hidden"])},
+        "lstm": {"value_network": workload["value_network"], "nlstm": width},
+        "cnn": {},
+    }
     ppo2.learn(
         env=workload["env"],
         total_timesteps=1e12,
         seed=job["seed"],
         update_fn=update_done,
         network=workload["network"],
-        **(mlp if workload["network"] == "mlp" else {}),
+        **networks[workload["network"]],
         normalize_obs=workload["normalize"],
         normalize_rewards=workload["normalize"],
         run_dir=run_dir,

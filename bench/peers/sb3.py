@@ -1,6 +1,9 @@
-"""Measures Stable-Baselines3 in a process of its own; needs nothing of ppo2. See `bench/host.py`."""
+"""Measures Stable-Baselines3, or sb3-contrib's RecurrentPPO, in a process of its own; needs nothing of ppo2. See
+`bench/host.py` and `bench/recurrent.py`.
+"""
 
 import time
+from typing import Any
 
 from steady import Job, Result, Watch, answer, watch_of
 
@@ -29,6 +32,7 @@ def train(job: Job, watch: Watch) -> None:
             return not self.over
 
     hidden = list(workload["hidden"])
+    algorithm: Any = PPO
     policy, policy_kwargs = "MlpPolicy", {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": torch.nn.Tanh}
     how = {"n_envs": workload["num_envs"], "seed": job["seed"], "vec_env_cls": DummyVecEnv}
     if workload["network"] == "cnn":
@@ -40,9 +44,15 @@ def train(job: Job, watch: Watch) -> None:
         env = VecFrameStack(make_atari_env(workload["env"], **how), n_stack=4)
     else:
         env = make_vec_env(workload["env"], **how)
+    if workload["network"] == "lstm":
+        from sb3_contrib import RecurrentPPO
+
+        algorithm, policy, shared = RecurrentPPO, "MlpLstmPolicy", workload["value_network"] == "shared"
+        policy_kwargs = {"net_arch": {"pi": [], "vf": []}, "lstm_hidden_size": hidden[0]}
+        policy_kwargs |= {"shared_lstm": shared, "enable_critic_lstm": not shared}
     if workload["normalize"]:
         env = VecNormalize(env, gamma=workload["gamma"])
-    model = PPO(
+    model = algorithm(
         policy,
         env,
         learning_rate=workload["lr"],

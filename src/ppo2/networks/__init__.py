@@ -1,10 +1,11 @@
 """Networks by name, and how a `network` argument becomes one."""
 
 from ppo2.networks.adapters import has_weights
+from ppo2.networks.cells import State
 from ppo2.networks.cnn import cnn, cnn_small, conv_only, impala_cnn
 from ppo2.networks.encoders import assemble
 from ppo2.networks.mlp import mlp
-from ppo2.networks.recurrent import State, advance, is_recurrent, recurrent, unroll
+from ppo2.networks.recurrent import advance, is_recurrent, recurrent, unroll
 from ppo2.networks.registry import Builder, Network, apply, build, check, known, options, register
 
 for _builder in (mlp, cnn, cnn_small, conv_only, impala_cnn):

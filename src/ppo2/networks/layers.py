@@ -38,17 +38,21 @@ def dense(in_features: int, out_features: int, gain: float, *, key: PRNGKeyArray
 
 
 def linear(layer: eqx.nn.Linear, x: Float[Array, " i"]) -> Float[Array, " o"]:
-    """`layer(x)`, whose gradient is cheaper on CPU where there are fewer inputs than outputs.
+    """`layer(x)`, by `weighted`."""
+    product = weighted(layer.weight, x)
+    return product if layer.bias is None else product + layer.bias
+
+
+def weighted(weight: Float[Array, "o i"], x: Float[Array, " i"]) -> Float[Array, " o"]:
+    """`weight @ x`, whose gradient is cheaper on CPU where there are fewer inputs than outputs.
 
     The weight's gradient is a sum over the batch, and XLA's product for it is seven times as fast (3 instead of 22
     microseconds for a batch of 256, 4 inputs and 64 outputs) if the fewer are its rows. So the weight is transposed by
     hand, behind a barrier, or XLA would undo it.
     """
-    weight = layer.weight
     few_inputs = weight.shape[1] < weight.shape[0] and platform() == "cpu"
     factors = (x, jax.lax.optimization_barrier(weight.T)) if few_inputs else (weight, x)
-    product = multiplied(jnp.matmul, *factors)
-    return product if layer.bias is None else product + layer.bias
+    return multiplied(jnp.matmul, *factors)
 
 
 def orthogonal(shape: tuple[int, int], gain: float, *, key: PRNGKeyArray) -> Float[Array, "r c"]:

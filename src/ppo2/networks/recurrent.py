@@ -8,25 +8,22 @@
 A user's network with these two members is taken as a cell without a trunk.
 """
 
-import abc
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
-from ppo2.networks import registry
-from ppo2.networks.layers import as_float, orthogonal, zeros
-from ppo2.numerics.precision import multiplied
+from ppo2.networks import registry, sequences
+from ppo2.networks.cells import CELLS, Gated, State
+from ppo2.networks.layers import as_float
+from ppo2.numerics.pieces import merge_leading_axes
 from ppo2.numerics.randomness import host_split
 from ppo2.spaces import ENCODING
-
-State: TypeAlias = Any  # a pytree of float arrays
 
 
 class Recurrent(eqx.Module):
@@ -73,6 +70,8 @@ def unroll(
     """The features at L steps of B environments, whose first states are `state`, (B, ...)."""
     inputs, step = _inputs_and_step(network, xs)  # of all steps at once
     inputs = jax.tree.map(lambda x: x.reshape(*episode_starts.shape, *x.shape[1:]), inputs)
+    if isinstance(network, Recurrent) and isinstance(network.cell, Gated):
+        return merge_leading_axes(sequences.run(network.cell, inputs, state, episode_starts))
 
     def run(inputs: PyTree[Array], state: State, episode_starts: Bool[Array, " L"]) -> Float[Array, "L f"]:
         def next_step(state: State, now: tuple[Any, Array]) -> tuple[State, Array]:
@@ -101,150 +100,6 @@ def _inputs_and_step(network: Any, xs: PyTree[Shaped[Array, "B ..."]]) -> tuple[
 def flat(x: Shaped[Array, "*shape"]) -> Float[Array, " features"]:
     """A trunk that only flattens."""
     return as_float(x).ravel()
-
-
-# --- cells --------------------------------------------------------------------------------------------------------
-
-
-class Gated(eqx.Module):
-    """A cell that multiplies its input with weights before the state comes in."""
-
-    input_weight: Float[Array, "gates features"]
-    state_weight: Float[Array, "gates units"]
-    bias: Float[Array, " gates"]
-
-    @property
-    def units(self) -> int:
-        return self.state_weight.shape[1]
-
-    def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
-        """The part of a step that doesn't depend on the state."""
-        return multiplied(jnp.matmul, self.input_weight, x) + self.bias
-
-    @abc.abstractmethod
-    def initial_state(self) -> State: ...
-
-    @abc.abstractmethod
-    def step(self, inputs: Float[Array, " gates"], state: State) -> tuple[Float[Array, " units"], State]:
-        """The output and the next state."""
-
-
-class LSTMState(NamedTuple):
-    """The state of an LSTM, (units,) each."""
-
-    c: Float[Array, " units"]
-    h: Float[Array, " units"]
-
-
-class LSTM(Gated):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997; with forget gates, Gers et al. 2000).
-
-    i, f, o, u = W x + U h + b;  c' = sigmoid(f) c + sigmoid(i) tanh(u);  h' = sigmoid(o) tanh(c')
-    """
-
-    def initial_state(self) -> LSTMState:
-        return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)
-
-    def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
-        i, f, o, u = jnp.split(inputs + multiplied(jnp.matmul, self.state_weight, state.h), 4)
-        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return h, LSTMState(c, h)
-
-
-class LayerNormLSTM(Gated):
-    """An LSTM whose products with input and with state are each layer-normalised, as is the memory on its way out.
-
-    Source: Ba et al. 2016, arXiv:1607.06450, supplement, equations 20 to 22; as in Baselines' lnlstm.
-    """
-
-    input_norm: eqx.nn.LayerNorm
-    state_norm: eqx.nn.LayerNorm
-    memory_norm: eqx.nn.LayerNorm
-
-    def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
-        return self.input_norm(multiplied(jnp.matmul, self.input_weight, x)) + self.bias
-
-    def initial_state(self) -> LSTMState:
-        return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)
-
-    def step(self, inputs: Float[Array, " gates"], state: LSTMState) -> tuple[Float[Array, " units"], LSTMState]:
-        i, f, o, u = jnp.split(inputs + self.state_norm(multiplied(jnp.matmul, self.state_weight, state.h)), 4)
-        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(u)
-        h = jax.nn.sigmoid(o) * jnp.tanh(self.memory_norm(c))
-        return h, LSTMState(c, h)
-
-
-class GRU(Gated):
-    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), reset gate after the product.
-
-    r, z, n = W x + b,  r', z', n' = U h + (0, 0, b');  r, z = sigmoid(r + r'), sigmoid(z + z')
-    h' = (1 - z) tanh(n + r n') + z h
-    """
-
-    candidate_bias: Float[Array, " units"]
-
-    def initial_state(self) -> Float[Array, " units"]:
-        return jnp.zeros(self.units, jnp.float32)
-
-    def step(self, inputs: Float[Array, " gates"], state: Array) -> tuple[Float[Array, " units"], Array]:
-        r, z, n = jnp.split(inputs, 3)
-        state_r, state_z, state_n = jnp.split(multiplied(jnp.matmul, self.state_weight, state), 3)
-        kept = jax.nn.sigmoid(z + state_z)
-        candidate = jnp.tanh(n + jax.nn.sigmoid(r + state_r) * (state_n + self.candidate_bias))
-        h = (1 - kept) * candidate + kept * state
-        return h, h
-
-
-def lstm(nlstm: int = 128) -> Callable[..., LSTM]:
-    """A long short-term memory.
-
-    Args:
-        nlstm: units; usually 64 to 512.
-    """
-    units = _units("nlstm", nlstm)
-    return lambda input_shape, *, key: LSTM(*_weights(input_shape, units, 4, key=key))
-
-
-def lnlstm(nlstm: int = 128) -> Callable[..., LayerNormLSTM]:
-    """A layer-normalised long short-term memory.
-
-    Args:
-        nlstm: units; usually 64 to 512.
-    """
-    units = _units("nlstm", nlstm)
-
-    def build(input_shape: tuple[int, ...], *, key: PRNGKeyArray) -> LayerNormLSTM:
-        norms = (eqx.nn.LayerNorm(size, dtype=jnp.float32) for size in (4 * units, 4 * units, units))
-        return LayerNormLSTM(*_weights(input_shape, units, 4, key=key), *norms)
-
-    return build
-
-
-def gru(ngru: int = 128) -> Callable[..., GRU]:
-    """A gated recurrent unit.
-
-    Args:
-        ngru: units; usually 64 to 512.
-    """
-    units = _units("ngru", ngru)
-    return lambda input_shape, *, key: GRU(*_weights(input_shape, units, 3, key=key), zeros(units, key=key))
-
-
-def _units(name: str, units: object) -> int:
-    if isinstance(units, bool) or not isinstance(units, int | np.integer) or units < 1:
-        raise ValueError(f"`{name}` (={units!r}) must be a whole number of at least 1, for example 128.")
-    return int(units)
-
-
-def _weights(input_shape: tuple[int, ...], units: int, gates: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-    """Weights of input and state, orthogonal with gain 1, and zero bias: Baselines'."""
-    shapes = (gates * units, math.prod(input_shape)), (gates * units, units)
-    weights = [orthogonal(shape, 1.0, key=one) for shape, one in zip(shapes, host_split(key, 2), strict=True)]
-    return weights[0], weights[1], zeros(gates * units, key=key)
-
-
-CELLS: dict[str, registry.Builder] = {"lstm": lstm, "lnlstm": lnlstm, "gru": gru}
 
 
 # --- the two together ---------------------------------------------------------------------------------------------
