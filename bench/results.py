@@ -124,6 +124,7 @@ def number(value: float, unit: str, like: float) -> str:
         return f"{value:.{3 if like < SMALL_RATIO else 2 if like < LARGE_RATIO else 1}f}"
     if unit in WHOLE:
         return f"{value:.0f}"
+    like = abs(like)
     digits = len(str(int(like)))
     if digits > 3:
         return f"{round(value, 3 - digits):,.0f}"

@@ -93,6 +93,7 @@ def test_new_rows_take_the_place_of_old_ones(bench: Any) -> None:
         ({"median": 4.3, "low": 4.08, "high": 4.31, "unit": "s"}, "4.3 s (4.08-4.31)"),
         ({"median": 448.2, "low": 448.2, "high": 448.2, "unit": "MB"}, "448 MB"),
         ({"median": 0.02, "low": 0.02, "high": 0.02, "unit": "ms"}, "0.02"),
+        ({"median": -12.34, "low": -13.0, "high": -11.0, "unit": ""}, "-12.3 (-13--11)"),
         ("41 / 26 / 32", "41 / 26 / 32"),
         ([500.0, 499.5], "500, 500"),
     ],
