@@ -20,11 +20,8 @@ from ppo2.numerics.precision import multiplied, rounded, rounds
 
 Padding: TypeAlias = Literal["valid", "same"]
 
-CPU_IMAGES = 16
+CPU_IMAGES = 32
 """Images that a CPU convolves at once: their temporaries stay in the cache, those of 256 would cost page faults."""
-
-WIDE = 64
-"""Channels from which a product for each place in a window beats one for whole windows, copied out."""
 
 
 def convolve(
@@ -62,8 +59,10 @@ def by_xla(stride: int, padding: Padding, images: Array, kernel: Array, bias: Ar
 # --- as matrix products -------------------------------------------------------------------------------------------
 #
 # A convolution of stride s is one of stride 1 over blocks of s x s pixels, as if each were a pixel of s s C channels.
-# Its windows are m x m whole blocks, m = ceil(k / s), and each place in a window gives one product:
-# y = sum_(u, v) x[:, u : u + h, v : v + w] @ kernel[u, v], so that windows, which overlap, needn't be copied out.
+# Its windows are m x m whole blocks, m = ceil(k / s). Windows overlap, so that copies of them take m m D numbers a
+# place. Where there are fewer features F than channels D, each block is multiplied by the kernel's m m places in one
+# product and the results are added where they lie, y = sum_(u, v) (x @ kernel[u, v])[:, u : u + h, v : v + w]: m m F
+# numbers a place. Otherwise the windows are copied out, for one product.
 
 
 def by_products(stride: int, padding: Padding, images: Array, kernel: Array, bias: Array) -> Float[Array, "B h w F"]:
@@ -112,14 +111,18 @@ def _over_blocks(
         rounding: factors are rounded to bfloat16. An argument, as JAX may derive the gradient in another context.
     """
 
+    across, channels, features = weights.shape[0], *weights.shape[2:]
+    by_place = _factor(rounding, weights.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1))
+    by_window = _factor(rounding, weights.reshape(-1, features))
+
     def of_piece(blocks: Shaped[Array, "b I J D"]) -> Float[Array, "b h w F"]:
-        windows = _windows(blocks, weights.shape[0])
-        factors = _factor(rounding, weights.reshape(len(windows), -1, weights.shape[-1]))
-        products = [
-            jnp.matmul(_factor(rounding, x), factor, preferred_element_type=jnp.float32)
-            for x, factor in zip(windows, factors, strict=True)
-        ]
-        return sum(products, jnp.broadcast_to(bias, products[0].shape))
+        x = _factor(rounding, as_float(blocks))
+        if features < channels:
+            places = _slices(across, jnp.matmul(x, by_place, preferred_element_type=jnp.float32))
+            parts = [place[..., i * features : (i + 1) * features] for i, place in enumerate(places)]
+        else:
+            parts = [jnp.matmul(_windows(across, x), by_window, preferred_element_type=jnp.float32)]
+        return sum(parts, jnp.broadcast_to(bias, parts[0].shape))
 
     return in_pieces(of_piece, blocks, most=CPU_IMAGES)
 
@@ -146,11 +149,12 @@ def _backward(
 
     def of_piece(sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
         blocks, cotangent = piece[0], _factor(rounding, piece[1])
+        windows = _windows(across, _factor(rounding, as_float(blocks)))
         # Features, which are few, as rows: three times as fast on CPU as the transpose (see `layers.linear`).
-        windows = [_factor(rounding, x) for x in _windows(blocks, across)]
-        by_weights = [in_float32(cotangent, x, ((0, 1, 2), (0, 1, 2))) for x in windows]
+        rows = jax.lax.optimization_barrier(cotangent.reshape(-1, features).T)
+        by_weights = in_float32(rows, windows.reshape(rows.shape[1], -1), 1)
         by_blocks = _overlapped(across, in_float32(cotangent, transposed, 1)) if is_float else None
-        return sum_ + jnp.concatenate(by_weights, axis=1), by_blocks
+        return sum_ + by_weights, by_blocks
 
     piece = piece_size(len(blocks), CPU_IMAGES)
     cut, cut_cotangent = (x.reshape(-1, piece, *x.shape[1:]) for x in (blocks, cotangent))
@@ -165,21 +169,26 @@ def _backward(
 _over_blocks.defvjp(_forward, _backward)
 
 
-def _windows(blocks: Shaped[Array, "b I J D"], across: int) -> list[Float[Array, "b h w K"]]:
-    """The blocks at each place of windows of across x across blocks; in one array if the channels are few."""
+def _slices(across: int, blocks: Shaped[Array, "b I J D"]) -> list[Shaped[Array, "b h w D"]]:
+    """The blocks at each place of windows of across x across blocks."""
     rows, columns = (length - across + 1 for length in blocks.shape[1:3])
-    places = itertools.product(range(across), repeat=2)
-    slices = [as_float(blocks[:, u : u + rows, v : v + columns]) for u, v in places]
-    return slices if blocks.shape[-1] >= WIDE else [jnp.concatenate(slices, axis=-1)]
+    return [blocks[:, u : u + rows, v : v + columns] for u, v in itertools.product(range(across), repeat=2)]
+
+
+def _windows(across: int, blocks: Float[Array, "b I J D"]) -> Float[Array, "b h w mmD"]:
+    """Windows of across x across blocks, copied out."""
+    return jnp.concatenate(_slices(across, blocks), axis=-1)
 
 
 def _overlapped(across: int, windows: Float[Array, "b h w mmD"]) -> Float[Array, "b I J D"]:
-    """The sum of windows where they lie, the transpose of `_windows`: rows first, then columns."""
-    for axis in (1, 2):
-        parted = windows.reshape(*windows.shape[:3], across, -1)
-        edges = [[(place, across - 1 - place) if a == axis else (0, 0) for a in range(4)] for place in range(across)]
-        windows = functools.reduce(jnp.add, [jnp.pad(parted[:, :, :, i], edge) for i, edge in enumerate(edges)])
-    return windows
+    """The sum of windows where they lie, the transpose of `_windows`."""
+    count, rows, columns, size = windows.shape
+    channels = size // across**2
+    whole = jnp.zeros((count, rows + across - 1, columns + across - 1, channels), windows.dtype)
+    for i, (u, v) in enumerate(itertools.product(range(across), repeat=2)):
+        part = windows[..., i * channels : (i + 1) * channels]
+        whole = whole.at[:, u : u + rows, v : v + columns].add(part)
+    return whole
 
 
 # --- pooling ------------------------------------------------------------------------------------------------------
