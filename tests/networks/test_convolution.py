@@ -83,6 +83,20 @@ def test_factors_may_be_rounded_to_bfloat16(way, bytes_):
     assert np.abs(found[0][1] - whole[0][1]).max() > 1e-3
 
 
+def test_products_of_bfloat16_are_summed_in_float32():
+    """The form that processors with AMX multiply fast: both factors bfloat16, the result float32; gradients too."""
+    shapes = (jnp.zeros((2, 12, 12, 8)), jnp.zeros((3, 3, 8, 6)), jnp.zeros(6))
+    with products("bf16"):
+        gradient = jax.grad(lambda *a: jnp.sum(by_products(1, "valid", *a) ** 2), argnums=(0, 1, 2))
+        lowered = jax.jit(gradient).lower(*shapes).as_text()
+    found = [line for line in lowered.splitlines() if "dot_general" in line]
+    assert len(found) == 3
+    for line in found:
+        factors, result = line.rsplit(" : ", 1)[1].split(" -> ")
+        assert factors.count("xbf16>") == 2, line
+        assert result.endswith("xf32>"), line
+
+
 def test_convolution_by_hand():
     # one window of 2 x 2 for each corner of a 3 x 3 image; the kernel takes upper left minus lower right
     images = np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 10]])[None, :, :, None]

@@ -1,6 +1,7 @@
 """Processors that a process may use."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,23 @@ def test_cards_count_where_jax_can_use_them(monkeypatch: pytest.MonkeyPatch) -> 
     assert processors.nvidia_cards() == 0
     monkeypatch.setattr(processors, "CUDA_PLUGINS", ("no_such_plugin", "json"))
     assert processors.nvidia_cards() == 2
+
+
+@pytest.mark.parametrize(
+    ("described", "lacks"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n", False),
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("processor : 0\nFeatures\t: fp asimd bf16\n", False),  # ARM
+        (None, False),  # another system
+    ],
+)
+def test_processors_without_amx_are_known(monkeypatch: pytest.MonkeyPatch, described: str | None, lacks: bool) -> None:
+    def read_text(path: Path) -> str:
+        assert path == Path("/proc/cpuinfo")
+        if described is None:
+            raise FileNotFoundError
+        return described
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert processors.lacks_bfloat16_tiles() is lacks

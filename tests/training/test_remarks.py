@@ -13,6 +13,7 @@ from gymnasium import spaces
 import ppo2
 from ppo2.agent.policy import build_policy
 from ppo2.config import Config
+from ppo2.system import processors
 from ppo2.training import remarks
 from support.device_envs import good
 from support.environments import Spaced
@@ -79,6 +80,11 @@ def test_a_precision_that_is_not_had_here(capsys: pytest.CaptureFixture[str], mo
     with jax.default_device("cpu"):
         (line,) = said(capsys, env, precision="tf32")
     assert "`precision` (='tf32') changes nothing on the CPU" in line
+    monkeypatch.setattr(processors, "lacks_bfloat16_tiles", lambda: True)
+    with jax.default_device("cpu"):
+        (line,) = said(capsys, env, precision="bf16")
+    assert "slower than 'float32' on this processor, which has no AMX" in line
+    monkeypatch.setattr(processors, "lacks_bfloat16_tiles", lambda: False)
     assert not said(capsys, env, precision="bf16")
     fake_card(monkeypatch)
     assert not said(capsys, env, precision="tf32", device="gpu")

@@ -110,7 +110,6 @@ def _over_blocks(
     Args:
         rounding: factors are rounded to bfloat16. An argument, as JAX may derive the gradient in another context.
     """
-
     across, channels, features = weights.shape[0], *weights.shape[2:]
     by_place = _factor(rounding, weights.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1))
     by_window = _factor(rounding, weights.reshape(-1, features))

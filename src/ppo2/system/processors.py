@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import re
+from pathlib import Path
 
 from ppo2.system import launch
 
@@ -36,3 +37,13 @@ def usable_processors(processes: int | None = None) -> int:
         if len(mine) < len(affinity(os.getppid())):  # the launcher has given each process its own
             return len(mine)
     return max(1, len(mine) // processes)
+
+
+def lacks_bfloat16_tiles() -> bool:
+    """True if this is known to be an x86 processor without AMX, whose products of bfloat16 aren't fast. Linux only."""
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:  # another system
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", described, re.MULTILINE)  # of x86; ARM's are called features
+    return flags is not None and "amx_bf16" not in flags[1].split()

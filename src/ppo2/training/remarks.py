@@ -17,7 +17,7 @@ from ppo2.envs import AnyEnvs
 from ppo2.networks.adapters import Adapted
 from ppo2.networks.encoders import Encoded, Encoders
 from ppo2.networks.recurrent import Recurrent, flat
-from ppo2.system import runtime
+from ppo2.system import processors, runtime
 
 MOST_CLIPPED = 0.9
 """Share of a fresh policy's actions, of mean 0 and standard deviation 1, up to which clipping them is usual: 0.32 of
@@ -147,6 +147,11 @@ def _products(config: Config, model: Model) -> Iterator[str]:
         yield (
             "`precision` (='tf32') changes nothing on the CPU, where this run learns in float32: NVIDIA's cards have "
             "TF32; 'bf16' rounds everywhere"
+        )
+    if config.precision == "bf16" and model.placement.saved()["learn"] == "cpu" and processors.lacks_bfloat16_tiles():
+        yield (
+            "`precision` (='bf16') is slower than 'float32' on this processor, which has no AMX: leave it out unless "
+            "its rounding is what you want"
         )
     own = dict.fromkeys(part for trunk in _trunks(model) for part in _with_products_of_their_own(trunk))
     if config.precision == "bf16" and own:
