@@ -163,7 +163,9 @@ class GroupBuffers:
         if step.ends is not None:
             write(self._ends, t, step.ends)
         for row, obs in (step.final_obs or {}).items():
-            state = jax.tree.map(lambda x, row=row: np.asarray(x)[row], recurrent_state)
+            state = None
+            if recurrent_state is not None:
+                state = jax.tree.map(lambda x, row=row: np.asarray(x)[row], recurrent_state)
             some = TruncatedObs(t=t, env=self._first + row, obs=obs, recurrent_state=state)
             self._whole.truncated_obs.append(some)
 

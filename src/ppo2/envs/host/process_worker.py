@@ -16,7 +16,7 @@ from ppo2.envs.host.constructors import ConstructorError
 from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.failures import ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.infos import EnvInfo
-from ppo2.envs.host.outcome import ENDED, PLAIN, StepOutcome
+from ppo2.envs.host.outcome import ENDED, FAILED, PLAIN, StepOutcome
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
 from ppo2.envs.host.worker_envs import ResetRequest
@@ -77,7 +77,7 @@ class ProcessWorker:
                 failures.append(EnvFailure(int(self._control[CURRENT]), str(lost)))
                 self._relaunch()
                 self._stale = set(range(len(self._rows)))
-        return StepOutcome(ENDED, failures, infos=self._begin_anew(group))
+        return StepOutcome(ENDED | FAILED, failures, infos=self._begin_anew(group))
 
     def ask(self, method: str, arguments: Mapping[int, Any], patience: float = 1.0) -> None:
         self._request = (method, arguments, patience)

@@ -20,7 +20,7 @@ from ppo2.envs.host.episode_statistics import NONE_ENDED, UNCOUNTED, EpisodeRead
 from ppo2.envs.host.failures import MAX_FAILURES, ContractError, EnvFailure, EnvironmentFailureError
 from ppo2.envs.host.identity import check_not_in_training
 from ppo2.envs.host.infos import EnvInfo, kept
-from ppo2.envs.host.outcome import ENDED, PLAIN, TOLD, StepOutcome
+from ppo2.envs.host.outcome import CUT, ENDED, FAILED, PLAIN, TOLD, StepOutcome
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.watchdog import HungError
 from ppo2.spaces import MASK_KEY
@@ -133,13 +133,13 @@ class SerialEnvs:
                 if info_keys:
                     buffers.infos[i, : len(info_keys)] = [number(info.get(key)) for key in info_keys]
                 if over or cut:
-                    self._set_flags(i, over, cut)
+                    self._write_end(i, over, cut)
                     buffers.missing[i] = missing = obs is None and bool(over)  # which nobody needs
                     if not missing:
                         self._write(buffers.final_obs, i, obs, truncated=True)
                     final = kept(info) if info and full else {}
                     obs, told = self._end_episode(i, info)
-                    flags |= ENDED | told
+                    flags |= ENDED | told if over else ENDED | told | CUT
                     if full:
                         infos.append(EnvInfo(first + i, self._info, final))
                 else:
@@ -156,8 +156,8 @@ class SerialEnvs:
             except ENV_ERRORS as error:
                 if full:
                     contract.check_action(env, action, self.spaces.action, first + i, error)
-                reward, flags = 0.0, flags | ENDED
-                self._set_flags(i, False, True)
+                reward, flags = 0.0, flags | ENDED | FAILED
+                self._write_end(i, False, True)
                 failures += self._begin_anew(i, error)
                 if full:
                     infos.append(EnvInfo(first + i, self._info, {}))
@@ -169,7 +169,7 @@ class SerialEnvs:
                 ) from None
         return StepOutcome(flags, failures, infos) if flags or infos else PLAIN
 
-    def _set_flags(self, i: int, over: bool, cut: bool) -> None:
+    def _write_end(self, i: int, over: bool, cut: bool) -> None:
         """Writes that an episode of environment i ended."""
         self._buffers.terminated[i], self._buffers.truncated[i], self._has_flags = over, cut, True
 

@@ -9,7 +9,7 @@ from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import NDArray
 from ppo2.envs.host.episode_statistics import EpisodeEnds
 from ppo2.envs.host.infos import FinalObs
-from ppo2.envs.host.outcome import TOLD
+from ppo2.envs.host.outcome import CUT, FAILED, TOLD
 
 
 class Transition(NamedTuple):
@@ -67,14 +67,16 @@ class TransitionReader:
         plain, buffers = self._plain, self._buffers
         if not flags:
             return plain
-        ends, valid = None, plain.valid
+        terminated, truncated = buffers.terminated, buffers.truncated
+        ends, valid, final_obs = None, plain.valid, None
         if flags & TOLD:
             lengths = buffers.lengths.copy()
             ends = EpisodeEnds(~np.isnan(lengths), buffers.returns.copy(), lengths, buffers.infos.copy())
-        if buffers.failed.any():
+        if flags & FAILED:
             valid = ~buffers.failed
             buffers.failed[:] = False
-        terminated, truncated = buffers.terminated, buffers.truncated
+        if flags & CUT:
+            final_obs = self._final_obs.read(buffers, truncated & ~terminated & valid)
         return Transition(
             obs=plain.obs,
             rewards=plain.rewards,
@@ -82,6 +84,6 @@ class TransitionReader:
             truncated=truncated,
             valid=valid,
             episode_starts=terminated | truncated,
-            final_obs=self._final_obs.read(buffers, truncated & ~terminated & valid) or None,
+            final_obs=final_obs,
             ends=ends,
         )

@@ -15,7 +15,7 @@ from ppo2.envs.host.actions import ActionWriter
 from ppo2.envs.host.buffers import EnvBuffers, from_leaves
 from ppo2.envs.host.env_types import AnyEnv, Factory, NDArray, traits_of
 from ppo2.envs.host.infos import EnvInfo, FinalObs, gathered, infos_of_counted
-from ppo2.envs.host.outcome import ENDED, TOLD
+from ppo2.envs.host.outcome import ENDED, FAILED, TOLD
 from ppo2.envs.host.process_worker import ProcessWorker
 from ppo2.envs.host.replay import REPLAY_LIMIT, UNSEEDED, EpisodePosition, EpisodeReplay
 from ppo2.envs.host.transition import Transition, TransitionReader
@@ -290,7 +290,7 @@ class HostVectorEnv(VectorRequests):
             for i, one in self._final_obs.read(buffers, over & ~buffers.missing).items():
                 final_obs[i] = one
             infos = {"final_obs": final_obs, "_final_obs": over, **infos}
-            if buffers.failed.any():
-                infos["failed"] = buffers.failed.copy()
-                buffers.failed[:] = False
+        if flags & FAILED:
+            infos["failed"] = buffers.failed.copy()
+            buffers.failed[:] = False
         return self.obs, rewards, terminated, truncated, infos
