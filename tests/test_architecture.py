@@ -48,10 +48,10 @@ envs/host: __init__ env_types constructors failures contract identity semaphore 
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers convolution mlp registry cnn cells sequences recurrent encoders __init__
 numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
-    statistics
+    statistics traced numpy_calls numpy_translations numpy_function
 reporting: __init__ figures display screens episode_file sinks trackers health tables logger run_curve plot
-runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program rollout_buffers \
-    snapshot device protocol runner_state host ray_actor remote
+runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program acting \
+    rollout_buffers snapshot device protocol runner_state host ray_actor remote
 spaces: parts images space_json checks __init__ device
 system: __init__ calls exits descendants files launch text lock_owner directory_lock processors signals runtime
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction setup \

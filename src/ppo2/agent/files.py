@@ -52,6 +52,7 @@ def _metadata(model: "Model") -> dict[str, Any]:
         "key_impl": str(jax.random.key_impl(model.state.key)),
         "responses": model.act_count,
         "placement": model.placement.saved(),
+        "acts_with": model.acts_with,
     }
 
 

@@ -66,6 +66,7 @@ class Model:
         unravel: makes the policy's arrays from the flat parameters.
         own_programs: compiled programs that no other model may share.
         placement: the processors that it acts and learns on; see `place`.
+        acts_with: "numpy" or "xla", in runners of host environments; see `ppo2.runners.acting`.
         unsaved: words about why the last checkpoint of its training isn't on the disk; "" where all is well.
     """
 
@@ -99,6 +100,7 @@ class Model:
         self.own_programs: Programs = OrderedDict()
         self.unsaved = ""
         self.placement = UNPLACED
+        self.acts_with = "xla"
         self._acting: tuple[Any, ActingState] | None = None
 
     # --- devices --------------------------------------------------------------------------------------------------

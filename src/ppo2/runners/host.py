@@ -20,16 +20,11 @@ from ppo2.envs.host.stepper import Stepper
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.randomness import Purpose, host_environment_keys
+from ppo2.runners.acting import Actor
 from ppo2.runners.action_log import ActionLog
 from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes, bring_into_float32
 from ppo2.runners.experience import Experience
-from ppo2.runners.host_program import (
-    act_program,
-    complete_program,
-    noise_program,
-    step_noise_program,
-    values_program,
-)
+from ppo2.runners.host_program import complete_program, noise_program, step_noise_program, values_program
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.rollout_buffers import GroupBuffers, RolloutBuffers
 from ppo2.runners.runner_state import RunnerState, new_episodes, restore, to_snapshot
@@ -80,6 +75,7 @@ class Runner:
         self._episodes = EpisodeQueue(self._first)
         self._latest: RunnerState | None = None  # None in the middle of a rollout
         self._learned: RunnerState | None = None
+        self._acting: list[Actor] = []
 
     @transfers_allowed
     def run(self, steps: int | None = None) -> Rollout:
@@ -140,9 +136,9 @@ class Runner:
             EnvGroup(rows, buffers.columns(rows), *jax.tree.map(lambda x, rows=rows: x[rows], policy_inputs))
             for rows in self._stepper.groups
         ]
-        model, state, stepper, clock = self.model, self.model.acting_state(), self._stepper, time.perf_counter
+        model, stepper, clock = self.model, self._stepper, time.perf_counter
         epoch, is_recurrent = self._epoch, model.is_recurrent
-        params, normaliser, act = state.params, state.normaliser, program(model, act_program)
+        acts = [actor.begin(model.acting_state()) for actor in self._actors()]
         noise = self._noise()
         masked = spaces.is_masked(self.env.single_observation_space)
         acting, began = 0.0, clock()
@@ -166,8 +162,8 @@ class Runner:
                 if is_recurrent:
                     own.write_recurrent(t, group.episode_starts, group.recurrent_state)
                 # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
-                sampled, group.recurrent_state = act(
-                    params, normaliser, obs, noise(t, group.rows), group.recurrent_state, group.episode_starts
+                sampled, group.recurrent_state = acts[number](
+                    obs, noise(t, group.rows), group.recurrent_state, group.episode_starts
                 )
                 actions = own.write_actions(t, sampled)
                 acting += clock() - before_act
@@ -181,6 +177,12 @@ class Runner:
             *((group.obs, group.episode_starts, group.recurrent_state) for group in groups),
         )
         return before._replace(obs=obs, episode_starts=episode_starts, recurrent_state=recurrent_state)
+
+    def _actors(self) -> list[Actor]:
+        """An actor for each group."""
+        if not self._acting or self._acting[0].acts_with != self.model.acts_with:
+            self._acting = [Actor(self.model, rows.stop - rows.start) for rows in self._stepper.groups]
+        return self._acting
 
     def _noise(self) -> Callable[[int, slice], Any]:
         """The noise of this rollout's actions, by step and environments."""

@@ -24,6 +24,7 @@ from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import check_spaces, side_by_side
 from ppo2.numerics import sharding
 from ppo2.numerics.randomness import Purpose, fresh_seed, root_key
+from ppo2.runners import acting
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
 from ppo2.runners.protocol import HostRunner
@@ -157,9 +158,12 @@ def place_model(model: Model, env: AnyEnvs, start: Start) -> None:
         model.config.device,
         num_envs=env.num_envs,
         on_device=isinstance(env, DeviceVector),
-        saved=start.placement if start.goes_on else None,
+        saved=start.kept.get("placement") if start.goes_on else None,
     )
     model.place(Placement(*collectives.broadcast(list(found))))
+    if not isinstance(env, DeviceVector):
+        acts_with = acting.choose(model, env.num_envs, saved=start.kept if start.goes_on else None)
+        model.acts_with = collectives.broadcast(acts_with)
 
 
 def check_minibatches(config: Config) -> None:

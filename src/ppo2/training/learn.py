@@ -17,6 +17,7 @@ from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs import DeviceVector
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.schedules import ScheduleLike
+from ppo2.runners import acting
 from ppo2.system import runtime
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
@@ -164,7 +165,11 @@ def learn(
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
         warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)
-        for line in (placement.described(model.placement), placement.changed(start.placement, model.placement)):
+        for line in (
+            placement.described(model.placement),
+            placement.changed(start.kept.get("placement"), model.placement),
+            acting.changed(start.kept, model.acts_with),
+        ):
             if line:
                 setup.logger.say(line)
         setup.logger.say(batch_plan(config, model, need, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))

@@ -232,14 +232,14 @@ def prepare(
     config: Config,
     start: "Start",
     layout: Mapping[str, int],
-    placement: Mapping[str, str] | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> Prepared:
     """Makes the directory ready for the run.
 
     Args:
         run_dir: see `absolute`; None does nothing.
         layout: see `RolloutRunner.layout`.
-        placement: see `Placement.saved`.
+        kept: more that a run does as before when it goes on, by name; see `Start.kept`.
 
     Raises:
         ValueError: it holds another run, or this one under other settings.
@@ -260,7 +260,7 @@ def prepare(
     lines = [aside, _other_total(start, config), sessions.changes(history, now)]
     for folder in (path, path / checkpoint.FOLDER):
         files.remove_temporaries(folder)
-    settings = {**config.to_json(), "engine": dict(layout), "placement": placement, "versions": now["versions"]}
+    settings = {**config.to_json(), "engine": dict(layout), **(kept or {}), "versions": now["versions"]}
     settings[sessions.SESSIONS] = [*history, now]
     try:
         write_settings(path, settings)

@@ -60,8 +60,9 @@ class Setup:
         self.eval_interval = 0 if config.eval_env is None else config.eval_interval or config.log_interval
         self.evaluated = 0
         before, world = start.progress, distributed.world()
+        kept = {"placement": model.placement.saved(), "acts_with": model.acts_with}
         self.saved_in, self.settings, lines = collectives.run_on_first(
-            lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout, model.placement.saved())
+            lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout, kept)
         )
         self.run_dir = Path(self.saved_in) if self.saved_in is not None and world.is_first else None
         self.logger = logger = Logger(

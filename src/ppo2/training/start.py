@@ -61,9 +61,11 @@ class Start(NamedTuple):
         return Progress() if self.resumed is None else Progress.of(self.resumed)
 
     @property
-    def placement(self) -> Any:
-        """The placement of a run that goes on (`ppo2.agent.placement`), as its files have it; None for other starts."""
-        return (self.settings if self.resumed is None else self.resumed.metadata).get("placement")
+    def kept(self) -> Mapping[str, Any]:
+        """The settings of a run that goes on, or its checkpoint's metadata, for what the run is to do as before; empty
+        for other starts.
+        """
+        return self.settings if self.resumed is None else self.resumed.metadata
 
     @property
     def encoding(self) -> int:
