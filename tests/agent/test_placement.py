@@ -22,7 +22,7 @@ from ppo2.evaluation.evaluate import placed_for
 from ppo2.numerics.compilation import chosen_place, computing_on, devices_in_use, place_of, platform, user_has_chosen
 from ppo2.numerics.randomness import root_key
 from ppo2.reporting import plot
-from ppo2.runners import host
+from ppo2.runners import acting
 from support.device_envs import Unending
 from support.jobs import call_on_two_devices
 from support.places import fake_card, no_card
@@ -226,7 +226,7 @@ class Watch:
         self.card, self.cpu = fake_card(pytest.MonkeyPatch())
         assert self.card != self.cpu
         self.acted_on: set[str] = set()
-        of_host = host.act_program
+        of_host = acting.act_program
 
         def act_program(model: ppo2.Model) -> Any:
             act = of_host(model)
@@ -239,7 +239,8 @@ class Watch:
 
             return watched
 
-        host.act_program = act_program  # type: ignore[assignment]
+        acting.act_program = act_program  # type: ignore[assignment]
+        acting.choose = lambda *_, **__: acting.XLA  # NumPy, which acts for small models, has no device
 
     def where(self, tree: Any) -> set[str]:
         arrays = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
