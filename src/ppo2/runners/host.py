@@ -161,7 +161,7 @@ class Runner:
                     self._check_legal(obs, group.rows, t)
                 if is_recurrent:
                     own.write_recurrent(t, group.episode_starts, group.recurrent_state)
-                # Reading the actions waits for the device: one dispatch and one transfer back a step, nothing else.
+                # Where XLA acts, reading the actions waits for the device: one dispatch and one transfer back a step.
                 sampled, group.recurrent_state = acts[number](
                     obs, noise(t, group.rows), group.recurrent_state, group.episode_starts
                 )
