@@ -2,15 +2,15 @@
 that convolve) or 64 numbers (the others).
 
     python bench/networks.py                                        # every network, half an hour
-    python bench/networks.py --networks cnn --torch-python PATH     # beside PyTorch's Nature CNN
+    python bench/networks.py --networks cnn --torch-python PATH     # beside the same in PyTorch
     python bench/networks.py --quick --networks cnn_small           # to see whether it works
 
-Every network is measured as it is and, if it convolves, with XLA's own convolution; PyTorch's Nature CNN, in its
-default layout and with the better of one and its default threads, by the interpreter given. All in turn, again and
-again, each measurement a fresh process that repeats one call for `--seconds`. Acting goes from observations in NumPy to
-sampled actions in NumPy. A gradient step is forward, PPO's loss, backward, clipping and Adam; ours also shuffles, and
-runs in a compiled update. Recurrent networks learn from sequences of 32 steps, batch / 32 of them. An idle machine is
-up to you.
+Every network is measured as it is and, if it convolves, with XLA's own convolution; `cnn` and `impala_cnn` in PyTorch
+too, in its default layout and with the better of one and its default threads, by the interpreter given. All in turn,
+again and again, each measurement a fresh process that repeats one call for `--seconds`. Acting goes from observations
+in NumPy to sampled actions in NumPy. A gradient step is forward, PPO's loss, backward, clipping and Adam; ours also
+shuffles, and runs in a compiled update. Recurrent networks learn from sequences of 32 steps, batch / 32 of them. An
+idle machine is up to you.
 """
 
 import argparse
@@ -35,11 +35,11 @@ OURS = Program(
 )
 TORCH = Program(
     name="torch",
-    script="torch_nature.py",
+    script="torch_networks.py",
     title="PyTorch",
     variants={"1 thread": {"threads": 1}, "default threads": {"threads": None}},
 )
-TORCH_NETWORK = "cnn"
+TORCH_NETWORKS = ("cnn", "impala_cnn")
 MEASURES = {"act": "act", "step": "gradient step"}
 
 
@@ -72,7 +72,7 @@ def times(network: str, measure: str, batch: int, options: argparse.Namespace) -
     contenders = {"ours": Contender(OURS, "ours", options.python)}
     if network in IMAGES and options.xla:
         contenders["XLA"] = Contender(OURS, "XLA", options.python)
-    if network == TORCH_NETWORK and options.torch_python is not None:
+    if network in TORCH_NETWORKS and options.torch_python is not None:
         contenders |= {name: Contender(TORCH, name, options.torch_python) for name in TORCH.variants}
     runs: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.repeats):

@@ -46,7 +46,7 @@ envs/host: __init__ env_types constructors failures contract identity semaphore 
     episode_statistics attributes actions infos outcome vector_arguments serial_envs worker_envs worker_loop \
     process_worker worker worker_pool transition vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
-networks: adapters layers convolution mlp registry cnn cells sequences recurrent encoders __init__
+networks: adapters layers stride_one convolution pooling mlp registry cnn cells sequences recurrent encoders __init__
 numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
     statistics traced numpy_calls numpy_translations numpy_function
 reporting: __init__ figures display screens episode_file sinks trackers health tables logger run_curve plot

@@ -99,8 +99,8 @@ def test_nature_is_its_layers():
 
 def test_impala_is_its_layers():
     network, _ = build("impala_cnn", (9, 12, 3), depths=(4, 6), dense=7)
-    image = pixels(9, 12, 3)
-    h, kernels = jnp.float32(image)[None] / 255, iter(filters(network))
+    images = pixels(32, 9, 12, 3)  # on CPU two pieces of four parts
+    h, kernels = jnp.float32(images) / 255, iter(filters(network))
 
     def conv(x):
         return xlas(x, next(kernels), 1, "SAME")
@@ -109,8 +109,9 @@ def test_impala_is_its_layers():
         h = jax.lax.reduce_window(conv(h), -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
         for _ in range(2):
             h = h + conv(jax.nn.relu(conv(jax.nn.relu(h))))
-    expected = jax.nn.relu(network.dense.weight @ jax.nn.relu(h).ravel())
-    np.testing.assert_allclose(network(image), expected, rtol=1e-4, atol=1e-5)
+    expected = jax.nn.relu(jax.nn.relu(h).reshape(32, -1) @ network.dense.weight.T)
+    np.testing.assert_allclose(networks.apply(network, images), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network(images[0]), expected[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "impala_cnn")])

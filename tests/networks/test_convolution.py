@@ -1,4 +1,4 @@
-"""Convolution as matrix products, and max-pooling, against XLA's own."""
+"""Convolution as matrix products, against XLA's own."""
 
 from types import SimpleNamespace
 
@@ -8,28 +8,9 @@ import numpy as np
 import pytest
 
 from ppo2.networks import convolution
-from ppo2.networks.convolution import by_products, by_xla, convolve, max_pool
+from ppo2.networks.convolution import by_products, by_xla, convolve
 from ppo2.numerics.precision import products, rounded
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def assert_close(found, expected):
-    """To 1e-5 of the largest number."""
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert one.shape == other.shape
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * max(1.0, float(np.abs(other).max())))
-
-
-def value_and_gradients(function, *arguments, by):
-    def loss(*arguments):
-        found = function(*arguments)
-        return jnp.mean(jnp.sin(found)), found
-
-    return jax.jit(jax.value_and_grad(loss, argnums=by, has_aux=True))(*arguments)
-
+from support.images import assert_close, normal, value_and_gradients
 
 CASES = [
     # size, stride, (B, H, W, C)
@@ -105,14 +86,18 @@ def test_convolution_by_hand():
     np.testing.assert_allclose(found, [[1 - 5 + 0.5, 2 - 6 + 0.5], [4 - 8 + 0.5, 5 - 10 + 0.5]])
 
 
-def test_the_lowering_is_chosen_by_backend(monkeypatch):
+@pytest.mark.parametrize(
+    ("stride", "size", "channels", "way"),
+    [(1, 3, 63, "by_columns"), (1, 3, 64, "by_products"), (1, 1, 4, "by_products"), (2, 3, 4, "by_products")],
+)
+def test_the_lowering_is_chosen_by_backend(monkeypatch, stride, size, channels, way):
     ways = []
-    for name in ("by_products", "by_xla"):
+    for name in ("by_columns", "by_products", "by_xla"):
         monkeypatch.setattr(convolution, name, lambda *_, name=name: ways.append(name))
     for backend in ("cpu", "gpu", "tpu"):
         monkeypatch.setattr(jax, "devices", lambda backend=backend: [SimpleNamespace(platform=backend)])
-        convolve(None, None, None)
-    assert ways == ["by_products", "by_xla", "by_xla"]
+        convolve(None, np.zeros((size, size, channels, 2)), None, stride=stride)
+    assert ways == [way, "by_xla", "by_xla"]
 
 
 def test_many_kernels_at_once():
@@ -135,27 +120,3 @@ def test_images_one_by_one():
     mine = value_and_gradients(each, images, kernel, bias, by=(0, 1, 2))
     theirs = value_and_gradients(lambda *a: by_xla(2, "same", *a), images, kernel, bias, by=(0, 1, 2))
     assert_close(mine, theirs)
-
-
-# --- pooling
-
-
-def xlas_pool(images):
-    return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
-
-
-@pytest.mark.parametrize("shape", [(2, 6, 6, 3), (2, 7, 9, 3), (2, 8, 5, 1), (1, 1, 2, 1), (2, 2, 1, 2)])
-@pytest.mark.parametrize("ties", [False, True])
-def test_max_pool_is_xlas_and_so_is_its_gradient(shape, ties):
-    images = normal(*shape)
-    if ties:
-        images = np.round(images)
-    assert_close(*(value_and_gradients(pool, images, by=0) for pool in (max_pool, xlas_pool)))
-
-
-def test_max_pool_passes_nan_on():
-    images = normal(1, 4, 4, 1)
-    for place in np.ndindex(4, 4):
-        broken = images.copy()
-        broken[0, *place, 0] = np.nan
-        np.testing.assert_array_equal(np.isnan(max_pool(broken)), np.isnan(xlas_pool(broken)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppo2.numerics import pieces
-from ppo2.numerics.pieces import cut_pieces, fitting_size, in_fitting_pieces, in_pieces, piece_size
+from ppo2.numerics.pieces import cut_pieces, fitting_size, in_fitting_pieces, in_pieces, piece_size, side_by_side
 
 
 @pytest.mark.usefixtures("on_cpu")
@@ -110,3 +110,23 @@ def test_other_devices_are_cut_for_memory_alone(monkeypatch):
     monkeypatch.setattr(pieces, "activation_limit", lambda: 150_000)  # of 524,288
     in_fitting_pieces(function, jnp.zeros((32_768, 3)))
     assert seen[-1] == 8192
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_parts_side_by_side_equal_the_whole():
+    sizes = []
+
+    def function(x):
+        sizes.append(len(x))
+        return 2 * x
+
+    for size in (8, 6, 4, 3, 7):  # parts of two rows at least, and none of 7
+        np.testing.assert_array_equal(side_by_side(function, jnp.arange(size), least=2), 2 * np.arange(size))
+    assert sizes == [2] * 4 + [2] * 3 + [2] * 2 + [3] + [7]
+
+
+def test_an_accelerator_takes_all_at_once(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
+    sizes = []
+    side_by_side(lambda x: sizes.append(len(x)), jnp.arange(8), least=2)
+    assert sizes == [8]

@@ -1,5 +1,6 @@
 """Convolutional networks, for images."""
 
+import functools
 import math
 import typing
 from collections.abc import Callable, Sequence
@@ -12,8 +13,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.networks import layers
-from ppo2.networks.convolution import Padding, convolve, max_pool
+from ppo2.networks.convolution import Padding, convolve
 from ppo2.networks.layers import SQRT2, linear, orthogonal, zeros
+from ppo2.networks.pooling import max_pool
+from ppo2.numerics.pieces import MOST_PARTS, in_pieces, side_by_side
 from ppo2.numerics.randomness import host_split
 from ppo2.spaces import ENCODING, channels_place
 
@@ -22,6 +25,9 @@ Pad: TypeAlias = Literal["VALID", "SAME"]
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 SMALL = ((8, 8, 4), (16, 4, 2))
+
+PART = 4
+"""Images that go through all layers of `impala_cnn` together on a CPU, so that they stay in the cache of a core."""
 
 
 class Convolution(eqx.Module):
@@ -95,10 +101,15 @@ class ImpalaCNN(eqx.Module):
         return self.on_batch(x[None])[0]
 
     def on_batch(self, x: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
+        in_parts = functools.partial(side_by_side, self._convolved, least=PART)
+        return _flattened(in_pieces(in_parts, x, most=MOST_PARTS * PART), self.dense)
+
+    def _convolved(self, x: Shaped[Array, "b *shape"]) -> Float[Array, "b h w F"]:
+        """The last block's output, after ReLU, of a few images, all of whose layers stay in the cache."""
         h = _images(x, self.channels_first)
         for block in self.blocks:
             h = block(h)
-        return _flattened(jax.nn.relu(h), self.dense)
+        return jax.nn.relu(h)
 
 
 def cnn(channels: Channels = "auto", pad: Pad = "VALID") -> Callable[..., CNN]:

@@ -1,7 +1,8 @@
-"""Convolution and max-pooling of batches of images (B, H, W, C).
+"""Convolution of batches of images (B, H, W, C).
 
 XLA's own convolution is slow on CPU, and many times slower still inside a loop, where minibatches run
-(docs/benchmarks.md). So there it is lowered to matrix products; elsewhere XLA's own is used.
+(docs/benchmarks.md). So there it is lowered to matrix products, or at stride 1 and with few channels arranged in such a
+way that XLA is fast (`stride_one`); elsewhere XLA's own is used as it is.
 """
 
 import functools
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from ppo2.networks.layers import as_float
+from ppo2.networks.stride_one import by_columns
 from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import in_pieces, piece_size
 from ppo2.numerics.precision import multiplied, rounded, rounds
@@ -22,6 +24,8 @@ Padding: TypeAlias = Literal["valid", "same"]
 
 CPU_IMAGES = 32
 """Images that a CPU convolves at once: their temporaries stay in the cache, those of 256 would cost page faults."""
+WIDE = 64
+"""Channels from which a convolution of stride 1 is lowered to matrix products, too: those of fewer are narrow."""
 
 
 def convolve(
@@ -40,6 +44,8 @@ def convolve(
             the odd row at the end, h = ceil(H / stride).
     """
     if platform() == "cpu":
+        if stride == 1 and kernel.shape[0] > 1 and kernel.shape[2] < WIDE:
+            return by_columns(padding, images, kernel, bias)
         return by_products(stride, padding, images, kernel, bias)
     return by_xla(stride, padding, images, kernel, bias)
 
@@ -188,28 +194,3 @@ def _overlapped(across: int, windows: Float[Array, "b h w mmD"]) -> Float[Array,
         part = windows[..., i * channels : (i + 1) * channels]
         whole = whole.at[:, u : u + rows, v : v + columns].add(part)
     return whole
-
-
-# --- pooling ------------------------------------------------------------------------------------------------------
-
-
-def max_pool(images: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """The largest of each 3 x 3 pixels at stride 2, as if the image were surrounded by minus infinity: h = ceil(H / 2).
-
-    Columns, then rows, which together are what XLA's own pooling gives. The gradient goes to the first of equals, as
-    there, but is made of sums of slices, where XLA's scatters.
-    """
-    for axis in (2, 1):
-        length = images.shape[axis]
-        ((low, high),) = jax.lax.padtype_to_pads((length,), (3,), (2,), "SAME")
-        edges = [(0, 0, 0)] * images.ndim
-        edges[axis] = (low, high, 0)
-        padded = jax.lax.pad(images, jnp.asarray(-jnp.inf, images.dtype), edges)
-        last = length + low + high - 2
-        one, two, three = (jax.lax.slice_in_dim(padded, i, last + i, 2, axis) for i in range(3))
-        images = _first_of_largest(_first_of_largest(one, two), three)
-    return images
-
-
-def _first_of_largest(one: Array, other: Array) -> Array:
-    return jnp.where((one >= other) | jnp.isnan(one), one, other)

@@ -27,6 +27,9 @@ CPU_PIECE = 256
 """Samples that a CPU computes at once, for a layer's output to stay in its cache. Gradients of 32,768 samples take 1.6
 times as long in one piece (docs/benchmarks.md). So few fit in any memory."""
 
+MOST_PARTS = 4
+"""Parts of a batch side by side, each of which is compiled by itself: four keep two cores busy, two leave gaps."""
+
 
 def piece_size(size: int, most: int = CPU_PIECE) -> int:
     """The number of samples of a batch to compute at once for speed: on CPU `most` or a few less, elsewhere all."""
@@ -65,6 +68,21 @@ def in_fitting_pieces(function: Callable[..., T], *arrays: PyTree[Shaped[Array, 
     size = _rows(arrays)
     piece = piece_size(size) if length == 1 else size
     return in_pieces_of(piece if piece < size else fitting_size(function, *arrays, length=length), function, *arrays)
+
+
+def side_by_side(
+    function: Callable[[Array], Array], x: Shaped[Array, "B ..."], *, least: int
+) -> Shaped[Array, "B ..."]:
+    """`function` of an array, row by row independent; on CPU of up to MOST_PARTS parts that don't wait for each other.
+
+    For operations that keep one core busy: the others compute other parts.
+
+    Args:
+        least: rows of a part.
+    """
+    fitting = (parts for parts in range(MOST_PARTS, 1, -1) if len(x) % parts == 0 and len(x) >= parts * least)
+    parts = next(fitting, 1) if platform() == "cpu" else 1
+    return function(x) if parts == 1 else jnp.concatenate([function(part) for part in jnp.split(x, parts)])
 
 
 def in_pieces_of(piece: int, function: Callable[..., T], *arrays: PyTree[Shaped[Array, "B ..."]]) -> T:

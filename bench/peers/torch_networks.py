@@ -1,4 +1,4 @@
-"""Times PyTorch's Nature CNN in a process of its own, with the heads, the loss and the optimiser of PPO."""
+"""Times a network in PyTorch in a process of its own, with the heads, the loss and the optimiser of PPO."""
 
 from typing import Any
 
@@ -13,10 +13,39 @@ def model(job: Job) -> Any:
 
     if job["threads"] is not None:
         torch.set_num_threads(job["threads"])
-    return nn.Sequential(
-        *(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, ACTIONS + 1)),
-    )
+    trunk, features = {"cnn": nature, "impala_cnn": impala}[job["network"]]()
+    return nn.Sequential(*trunk, nn.Linear(features, ACTIONS + 1))
+
+
+def nature() -> tuple[list[Any], int]:
+    """The network of Mnih et al. 2015, and the number of its features."""
+    from torch import nn
+
+    layers = [nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1), nn.ReLU()]
+    return [*layers, nn.Flatten(), nn.Linear(3136, 512), nn.ReLU()], 512
+
+
+def impala() -> tuple[list[Any], int]:
+    """The network of Espeholt et al. 2018 without its LSTM, and the number of its features."""
+    import torch
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self, filters: int) -> None:
+            super().__init__()
+            self.first, self.second = (nn.Conv2d(filters, filters, 3, padding=1) for _ in range(2))
+
+        def forward(self, x: Any) -> Any:
+            return x + self.second(torch.relu(self.first(torch.relu(x))))
+
+    layers: list[Any] = []
+    channels, size = 4, 84
+    for filters in (16, 32, 32):
+        # as ours: an even number of rows has nothing above it, one row below
+        pool = nn.MaxPool2d(3, 2, padding=size % 2, ceil_mode=True)
+        layers += [nn.Conv2d(channels, filters, 3, padding=1), pool, Residual(filters), Residual(filters)]
+        channels, size = filters, (size + 1) // 2
+    return [*layers, nn.ReLU(), nn.Flatten(), nn.Linear(size * size * channels, 256), nn.ReLU()], 256
 
 
 def images(batch: int) -> Any:
