@@ -30,7 +30,7 @@ def impala() -> tuple[list[Any], int]:
     import torch
     from torch import nn
 
-    class Residual(nn.Module):
+    class Residual(nn.Module):  # type: ignore[misc] # PyTorch is not installed here
         def __init__(self, filters: int) -> None:
             super().__init__()
             self.first, self.second = (nn.Conv2d(filters, filters, 3, padding=1) for _ in range(2))

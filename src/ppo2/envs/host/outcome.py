@@ -16,7 +16,7 @@ class StepOutcome(NamedTuple):
     """Outcome of a step beside what is in the buffers.
 
     Attributes:
-        flags: those of ENDED, TOLD, CUT and FAILED that hold.
+        flags: sum of those of ENDED, TOLD, CUT and FAILED that hold.
         failures: environments that failed.
         infos: the environments' infos, if they were asked for.
     """
