@@ -84,6 +84,8 @@ OURS_ON_DEVICE = Program(
     variants={"configured": {"devices": None}, "1 device": {"devices": 1}},
 )
 
+OURS_IN_SWEEPS = Program(name="ours", script="ours_sweeps.py", title="ppo2", variants={"plain": {}})
+
 DEVICE_PEERS = {
     program.name: program
     for program in (

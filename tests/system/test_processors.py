@@ -46,3 +46,41 @@ def test_processors_without_amx_are_known(monkeypatch: pytest.MonkeyPatch, descr
 
     monkeypatch.setattr(Path, "read_text", read_text)
     assert processors.lacks_bfloat16_tiles() is lacks
+
+
+def test_a_process_of_a_sweep_counts_the_processors_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules that change bits see those of all; workers keep to its own processors."""
+    monkeypatch.setattr(processors, "_of_all", None)
+    chosen: list[list[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(chosen[-1] if chosen else range(8)), raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, mine: chosen.append(list(mine)), raising=False)
+    assert processors.own_processors() == usable_processors()
+    assert processors.shares(3) == [[0, 1], [2, 3, 4], [5, 6, 7]]
+    assert processors.shares(9)[7:] == [[7], [0]]
+    monkeypatch.delenv("NPROC", raising=False)
+    assert processors.xla_threads() == {"PJRT_NPROC": "8"}
+    monkeypatch.setenv("NPROC", "3")
+    assert processors.xla_threads() == {}  # the user has said it, and the process inherits it
+    processors.take_share(8, [2, 3])
+    assert chosen == [[2, 3]]
+    assert (usable_processors(), processors.own_processors()) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [
+        (["250000 100000\n"], 2),
+        (["50000 100000\n"], 1),
+        (["max 100000\n"], None),
+        ([None, "400000\n", "100000\n"], 4),
+        ([None, "-1\n", "100000\n"], None),
+        ([None, None, None], None),
+    ],
+)
+def test_the_quota_of_a_container(contents: list[str | None], expected: int | None, tmp_path: Path) -> None:
+    files = []
+    for number, content in enumerate(contents):
+        files.append(str(tmp_path / str(number)))
+        if content is not None:
+            Path(files[-1]).write_text(content)
+    assert processors.quota(files) == expected

@@ -241,7 +241,7 @@ def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str
     kinds: dict[str, Any] = {
         o.name: list[str] | None if many or not o.is_single else bool if o.kind is bool else str | None for o in known
     }
-    kinds |= dict.fromkeys(("load_path", "run_dir", "seeds", "heartbeat"), str | None)
+    kinds |= dict.fromkeys(("load_path", "run_dir", "seeds", "heartbeat", "parallel", "backend"), str | None)
     kinds |= {"load_parts": list[str] | None}
     kinds |= dict.fromkeys(("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug"), bool)
     fields = [(name, kind, False if kind is bool else None) for name, kind in kinds.items()]

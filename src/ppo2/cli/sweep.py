@@ -1,14 +1,18 @@
 """`ppo2 sweep`."""
 
+import contextlib
 import dataclasses
+import signal
 import types
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from ppo2.cli import options
 from ppo2.cli.output import console, say, shown, start_jax, table, write_line
+from ppo2.system.text import say_error
 
 if TYPE_CHECKING:
     from ppo2.training.sweep_result import Sweep as Result
@@ -16,6 +20,17 @@ if TYPE_CHECKING:
 FIGURES = ("final", "best", "auc")
 RUN_DIR = ("sweep-", "seeds{seeds}")
 """Parts of the name of the run directory by default."""
+Parallel = Annotated[
+    Literal["auto"] | int,
+    arg(
+        help="runs on host environments that train at a time, each in a process with its share of the processors; "
+        "auto: one for each processor; 1: one after another. Results are the same"
+    ),
+]
+Backend = Annotated[
+    Literal["local", "ray"],
+    arg(help="ray: runs train in actors of a Ray cluster; --run-dir is then on a disk that all its machines have"),
+]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -38,6 +53,8 @@ class SweepCommand(options.Command):
                 *(_many(option) if option.is_single else option.field() for option in _swept(chosen)),
                 ("run_dir", run_dir, chosen.run_dir_pattern(*RUN_DIR)),
                 ("progress", options.Progress, True),
+                ("parallel", Parallel, "auto"),
+                ("backend", Backend, "local"),
                 ("debug", options.Debug, False),
             ],
         )
@@ -55,16 +72,83 @@ class SweepCommand(options.Command):
         run_dir, made = given["run_dir"], None
         if run_dir == self.chosen.run_dir_pattern(*RUN_DIR):
             run_dir = made = options.new_run_dir(run_dir, seeds=given["seeds"])
-        with options.removed_if_empty(made):
+        with options.removed_if_empty(made), _telling_how_to_resume(run_dir):
             result = sweep(
                 env=given["env"],
                 seed=range(given["seeds"]),
                 run_dir=run_dir,
                 progress=given["progress"],
+                parallel=given["parallel"],
+                backend=given["backend"],
                 **{name: values[0] if len(values) == 1 else list(values) for name, values in settings.items()},
             )
-        _show(result)
-        return int(bool(getattr(result, "unsaved", "")))
+        return _finish(result)
+
+
+def resume(run_dir: Path, *, progress: bool, device: str | None) -> int:
+    """Goes on with the sweep in a directory. Returns the exit status.
+
+    Args:
+        device: the processor to compute on; None: as before.
+
+    Raises:
+        ValueError: it was started with objects, which no file can hold.
+    """
+    from ppo2.config import is_placeholder
+    from ppo2.training import sweep_directory
+    from ppo2.training.sweep import sweep
+
+    found = sweep_directory.settings_in(run_dir) or {"env": None, "swept": {}, "fixed": {}}
+    swept = {name: [_thawed(value) for value in values] for name, values in found["swept"].items()}
+    fixed = {name: _thawed(value) for name, value in found["fixed"].items()}
+    each = {"env": found["env"], **fixed, **{f"{name} {i}": v for name, vs in swept.items() for i, v in enumerate(vs)}}
+    if objects := [name.partition(" ")[0] for name, value in each.items() if is_placeholder(value)]:
+        raise ValueError(
+            f"{run_dir} was started from Python with what no file can hold: {', '.join(dict.fromkeys(objects))}. Go on "
+            f"with it from there: ppo2.sweep(run_dir={str(run_dir)!r}, ...) with the same arguments."
+        )
+    start_jax(device or fixed.get("device", "auto"))
+    if device is not None:
+        fixed["device"] = device
+    with _telling_how_to_resume(str(run_dir)):
+        arguments: dict[str, Any] = {**fixed, **swept}
+        return _finish(sweep(env=found["env"], run_dir=run_dir, progress=progress, **arguments))
+
+
+def is_sweep(path: Path) -> bool:
+    """True if a directory is that of a sweep."""
+    return (path / "sweep.json").is_file()
+
+
+def _thawed(value: Any) -> Any:
+    """A setting as it was given: JSON has lists for tuples, and a list is swept over."""
+    return tuple(map(_thawed, value)) if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def _telling_how_to_resume(run_dir: str | None) -> Iterator[None]:
+    runs = None if run_dir is None else Path(run_dir).expanduser().absolute() / "runs"
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+        if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number:
+            how = f"; `ppo2 resume {run_dir}` goes on" if runs is not None and runs.is_dir() else ""
+            say_error(f"stopped by {number.name}{how}")
+        raise
+
+
+def _finish(result: "Result") -> int:
+    """Shows the result. Returns the exit status: 1 where a run failed, or not all could be saved."""
+    _show(result)
+    failures = getattr(result, "failures", ())
+    for failure in failures:
+        say_error(failure.words)
+    if failures and result.run_dir is not None:
+        say_error(
+            f"{len(failures)} of {len(result.table)} runs failed; `ppo2 resume {result.run_dir}` tries them again"
+        )
+    return int(bool(failures) or bool(getattr(result, "unsaved", "")))
 
 
 def _swept(chosen: options.Chosen) -> list[options.Option]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from ppo2.cli import options
+from ppo2.cli import options, sweep
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.cli.until_solved import UntilSolved
 from ppo2.config import Config, Device, placeholder_in
@@ -102,7 +102,7 @@ class Train(options.Command):
 
 @dataclasses.dataclass(kw_only=True)
 class Resume(options.TrainingOptions):
-    """Go on with a run that was stopped, to the total that was asked for, or to another one."""
+    """Go on with a run, or a sweep, that was stopped, to the total that was asked for; a run also to another one."""
 
     run: Annotated[
         Positional[Path], arg(metavar="RUN", help="run directory, or the one of its checkpoints to go on from")
@@ -123,6 +123,11 @@ class Resume(options.TrainingOptions):
     def __call__(self) -> int:
         from ppo2.distributed import collectives
 
+        if sweep.is_sweep(self.run):
+            if self.total_timesteps is not None or self.until_solved:
+                raise ValueError(f"{self.run} is a sweep, which goes on as it began: leave the options of a run out.")
+            _ask_for_logs(tensorboard=self.tensorboard, wandb=self.wandb)
+            return sweep.resume(self.run, progress=self.progress, device=self.device)
         start_processes(device=self._device_to_start(), heartbeat=self.heartbeat, debug=self.debug)
         arguments: dict[str, Any] | None = collectives.run_on_first(self._arguments)  # whose files they are
         if arguments is not None:
@@ -196,6 +201,11 @@ class Resume(options.TrainingOptions):
             )
 
 
+def _ask_for_logs(*, tensorboard: bool, wandb: bool) -> None:
+    asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
+    os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
+
+
 def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, wandb: bool) -> int:
     """Trains. Returns the exit status: 1 where the trained model could not be saved."""
     from ppo2.training.interruption import interrupted
@@ -203,8 +213,7 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
 
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
     solved = UntilSolved(arguments["env"], arguments["total_timesteps"]) if until_solved else None
-    asked = [os.environ.get("PPO2_LOG_FORMAT", ""), "tensorboard" * tensorboard, "wandb" * wandb]
-    os.environ["PPO2_LOG_FORMAT"] = ",".join(filter(None, asked))
+    _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
     with _telling_how_to_resume(run_dir):
         model = learn(**arguments, update_fn=solved)
         stopped = interrupted()

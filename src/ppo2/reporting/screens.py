@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ppo2.reporting.display import Display, Lines
@@ -27,6 +27,8 @@ FIGURE_WIDTH = 9
 REFRESH_SECONDS = 0.5
 """Time between two updates of a display in a notebook."""
 
+Rows = Callable[[], list[list[str]]]
+
 _IN_PLACE = threading.Lock()
 """Held by the display that is updated in place: two would draw over each other."""
 
@@ -34,8 +36,8 @@ _IN_PLACE = threading.Lock()
 class _InPlace(Display):
     """Keeps the latest figures for a display that is updated in place; there is one of these at a time."""
 
-    def __init__(self, pace: Pace, columns: Columns) -> None:
-        self._pace, self._columns = pace, columns
+    def __init__(self, pace: Pace, columns: Columns, rows: Rows | None = None) -> None:
+        self._pace, self._columns, self._rows = pace, columns, rows
         self._latest: dict[str, float] = {}
         self._closed = False
 
@@ -57,6 +59,10 @@ class _InPlace(Display):
             left = f"  left {pace.left()}"
         return f"{pace.done()}  elapsed {pace.elapsed()}{left}"
 
+    def _cells(self) -> list[list[str]]:
+        """The rows of the table below the figures, its header first; none where there is nothing to show."""
+        return [] if self._rows is None or self._closed else self._rows()
+
     def _figures(self, columns: tuple[Column, ...]) -> list[tuple[str, str]]:
         """Names and figures; those of OPTIONAL only once there was one."""
         latest = self._latest
@@ -74,11 +80,11 @@ def _show_cursor() -> None:
 class _Live(_InPlace):
     """Draws a progress bar and a table, again and again in place, by rich's own thread: a tick only notes a number."""
 
-    def __init__(self, pace: Pace, columns: Columns) -> None:
+    def __init__(self, pace: Pace, columns: Columns, rows: Rows | None = None) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        super().__init__(pace, columns)
+        super().__init__(pace, columns, rows)
         self._console, self._stdout = Console(), sys.stdout  # which rich replaces
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
         EXIT_HOOKS.add(_show_cursor)
@@ -110,11 +116,26 @@ class _Live(_InPlace):
         if not is_wide:
             head.add_row(bar)
             head.add_row(text)
-            return Group(head, self._table(*(column for group in self._columns for column in group)))
+            return Group(head, self._table(*(column for group in self._columns for column in group)), *self._below())
         head.add_row(bar, text)
         beside = Table.grid(padding=(0, 4, 0, 0))
         beside.add_row(*(self._table(*group) for group in self._columns))
-        return Group(head, beside)
+        return Group(head, beside, *self._below())
+
+    def _below(self) -> "list[Table]":
+        """The table below the figures, if there is one."""
+        from rich.table import Table
+        from rich.text import Text
+
+        header, *rows = self._cells() or [[]]
+        if not rows:
+            return []
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+        for name in header:
+            table.add_column(Text(name), justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        return [table]
 
     def _table(self, *columns: Column) -> "Table":
         from rich.table import Table
@@ -133,10 +154,10 @@ class _Notebook(_InPlace):
     threads of a kernel may write to another cell. What is saved with the notebook is the last state.
     """
 
-    def __init__(self, pace: Pace, columns: Columns) -> None:
+    def __init__(self, pace: Pace, columns: Columns, rows: Rows | None = None) -> None:
         from IPython.display import display
 
-        super().__init__(pace, columns)
+        super().__init__(pace, columns, rows)
         self._drawn = time.monotonic()
         self._handle: Any = display(self, display_id=True)  # type: ignore[no-untyped-call]
 
@@ -163,20 +184,30 @@ class _Notebook(_InPlace):
             for name, figure in group
         )
         bar = f"<progress value='{self._pace.update}' max='{max(self._pace.total, 1)}' style='width:20em'></progress>"
-        position = self._position()
+        position, cells = self._position(), self._cells()
+        lines += ["  ".join(f"{cell:>10}" for cell in row) for row in cells]
+        below = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+        below = f"<table>{below}</table>" if below else ""
         return {
             "text/plain": "\n".join([position, *lines]),
-            "text/html": f"{bar} {html.escape(position)}<table>{rows}</table>",
+            "text/html": f"{bar} {html.escape(position)}<table>{rows}</table>"
+            + f"<table>{below}</table>" * bool(cells),
         }
 
 
-def open_display(pace: Pace, progress: bool | None = None, columns: Columns = (RUN_COLUMNS, LOSS_COLUMNS)) -> Display:
+def open_display(
+    pace: Pace,
+    progress: bool | None = None,
+    columns: Columns = (RUN_COLUMNS, LOSS_COLUMNS),
+    rows: Rows | None = None,
+) -> Display:
     """The display that suits where the output goes: a table updated in place on a terminal or in a notebook, lines
     elsewhere and beside another display.
 
     Args:
         progress: False: a display for messages alone; None is True.
         columns: the figures to show.
+        rows: gives the rows of a table to show below them, its header first; lines have none of it.
     """
     if progress is False:
         return Display()
@@ -184,7 +215,7 @@ def open_display(pace: Pace, progress: bool | None = None, columns: Columns = (R
     if screen is None or not _IN_PLACE.acquire(blocking=False):
         return Lines(pace, columns)
     try:
-        return screen(pace, columns)
+        return screen(pace, columns, rows)
     except BaseException:
         _IN_PLACE.release()
         raise

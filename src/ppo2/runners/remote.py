@@ -4,14 +4,8 @@ No step goes over the network, only rollouts: every actor has a `Runner` over it
 their global indices, and so do what they would do here.
 """
 
-import importlib
-import logging
 import math
-import os
-import signal
-import threading
 import time
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,11 +19,11 @@ from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
+from ppo2.runners import ray_cluster
 from ppo2.runners.episodes import Ended, EpisodeQueue, side_by_side
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.ray_actor import ActorLocation, RolloutActor, RolloutPart
 from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of
-from ppo2.system.processors import usable_processors
 from ppo2.system.text import printable, say_error
 
 START_SECONDS = 30.0
@@ -37,8 +31,6 @@ START_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 """Seconds that environments get to close."""
 AXES = {BY_STEP: 1, BY_ENV: 0}
-CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_")
-"""Beginnings of the names of JAX's settings of its cache."""
 
 
 class RemoteRunner:
@@ -143,7 +135,7 @@ class RemoteRunner:
     def _wait_for_all(self) -> None:
         """Returns when every actor has begun."""
         if not self._actors:
-            self._connect()
+            self._ray, self._owns_ray = ray_cluster.connect(self.envs.actors * self._processors)
             self._actors = [self._start_actor(number) for number in range(self.envs.actors)]
         while self._begin:
             missing = self._wait([*self._begin.values()], START_SECONDS)
@@ -170,23 +162,6 @@ class RemoteRunner:
             _, refs = self._ray.wait(refs, num_returns=len(refs), timeout=1.0)  # signals are handled in between
         return refs
 
-    def _connect(self) -> None:
-        """Connects to the cluster that this process has, or that RAY_ADDRESS names; else starts one."""
-        self._ray = ray = importlib.import_module("ray")
-        if ray.is_initialized():
-            return
-        how: dict[str, Any] = {}
-        if "RAY_ADDRESS" not in os.environ:
-            self._owns_ray = True
-            count = max(usable_processors(), self.envs.actors * self._processors)
-            how = {"address": "local", "num_cpus": count, "include_dashboard": False}
-        before = signal.getsignal(signal.SIGTERM)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"os\.fork\(\) was called")  # harmless, as another program follows
-            ray.init(logging_level=logging.WARNING, **how)
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray has replaced it
-
     @property
     def _processors(self) -> int:
         """Processors that an actor needs."""
@@ -199,7 +174,7 @@ class RemoteRunner:
             ValueError: the policy can't be sent to it.
         """
         how = {"num_cpus": self._processors, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        how["runtime_env"] = {"env_vars": _runtime()}
+        how["runtime_env"] = {"env_vars": ray_cluster.jax_variables()}
         actor = self._ray.remote(**how)(RolloutActor).remote()
         try:
             self._begin[number] = actor.begin.remote(self.envs, template_of(self.model), number, self._settings)
@@ -274,13 +249,3 @@ def _side_by_side(parts: list[Rollout]) -> Rollout:
         return values[0] if axis is None else jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *values)
 
     return Rollout(**{name: whole(name) for name in Rollout._fields})
-
-
-def _runtime() -> dict[str, str]:
-    """JAX's settings for an actor, which leaves accelerators alone: see `ppo2.configure_runtime`.
-
-    Environment variables, as unpickling an actor's arguments may start JAX already.
-    """
-    settings = {"jax_platforms": "cpu", "jax_cpu_enable_async_dispatch": "false", "jax_num_cpu_devices": 1}
-    settings |= {name: value for name, value in jax.config.values.items() if name.startswith(CACHE_SETTINGS)}
-    return {name.upper(): str(value) for name, value in settings.items() if value is not None}

@@ -1,158 +1,227 @@
 """`sweep`: many trainings at once, over seeds and hyperparameters."""
 
 import contextlib
-import functools
 import itertools
 import os
-import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ppo2 import distributed
-from ppo2.agent.model import Model
 from ppo2.agent.placement import asked_place, place_to_begin
 from ppo2.config import Config
 from ppo2.envs import DeviceVector
 from ppo2.numerics.compilation import computing_on, transfers_allowed
-from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display
 from ppo2.system import launch, runtime
 from ppo2.system.calls import told_plainly
-from ppo2.system.directory_lock import LOCK
 from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training import interruption, remarks, run_directory
+from ppo2.training import interruption, remarks, run_directory, sweep_directory
 from ppo2.training.construction import open_environment, place_model
-from ppo2.training.learn import learn
 from ppo2.training.start import Start
 from ppo2.training.sweep_axes import NOT_TAKEN, announcement, axes_of
-from ppo2.training.sweep_plan import SweepRun, plan_run
-from ppo2.training.sweep_result import Sweep, row_of, save_all
+from ppo2.training.sweep_plan import SweepRun, is_made, plan_run
+from ppo2.training.sweep_processes import Pool
+from ppo2.training.sweep_ray import check_ray, train_on_cluster
+from ppo2.training.sweep_result import Sweep, save_all
 from ppo2.training.sweep_screen import SweepScreen
+from ppo2.training.sweep_turns import (
+    Parallel,
+    check_parallel,
+    check_together,
+    how_to_train,
+    may_need_processes,
+    train_in_turn,
+)
 from ppo2.training.vmapped import train_together
 
 
 @told_plainly("ppo2.sweep(env='CartPole-v1', seed=range(4), total_timesteps=1e5)")
 @transfers_allowed
 def sweep(
-    *, env: Any, run_dir: str | os.PathLike[str] | None = None, progress: bool | None = None, **arguments: Any
+    *,
+    env: Any,
+    run_dir: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    parallel: Parallel = "auto",
+    backend: Literal["local", "ray"] = "local",
+    **arguments: Any,
 ) -> Sweep:
     """Trains every combination of the settings that are given as lists, and compares them.
 
     On a device environment, runs that differ only in seed, lr, cliprange, gamma, lam, ent_coef, vf_coef or
     max_grad_norm train together, in one compiled program, spread over the devices that there are; other settings
-    (nsteps, network, ...) make one program each. On host environments runs train one after another. Each run is the
-    one that `learn` would make of its seed and settings, to float tolerance.
+    (nsteps, network, ...) make one program each. Each run is the one that `learn` would make of its seed and settings,
+    to float tolerance.
+
+    On host environments each run is the one of `learn`, to the last bit, and several train at a time: see `parallel`.
+    One that fails is reported, and the others go on.
 
     Args:
-        env: environment to train on, in any form that `learn` takes.
+        env: environment to train on, in any form that `learn` takes. One that exists already can't be given to several
+            processes: its runs train one after another.
         run_dir: directory for the table, the curves (CSV and PNG) and the models; None writes nothing. On host
-            environments it also gets a run directory for each run.
+            environments it also gets a run directory for each run, and a sweep that was stopped goes on with the same
+            arguments: runs that are finished are not trained again, others from their checkpoints, those that failed
+            too. What was given as an object is taken for the same by its name.
         progress: see `learn`; of the table or lines, `best` is the best run's mean return.
+        parallel: number of runs on host environments that train at a time, each in a process of its own with an equal
+            share of the processors; "auto": as many as there are processors, but one after another, in this process,
+            where runs learn on an accelerator or can't be sent to processes. 1: one after another. It makes no
+            difference to the results.
+        backend: "ray": each run trains in an actor of Ray, wherever its cluster has room, `parallel` of them at a time
+            ("auto": all). `run_dir` must then be on a disk that all its machines have. See docs/distributed.md.
         **arguments: arguments of `learn` and of the network's builder, each a value, or a list, range or array of
             values to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run
             that diverges harms no other, and the table tells of its skipped updates.
 
     Returns:
-        See `Sweep`.
+        See `Sweep`; its `failures` has the runs that failed.
 
     Raises:
         ValueError, TypeError: an argument that can't be, before any training; it says which, and why.
+        Exception: the error of the first run, where all runs failed.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`, and
             `ppo2.interrupted` returns it. In a notebook or at a prompt Ctrl-C returns it.
     """
     runtime.begin()
     if launch.detected().size > 1 or distributed.world().size > 1:
         raise ValueError(
-            "a sweep trains in one process, on all its devices, and this is one of several: start one, or set "
-            "PPO2_ALONE=1 for each to make a sweep of its own (with another `run_dir`, and without "
-            "ppo2.distributed.init)."
+            "a sweep is started by one process, and this is one of several: start one, or set PPO2_ALONE=1 for each to "
+            "make a sweep of its own (with another `run_dir`, and without ppo2.distributed.init)."
         )
+    check_parallel(parallel, backend)
+    if backend == "ray":
+        check_ray()
     for name in NOT_TAKEN:
         if arguments.pop(name, None):
             raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")
     arguments.setdefault("on_nonfinite", "skip")
-    axes = axes_of({"env": env, "run_dir": run_dir, "progress": progress, **arguments})
+    own = {"env": env, "run_dir": run_dir, "progress": progress, "parallel": parallel, "backend": backend}
+    axes = axes_of({**own, **arguments})
     fixed = {name: value for name, value in arguments.items() if name not in axes}
     asked_place(fixed.get("device", Config.device))
-    seeds = axes.pop("seed", [fixed.pop("seed", None)])
-    axes["seed"] = [fresh_seed() if seed is None else seed for seed in seeds]  # last: neighbours differ in the seed
-    settings = [{**fixed, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())]
-    swept = tuple(name for name, values in axes.items() if name != "seed" and len(values) > 1)
+    axes["seed"] = axes.pop("seed", [fixed.pop("seed", None)])  # last: neighbours differ in the seed
     with run_directory.locked(run_dir):
         path = run_directory.absolute(run_dir)  # now: an environment may change the current directory
+        before = None if path is None else sweep_directory.settings_in(path)
+        axes["seed"] = sweep_directory.seeds(axes["seed"], before)
+        plan = _Plan(env, axes, fixed, path, before)
+        runs, stop = _train(plan, parallel, backend, progress)
+        result = Sweep.of(runs, plan.swept, path, seeds=len(axes["seed"]))
         if path is not None:
-            _check_empty(path)
-        runs, stop = _train(env, axes, settings, path, progress)
-        table = [row_of(i, run, swept) for i, run in enumerate(runs)]
-        models, curves = [run.model for run in runs], [run.curve for run in runs]
-        result = Sweep(table, models, curves, swept, path, seeds=len(axes["seed"]))
-        if path is not None:
-            result.unsaved = save_all(result, path, {"env": env, "swept": axes, "fixed": fixed})
+            result.unsaved = save_all(result, path, plan.given)
     if stop.received is not None:
         interruption.keep(result)
         if not interruption.is_returned(stop):
             raise_for(stop.received)
+    elif len(result.failures) == len(runs):
+        error = result.failures[0].error
+        if len(runs) > 1:
+            error.add_note(f"All {len(runs)} runs of the sweep failed; this is the error of run 0.")
+        raise error
     return result
 
 
-def _train(
-    env: Any,
-    axes: Mapping[str, Sequence[Any]],
-    settings: Sequence[Mapping[str, Any]],
-    path: Path | None,
-    progress: bool | None,
-) -> tuple[list[SweepRun], StopSignals]:
-    """Trains the runs of these settings; returns them, and the signals that came."""
+@dataclass
+class _Plan:
+    """The runs to be trained: every combination of the values of `axes`, all with the settings of `fixed`.
+
+    Attributes:
+        path: the directory of the sweep, or None.
+        before: the settings of the sweep in it that goes on; None for a new one.
+    """
+
+    env: Any
+    axes: Mapping[str, Sequence[Any]]
+    fixed: Mapping[str, Any]
+    path: Path | None
+    before: Mapping[str, Any] | None
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The names of the settings that differ, seed aside."""
+        return tuple(name for name, values in self.axes.items() if name != "seed" and len(values) > 1)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings, as the directory has them."""
+        return {"env": self.env, "swept": self.axes, "fixed": self.fixed}
+
+    def settings(self) -> list[dict[str, Any]]:
+        """The arguments of `learn` for each run."""
+        combinations = itertools.product(*self.axes.values())
+        return [{**self.fixed, **dict(zip(self.axes, values, strict=True))} for values in combinations]
+
+    def begin(self, runs: Sequence[SweepRun], *, on_device: bool) -> str:
+        """Makes the directory ready for the runs, which are given what they have in it; returns a line about that."""
+        if self.path is None:
+            return ""
+        if self.before is not None:
+            if on_device:  # its runs have no checkpoints
+                raise sweep_directory.not_empty(self.path)
+            sweep_directory.check_same(self.before, self.given, self.path)
+        if on_device:
+            return ""
+        for run in runs:
+            run.run_dir = self.path / sweep_directory.RUNS / f"{run.index:04}"
+            sweep_directory.take_up(run)
+        sweep_directory.write_settings(self.path, self.given)
+        return "" if self.before is None else sweep_directory.note(runs, self.path)
+
+
+def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None) -> tuple[list[SweepRun], StopSignals]:
+    """Trains the runs; returns them, and the signals that came."""
+    settings = plan.settings()
     with contextlib.ExitStack() as stack:
-        vector = open_environment(stack, env, settings[0].get("num_envs"))
+        early = may_need_processes(parallel, backend, plan.env, len(settings))
+        pool = stack.enter_context(Pool(early)) if early else None
+        opened = stack.enter_context(contextlib.ExitStack())
+        vector = open_environment(opened, plan.env, settings[0].get("num_envs") if is_made(plan.env) else 1)
         on_device, device = isinstance(vector, DeviceVector), settings[0].get("device", Config.device)
+        if on_device:
+            check_together(parallel, backend)
         stack.enter_context(computing_on(place_to_begin(device, on_device=on_device)))
-        runs = [plan_run(vector, env, one) for one in settings]
-        pace = Pace(sum(run.config.nupdates for run in runs), 1)
-        display = stack.enter_context(contextlib.closing(open_display(pace, progress, (SWEEP_COLUMNS,))))
-        display.say(announcement(axes, [run.config.nupdates * run.config.nbatch for run in runs]))
-        interruption.forget()
-        stop = stack.enter_context(StopSignals())
-        display.begin()
-        screen = SweepScreen(runs, pace, display)
-        if isinstance(vector, DeviceVector):
-            lines = [remarks.at_start(run.config, run.model, vector, fresh=True) for run in runs]
-            for line in dict.fromkeys(itertools.chain(*lines)):
-                display.say(line)
-            train_together(vector.env, runs, screen, stop)
+        runs = [plan_run(vector, plan.env, one, i, plan.swept) for i, one in enumerate(settings)]
+        note = plan.begin(runs, on_device=on_device)
+        waiting = [run for run in runs if run.status != "finished"]
+        count, how = 1, ""
+        if not on_device:
             for run in runs:
                 place_model(run.model, vector, Start())
+            opened.close()  # each run makes its own
+            count, how = how_to_train(parallel, backend, plan.env, waiting, early)
+        pace = Pace(sum(run.config.nupdates for run in runs), 1 + sum(run.update for run in runs))
+        screen = SweepScreen(runs, pace)
+        screen.display = open_display(pace, progress, (SWEEP_COLUMNS,), screen.rows)
+        stack.enter_context(contextlib.closing(screen.display))
+        timesteps = [run.config.nupdates * run.config.nbatch for run in runs]
+        for line in filter(None, (announcement(plan.axes, timesteps), note, how)):
+            screen.display.say(line)
+        interruption.forget()
+        stop = stack.enter_context(StopSignals())
+        screen.display.begin()
+        if isinstance(vector, DeviceVector):
+            _train_on_device(vector, runs, screen, stop)
+        elif backend == "ray":
+            train_on_cluster(plan.env, waiting, None if parallel == "auto" else parallel, screen, stop)
+        elif count > 1 and pool is not None:
+            pool.train(plan.env, waiting, screen, stop)
         else:
-            _train_in_turn(env, runs, path, screen, stop)
+            train_in_turn(plan.env, waiting, screen, stop)
     return runs, stop
 
 
-def _train_in_turn(
-    env: Any, runs: Sequence[SweepRun], path: Path | None, screen: SweepScreen, stop: StopSignals
-) -> None:
-    """Trains one run after another; those that come after a stop stay untrained."""
-    for i, run in enumerate(runs):
-        if stop.received is not None:
-            return
-        run_dir = None if path is None else path / "runs" / f"{i:04}"
-        try:
-            record = functools.partial(_record, run, screen)
-            learn(env=env, run_dir=run_dir, update_fn=record, progress=False, **run.settings)
-        except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
-            stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
-
-
-def _record(run: SweepRun, screen: SweepScreen, update: int, model: Model, stats: Any) -> None:
-    """Keeps the model as it is now, and its mean return: an `update_fn`."""
-    run.model = model
-    screen.tick(1)
-    if run.record(update, stats.eprewmean):
-        screen.show()
-
-
-def _check_empty(path: Path) -> None:
-    """Raises ValueError where something else than its lock is in the directory of a sweep."""
-    if any(entry.name != LOCK for entry in path.iterdir()):
-        raise ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
+def _train_on_device(vector: DeviceVector, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:
+    """Trains runs on a device environment together."""
+    lines = [remarks.at_start(run.config, run.model, vector, fresh=True) for run in runs]
+    for line in dict.fromkeys(itertools.chain(*lines)):
+        screen.display.say(line)
+    for run in runs:
+        run.status = "running"
+    train_together(vector.env, runs, screen, stop)
+    for run in runs:
+        place_model(run.model, vector, Start())
+        run.status = "finished" if stop.received is None else "stopped"

@@ -13,7 +13,7 @@ NOT_TAKEN = (
     "load_path", "load_parts", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval",
     "keep",
 )  # fmt: skip
-NOT_SWEPT = ("env", "run_dir", "progress", "device")
+NOT_SWEPT = ("env", "run_dir", "progress", "device", "parallel", "backend")
 
 
 def axes_of(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:

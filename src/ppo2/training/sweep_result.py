@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ppo2.config import jsonable, names
 from ppo2.reporting import plot
 from ppo2.system import files
 from ppo2.system.text import say_error
-from ppo2.training.sweep_plan import Curve, SweepRun
+from ppo2.training.sweep_plan import Curve, SweepFailure, SweepRun
 
 Row = dict[str, Any]
 
@@ -32,10 +32,12 @@ class Sweep:
     Attributes:
         table: one dict a run: `run`, `seed`, every setting that was swept and the scalar hyperparameters; then
             `final`, the mean return of the last 100 episodes, `best`, the highest that it was at any row of the log,
-            `auc`, the area under that curve over its timesteps (so in units of return), `timesteps`, and
-            `skipped_updates`, those that were not finite. NaN where no episode ended.
-        models: the trained models.
+            `auc`, the area under that curve over its timesteps (so in units of return), `timesteps`,
+            `skipped_updates`, those that were not finite, and `status`: "finished", "failed", or where a signal came
+            "stopped" or "waiting" (not begun). NaN where no episode ended, and of a run that failed.
+        models: the trained models; None for a run that failed.
         curves: the learning curve of each run: timesteps and mean returns of its log.
+        failures: the runs that failed, each with its settings and its error.
         swept: the names of the settings that were swept, seed aside.
         run_dir: the directory that it was saved in, or None.
         seeds: number of seeds of each configuration.
@@ -43,18 +45,28 @@ class Sweep:
     """
 
     table: list[Row]
-    models: list[Model]
+    models: list[Model | None]
     curves: list[Curve]
     swept: tuple[str, ...]
     run_dir: Path | None
     seeds: int
+    failures: list[SweepFailure] = field(default_factory=list)
     unsaved: str = ""
+
+    @classmethod
+    def of(cls, runs: Sequence[SweepRun], swept: tuple[str, ...], run_dir: Path | None, seeds: int) -> "Sweep":
+        """The result of these runs, as far as they came."""
+        failures = [run.failure for run in runs if run.failure is not None]
+        models = [None if run.failure is not None else run.model for run in runs]
+        return cls(
+            [row_of(run, swept) for run in runs], models, [r.curve for r in runs], swept, run_dir, seeds, failures
+        )
 
     def best(self, by: str = "final") -> Row:
         """The row of the run with the highest `by`; its model is `models[row["run"]]`.
 
         Raises:
-            ValueError: `by` is none of final, best, auc; or no episode ended in any run.
+            ValueError: `by` is none of final, best, auc; or no episode ended in any run that didn't fail.
         """
         if by not in ROW_KEYS:
             raise ValueError(f"`by` (={by!r}) must be 'final', 'best' or 'auc'.")
@@ -64,14 +76,15 @@ class Sweep:
         return max(finished, key=lambda row: row[by])
 
     def configurations(self) -> list[Row]:
-        """One row for each configuration: what was swept, `runs`, and the interquartile means over seeds of the
-        figures in `table`. Best first.
+        """One row for each configuration: what was swept, `runs`, those that didn't fail, and the interquartile means
+        over their seeds of the figures in `table`. Best first.
         """
         rows = []
         for members in self._by_configuration():
             setting = {name: self.table[members[0]][name] for name in self.swept}
-            figures = {name: plot.iqm([self.table[i][name] for i in members]) for name in ROW_KEYS}
-            rows.append({**setting, "runs": len(members), **figures})
+            there = [row for row in (self.table[i] for i in members) if row["status"] != "failed"]
+            figures = {name: plot.iqm([row[name] for row in there]) for name in ROW_KEYS}
+            rows.append({**setting, "runs": len(there), **figures})
         return sorted(rows, key=lambda row: -math.inf if math.isnan(row["final"]) else row["final"], reverse=True)
 
     def _by_configuration(self) -> list[range]:
@@ -90,7 +103,8 @@ class Sweep:
         )
         _write_csv(path / CURVES, ("run", "timesteps", "return"), points)
         for i, model in enumerate(self.models):
-            model.save(path / MODELS / f"{i:04}.safetensors")
+            if model is not None:
+                model.save(path / MODELS / f"{i:04}.safetensors")
         self.plot(path / PICTURE)
 
     def plot(self, out: str | os.PathLike[str]) -> Path | None:
@@ -100,8 +114,10 @@ class Sweep:
         groups: list[tuple[str, list[tuple[Any, Any]]]] = []
         for members in self._by_configuration():
             label = "  ".join(f"{name} {_shown(self.table[members[0]][name])}" for name in self.swept)
-            groups.append((label, [(self.curves[i].timesteps, self.curves[i].returns) for i in members]))
-        return plot.confidence(groups, Path(out), title=str(_shown(self.models[0].config.env)))
+            drawn = [self.curves[i] for i in members if self.models[i] is not None]
+            groups.append((label, [(curve.timesteps, curve.returns) for curve in drawn]))
+        titles = [str(_shown(model.config.env)) for model in self.models if model is not None]
+        return plot.confidence([group for group in groups if group[1]], Path(out), title=titles[0]) if titles else None
 
 
 def save_all(result: Sweep, path: Path, settings: Mapping[str, Any]) -> str:
@@ -118,25 +134,26 @@ def save_all(result: Sweep, path: Path, settings: Mapping[str, Any]) -> str:
     return ""
 
 
-def row_of(index: int, run: SweepRun, swept: Sequence[str]) -> Row:
+def row_of(run: SweepRun, swept: Sequence[str]) -> Row:
     """The row of a run in the table."""
     config, (timesteps, returns) = run.config, run.curve
-    there = np.isfinite(returns)
+    there = np.isfinite(returns) & (run.failure is None)
     known, at = returns[there], timesteps[there]
     if len(at) > 1:
         area = float(np.trapezoid(known, at) / (at[-1] - at[0]))
     else:
         area = float(known[0]) if len(at) else math.nan
     return {
-        "run": index,
+        "run": run.index,
         "seed": config.seed,
         **{name: run.settings[name] for name in swept},
         **{name: getattr(config, name) for name in names(together=True) if name not in swept},
-        "final": float(returns[-1]) if len(returns) else math.nan,
+        "final": float(returns[-1]) if len(returns) and run.failure is None else math.nan,
         "best": float(known.max()) if len(known) else math.nan,
         "auc": area,
         "timesteps": int(timesteps[-1]) if len(timesteps) else 0,
         "skipped_updates": int(run.model.state.counters.skipped_updates),
+        "status": run.status,
     }
 
 

@@ -35,7 +35,7 @@ def slow() -> Any:
 
 
 def test_auto_weighs_the_cost_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallelism, "usable_processors", lambda: 3)
+    monkeypatch.setattr(parallelism, "own_processors", lambda: 3)
     stepped_by = []
     for factory, count in ((slow, 4), (slow, 2), (slow, 1), (lambda: Counting(0), 4)):
         env = ppo2.envs.resolve(factory, count).env

@@ -15,7 +15,7 @@ from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, traits_of
 from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.vector import HostVectorEnv
-from ppo2.system.processors import usable_processors
+from ppo2.system.processors import own_processors, usable_processors
 from ppo2.system.text import say_error
 
 Workers: TypeAlias = int | Literal["auto"]
@@ -67,7 +67,7 @@ def vectorize(
     if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int)):
         raise ValueError(f"`workers` (={workers!r}) must be 'auto' or a whole number.")
     if workers == "auto":
-        most = min(usable_processors() - 1, count - 1 if groups == 1 else count // 2)
+        most = min(own_processors() - 1, count - 1 if groups == 1 else count // 2)
         workers = most if may_try and most and _worth_it(first, count, most) else 0
     if workers and (obstacle := worker_obstacle(factory)):
         say_error(f"{obstacle}, so that this process steps all environments itself.")

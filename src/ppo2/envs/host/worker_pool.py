@@ -24,7 +24,7 @@ from ppo2.envs.host.process_worker import ProcessWorker, WorkerLostError
 from ppo2.envs.host.watchdog import Watchdog
 from ppo2.envs.host.worker_envs import WorkerEnvs
 from ppo2.envs.host.worker_loop import WorkerSetup, answer_request
-from ppo2.system.processors import usable_processors
+from ppo2.system.processors import own_processors
 from ppo2.system.text import say_error
 
 
@@ -132,7 +132,7 @@ class WorkerPool:
                 descriptor=descriptor,
                 size=memory_size,
                 worker=number,
-                spin=processes + 1 <= usable_processors(),
+                spin=processes + 1 <= own_processors(),
                 info_keys=info_keys,
                 argv=sys.argv,
             )

@@ -1,0 +1,132 @@
+"""The directory of a sweep that goes on: its settings, and what there is of its runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ppo2.checkpoints import checkpoint
+from ppo2.checkpoints.progress import Progress, row_of
+from ppo2.config import jsonable
+from ppo2.numerics.randomness import fresh_seed
+from ppo2.reporting.tables import rows_of
+from ppo2.system import files
+from ppo2.system.directory_lock import LOCK
+from ppo2.system.text import parse_json
+from ppo2.training import run_directory
+from ppo2.training.sweep_plan import SweepRun, has_row
+from ppo2.training.sweep_result import SETTINGS
+
+RUNS = "runs"
+Settings = Mapping[str, Any]
+
+
+def settings_in(path: Path) -> dict[str, Any] | None:
+    """The settings of the sweep in a directory: `env`, `swept` and `fixed`; None where nothing is in it but its lock.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    if all(entry.name == LOCK for entry in path.iterdir()):
+        return None
+    try:
+        found = parse_json((path / SETTINGS).read_text(encoding="utf-8"))
+        if isinstance(found.get("swept"), dict) and isinstance(found.get("fixed"), dict):
+            return found
+    except (OSError, ValueError):
+        pass
+    raise not_empty(path)
+
+
+def not_empty(path: Path) -> ValueError:
+    """The error about a directory in which no sweep can begin or go on."""
+    return ValueError(f"`run_dir` (={str(path)!r}) exists and isn't empty: choose another, or remove it.")
+
+
+def check_same(before: Settings, now: Settings, path: Path) -> None:
+    """Raises ValueError where a sweep can't go on under these settings, naming those that differ."""
+    saved, mine = _flat(before), _flat(json.loads(json.dumps(settings_json(now))))
+    different = [name for name in {**saved, **mine} if saved.get(name) != mine.get(name)]
+    if different:
+        listed = "; ".join(f"`{name}` was {saved.get(name)!r}, is {mine.get(name)!r}" for name in different)
+        raise ValueError(
+            f"`run_dir` (={str(path)!r}) exists and isn't empty: it holds a sweep with other settings ({listed}). "
+            "Choose another, or remove it; or give the same settings, to go on with it."
+        )
+    if [*before["swept"]] != [*now["swept"]]:
+        raise ValueError(
+            f"`run_dir` (={str(path)!r}) exists and isn't empty: it holds a sweep whose settings were given in another "
+            f"order, which numbers its runs: {', '.join(before['swept'])}. Give them in that order, to go on with it."
+        )
+
+
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON holds them."""
+    return {name: jsonable(value) for name, value in settings.items()}
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Writes the settings of a sweep that begins, for it to go on wherever it is stopped.
+
+    Raises:
+        ValueError: they can't be written.
+    """
+    try:
+        files.replace(path / SETTINGS, (json.dumps(settings_json(settings), indent=2) + "\n").encode())
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"{path / SETTINGS} can't be written ({why}): {files.remedy(error)}.") from error
+
+
+def seeds(given: Sequence[int | None], before: Settings | None) -> list[int]:
+    """The seeds of a sweep, in which None is that of the sweep that goes on, or else drawn."""
+    saved = [] if before is None else before["swept"].get("seed", [])
+    if len(saved) != len(given) or not all(type(seed) is int for seed in saved):
+        saved = [None] * len(given)
+    chosen = [there if mine is None else mine for mine, there in zip(given, saved, strict=True)]
+    return [fresh_seed() if seed is None else seed for seed in chosen]
+
+
+def note(runs: Sequence[SweepRun], path: Path) -> str:
+    """The line that says how a sweep goes on."""
+    finished, begun = (sum(test(run) for run in runs) for test in (_is_finished, _is_begun))
+    words = [f"{finished} of {len(runs)} runs are finished" if finished else "", f"{begun} go on" if begun else ""]
+    return f"the sweep in {path} goes on: {', '.join(filter(None, words)) or 'no run has a checkpoint'}"
+
+
+def _is_finished(run: SweepRun) -> bool:
+    return run.status == "finished"
+
+
+def _is_begun(run: SweepRun) -> bool:
+    return run.update > 0 and not _is_finished(run)
+
+
+def take_up(run: SweepRun) -> None:
+    """Reads what the directory of a run has: the model, where it is finished, and the learning curve so far.
+
+    Raises:
+        ValueError: it was trained under other settings; or its checkpoint can't be read.
+    """
+    folder = run.run_dir
+    if folder is None or not checkpoint.numbered(folder / checkpoint.FOLDER):
+        return
+    saved = checkpoint.load(folder)
+    progress = Progress.of(saved)
+    run_directory.check_same(saved.section("config"), run.config, folder, progress.update)
+    rows = {int(row["misc/nupdates"]): row["eprewmean"] for row in rows_of(folder)}
+    if progress.unfinished is not None:  # the run that goes on writes it
+        rows[progress.update] = row_of(progress.unfinished)["eprewmean"]
+    for update in sorted(rows):
+        if update <= progress.update and has_row(run.config, update):
+            run.points.append((update * run.config.nbatch, rows[update]))
+    run.update = progress.update
+    if run.update >= run.config.nupdates:
+        run.take_over(saved)
+        run.status = "finished"
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    """Settings by name, without those that make no other runs."""
+    flat = {"env": settings["env"], **settings["fixed"], **settings["swept"]}
+    return {name: value for name, value in flat.items() if name != "device"}

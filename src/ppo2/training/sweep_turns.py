@@ -1,0 +1,115 @@
+"""The runs of a sweep in this process, one after another, and the choice between that and processes side by side."""
+
+import functools
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+from ppo2.agent.model import Model
+from ppo2.envs import adapters
+from ppo2.envs.device.env import is_device_env
+from ppo2.system import processors
+from ppo2.system.signals import StopSignals
+from ppo2.training.sweep_messages import obstacle, train
+from ppo2.training.sweep_plan import SweepRun, is_made
+from ppo2.training.sweep_screen import SweepScreen
+
+Parallel: TypeAlias = int | Literal["auto"]
+BACKENDS = ("local", "ray")
+
+
+def train_in_turn(env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:
+    """Trains one run after another; those that come after a stop stay untrained."""
+    for run in runs:
+        if stop.received is not None:
+            return
+        run.status = "running"
+        try:
+            train(env, run.run_dir, run.settings, functools.partial(_record, run, screen))
+            run.status = "finished"
+        except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
+            stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
+            run.status = "stopped"
+        except Exception as error:
+            run.fail(error, "".join(traceback.format_exception(error)))
+            screen.say_failure(run)
+
+
+def _record(run: SweepRun, screen: SweepScreen, update: int, model: Model, stats: Any) -> None:
+    """Keeps the model as it is now, and its mean return: an `update_fn`."""
+    run.model = model
+    screen.tick(1)
+    if run.record(update, stats.eprewmean):
+        screen.show()
+
+
+def check_parallel(parallel: Any, backend: Any) -> None:
+    """Raises ValueError where `parallel` or `backend` is none that there is."""
+    if parallel != "auto" and (isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1):
+        raise ValueError(
+            f"`parallel` (={parallel!r}) must be 'auto', or the number of runs that train at a time: a whole number of "
+            "at least 1, which trains one after another."
+        )
+    if backend not in BACKENDS:
+        raise ValueError(f"`backend` (={backend!r}) must be 'local', for processes of this machine, or 'ray'.")
+
+
+def check_together(parallel: Parallel, backend: str) -> None:
+    """Raises ValueError where runs on a device environment are asked to be trained apart."""
+    for name, value, default in (("parallel", parallel, "auto"), ("backend", backend, "local")):
+        if value != default:
+            raise ValueError(
+                f"`{name}` (={value!r}) is for environments of the host: runs on a device environment train together, "
+                "in one program, on all devices. Leave it out."
+            )
+
+
+def may_need_processes(parallel: Parallel, backend: str, env: Any, runs: int) -> int:
+    """The number of processes that train so many runs side by side, as far as the arguments tell; 0 for none.
+
+    "auto": one for each processor that this process may use, and whose time its container may.
+    """
+    is_known = is_made(env) or is_device_env(env) or (isinstance(env, str) and adapters.adapter_of(env) is not None)
+    if backend != "local" or is_known or sys.platform == "win32":
+        return 0
+    there = min(processors.usable_processors(), processors.quota() or sys.maxsize)
+    count = min(there if parallel == "auto" else parallel, runs)
+    return count if count > 1 else 0
+
+
+def how_to_train(parallel: Parallel, backend: str, env: Any, runs: Sequence[SweepRun], count: int) -> tuple[int, str]:
+    """The number of processes that train these runs side by side, 1 for this process alone, and a line about it.
+
+    Args:
+        count: see `may_need_processes`.
+
+    Raises:
+        ValueError: several were asked for, and other processes can't train these runs.
+    """
+    if backend == "ray":
+        if reason := why_not_elsewhere(env, runs, on_cluster=True):
+            raise ValueError(f"`backend` (='ray'): {reason}. Without `backend` runs train in this process.")
+        return 1, "parallel  runs train in actors of Ray"
+    if len(runs) < 2 or parallel == 1:
+        return 1, ""
+    reason = why_not_elsewhere(env, runs)
+    if reason is None and count:
+        count = min(count, len(runs))
+        return count, f"parallel  {count} runs at a time, each in a process of its own"
+    if reason is not None and parallel != "auto":
+        raise ValueError(f"`parallel` (={parallel}): {reason}. Without `parallel` runs train one after another.")
+    return 1, "" if reason is None else f"parallel  runs train one after another: {reason}"
+
+
+def why_not_elsewhere(env: Any, runs: Sequence[SweepRun], *, on_cluster: bool = False) -> str | None:
+    """The reason why other processes can't train these runs, with the remedy; None if they can."""
+    if is_made(env):
+        return "`env` is an environment that exists, and there is one of it: give its id, or a function that makes it"
+    if sys.platform == "win32" and not on_cluster:
+        return "Windows can't hand descriptors to the processes"
+    kinds = {kind for run in runs for kind in run.model.placement.saved().values()}
+    if kinds != {"cpu"} and not on_cluster:
+        return f"they learn on the {' and the '.join(kind.upper() for kind in sorted(kinds))}, of which there is one"
+    return obstacle(env, [run.settings for run in runs])

@@ -1,0 +1,160 @@
+"""Runs on host environments side by side, in processes: as one after another, whatever becomes of a process."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ppo2
+from ppo2.system import processors
+from support.device_envs import Line
+from support.environments import Script
+
+SMALL: dict[str, Any] = {
+    "nsteps": 16, "num_envs": 2, "total_timesteps": 96, "nminibatches": 2, "noptepochs": 1, "num_hidden": 256,
+    "log_interval": 1,
+}  # fmt: skip
+"""Three updates, whose products are large enough for XLA to divide them among threads."""
+
+SCRIPT = """
+import sys, gymnasium as gym, numpy as np, ppo2
+with open("started", "a") as file: file.write("x")
+
+class Mine(gym.Wrapper):
+    pass
+
+@ppo2.register("mine")
+def mine(width):
+    return ppo2.networks.known()["mlp"](num_hidden=width)
+
+gym.register("Mine-v0", entry_point=lambda: Mine(gym.make("CartPole-v1")))
+small = {"num_envs": 2, "nsteps": 16, "total_timesteps": 96, "nminibatches": 2, "noptepochs": 1, "log_interval": 1}
+asked = {"env": "Mine-v0", "network": "mine", "width": 256, "seed": range(2), "lr": lambda frac: 1e-3 * frac, **small}
+result = ppo2.sweep(parallel=int(sys.argv[1]), **asked)
+np.save(sys.argv[2], np.stack([model.state.params for model in result.models]))
+"""
+
+
+class Doomed(Script):
+    """In a process of a sweep: raises at its 5th step, or is killed at its 40th, where a file says so that is there
+    for one of them alone.
+    """
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(3)
+        self.place, self.steps = place, 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        what = {5: "raise", 40: "die"}.get(self.steps)
+        if what is not None and "PPO2_ALONE" in os.environ and self._takes(what):
+            if what == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ZeroDivisionError("it broke")
+        return super().step(action)
+
+    def _takes(self, what: str) -> bool:
+        try:
+            (self.place / what).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+
+LOCK = threading.Lock()
+
+
+def with_lock(_lock: Any) -> Script:
+    """An environment of a factory that can't be pickled."""
+    return Script(3)
+
+
+def params(result: Any) -> list[Any]:
+    return [None if model is None else np.asarray(model.state.params) for model in result.models]
+
+
+def test_a_script_without_a_guard_and_the_same_bits(tmp_path: Path) -> None:
+    """Processes have all that the script defines, registers and gives as objects, and don't run it."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for parallel in (2, 1):
+        words = [sys.executable, "script.py", str(parallel), f"{parallel}.npy"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert ("2 runs at a time, each in a process of its own" in done.stdout) == (parallel == 2)
+    assert (tmp_path / "started").read_text() == "xx"
+    np.testing.assert_array_equal(np.load(tmp_path / "2.npy"), np.load(tmp_path / "1.npy"))
+
+
+def test_runs_that_fail_and_a_sweep_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of three runs raises and the process of another is killed; called again, only these are trained."""
+    asked: dict[str, Any] = {**SMALL, "num_envs": 1, "seed": [3, 4, 5]}
+    run_dir = tmp_path / "s"
+    for name in ("raise", "die"):
+        (tmp_path / name).touch()
+    result = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=2, run_dir=run_dir, **asked)
+    raised, killed = sorted(result.failures, key=lambda failure: type(failure.error) is not ZeroDivisionError)
+    assert "its process was killed by SIGKILL" in str(killed.error)
+    assert "in step\n" in raised.traceback
+    seed = asked["seed"][raised.run]
+    assert f"run {raised.run} (seed {seed}) failed: ZeroDivisionError: it broke" in capsys.readouterr().out
+    (whole,) = {0, 1, 2} - {raised.run, killed.run}
+    assert [row["status"] for row in result.table].count("failed") == 2
+    assert (result.models[raised.run], str(result.table[raised.run]["final"])) == (None, "nan")
+    assert result.table[whole]["final"] == 6.0  # 1 + 2 + 3
+    assert len(list((run_dir / "models").iterdir())) == 1
+
+    log = run_dir / "runs" / f"{whole:04}" / "progress.csv"
+    before = log.stat().st_mtime_ns
+    again = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=2, run_dir=run_dir, **asked)
+    assert "goes on: 1 of 3 runs are finished" in capsys.readouterr().out
+    assert log.stat().st_mtime_ns == before
+    in_turn = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=1, **asked)
+    assert again.table == in_turn.table
+    np.testing.assert_array_equal(params(again), params(in_turn))
+    with pytest.raises(ValueError, match=r"a sweep with other settings \(`seed` was \[3, 4, 5\], is \[3, 4\]\)"):
+        ppo2.sweep(env=functools.partial(Doomed, tmp_path), run_dir=run_dir, **{**asked, "seed": [3, 4]})
+
+
+def test_where_all_fail_the_first_error_is_raised() -> None:
+    def env() -> Any:
+        made = Script(3)
+        made.step = lambda action: 1 / 0  # type: ignore[method-assign,assignment]
+        return made
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        ppo2.sweep(env=env, seed=[0, 1], parallel=1, **SMALL)
+    assert caught.value.__notes__[-1] == "All 2 runs of the sweep failed; this is the error of run 0."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"parallel": 0}, r"`parallel` \(=0\) must be 'auto', or the number"),
+        ({"parallel": True}, r"`parallel` \(=True\) must be"),
+        ({"parallel": [1, 2]}, r"`parallel` \(=\[1, 2\]\) must be"),
+        ({"backend": "slurm"}, r"`backend` \(='slurm'\) must be 'local'"),
+        ({"parallel": 2, "env": Script()}, r"`parallel` \(=2\): `env` is an environment that exists.*give its id"),
+        ({"parallel": 2, "env": Line()}, r"`parallel` \(=2\) is for environments of the host"),
+        (
+            {"parallel": 2, "env": functools.partial(with_lock, LOCK)},
+            r"can't travel to other processes \(TypeError",
+        ),
+    ],
+)
+def test_what_cannot_be(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ppo2.sweep(**{"env": lambda: Script(), "seed": [0, 1], **SMALL, "num_envs": 1, **arguments})
+
+
+def test_auto_trains_what_cannot_travel_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    result = ppo2.sweep(env=functools.partial(with_lock, LOCK), seed=[0, 1], **SMALL)
+    assert [row["status"] for row in result.table] == ["finished", "finished"]
+    if processors.usable_processors() > 1:
+        assert "runs train one after another: its arguments can't travel" in capsys.readouterr().out

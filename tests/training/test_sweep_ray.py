@@ -1,0 +1,67 @@
+"""Runs of a sweep in actors of Ray. `pip install '.[ray]' -c constraints.txt`, then
+`pytest tests/training/test_sweep_ray.py`: without Ray only the error that says so is tested.
+"""
+
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ppo2
+from support.environments import Script
+
+SMALL: dict[str, Any] = {
+    "nsteps": 16, "num_envs": 2, "total_timesteps": 96, "nminibatches": 2, "noptepochs": 1, "num_hidden": 8,
+    "log_interval": 1, "seed": [3, 4],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """A cluster of this machine."""
+    ray = pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = signal.getsignal(signal.SIGTERM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    signal.signal(signal.SIGTERM, before)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray() -> None:
+    with pytest.raises(ValueError, match=r"`backend` \(='ray'\) needs a package that isn't installed"):
+        ppo2.sweep(env=Script, backend="ray", **SMALL)
+
+
+@pytest.mark.usefixtures("ray")
+def test_runs_in_actors_are_those_of_this_process(tmp_path: Path) -> None:
+    def env() -> Any:
+        return Script(3)
+
+    there = ppo2.sweep(env=env, backend="ray", run_dir=tmp_path / "s", **SMALL)
+    here = ppo2.sweep(env=env, parallel=1, **SMALL)
+    assert there.table == here.table
+    for mine, theirs in zip(there.models, here.models, strict=True):
+        np.testing.assert_array_equal(mine.state.params, theirs.state.params)
+    assert (tmp_path / "s" / "runs" / "0001" / "progress.csv").exists()
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_run_that_fails_in_an_actor() -> None:
+    def env() -> Any:
+        made = Script(3)
+        if "RAY_ADDRESS" not in os.environ and not os.environ.get("PPO2_ALONE"):  # here, to be looked at
+            return made
+        raise ZeroDivisionError("it broke")
+
+    with pytest.raises(Exception, match="it broke"):
+        ppo2.sweep(env=env, backend="ray", **SMALL)
