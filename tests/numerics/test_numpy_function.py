@@ -151,6 +151,9 @@ def test_results_are_new_arrays_and_arguments_are_read_when_called() -> None:
         (lambda f, x: x[0].astype(jnp.int32), "convert_element_type"),
         (lambda f, x: jax.lax.fori_loop(0, 3, lambda i, y: y + i, x[0]), "scan|while"),
         (lambda f, x: (jax.debug.print("{}", x[0]), x[0])[1], "effects"),
+        (lambda f, x: x[0] + jax.random.normal(jax.random.key(0), (4,)), "key<fry>"),
+        (lambda f, x: x[0][:, :0] @ x[0][:0], "dot_general"),
+        (lambda f, x: x[0] @ x[0].T[:, :0], "dot_general"),
     ],
 )
 def test_whatever_numpy_has_no_call_for(function: Any, reason: str) -> None:

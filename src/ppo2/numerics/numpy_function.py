@@ -37,7 +37,7 @@ class NumpyFunction:
         self._fixed, self._varying = ([calls.new(x) for x in values] for values in (traced.fixed, traced.varying))
         for operation in _with_transposed_products(traced):
             for value in (*operation.arguments, *operation.results):
-                if np.dtype(value.dtype) not in NUMBERS:
+                if value.dtype not in NUMBERS:  # the dtype of a random key is none of NumPy's
                     raise UntranslatableError(f"{operation.name} of {value.dtype}")
             if operation.name not in TRANSLATIONS:
                 raise UntranslatableError(operation.name)

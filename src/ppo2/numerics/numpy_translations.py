@@ -151,6 +151,7 @@ def _dot(calls: Calls, operation: Operation) -> None:
     (axes, batch), (result,) = operation.settings["dimension_numbers"], operation.results
     require(operation, not any(map(len, batch)) and all(len(of) == 1 for of in axes))
     require(operation, all(len(x.shape) == 2 and x.dtype == np.float32 for x in (*operation.arguments, result)))
+    require(operation, all(math.prod(x.shape) > 0 for x in (*operation.arguments, result)))
     (left, right), ((left_axis,), (right_axis,)) = operation.arguments, axes
     if operation.settings.get(TRANSPOSED):  # (A B)^T = B^T A^T
         left, right, left_axis, right_axis = right, left, right_axis, left_axis
