@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppo2.networks import layers
-from ppo2.networks.layers import as_float, dense, linear
+from ppo2.networks.layers import as_float, dense, linear, linear_on_batch
 from support.networks import KEY, assert_orthogonal
 
 
@@ -124,3 +124,34 @@ def test_linear_is_the_layer_and_so_are_its_gradients(way, jit):
     mine, theirs = (run(apply, *arguments) for apply in (linear, lambda layer, x: layer(x)))
     for one, other in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def plain_product(layer, x):
+    return jnp.matmul(x, layer.weight.T, precision="highest") + layer.bias
+
+
+def test_linear_on_many_rows_is_linear_of_each_and_so_are_its_derivatives():
+    layer = eqx.tree_at(lambda m: m.bias, dense(40, 16, 1.0, key=KEY), jnp.arange(16, dtype=jnp.float32))
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(128, 40)), jnp.float32)
+
+    def of(function):
+        loss = jax.value_and_grad(lambda pair: jnp.sum(jnp.sin(function(*pair))))
+        gradient = jax.jit(loss)((layer, x))
+        forwards = jax.jvp(lambda x: function(layer, x), (x,), (jnp.cos(x),))
+        curvature = jax.grad(lambda pair: jnp.sum(loss(pair)[1][0].weight ** 2))((layer, x))
+        return jax.tree.leaves((gradient, forwards, curvature))
+
+    for found, expected in zip(of(linear_on_batch), of(plain_product), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_gradient_of_a_weight_reads_a_transposed_copy_where_rows_are_many(monkeypatch):
+    layer = dense(64, 64, 1.0, key=KEY)
+
+    def copies(rows):
+        x = jnp.ones((rows, 64), jnp.float32)
+        return str(jax.make_jaxpr(jax.grad(lambda m: jnp.sum(linear_on_batch(m, x))))(layer)).count("barrier")
+
+    assert copies(128) > 0 == copies(127)
+    monkeypatch.setattr(layers, "platform", lambda: "gpu")
+    assert copies(128) == 0

@@ -34,6 +34,15 @@ def test_mlp_by_hand(layer_norm):
     assert not layer_norm or found.std() > 0.1  # else the two cases would be the same
 
 
+@pytest.mark.parametrize("rows", [2, 200])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_mlp_on_a_batch_is_the_mlp_of_each_row(rows, layer_norm):
+    network, _ = build("mlp", (2, 3), num_hidden=16, layer_norm=layer_norm)
+    x = np.random.default_rng(0).normal(size=(rows, 2, 3)).astype(np.float32)
+    expected = [by_hand(network, row, layer_norm=layer_norm) for row in x]
+    np.testing.assert_allclose(jax.jit(networks.apply)(network, x), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_mlp_is_baselines_by_default():
     network, features = build("mlp")
     assert [layer.weight.shape for layer in network.layers] == [(64, 3), (64, 64)]

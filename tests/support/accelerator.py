@@ -5,12 +5,12 @@ from collections import OrderedDict
 import pytest
 
 from ppo2.agent import compiled
-from ppo2.algorithm import update
 from ppo2.envs.device import unroll
+from ppo2.networks import layers
 from ppo2.numerics import pieces, recurrence
 from ppo2.runners import rollout_ends
 
-ASKING = (pieces, recurrence, rollout_ends, unroll, update)
+ASKING = (pieces, recurrence, rollout_ends, unroll, layers)
 """The modules that make other programs for a CPU."""
 
 

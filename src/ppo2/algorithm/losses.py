@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -47,7 +48,10 @@ def policy_loss(
     """
     ratio = jnp.exp(logp - old_logp)
     clipped_ratio = jnp.clip(ratio, 1.0 - cliprange, 1.0 + cliprange)
-    return weighted_mean(jnp.maximum(-advantages * ratio, -advantages * clipped_ratio), weights)
+    # Where the clipped one is larger it is constant. `jnp.maximum` would share the gradient of equal ones out between
+    # the two, as within the clip range all are: the same in sum, by twice the operations.
+    plain, clipped = -advantages * ratio, -advantages * jax.lax.stop_gradient(clipped_ratio)
+    return weighted_mean(jnp.where(plain >= clipped, plain, clipped), weights)
 
 
 def value_loss(

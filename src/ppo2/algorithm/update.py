@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Batch, Rollout
 from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.distributions import ActionDistribution
-from ppo2.numerics.compilation import platform
 from ppo2.numerics.randomness import Purpose, stream
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import explained_variance
@@ -87,7 +86,7 @@ class Step(NamedTuple):
         return cls(Stats.zero(), jnp.float32(0), jnp.bool_(True), jnp.float32(0), jnp.int32(0))
 
     def packed(self) -> Float[Array, " k"]:
-        """All figures in one array: on an accelerator a loop stores each of its results by a kernel of its own."""
+        """All figures in one array, as a loop stores each of its results by an operation of its own."""
         return jnp.stack([jnp.asarray(figure, jnp.float32) for figure in jax.tree.leaves(self)])
 
     @classmethod
@@ -133,13 +132,11 @@ def update(
         axis=axis,
     )
 
-    packs = platform() != "cpu"
-
-    def stored_step(carry: Carry, minibatch: tuple[Batch, Array]) -> tuple[Carry, Any]:
+    def stored_step(carry: Carry, minibatch: tuple[Batch, Array]) -> tuple[Carry, Array]:
         after, made = step(carry, minibatch)
-        return after, made.packed() if packs else made
+        return after, made.packed()
 
-    def epoch(carry: Carry, bits: Array) -> tuple[Carry, Any]:
+    def epoch(carry: Carry, bits: Array) -> tuple[Carry, Array]:
         cut = minibatches(batch, bits, nminibatches=config.nminibatches)
         normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, axis))(cut.advantages, cut.weights)
         mine = jnp.sum(cut.weights.reshape(cut.weights.shape[0], -1), axis=1)
@@ -148,7 +145,7 @@ def update(
 
     start = Carry(state.params, state.opt_state, jnp.zeros((), bool))
     end, figures = jax.lax.scan(epoch, start, bits)
-    steps: Step = Step.unpacked(figures) if packs else figures
+    steps = Step.unpacked(figures)
     fault = find_fault(
         learner.observation_space,
         learner.distribution,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ppo2.networks.layers import SQRT2, as_float, dense, linear
+from ppo2.networks.layers import SQRT2, as_float, dense, linear, linear_on_batch
 from ppo2.numerics.randomness import host_split
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -35,6 +35,16 @@ class MLP(eqx.Module):
             if self.norms is not None:
                 h = self.norms[i](h)
             h = self.activation(h)
+        return h
+
+    def on_batch(self, x: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
+        """The features of each row."""
+        h = as_float(x).reshape(x.shape[0], -1)
+        for i, layer in enumerate(self.layers):
+            h = linear_on_batch(layer, h)
+            if self.norms is not None:
+                h = jax.vmap(self.norms[i])(h)
+            h = jax.vmap(self.activation)(h)
         return h
 
 
