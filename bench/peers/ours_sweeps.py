@@ -15,7 +15,9 @@ def whole(job: Job) -> Result:
     if job["parallel"] is None:
         models = [ppo2.learn(seed=0, **settings)]
     else:
-        models = ppo2.sweep(seed=range(job["seeds"]), parallel=job["parallel"], **settings).models
+        result = ppo2.sweep(seed=range(job["seeds"]), parallel=job["parallel"], **settings)
+        assert not result.failures, result.failures
+        models = [model for model in result.models if model is not None]
     seconds = time.monotonic() - job["started"]
     digests = [hashlib.sha256(np.asarray(model.state.params).tobytes()).hexdigest()[:16] for model in models]
     return {"seconds": seconds, "parameters": digests}
