@@ -163,7 +163,7 @@ class SerialEnvs:
                     infos.append(EnvInfo(first + i, self._info, {}))
             try:
                 rewards[i] = reward
-            except OverflowError:
+            except ValueError:  # a memoryview's word for an OverflowError
                 raise ContractError(
                     "`env` gave as its reward a whole number that no float can hold: scale its rewards down."
                 ) from None
