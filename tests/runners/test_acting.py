@@ -151,6 +151,14 @@ def test_the_rule(settings: dict[str, Any], num_envs: int, expected: str) -> Non
     assert acting.choose(model_of(**settings), num_envs) == expected
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_rule_is_the_same_under_x64(case: str) -> None:
+    with jax.enable_x64(True):
+        model = model_of(**CASES[case])
+        work = acting._in_numpy(model, 2)
+    assert work.count == acting._in_numpy(model_of(**CASES[case]), 2).count
+
+
 def test_a_run_goes_on_with_what_it_acted_with() -> None:
     model, large = model_of(), model_of(num_layers=20)
     assert acting.choose(model, 1, saved={"acts_with": NUMPY}) == NUMPY

@@ -13,8 +13,9 @@ NDArray = np.ndarray[Any, Any]
 LINE = 64
 """Bytes of a processor's cache line and of its widest registers. Arrays begin at a multiple of it, so that no result
 depends on where in memory a process has them."""
-NUMBERS = {np.dtype(name) for name in ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32")}
-"""The dtypes that NumPy computes with as XLA does."""
+INTEGERS = (f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+NUMBERS = {*map(np.dtype, ("bool", "float32", "float64", *INTEGERS))}
+"""The dtypes that NumPy computes with as XLA does. Under `jax_enable_x64` constants of a network have 64 bits."""
 
 
 class UntranslatableError(Exception):
