@@ -25,6 +25,7 @@ FLOORS = [
     ["envs", "runners"],
     ["evaluation", "reporting"],
     ["__init__", "training"],
+    ["sweeps"],
     ["cli"],
     ["__main__"],
 ]
@@ -53,10 +54,10 @@ reporting: __init__ figures display screens episode_file sinks trackers health t
 runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program acting \
     rollout_buffers snapshot device protocol runner_state host ray_cluster ray_actor remote
 spaces: parts images space_json checks __init__ device
+sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
 system: __init__ calls exits descendants files launch text lock_owner directory_lock processors signals runtime
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction setup \
-    log_writer saver evaluator run learn sweep_axes sweep_plan sweep_result sweep_screen sweep_directory vmapped \
-    sweep_messages sweep_turns sweep_child sweep_processes sweep_ray sweep
+    log_writer saver evaluator run learn
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it
@@ -227,7 +228,7 @@ ON_THE_WORKERS_PIPE = {
     "envs/host/process_worker.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     "envs/host/worker_loop.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     # likewise, between a sweep and the processes that train its runs
-    "training/sweep_messages.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "sweeps/messages.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }
 HARMLESS = {
     "checkpoint.load",  # ours

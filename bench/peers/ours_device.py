@@ -148,7 +148,7 @@ def sweep(job: Job) -> Result:
     set_up(job["devices"])
     import jax
 
-    from ppo2.training.sweep import sweep
+    from ppo2.sweeps.sweep import sweep
 
     workload = job["workload"]
     batch = workload["num_envs"] * workload["nsteps"]

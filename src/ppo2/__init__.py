@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ppo2.numerics.statistics import weighted_mean
     from ppo2.runners.device import DeviceRunner
     from ppo2.runners.host import Runner
+    from ppo2.sweeps.result import Sweep
+    from ppo2.sweeps.sweep import sweep
     from ppo2.system.runtime import configure_runtime
     from ppo2.training.interruption import interrupted
     from ppo2.training.learn import learn
-    from ppo2.training.sweep import sweep
-    from ppo2.training.sweep_result import Sweep
 
 __version__ = "0.1.0"
 
@@ -62,7 +62,7 @@ _MODULES = {
     "MicrobatchedModel": "ppo2.agent.microbatched",
     "Model": "ppo2.agent.model",
     "Runner": "ppo2.runners.host",
-    "Sweep": "ppo2.training.sweep_result",
+    "Sweep": "ppo2.sweeps.result",
     "configure_runtime": "ppo2.system.runtime",
     "evaluate": "ppo2.evaluation.evaluate",
     "gae": "ppo2.algorithm.gae",
@@ -74,7 +74,7 @@ _MODULES = {
     "ppo_loss": "ppo2.algorithm.losses",
     "preset": "ppo2.envs",
     "register": "ppo2.networks",
-    "sweep": "ppo2.training.sweep",
+    "sweep": "ppo2.sweeps.sweep",
     "value_loss": "ppo2.algorithm.losses",
     "weighted_mean": "ppo2.numerics.statistics",
 }

@@ -53,7 +53,7 @@ def given(monkeypatch):
         seen = {}
         for name in ppo2.__all__:  # the package keeps what it finds first: not the stand-ins below
             getattr(ppo2, name)
-        monkeypatch.setattr("ppo2.training.sweep.sweep", seen.update)  # imported first: it has a `learn` of its own
+        monkeypatch.setattr("ppo2.sweeps.sweep.sweep", seen.update)  # imported first: it has a `learn` of its own
         monkeypatch.setattr("ppo2.training.learn.learn", seen.update)
         monkeypatch.setattr(sweep, "_show", lambda result: None)
         assert main([str(word) for word in command]) == 0

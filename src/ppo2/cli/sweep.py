@@ -15,7 +15,7 @@ from ppo2.cli.output import console, say, shown, start_jax, table, write_line
 from ppo2.system.text import say_error
 
 if TYPE_CHECKING:
-    from ppo2.training.sweep_result import Sweep as Result
+    from ppo2.sweeps.result import Sweep as Result
 
 FIGURES = ("final", "best", "auc")
 RUN_DIR = ("sweep-", "seeds{seeds}")
@@ -60,7 +60,7 @@ class SweepCommand(options.Command):
         )
 
     def __call__(self) -> int:
-        from ppo2.training.sweep import sweep
+        from ppo2.sweeps.sweep import sweep
 
         given = vars(self)
         start_jax(given["device"][0])
@@ -95,10 +95,10 @@ def resume(run_dir: Path, *, progress: bool, device: str | None) -> int:
         ValueError: it was started with objects, which no file can hold.
     """
     from ppo2.config import is_placeholder
-    from ppo2.training import sweep_directory
-    from ppo2.training.sweep import sweep
+    from ppo2.sweeps import directory
+    from ppo2.sweeps.sweep import sweep
 
-    found = sweep_directory.settings_in(run_dir) or {"env": None, "swept": {}, "fixed": {}}
+    found = directory.settings_in(run_dir) or {"env": None, "swept": {}, "fixed": {}}
     swept = {name: [_thawed(value) for value in values] for name, values in found["swept"].items()}
     fixed = {name: _thawed(value) for name, value in found["fixed"].items()}
     each = {"env": found["env"], **fixed, **{f"{name} {i}": v for name, vs in swept.items() for i, v in enumerate(vs)}}
@@ -153,7 +153,7 @@ def _finish(result: "Result") -> int:
 
 def _swept(chosen: options.Chosen) -> list[options.Option]:
     """The options that may have several values."""
-    from ppo2.training.sweep_axes import NOT_TAKEN
+    from ppo2.sweeps.axes import NOT_TAKEN
 
     return [option for option in chosen.options if option.name not in {"seed", *NOT_TAKEN}]
 

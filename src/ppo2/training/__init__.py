@@ -1,1 +1,1 @@
-"""Training: `learn` and `sweep`, and the run directory."""
+"""Training: `learn` and the run directory."""

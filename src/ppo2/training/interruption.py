@@ -7,7 +7,7 @@ from ppo2.agent.model import Model
 from ppo2.system.signals import StopSignals, is_interactive
 
 if TYPE_CHECKING:
-    from ppo2.training.sweep_result import Sweep
+    from ppo2.sweeps.result import Sweep
 
 _kept: list[Union[Model, "Sweep"]] = []
 

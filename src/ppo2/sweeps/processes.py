@@ -11,10 +11,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from typing import Any, Self
 
-from ppo2.system import processors
-from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS
-from ppo2.system.signals import StopSignals
-from ppo2.training.sweep_messages import (
+from ppo2.sweeps.messages import (
     Failed,
     Message,
     Reported,
@@ -23,8 +20,11 @@ from ppo2.training.sweep_messages import (
     packed,
     unpacked,
 )
-from ppo2.training.sweep_plan import SweepRun
-from ppo2.training.sweep_screen import SweepScreen
+from ppo2.sweeps.plan import SweepRun
+from ppo2.sweeps.screen import SweepScreen
+from ppo2.system import processors
+from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS
+from ppo2.system.signals import StopSignals
 
 LOOK_SECONDS = 0.1
 """Interval of looking for a signal."""
@@ -55,7 +55,7 @@ class RunProcess:
         variables = {**os.environ, **environment_variables(), "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ppo2.training.sweep_child", *words],
+                [sys.executable, "-m", "ppo2.sweeps.child", *words],
                 pass_fds=handed,
                 env=variables,
                 stdin=subprocess.DEVNULL,

@@ -15,19 +15,14 @@ from ppo2.envs import DeviceVector
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display
-from ppo2.system import launch, runtime
-from ppo2.system.calls import told_plainly
-from ppo2.system.signals import StopSignals, raise_for
-from ppo2.training import interruption, remarks, run_directory, sweep_directory
-from ppo2.training.construction import open_environment, place_model
-from ppo2.training.start import Start
-from ppo2.training.sweep_axes import NOT_TAKEN, announcement, axes_of
-from ppo2.training.sweep_plan import SweepRun, is_made, plan_run
-from ppo2.training.sweep_processes import Pool
-from ppo2.training.sweep_ray import check_ray, train_on_cluster
-from ppo2.training.sweep_result import Sweep, save_all
-from ppo2.training.sweep_screen import SweepScreen
-from ppo2.training.sweep_turns import (
+from ppo2.sweeps import directory
+from ppo2.sweeps.axes import NOT_TAKEN, announcement, axes_of
+from ppo2.sweeps.plan import SweepRun, is_made, plan_run
+from ppo2.sweeps.processes import Pool
+from ppo2.sweeps.ray import check_ray, train_on_cluster
+from ppo2.sweeps.result import Sweep, save_all
+from ppo2.sweeps.screen import SweepScreen
+from ppo2.sweeps.turns import (
     Parallel,
     check_parallel,
     check_together,
@@ -35,7 +30,13 @@ from ppo2.training.sweep_turns import (
     may_need_processes,
     train_in_turn,
 )
-from ppo2.training.vmapped import train_together
+from ppo2.sweeps.vmapped import train_together
+from ppo2.system import launch, runtime
+from ppo2.system.calls import told_plainly
+from ppo2.system.signals import StopSignals, raise_for
+from ppo2.training import interruption, remarks, run_directory
+from ppo2.training.construction import open_environment, place_model
+from ppo2.training.start import Start
 
 
 @told_plainly("ppo2.sweep(env='CartPole-v1', seed=range(4), total_timesteps=1e5)")
@@ -106,8 +107,8 @@ def sweep(
     axes["seed"] = axes.pop("seed", [fixed.pop("seed", None)])  # last: neighbours differ in the seed
     with run_directory.locked(run_dir):
         path = run_directory.absolute(run_dir)  # now: an environment may change the current directory
-        before = None if path is None else sweep_directory.settings_in(path)
-        axes["seed"] = sweep_directory.seeds(axes["seed"], before)
+        before = None if path is None else directory.settings_in(path)
+        axes["seed"] = directory.seeds(axes["seed"], before)
         plan = _Plan(env, axes, fixed, path, before)
         runs, stop = _train(plan, parallel, backend, progress)
         result = Sweep.of(runs, plan.swept, path, seeds=len(axes["seed"]))
@@ -161,15 +162,15 @@ class _Plan:
             return ""
         if self.before is not None:
             if on_device:  # its runs have no checkpoints
-                raise sweep_directory.not_empty(self.path)
-            sweep_directory.check_same(self.before, self.given, self.path)
+                raise directory.not_empty(self.path)
+            directory.check_same(self.before, self.given, self.path)
         if on_device:
             return ""
         for run in runs:
-            run.run_dir = self.path / sweep_directory.RUNS / f"{run.index:04}"
-            sweep_directory.take_up(run)
-        sweep_directory.write_settings(self.path, self.given)
-        return "" if self.before is None else sweep_directory.note(runs, self.path)
+            run.run_dir = self.path / directory.RUNS / f"{run.index:04}"
+            directory.take_up(run)
+        directory.write_settings(self.path, self.given)
+        return "" if self.before is None else directory.note(runs, self.path)
 
 
 def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None) -> tuple[list[SweepRun], StopSignals]:

@@ -15,9 +15,9 @@ import numpy as np
 from ppo2.agent.model import Model
 from ppo2.config import jsonable, names
 from ppo2.reporting import plot
+from ppo2.sweeps.plan import Curve, SweepFailure, SweepRun
 from ppo2.system import files
 from ppo2.system.text import say_error
-from ppo2.training.sweep_plan import Curve, SweepFailure, SweepRun
 
 Row = dict[str, Any]
 

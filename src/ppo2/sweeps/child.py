@@ -1,4 +1,4 @@
-"""A process that trains runs of a sweep: `python -m ppo2.training.sweep_child CONNECTION LIFELINE OF_ALL PROCESSOR...`.
+"""A process that trains runs of a sweep: `python -m ppo2.sweeps.child CONNECTION LIFELINE OF_ALL PROCESSOR...`.
 
 A fresh interpreter that doesn't run the script that started it. CONNECTION and LIFELINE are descriptors that it
 inherits: runs come by the first, and reports go back. When the other end of the second is closed, as by the death of
@@ -20,7 +20,7 @@ from ppo2.system.signals import StopSignals
 
 if TYPE_CHECKING:
     from ppo2.agent.model import Model
-    from ppo2.training.sweep_messages import Message
+    from ppo2.sweeps.messages import Message
 
 LEAVE_SECONDS = 60.0
 """Seconds that the update may take, and saving, once the parent is gone."""
@@ -30,8 +30,8 @@ TERMINATED = 128 + signal.SIGTERM
 def main(connection: Connection, lifeline: int) -> None:
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     with StopSignals() as stop:
+        from ppo2.sweeps.messages import unpacked
         from ppo2.system import runtime  # here, as JAX starts threads when it is imported
-        from ppo2.training.sweep_messages import unpacked
 
         with contextlib.suppress(EOFError):  # the parent has no more work
             unpacked(connection.recv_bytes()).take_up()
@@ -42,7 +42,7 @@ def main(connection: Connection, lifeline: int) -> None:
 
 def _train(connection: Connection, stop: StopSignals, run: int, run_dir: Any, pickled: bytes) -> "Message":
     """Trains a run, and reports of it. Returns the message about how it ended."""
-    from ppo2.training.sweep_messages import Failed, Reporter, train, trained, unpacked
+    from ppo2.sweeps.messages import Failed, Reporter, train, trained, unpacked
 
     report = Reporter(run, lambda message: _send(connection, message))
     try:
@@ -59,7 +59,7 @@ def _train(connection: Connection, stop: StopSignals, run: int, run_dir: Any, pi
 
 
 def _send(connection: Connection, message: "Message") -> None:
-    from ppo2.training.sweep_messages import packed
+    from ppo2.sweeps.messages import packed
 
     with contextlib.suppress(OSError):  # the parent is gone, and the run stops
         connection.send_bytes(packed(message))

@@ -10,12 +10,12 @@ from ppo2.checkpoints.progress import Progress, row_of
 from ppo2.config import jsonable
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting.tables import rows_of
+from ppo2.sweeps.plan import SweepRun, has_row
+from ppo2.sweeps.result import SETTINGS
 from ppo2.system import files
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.text import parse_json
 from ppo2.training import run_directory
-from ppo2.training.sweep_plan import SweepRun, has_row
-from ppo2.training.sweep_result import SETTINGS
 
 RUNS = "runs"
 Settings = Mapping[str, Any]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ppo2
-from ppo2.training import vmapped
+from ppo2.sweeps import vmapped
 from support.device_envs import Line
 from support.runs import SWEPT
 

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeAlias
 from ppo2.agent.model import Model
 from ppo2.envs import adapters
 from ppo2.envs.device.env import is_device_env
+from ppo2.sweeps.messages import obstacle, train
+from ppo2.sweeps.plan import SweepRun, is_made
+from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import processors
 from ppo2.system.signals import StopSignals
-from ppo2.training.sweep_messages import obstacle, train
-from ppo2.training.sweep_plan import SweepRun, is_made
-from ppo2.training.sweep_screen import SweepScreen
 
 Parallel: TypeAlias = int | Literal["auto"]
 BACKENDS = ("local", "ray")

@@ -8,8 +8,8 @@ import numpy as np
 
 from ppo2.reporting.display import Display
 from ppo2.reporting.figures import Pace, human
+from ppo2.sweeps.plan import SweepRun
 from ppo2.system.text import say_error
-from ppo2.training.sweep_plan import SweepRun
 
 MOST_ROWS = 16
 """Runs that a live table has a row for."""

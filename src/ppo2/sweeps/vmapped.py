@@ -29,12 +29,12 @@ from ppo2.runners.chunk import HALTING, Chunk, ChunkSize
 from ppo2.runners.device_program import EnvState, collect, iterate, start
 from ppo2.runners.ends import UpdateEpisodes, handed_over, slot_bytes
 from ppo2.runners.episodes import EPISODE_WINDOW
+from ppo2.sweeps.plan import NDArray, SweepRun
+from ppo2.sweeps.screen import SweepScreen
 from ppo2.system.signals import StopSignals
 from ppo2.training.construction import warm_up_steps
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.memory import memory_need
-from ppo2.training.sweep_plan import NDArray, SweepRun
-from ppo2.training.sweep_screen import SweepScreen
 from ppo2.training.trainers import Advance, Trainer
 
 RUNS = "runs"  # the mesh axis that runs are spread over

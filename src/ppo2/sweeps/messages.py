@@ -20,10 +20,10 @@ from ppo2.agent.files import in_memory
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.sweeps.plan import has_row
 from ppo2.system import processors
 from ppo2.training import run_directory
 from ppo2.training.learn import learn
-from ppo2.training.sweep_plan import has_row
 
 OWN_SETTINGS = ("jax_platforms", "jax_num_cpu_devices", "jax_default_device")
 """JAX's settings that each process makes for itself."""

@@ -1,5 +1,5 @@
 """Runs of a sweep in actors of Ray. `pip install '.[ray]' -c constraints.txt`, then
-`pytest tests/training/test_sweep_ray.py`: without Ray only the error that says so is tested.
+`pytest tests/sweeps/test_ray.py`: without Ray only the error that says so is tested.
 """
 
 import os

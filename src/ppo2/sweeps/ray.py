@@ -10,10 +10,7 @@ from typing import Any
 
 from ppo2.agent.model import Model
 from ppo2.runners import ray_cluster
-from ppo2.system import processors
-from ppo2.system.signals import StopSignals
-from ppo2.system.text import install_command, printable
-from ppo2.training.sweep_messages import (
+from ppo2.sweeps.messages import (
     Failed,
     Message,
     Reported,
@@ -24,9 +21,12 @@ from ppo2.training.sweep_messages import (
     trained,
     unpacked,
 )
-from ppo2.training.sweep_plan import SweepRun
-from ppo2.training.sweep_processes import take_note
-from ppo2.training.sweep_screen import SweepScreen
+from ppo2.sweeps.plan import SweepRun
+from ppo2.sweeps.processes import take_note
+from ppo2.sweeps.screen import SweepScreen
+from ppo2.system import processors
+from ppo2.system.signals import StopSignals
+from ppo2.system.text import install_command, printable
 
 LOOK_SECONDS = 0.2
 """Interval of asking actors how far they are."""

@@ -1,0 +1,1 @@
+"""Sweeps: many trainings, one after another, side by side, or in one program."""
