@@ -54,8 +54,10 @@ def test_all_products_but_the_heads_are_of_bfloat16_where_it_is_asked_for(networ
     for precision, few in ((None, 0), ("bf16", 6)):
         mine = build_policy(space, Discrete(2), network=network, network_kwargs=kwargs, precision=precision, key=KEY)
         text = sum_and_gradient(mine, space)
-        factors = re.findall(r"stablehlo\.(?:dot_general|convolution).* : \((.*)\) ->", text)
+        found = re.findall(r"stablehlo\.(?:dot_general|convolution).* : \((.*)\) -> tensor<.*x(\w+)>", text)
+        factors = [factors for factors, _ in found]
         assert len(factors) > 6
+        assert {result for _, result in found} == {"f32"}  # sums, of gradients too: only so are they fast on a CPU
         # each head: the result, the gradient by its weights and that by the features
         assert [one.count("bf16") for one in factors if "bf16" in one] == [2] * (len(factors) - few if few else 0)
 

@@ -11,7 +11,7 @@ import pytest
 
 from ppo2.networks.convolution import by_xla
 from ppo2.numerics.compilation import compiled
-from ppo2.numerics.precision import multiplied, products, rounds
+from ppo2.numerics.precision import multiplied, products, rounded_rows_times, rounds
 
 A, B = (np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32) for _ in range(2))
 
@@ -120,3 +120,22 @@ def test_convolutions_too():
     # MLIR's text writes HIGHEST as it is named
     assert all(one.count("HIGHEST") == 2 for one in full)
     assert all(one.count("bf16>") in (2, 3) for one in less)
+
+
+def test_rows_and_their_gradients_are_sums_in_float32_of_what_is_rounded():
+    x, weight = (np.random.default_rng(i).normal(size=(rows, 40)).astype(np.float32) for i, rows in ((2, 6), (3, 5)))
+    cotangent = np.random.default_rng(4).normal(size=(6, 5)).astype(np.float32)
+    found, back = jax.vjp(compiled(rounded_rows_times), x, weight)
+    by_x, by_weight = back(jnp.asarray(cotangent))
+    seen, by, weights = map(of_bfloat16, (x, cotangent, weight))
+    for mine, expected in ((found, seen @ weights.T), (by_x, by @ weights), (by_weight, by.T @ seen)):
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-5)
+
+
+def test_each_of_many_weights_has_its_own_gradient():
+    def gradient(weight: Any) -> Any:
+        return jax.grad(lambda weight: jnp.sum(jnp.sin(rounded_rows_times(A, weight))))(weight)
+
+    weights = np.stack([A, B])
+    together = jax.jit(jax.vmap(gradient))(weights)
+    np.testing.assert_allclose(together, [jax.jit(gradient)(one) for one in weights], rtol=0, atol=1e-5)

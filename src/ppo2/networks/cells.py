@@ -37,7 +37,11 @@ class Gated(eqx.Module):
 
     def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
         """The part of a step that doesn't depend on the state."""
-        return weighted(self.input_weight, x) + self.bias
+        return self.from_product(weighted(self.input_weight, x))
+
+    def from_product(self, product: Float[Array, " gates"]) -> Float[Array, " gates"]:
+        """`inputs`, given the product of `input_weight` and the features."""
+        return product + self.bias
 
     @abc.abstractmethod
     def initial_state(self) -> State: ...
@@ -93,8 +97,8 @@ class LayerNormLSTM(Gated):
     state_norm: eqx.nn.LayerNorm
     memory_norm: eqx.nn.LayerNorm
 
-    def inputs(self, x: Float[Array, " features"]) -> Float[Array, " gates"]:
-        return self.input_norm(weighted(self.input_weight, x)) + self.bias
+    def from_product(self, product: Float[Array, " gates"]) -> Float[Array, " gates"]:
+        return self.input_norm(product) + self.bias
 
     def initial_state(self) -> LSTMState:
         return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)

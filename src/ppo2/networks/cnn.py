@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.networks import layers
 from ppo2.networks.convolution import Padding, convolve
-from ppo2.networks.layers import SQRT2, linear, orthogonal, zeros
+from ppo2.networks.layers import SQRT2, linear_by_row, orthogonal, zeros
 from ppo2.networks.pooling import max_pool
 from ppo2.numerics.pieces import MOST_PARTS, in_pieces, side_by_side
 from ppo2.numerics.randomness import host_split
@@ -264,7 +264,7 @@ def _images(x: Shaped[Array, "B *shape"], channels_first: bool) -> Shaped[Array,
 
 def _flattened(h: Float[Array, "B h w C"], last: eqx.nn.Linear | None) -> Float[Array, "B features"]:
     flat = h.reshape(h.shape[0], -1)
-    return flat if last is None else jax.nn.relu(jax.vmap(lambda one: linear(last, one))(flat))
+    return flat if last is None else jax.nn.relu(linear_by_row(last, flat))
 
 
 def _is_size(value: Any) -> bool:

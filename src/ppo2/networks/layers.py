@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.numerics.compilation import platform
-from ppo2.numerics.precision import multiplied, rounds
+from ppo2.numerics.precision import multiplied, rounded_rows_times, rounds
 from ppo2.numerics.randomness import host_generator, is_traced
 
 SQRT2 = math.sqrt(2.0)
@@ -62,9 +62,20 @@ def linear_on_batch(layer: eqx.nn.Linear, x: Float[Array, "B i"]) -> Float[Array
     outputs, inputs = layer.weight.shape
     pays = len(x) >= MANY_ROWS and inputs >= outputs >= MANY_OUTPUTS
     if platform() != "cpu" or rounds() or not pays:
-        return jax.vmap(lambda one: linear(layer, one))(x)
+        return linear_by_row(layer, x)
     product = _rows_times(x, layer.weight)
     return product if layer.bias is None else product + layer.bias
+
+
+def linear_by_row(layer: eqx.nn.Linear, x: Float[Array, "B i"]) -> Float[Array, "B o"]:
+    """`linear` of each row, by `weighted_by_row`."""
+    product = weighted_by_row(layer.weight, x)
+    return product if layer.bias is None else product + layer.bias
+
+
+def weighted_by_row(weight: Float[Array, "o i"], x: Float[Array, "B i"]) -> Float[Array, "B o"]:
+    """`weighted` of each row; where factors are rounded to bfloat16 they are so in gradients, all summed in float32."""
+    return rounded_rows_times(x, weight) if rounds() else jax.vmap(lambda row: weighted(weight, row))(x)
 
 
 @jax.custom_jvp

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import registry, sequences
 from ppo2.networks.cells import CELLS, Gated, State
-from ppo2.networks.layers import as_float
+from ppo2.networks.layers import as_float, weighted_by_row
 from ppo2.numerics.pieces import merge_leading_axes
 from ppo2.numerics.randomness import host_split
 from ppo2.spaces import ENCODING
@@ -39,7 +39,9 @@ class Recurrent(eqx.Module):
     def inputs(self, xs: PyTree[Shaped[Array, "B ..."]]) -> Shaped[Array, "B ..."]:
         """The part of the steps that doesn't depend on the state, for a batch of observations."""
         features = registry.apply(self.trunk, xs)
-        return jax.vmap(self.cell.inputs)(features) if isinstance(self.cell, Gated) else features
+        if not isinstance(self.cell, Gated):
+            return features
+        return jax.vmap(self.cell.from_product)(weighted_by_row(self.cell.input_weight, features))
 
     def step(self, inputs: Array, state: State) -> tuple[Float[Array, " features"], State]:
         """One step of one environment."""

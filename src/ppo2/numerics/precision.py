@@ -7,7 +7,7 @@ Here float32 is float32, unless a person asks for less:
 |---|---|---|
 | "float32" | as they are | float32 |
 | "tf32" | rounded to 10 bits on NVIDIA cards; as they are on CPU; TPUs take three passes of 8 bits | float32 |
-| "bf16" | rounded to bfloat16, of 7 bits, on every platform | float32; of gradients by a factor, bfloat16 at the end |
+| "bf16" | rounded to bfloat16, of 7 bits, on every platform | float32; of gradients by `multiplied`, bfloat16 at last |
 
 It is JAX's own `jax_default_matmul_precision` that carries it to the products, those of users' networks too; but
 "bfloat16" means other things there on other platforms, so that `multiplied` rounds by itself.
@@ -84,3 +84,29 @@ def _derivative(product: Callable[..., Array], factors: tuple[Array, Array], tan
 
 
 _of_rounded.defjvp(_derivative, symbolic_zeros=True)
+
+
+@jax.custom_vjp
+def rounded_rows_times(x: Float[Array, "B i"], weight: Float[Array, "o i"]) -> Float[Array, "B o"]:
+    """Rows times the transposed weight, of factors rounded to bfloat16; gradients, too, are sums in float32.
+
+    This form alone, both factors bfloat16 and the result float32, is what processors with AMX multiply fast. All rows
+    at once: under `vmap` the gradient of the weight would be a product for each.
+    """
+    return _rows_times(x, weight)[0]
+
+
+def _rows_times(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    factors = rounded(x), rounded(weight)
+    return _summed_wide(factors[0], factors[1].T), factors
+
+
+def _rows_backward(factors: tuple[Array, Array], cotangent: Float[Array, "B o"]) -> tuple[Array, Array]:
+    x, weight = factors
+    cotangent = rounded(cotangent)
+    return _summed_wide(cotangent, weight), _summed_wide(cotangent.T, x)
+
+
+_summed_wide = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+
+rounded_rows_times.defvjp(_rows_times, _rows_backward)
