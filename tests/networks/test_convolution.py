@@ -120,3 +120,15 @@ def test_images_one_by_one():
     mine = value_and_gradients(each, images, kernel, bias, by=(0, 1, 2))
     theirs = value_and_gradients(lambda *a: by_xla(2, "same", *a), images, kernel, bias, by=(0, 1, 2))
     assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradient_by_images_of_half_precision_has_their_dtype(stride):
+    images, kernel, bias = normal(9, 7, 8, 3), normal(3, 3, 3, 4, seed=1), normal(4, seed=2)
+
+    def gradient(dtype):
+        scaled = jax.grad(lambda x: jnp.sum(jnp.sin(convolve(x * 2, kernel, bias, stride=stride, padding="same"))))
+        return scaled(jnp.asarray(images, jnp.bfloat16).astype(dtype))
+
+    assert gradient(jnp.bfloat16).dtype == jnp.bfloat16
+    np.testing.assert_allclose(gradient(jnp.bfloat16).astype(jnp.float32), gradient(jnp.float32), rtol=0.01, atol=0.01)

@@ -165,7 +165,7 @@ def _backward(
     cut, cut_cotangent = (x.reshape(-1, piece, *x.shape[1:]) for x in (blocks, cotangent))
     by_weights, by_blocks = jax.lax.scan(of_piece, jnp.zeros(transposed.shape, jnp.float32), (cut, cut_cotangent))
     return (
-        None if by_blocks is None else by_blocks.reshape(blocks.shape),
+        None if by_blocks is None else by_blocks.reshape(blocks.shape).astype(blocks.dtype),
         jax.lax.optimization_barrier(by_weights).T.reshape(weights.shape),
         jnp.sum(cotangent, axis=(0, 1, 2)),
     )

@@ -78,10 +78,10 @@ def _backward(
     piece = piece_size(len(images), IMAGES)
     if piece == len(images):
         by_kernel, by_images = of_piece(jnp.zeros(kernel.shape, jnp.float32), (images, cotangent))
-        return by_images, by_kernel
-    cut, cut_cotangent = (x.reshape(-1, piece, *x.shape[1:]) for x in (images, cotangent))
-    by_kernel, by_images = jax.lax.scan(of_piece, jnp.zeros(kernel.shape, jnp.float32), (cut, cut_cotangent))
-    return None if by_images is None else by_images.reshape(images.shape), by_kernel
+    else:
+        cut, cut_cotangent = (x.reshape(-1, piece, *x.shape[1:]) for x in (images, cotangent))
+        by_kernel, by_images = jax.lax.scan(of_piece, jnp.zeros(kernel.shape, jnp.float32), (cut, cut_cotangent))
+    return None if by_images is None else by_images.reshape(images.shape).astype(images.dtype), by_kernel
 
 
 _convolution.defvjp(_forward, _backward)

@@ -97,14 +97,14 @@ def rounded_rows_times(x: Float[Array, "B i"], weight: Float[Array, "o i"]) -> F
 
 
 def _rows_times(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
-    factors = rounded(x), rounded(weight)
-    return _summed_wide(factors[0], factors[1].T), factors
+    return _summed_wide(rounded(x), rounded(weight).T), (x, weight)
 
 
 def _rows_backward(factors: tuple[Array, Array], cotangent: Float[Array, "B o"]) -> tuple[Array, Array]:
     x, weight = factors
     cotangent = rounded(cotangent)
-    return _summed_wide(cotangent, weight), _summed_wide(cotangent.T, x)
+    by_x, by_weight = _summed_wide(cotangent, rounded(weight)), _summed_wide(cotangent.T, rounded(x))
+    return by_x.astype(x.dtype), by_weight.astype(weight.dtype)
 
 
 _summed_wide = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
