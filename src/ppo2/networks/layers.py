@@ -63,14 +63,17 @@ def linear_on_batch(layer: eqx.nn.Linear, x: Float[Array, "B i"]) -> Float[Array
     pays = len(x) >= MANY_ROWS and inputs >= outputs >= MANY_OUTPUTS
     if platform() != "cpu" or rounds() or not pays:
         return linear_by_row(layer, x)
-    product = _rows_times(x, layer.weight)
-    return product if layer.bias is None else product + layer.bias
+    return _with_bias(_rows_times(x, layer.weight), layer)
 
 
 def linear_by_row(layer: eqx.nn.Linear, x: Float[Array, "B i"]) -> Float[Array, "B o"]:
     """`linear` of each row, by `weighted_by_row`."""
-    product = weighted_by_row(layer.weight, x)
-    return product if layer.bias is None else product + layer.bias
+    return _with_bias(weighted_by_row(layer.weight, x), layer)
+
+
+def _with_bias(product: Float[Array, "B o"], layer: eqx.nn.Linear) -> Float[Array, "B o"]:
+    # spread out by hand, as a user's JAX may refuse to (jax_numpy_rank_promotion)
+    return product if layer.bias is None else product + jnp.broadcast_to(layer.bias, product.shape)
 
 
 def weighted_by_row(weight: Float[Array, "o i"], x: Float[Array, "B i"]) -> Float[Array, "B o"]:
