@@ -7,11 +7,10 @@ from typing import Any
 
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Progress, row_of
-from ppo2.config import jsonable
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.reporting.tables import rows_of
 from ppo2.sweeps.plan import SweepRun, has_row
-from ppo2.sweeps.result import SETTINGS
+from ppo2.sweeps.result import SETTINGS, settings_json, write_settings_file
 from ppo2.system import files
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.text import parse_json
@@ -60,11 +59,6 @@ def check_same(before: Settings, now: Settings, path: Path) -> None:
         )
 
 
-def settings_json(settings: Settings) -> dict[str, Any]:
-    """The settings as JSON holds them."""
-    return {name: jsonable(value) for name, value in settings.items()}
-
-
 def write_settings(path: Path, settings: Settings) -> None:
     """Writes the settings of a sweep that begins, for it to go on wherever it is stopped.
 
@@ -72,7 +66,7 @@ def write_settings(path: Path, settings: Settings) -> None:
         ValueError: they can't be written.
     """
     try:
-        files.replace(path / SETTINGS, (json.dumps(settings_json(settings), indent=2) + "\n").encode())
+        write_settings_file(path, settings_json(settings))
     except OSError as error:
         why = error.strerror or error
         raise ValueError(f"{path / SETTINGS} can't be written ({why}): {files.remedy(error)}.") from error

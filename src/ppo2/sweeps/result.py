@@ -94,7 +94,7 @@ class Sweep:
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Writes table, curves, picture, settings and models into a directory."""
         (path / MODELS).mkdir(parents=True, exist_ok=True)
-        files.replace(path / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+        write_settings_file(path, settings)
         _write_csv(path / TABLE, self.table[0], (map(_shown, row.values()) for row in self.table))
         points = (
             (i, t, r)
@@ -123,7 +123,7 @@ class Sweep:
 def save_all(result: Sweep, path: Path, settings: Mapping[str, Any]) -> str:
     """Saves a sweep, whose result isn't lost for a full disk; returns what it said where it couldn't."""
     try:
-        result.save(path, {name: jsonable(value) for name, value in settings.items()})
+        result.save(path, settings_json(settings))
     except OSError as error:
         words = (
             f"the results of the sweep could not be saved whole in {path} ({error.strerror or error}). "
@@ -155,6 +155,16 @@ def row_of(run: SweepRun, swept: Sequence[str]) -> Row:
         "skipped_updates": int(run.model.state.counters.skipped_updates),
         "status": run.status,
     }
+
+
+def settings_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a sweep as JSON holds them."""
+    return {name: jsonable(value) for name, value in settings.items()}
+
+
+def write_settings_file(path: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings of a sweep, as JSON holds them, into its directory."""
+    files.replace(path / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _shown(value: Any) -> Any:
