@@ -18,7 +18,7 @@ from ppo2.networks.layers import as_float
 from ppo2.networks.stride_one import by_columns
 from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import in_pieces, piece_size
-from ppo2.numerics.precision import multiplied, rounded, rounds
+from ppo2.numerics.precision import as_factor, multiplied, rounds
 
 Padding: TypeAlias = Literal["valid", "same"]
 
@@ -117,11 +117,11 @@ def _over_blocks(
         rounding: factors are rounded to bfloat16. An argument, as JAX may derive the gradient in another context.
     """
     across, channels, features = weights.shape[0], *weights.shape[2:]
-    by_place = _factor(rounding, weights.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1))
-    by_window = _factor(rounding, weights.reshape(-1, features))
+    by_place = as_factor(rounding, weights.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1))
+    by_window = as_factor(rounding, weights.reshape(-1, features))
 
     def of_piece(blocks: Shaped[Array, "b I J D"]) -> Float[Array, "b h w F"]:
-        x = _factor(rounding, as_float(blocks))
+        x = as_factor(rounding, as_float(blocks))
         if features < channels:
             places = _slices(across, jnp.matmul(x, by_place, preferred_element_type=jnp.float32))
             parts = [place[..., i * features : (i + 1) * features] for i, place in enumerate(places)]
@@ -130,10 +130,6 @@ def _over_blocks(
         return sum(parts, jnp.broadcast_to(bias, parts[0].shape))
 
     return in_pieces(of_piece, blocks, most=CPU_IMAGES)
-
-
-def _factor(rounding: bool, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    return rounded(x) if rounding else x
 
 
 def _forward(
@@ -148,13 +144,13 @@ def _backward(
     """The gradients by blocks (none for 8-bit ones), weights and bias; by weights and bias summed over the images."""
     blocks, weights = residuals
     across, features = weights.shape[0], weights.shape[-1]
-    transposed = _factor(rounding, weights.reshape(-1, features).T)
+    transposed = as_factor(rounding, weights.reshape(-1, features).T)
     in_float32 = functools.partial(jnp.tensordot, preferred_element_type=jnp.float32)
     is_float = jnp.issubdtype(blocks.dtype, jnp.floating)
 
     def of_piece(sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
-        blocks, cotangent = piece[0], _factor(rounding, piece[1])
-        windows = _windows(across, _factor(rounding, as_float(blocks)))
+        blocks, cotangent = piece[0], as_factor(rounding, piece[1])
+        windows = _windows(across, as_factor(rounding, as_float(blocks)))
         # Features, which are few, as rows: three times as fast on CPU as the transpose (see `layers.linear`).
         rows = jax.lax.optimization_barrier(cotangent.reshape(-1, features).T)
         by_weights = in_float32(rows, windows.reshape(rows.shape[1], -1), 1)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Shaped
 
 from ppo2.networks.layers import as_float
 from ppo2.numerics.pieces import in_pieces, merge_leading_axes, piece_size
-from ppo2.numerics.precision import rounded, rounds
+from ppo2.numerics.precision import as_factor, rounds
 
 Edges: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """Rows of zeros above and below an image, columns to its left and right."""
@@ -49,12 +49,8 @@ def _convolution(
     Args:
         rounding: factors are rounded to bfloat16. An argument, as JAX may derive the gradient in another context.
     """
-    kernel = _factor(rounding, kernel)
-    return in_pieces(lambda piece: _wide(edges, _factor(rounding, as_float(piece)), kernel), images, most=IMAGES)
-
-
-def _factor(rounding: bool, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    return rounded(x) if rounding else x
+    kernel = as_factor(rounding, kernel)
+    return in_pieces(lambda piece: _wide(edges, as_factor(rounding, as_float(piece)), kernel), images, most=IMAGES)
 
 
 def _forward(rounding: bool, edges: Edges, images: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -66,12 +62,12 @@ def _backward(
 ) -> tuple[Float[Array, "B H W C"] | None, Float[Array, "k k C F"]]:
     """The gradients by images (none for 8-bit ones) and by the kernel."""
     images, kernel = residuals
-    turned = _factor(rounding, kernel)[::-1, ::-1].swapaxes(2, 3)
+    turned = as_factor(rounding, kernel)[::-1, ::-1].swapaxes(2, 3)
     beyond: Any = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, edges, strict=False))
     is_float = jnp.issubdtype(images.dtype, jnp.floating)
 
     def of_piece(sum_: Array, piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
-        images, cotangent = _factor(rounding, as_float(piece[0])), _factor(rounding, piece[1])
+        images, cotangent = as_factor(rounding, as_float(piece[0])), as_factor(rounding, piece[1])
         by_kernel = _by_kernel(edges, images, cotangent)
         return sum_ + by_kernel, _wide(beyond, cotangent, turned) if is_float else None
 

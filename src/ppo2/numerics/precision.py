@@ -57,6 +57,11 @@ def rounded(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.lax.reduce_precision(x, EXPONENT_BITS, MANTISSA_BITS).astype(jnp.bfloat16)
 
 
+def as_factor(rounding: bool, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A factor of a product: rounded to bfloat16 if asked for."""
+    return rounded(x) if rounding else x
+
+
 def multiplied(product: Callable[..., Array], a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
     """`product(a, b)`, linear in each of the two, at the precision that is set.
 
