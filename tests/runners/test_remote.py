@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +29,7 @@ from ppo2.envs.host.failures import MAX_FAILURES, EnvironmentFailureError
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.runners.remote import RemoteRunner, _nothing_like, _side_by_side
 from support.children import STRICT_PYTHON
+from support.cluster import local_ray
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray isn't installed: pip install '.[ray]'")
 
@@ -39,15 +39,7 @@ SMALL = {"nsteps": 16, "total_timesteps": 3 * 16 * 4, "seed": 3, "nminibatches":
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """A cluster of this machine."""
-    ray = pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    signal.signal(signal.SIGTERM, before)
-    yield ray
-    ray.shutdown()
+    yield from local_ray(4)
 
 
 def remote(env_id: str = "Pendulum-v1", num_envs: int = 4, actors: int = 2, **more: Any) -> RemoteEnvs:

@@ -3,8 +3,6 @@
 """
 
 import os
-import signal
-import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 import ppo2
+from support.cluster import local_ray
 from support.environments import Script
 
 SMALL: dict[str, Any] = {
@@ -25,15 +24,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """A cluster of this machine."""
-    ray = pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
-    signal.signal(signal.SIGTERM, before)
-    yield ray
-    ray.shutdown()
+    yield from local_ray(2)
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
