@@ -50,7 +50,7 @@ bench: setup
 	$(BIN)/python bench/device.py
 	$(BIN)/python bench/recurrent.py
 
-# The tables of docs/benchmarks.md, from bench/results; `make bench-docs NEW="host.json device.json"` keeps these first.
+# The tables of docs/benchmarks.md and scaling.md, from bench/results; `make bench-docs NEW="host.json device.json"` keeps these first.
 bench-docs: setup
 	$(BIN)/python bench/document.py $(NEW)
 

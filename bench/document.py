@@ -1,4 +1,4 @@
-"""Writes the tables of docs/benchmarks.md from the kept results, so that no figure in them is typed by hand.
+"""Writes the tables of docs/benchmarks.md and docs/scaling.md from the kept results, so that no figure in them is typed by hand.
 
     python bench/document.py                      # the tables anew, from bench/results (`make bench-docs`)
     python bench/document.py host.json ...        # keeps new results first: what a script wrote by --json host.json
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from results import FOLDER, Results, load, markdown, merged, save
 
-PAGES = [Path(__file__).parents[1] / "docs" / "benchmarks.md"]
+PAGES = [Path(__file__).parents[1] / "docs" / name for name in ("benchmarks.md", "scaling.md")]
 MARKED = re.compile(r"<!-- table: (?P<file>\S+) (?P<table>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 

@@ -16,19 +16,37 @@ each, for `ppo2 plot`.
 import argparse
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from programs import OURS, PEERS, Contender, interpreter
 from report import TABLE_WIDTH
+from results import on_screen, save, source
+from tables import table
 
 MUJOCO = (
     *("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5"),
     *("Swimmer-v5", "Reacher-v5"),
 )
+PUBLISHED = {
+    "HalfCheetah-v5": ("1669", "2152 ± 1160 / 1823 ± 928", "1429 ± 62", "1443 ± 46"),
+    "Hopper-v5": ("2316", "2519 ± 850 / 2231 ± 657", "2159 ± 302", "2383 ± 272"),
+    "Walker2d-v5": ("3425", "3208 ± 1264 / 3050 ± 1136", "3356 ± 323", "2288 ± 572"),
+    "InvertedPendulum-v5": ("809", "", "901 ± 36", "963 ± 22"),
+    "InvertedDoublePendulum-v5": ("7103", "", "", ""),
+    "Swimmer-v5": ("111", "", "", ""),
+    "Reacher-v5": ("-6.7", "", "", ""),
+}
+"""Others' figures for the same tasks, as they published them, on the versions that they used."""
+
+PUBLISHED_BY = (
+    *("Baselines, final (6 seeds, v1)", '"37 details": Baselines / CleanRL (v2)', "openrlbenchmark, Baselines (v2)"),
+    "CleanRL docs (v4)",
+)
+COLUMNS_HERE = ("last 100 training episodes: mean ± std (each seed)", "deterministic")
 DAY = 86_400.0
 COLUMNS = 4
 
@@ -42,7 +60,10 @@ def main() -> None:
                 for library in options.libraries:
                     result = run(options, library, env, seed)
                     console.print(f"{env}, {library}, seed {seed}: {result['last_100']:.1f}", style="dim")
-    show(Console(highlight=False, width=TABLE_WIDTH), options.folder)
+    found = found_in(options.folder)
+    Console(highlight=False, width=TABLE_WIDTH).print(on_screen("Learning", found))
+    if options.json is not None:
+        save(options.json, {"sources": {"": source(sys.argv, {})}, "tables": {"runs": found}})
     if options.plot is not None:
         draw(options.folder, options.plot)
 
@@ -68,20 +89,29 @@ def run(options: argparse.Namespace, library: str, env: str, seed: int) -> dict[
     return kept
 
 
-def show(console: Console, folder: Path) -> None:
-    table = Table("environment", "library", "seeds", "last 100 episodes: mean ± std", "each", "deterministic", "each")
-    for env in sorted(path for path in folder.iterdir() if path.is_dir()):
-        for library in ("ours", *PEERS):
-            results = [json.loads(path.read_text()) for path in sorted(env.glob(f"{library}-*.json"))]
-            if results:
-                columns = [[result[name] for result in results] for name in ("last_100", "deterministic")]
-                shown = [text for column in columns for text in (_mean(column), ", ".join(f"{x:.1f}" for x in column))]
-                table.add_row(env.name, library, str(len(results)), *shown)
-    console.print(table)
+def found_in(folder: Path) -> dict[str, Any]:
+    """The table of the runs that are there, with others' figures beside them."""
+    columns = (*COLUMNS_HERE, *(f"{peer.title} here" for peer in PEERS.values()), *PUBLISHED_BY)
+    there = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+    rows = []
+    for env in sorted(there, key=lambda name: (MUJOCO.index(name) if name in MUJOCO else len(MUJOCO), name)):
+        results = {
+            library: [json.loads(path.read_text()) for path in sorted((folder / env).glob(f"{library}-*.json"))]
+            for library in ("ours", *PEERS)
+        }
+        ours, *others = ([run["last_100"] for run in of] for of in results.values())
+        deterministic = [run["deterministic"] for run in results["ours"]]
+        cells = [_mean_of(ours), f"{statistics.mean(deterministic):,.4g}" if ours else "", *map(_mean_of, others)]
+        rows.append((env, [*cells, *PUBLISHED.get(env, ("",) * len(PUBLISHED_BY))]))
+    return table(columns, rows, "")
 
 
-def _mean(column: list[float]) -> str:
-    return f"{statistics.mean(column):.1f} ± {statistics.pstdev(column):.1f}"
+def _mean_of(seeds: list[float]) -> str:
+    """Mean and spread (population), and each seed."""
+    if len(seeds) < 2:
+        return f"**{seeds[0]:,.4g}**" if seeds else ""
+    each = ", ".join(f"{of:,.4g}" for of in seeds)
+    return f"**{statistics.mean(seeds):,.4g}** ± {statistics.pstdev(seeds):,.4g} ({each})"
 
 
 def draw(folder: Path, out: Path) -> None:
@@ -128,6 +158,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=100, help="of the deterministic evaluation")
     parser.add_argument("--sb3-python", type=Path, help="an interpreter that has it (made in bench/.venvs otherwise)")
     parser.add_argument("--show", action="store_true", help="only the table")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there, for bench/document.py")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw our curves")
     return parser.parse_args()
 

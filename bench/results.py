@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from report import Spread, machine
 
 FOLDER = Path(__file__).parent / "results"
@@ -85,6 +87,14 @@ def load(name: str) -> Results:
 
 def save(path: Path, results: Results) -> None:
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def on_screen(name: str, table: Mapping[str, Any]) -> Table:
+    """A table for a terminal."""
+    shown = Table("", *table["columns"], title=name, title_justify="left", title_style="bold")
+    for title, row in table["rows"].items():
+        shown.add_row(title, *(text(cell).replace("**", "") for cell in row["cells"]))
+    return shown
 
 
 def markdown(results: Results, name: str) -> list[str]:

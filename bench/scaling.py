@@ -25,7 +25,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -33,13 +34,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 import ppo2
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.distributed import World
 from ppo2.numerics import sharding
-from report import TABLE_WIDTH, Spread
+from report import TABLE_WIDTH
+from results import figure, on_screen, save, source
+from tables import table
 
 FLOATS = (1, 1_000, 10_000, 100_000, 1_000_000, 2_000_000)
 QUICK_FLOATS = (1, 100_000)
@@ -80,8 +82,8 @@ def cartpole() -> Any:
     return ppo2.make("gymnax:CartPole-v1")
 
 
-MLP = Policy("mlp", cartpole, {"nsteps": 128, "nminibatches": 4, "noptepochs": 4}, (8, 64, 512))
-CNN = Policy("cnn", Pictures, {"network": "cnn", "nsteps": 32, "nminibatches": 4, "noptepochs": 4}, (8,))
+MLP = Policy("MLP", cartpole, {"nsteps": 128, "nminibatches": 4, "noptepochs": 4}, (8, 64, 512))
+CNN = Policy("Nature's CNN", Pictures, {"network": "cnn", "nsteps": 32, "nminibatches": 4, "noptepochs": 4}, (8,))
 
 
 def main() -> None:
@@ -189,6 +191,10 @@ class Network(NamedTuple):
     alpha: float
     bandwidth: float
 
+    @property
+    def cells(self) -> list[Any]:
+        return [figure([1e6 * self.alpha], ""), figure([self.bandwidth / 1e9], "")]
+
     @classmethod
     def fitted(cls, seconds: dict[int, float], processes: int) -> "Network":
         """To the smallest and the largest sum that were measured, over a ring of so many."""
@@ -208,42 +214,74 @@ class Network(NamedTuple):
 
 
 def report(together: dict[str, Any], alone: dict[str, Any], options: argparse.Namespace) -> None:
-    console = Console(highlight=False, width=TABLE_WIDTH)
-    processes = together["processes"]
-    sums = {int(count): seconds for count, seconds in together["all_reduce"].items()}
-    table = Table("float32", "microseconds, median (spread)", title=f"All-reduce over {processes} processes")
-    for count, seconds in sums.items():
-        table.add_row(f"{count:,}", shown(seconds, 1e6))
-    console.print(table)
-    network = Network.fitted({count: statistics.median(seconds) for count, seconds in sums.items()}, processes)
+    """Prints the tables, and writes them where `--json` says."""
+    sums = {int(count): statistics.median(seconds) for count, seconds in together["all_reduce"].items()}
+    network = Network.fitted(sums, together["processes"])
+    predicted = "predicted"
     if options.alpha is not None:
-        network = Network(options.alpha, options.bandwidth)
-    console.print(f"alpha {network.alpha * 1e6:.1f} us, bandwidth {network.bandwidth / 1e9:.2f} GB/s")
-    for policy in (MLP, CNN):
-        count = together["parameters"][policy.name]
-        steps = policy.settings["nminibatches"] * policy.settings["noptepochs"]
-        measured = Table(
-            *("environments each", "1 process: ms an update", f"{processes}: ms", "timesteps/s, 1", f"{processes}"),
-            *(f"{processes} over 1", "lost to being several", "of it predicted"),
-            title=f"{policy.name}: {count:,} parameters, {policy.settings['nsteps']} steps, {steps} gradient steps",
-        )
-        predicted = Table("environments each", *(f"{n:,}" for n in DEVICES), title="Predicted: efficiency, timesteps/s")
-        for nenvs, one in alone["updates"][policy.name].items():
-            both, batch = together["updates"][policy.name][nenvs], int(nenvs) * policy.settings["nsteps"]
-            single, several = statistics.median(one), statistics.median(both)
-            share = sums_of(policy, count, network, processes) / several
-            measured.add_row(
-                *(nenvs, shown(one, 1e3), shown(both, 1e3), human(batch / single)),
-                *(human(processes * batch / several), f"{processes * single / several:.2f}"),
-                *(f"{1 - single / several:.0%}", f"{share:.0%}"),
-            )
-            cells = []
-            for n in DEVICES:
-                whole = single + sums_of(policy, count, network, n)
-                cells.append(f"{single / whole:.0%}, {human(n * batch / whole)}")
-            predicted.add_row(nenvs, *cells)
-        console.print(measured)
-        console.print(predicted)
+        network, predicted = Network(options.alpha, options.bandwidth), "predicted for another network"
+    found = {
+        "all-reduce": table(("microseconds",), all_reduce_rows(together), ""),
+        "network": table(("alpha, microseconds", "beta, GB/s"), [("", network.cells)], ""),
+        "updates": table(update_columns(together["processes"]), update_rows(together, alone, network), ""),
+        predicted: table([f"{n:,}" for n in DEVICES], predicted_rows(together, alone, network), ""),
+    }
+    console = Console(highlight=False, width=TABLE_WIDTH)
+    for name, of in found.items():
+        console.print(on_screen(name, of))
+    if options.json is not None:
+        kept = found if options.alpha is None else {predicted: found[predicted]}
+        save(options.json, {"sources": {"": source(sys.argv, {"jax": {"JAX": jax.__version__}})}, "tables": kept})
+
+
+def all_reduce_rows(together: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    """By the number of float32."""
+    return [
+        (f"{int(count):,}", [figure([1e6 * of for of in seconds], "")])
+        for count, seconds in together["all_reduce"].items()
+    ]
+
+
+def update_columns(processes: int) -> tuple[str, ...]:
+    rates = ("timesteps/s, 1 process", f"timesteps/s, {processes}")
+    return "1 process, ms", f"{processes} processes, ms", *rates, "ratio", "lost to being several", "of it predicted"
+
+
+def update_rows(together: dict[str, Any], alone: dict[str, Any], network: Network) -> list[tuple[str, list[Any]]]:
+    """By policy and the number of environments in each process."""
+    processes, rows = together["processes"], []
+    for policy, nenvs, one in measured_sizes(alone):
+        both, batch = together["updates"][policy.name][nenvs], int(nenvs) * policy.settings["nsteps"]
+        single, several = statistics.median(one), statistics.median(both)
+        share = sums_of(policy, together["parameters"][policy.name], network, processes) / several
+        cells: list[Any] = [figure([1e3 * of for of in seconds], "ms") for seconds in (one, both)]
+        cells += [human(batch / single), human(processes * batch / several), f"{processes * single / several:.2f}"]
+        rows.append((titled(policy, nenvs, together), [*cells, f"{1 - single / several:.0%}", f"{share:.0%}"]))
+    return rows
+
+
+def predicted_rows(together: dict[str, Any], alone: dict[str, Any], network: Network) -> list[tuple[str, list[Any]]]:
+    """Efficiency and timesteps per second, by policy and the number of environments of each device."""
+    rows = []
+    for policy, nenvs, one in measured_sizes(alone):
+        single, batch = statistics.median(one), int(nenvs) * policy.settings["nsteps"]
+        count, cells = together["parameters"][policy.name], []
+        for n in DEVICES:
+            whole = single + sums_of(policy, count, network, n)
+            efficiency = "" if n == 1 else f"{single / whole:.0%}, "
+            cells.append(f"{efficiency}{human(n * batch / whole)}")
+        rows.append((f"{policy.name}, {nenvs}", cells))
+    return rows
+
+
+def measured_sizes(alone: dict[str, Any]) -> list[tuple[Policy, str, list[float]]]:
+    """Policies and numbers of environments, with the seconds of an update in one process."""
+    return [(policy, nenvs, one) for policy in (MLP, CNN) for nenvs, one in alone["updates"][policy.name].items()]
+
+
+def titled(policy: Policy, nenvs: str, together: dict[str, Any]) -> str:
+    count, nsteps = together["parameters"][policy.name], policy.settings["nsteps"]
+    return f"{policy.name}, {count:,} parameters, {nenvs} x {nsteps}"
 
 
 def sums_of(policy: Policy, count: int, network: Network, devices: int) -> float:
@@ -260,12 +298,6 @@ def human(rate: float) -> str:
     return f"{rate / 1e6:,.3g} M" if rate >= 999_500 else f"{rate / 1e3:.3g} k" if rate >= 1000 else f"{rate:.0f}"
 
 
-def shown(values: Sequence[float], unit: float) -> str:
-    found = Spread.of([value * unit for value in values])
-    digits = 0 if found.median >= 100 else 1
-    return f"{found.median:,.{digits}f} ({found.low:,.{digits}f}-{found.high:,.{digits}f})"
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2, help="to start, where no launcher has")
@@ -273,6 +305,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--alpha", type=float, help="seconds before a message arrives, for the predictions")
     parser.add_argument("--bandwidth", type=float, help="bytes a second, for the predictions")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, for bench/document.py")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

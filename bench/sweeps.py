@@ -2,7 +2,7 @@
 
     python bench/sweeps.py                                # two minutes
     python bench/sweeps.py --env CartPole-v1 --timesteps 500000 --seeds 4
-    python bench/sweeps.py --json results.json
+    python bench/sweeps.py --json sweeps.json
     taskset --cpu-list 0,1 python bench/sweeps.py         # on chosen cores; the processes started here inherit them
 
 Turn by turn, each in a fresh process: `ppo2.learn` of one seed, `ppo2.sweep` of `--seeds` seeds with `parallel="auto"`,
@@ -12,7 +12,6 @@ out are compared, bit by bit.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -21,8 +20,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from programs import OURS_IN_SWEEPS, Contender, interpreter
+import tables
+from programs import OURS, OURS_IN_SWEEPS, Contender, interpreter
 from report import Spread, machine, ratios, spread
+from results import save, source
 
 ONE, SWEEP, IN_TURN = "one run alone", "sweep", "sweep, one after another"
 
@@ -47,9 +48,11 @@ def main() -> None:
                 of.append(ours.measure("whole", cache=own, seeds=seeds, parallel=parallel[name], **job))
             latest = ", ".join(f"{name} {of[-1]['seconds']:.2f} s" for name, of in runs.items())
             err.print(f"{repeat + 1}/{options.repeats}: {latest}", style="dim", soft_wrap=True)
-    results = {"command": sys.argv, "machine": machine(), "sweep": summary(options, runs), "runs": runs}
+    results = {"machine": machine(), "sweep": summary(options, runs), "runs": runs}
     if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        versions = Contender(OURS, "plain", interpreter(OURS, options.python)).measure("import")["versions"]
+        about = source(sys.argv, {OURS.title: versions})
+        save(options.json, {"sources": {"": about}, "tables": tables.sweeps(results, ""), "runs": results})
     show(out, results)
 
 
@@ -100,7 +103,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--in-turn", action="store_true", help="sweep one after another too")
     parser.add_argument("--cold", action="store_true", help="with nothing compiled before")
     parser.add_argument("--quick", action="store_true", help="2 repeats, few timesteps: whether it works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there, every single run included")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, for bench/document.py")
     parser.add_argument("--python", type=Path, metavar="PATH", help="interpreter that has ppo2 (this one)")
     options = parser.parse_args(arguments)
     if options.quick:

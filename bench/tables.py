@@ -16,6 +16,7 @@ STEPPING_COLUMNS = (
 )
 GPU_COLUMNS = ("ppo2", "other", "other's", "ratio")
 SWEEP_COLUMNS = ("all runs", "one run", "ratio")
+HOST_SWEEP_COLUMNS = ("seconds", "times one run alone")
 
 
 def table(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[Cell]]], source: str) -> dict[str, Any]:
@@ -117,6 +118,20 @@ def _beside(contenders: Raw) -> list[Cell]:
         *(_paired(row["ratios"][peer]) for row in rows[:-1]),
         *(_figure(row["compile_seconds"], "s") for row in (rows[0], rows[-1])),
     ]
+
+
+def sweeps(raw: Raw, source: str) -> dict[str, Any]:
+    """Table of `bench/sweeps.py`: a sweep on host environments beside one of its runs alone."""
+    found = raw["sweep"]
+    work = (
+        f"{found['env']}, {found['timesteps']:,} timesteps a run{', nothing compiled before' if found['cold'] else ''}"
+    )
+    rows = []
+    for name, row in found["contenders"].items():
+        seeds = f" of {found['seeds']} seeds" if "ratio" in row else ""
+        cells = [_figure(row["seconds"], "s"), _paired(row["ratio"]) if "ratio" in row else ""]
+        rows.append((f"{work}: {name}{seeds}", cells))
+    return {"host": table(HOST_SWEEP_COLUMNS, rows, source)}
 
 
 def networks(raw: Raw, source: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from support.children import HALF_WRITTEN_PROGRAM
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    parser.addoption("--learning-json", metavar="FILE", help="write the results of learning there (bench/document.py)")
     if not pluginmanager.hasplugin("timeout"):
         parser.addini("timeout", "seconds of a test: those of a plugin that isn't installed or is switched off")
 

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = (PAGE, ROOT / "docs" / "scaling.md")
 BENCH = ("check", "document", "options", "programs", "report", "results", "tables", "workloads")
 
 
@@ -25,9 +26,11 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         sys.modules.pop(name, None)
 
 
-def test_the_page_is_what_the_results_give(bench: Any) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_is_what_the_results_give(bench: Any, page: Path) -> None:
     """`make bench-docs` writes it."""
-    assert bench("document").written(PAGE.read_text()) == PAGE.read_text()
+    assert page in bench("document").PAGES
+    assert bench("document").written(page.read_text()) == page.read_text()
 
 
 def test_another_result_changes_the_page(bench: Any) -> None:
@@ -43,7 +46,7 @@ def test_another_result_changes_the_page(bench: Any) -> None:
 
 
 def test_every_table_is_on_the_page_and_small(bench: Any) -> None:
-    marks = set(re.findall(r"<!-- table: (\S+) ([^>]+?) -->", PAGE.read_text()))
+    marks = {mark for page in PAGES for mark in re.findall(r"<!-- table: (\S+) ([^>]+?) -->", page.read_text())}
     files = sorted((ROOT / "bench" / "results").glob("*.json"))
     kept = {(path.stem, name) for path in files for name in json.loads(path.read_text())["tables"]}
     assert marks == kept
