@@ -1,4 +1,4 @@
-"""Writes the tables of docs/benchmarks.md and docs/scaling.md from the kept results, so that no figure in them is typed by hand.
+"""Writes the tables of docs/benchmarks.md and docs/scaling.md from the kept results: none of their figures is typed.
 
     python bench/document.py                      # the tables anew, from bench/results (`make bench-docs`)
     python bench/document.py host.json ...        # keeps new results first: what a script wrote by --json host.json
