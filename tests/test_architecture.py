@@ -42,9 +42,9 @@ distributions: base choices gaussians joint table __init__
 envs: __init__ time_limit first construction
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ info env unroll check
-envs/families: __init__ masks factories atari registry ids keywords own_vectors
+envs/families: __init__ foreign packages masks factories atari registry ids keywords own_vectors
 envs/host: __init__ env_types constructors failures contract identity semaphore watchdog buffers replay \
-    episode_statistics attributes actions infos outcome vector_arguments serial_envs worker_envs worker_loop \
+    episode_statistics attributes actions infos vec_env outcome vector_arguments serial_envs worker_envs worker_loop \
     process_worker worker worker_pool transition vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
 networks: adapters layers stride_one convolution pooling mlp registry cnn cells sequences recurrent encoders __init__

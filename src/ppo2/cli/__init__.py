@@ -105,12 +105,13 @@ def _one_line(error: Exception, is_shown: bool) -> str:
         is_shown: an environment's traceback was printed before it.
     """
     text = " ".join(str(error).partition("\nTraceback (most recent call last)")[0].split())
+    said = f"{type(error).__name__}: {text}" if text else f"{type(error).__name__}, without a text"
     if is_shown:
         from ppo2.envs.host.constructors import ConstructorError
         from ppo2.envs.host.failures import EnvironmentFailureError
 
         own = isinstance(error, EnvironmentFailureError | ConstructorError)
-        return text if own else f"the environment raised {type(error).__name__}: {text}"
-    if isinstance(error, ValueError | TypeError | OSError):
+        return text if own else f"the environment raised {said}"
+    if isinstance(error, ValueError | TypeError | OSError) and text:
         return text
-    return f"{type(error).__name__}: {text} (--debug shows where)"
+    return f"{said} (--debug shows where)"

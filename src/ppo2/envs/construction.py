@@ -14,15 +14,17 @@ from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
 from ppo2.envs.families.factories import Options
+from ppo2.envs.families.foreign import hint
 from ppo2.envs.families.ids import ENVPOOL, check_id
 from ppo2.envs.families.keywords import SHADOWING, check_makes, merged, name_of, tell_shadowed
 from ppo2.envs.families.registry import family_of
-from ppo2.envs.first import First, check, checked, first_of, hint, with_mask
+from ppo2.envs.first import First, check, checked, first_of, with_mask
 from ppo2.envs.host.constructors import made_by
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv
 from ppo2.envs.host.parallelism import Workers, vectorize
 from ppo2.envs.host.remote import RemoteEnvs, remote
 from ppo2.envs.host.replay import REPLAY_LIMIT
+from ppo2.envs.host.vec_env import as_gymnasium
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.envs.host.vector_arguments import check_info_keys
 from ppo2.numerics.randomness import Purpose, environment_seeds
@@ -181,8 +183,8 @@ def resolve(
     """Makes the vector environment that an argument means.
 
     Args:
-        env: an id, one gymnasium.Env, a gymnasium.vector.VectorEnv, a device environment, or a factory: a function
-            without arguments that makes a new environment at each call.
+        env: an id, one gymnasium.Env, a gymnasium.vector.VectorEnv (or one of Stable-Baselines3 or SuperSuit), a
+            device environment, or a factory: a function without arguments that makes a new environment at each call.
         num_envs: number of environments, for an id, a factory or a device environment (None: 8); else it must be what
             the environment has.
         name: the argument's name, for errors.
@@ -200,6 +202,7 @@ def resolve(
             f"`{name}` (={env!r}): Ray's actors collect rollouts for the `env` of `learn`, and step for nobody else. "
             "Pass the id, or what ppo2.make gives without `backend`."
         )
+    env = as_gymnasium(env)
     if isinstance(env, VectorEnv | gym.Env):
         return _resolve_made(env, num_envs, name, info_keys)
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)

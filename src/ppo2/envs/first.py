@@ -16,6 +16,7 @@ from ppo2.envs.families.masks import METHOD, MaskedEnv, MaskedVectorEnv, has_met
 from ppo2.envs.families.registry import family_of
 from ppo2.envs.host import contract, identity
 from ppo2.envs.host.constructors import ConstructorError, made_by
+from ppo2.envs.host.contract import SHIMMY
 from ppo2.envs.host.env_types import AnyEnv, Factory
 from ppo2.spaces import MASK_KEY, MASK_METHOD
 
@@ -45,9 +46,15 @@ def first_of(env_id: str | Callable[..., Any], kwargs: Mapping[str, Any], option
         first = made_by(factory, f"`env` (={env_id!r})", how)
     except ConstructorError as error:
         cause = error.__cause__
-        if isinstance(cause, gymnasium.error.DependencyNotInstalled | ImportError):
-            remedy = family.remedy or f"install what it asks for ({cause})"
-            raise ValueError(f"`env` (={env_id!r}) needs a package that isn't installed: {remedy}") from cause
+        if isinstance(cause, gymnasium.error.DependencyNotInstalled | ImportError) and family.remedy:
+            raise ValueError(
+                f"`env` (={env_id!r}) needs a package that isn't installed: {family.remedy} (It says: {cause})"
+            ) from cause
+        if isinstance(cause, TypeError) and "Gym is incompatible with Gymnasium" in str(cause):
+            raise ConstructorError(
+                f"`env` (={env_id!r}) makes an environment of the old package gym, which Gymnasium doesn't take: "
+                f"convert it with the package shimmy: {SHIMMY}."
+            ) from cause
         if family.remark is None or not isinstance(cause, AttributeError):
             raise
         raise ValueError(f"`env` (={env_id!r}) could not be made ({cause}): {family.remark}") from cause
@@ -104,18 +111,3 @@ def with_mask(env: Any, name: str = "env") -> Any:
             "masks are for Discrete and MultiDiscrete, and Tuple and Dict of these. Leave it out."
         )
     return (MaskedVectorEnv if isinstance(env, VectorEnv) else MaskedEnv)(env, by_method=by_method)
-
-
-def hint(given: Any) -> str:
-    """A remedy for what looks like an environment of another library."""
-    if not (hasattr(given, "reset") and hasattr(given, "step")):
-        return ""
-    if hasattr(given, "num_envs"):
-        return (
-            " It looks like a vector environment of another library: pass a function that makes one of its "
-            "environments, or gymnasium.vector.SyncVectorEnv of such functions."
-        )
-    return (
-        " It has `reset` and `step`: derive its class from gymnasium.Env; or, if it is an environment of the old "
-        f"package gym, convert it with the package shimmy: {contract.SHIMMY}."
-    )

@@ -19,6 +19,7 @@ from ppo2.agent.model import Model
 from ppo2.config import Config, Device
 from ppo2.envs.host.env_types import AnyEnv, EnvTraits
 from ppo2.envs.host.failures import ContractError
+from ppo2.envs.host.vec_env import is_made
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, placed_for, run_episodes
 from ppo2.evaluation.film import SUFFIXES, Film
@@ -82,7 +83,7 @@ def play(
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals(patient=False))  # until there is something to keep
         vector = _vector(env, None if path is None else "rgb_array")
-        if not isinstance(env, gym.Env | gym.vector.VectorEnv):
+        if not is_made(env):
             stack.callback(vector.close)
         check_spaces(model, vector)
         model = placed_for(model, vector, device)
@@ -167,7 +168,7 @@ def _vector(env: Any, render_mode: str | None) -> HostVectorEnv:
     if envs.is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None):
         raise ValueError(f"`env` (={env!r}) is a device environment, which can't be drawn; `evaluate` plays it.")
     if not isinstance(env, str):
-        vector = envs.resolve(env, None if isinstance(env, gym.Env | gym.vector.VectorEnv) else 1).env
+        vector = envs.resolve(env, None if is_made(env) else 1).env
     else:
         # Without rendering first: Gymnasium's answer to a mode that an environment lacks depends on the environment.
         vector = made = envs.make(env, num_envs=1, workers=0)

@@ -17,6 +17,7 @@ from ppo2.config.info_keys import end_keys
 from ppo2.distributed import heartbeat
 from ppo2.envs.host.env_types import AnyVectorEnv
 from ppo2.envs.host.stepper import Stepper
+from ppo2.envs.host.vec_env import as_gymnasium
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.numerics.randomness import Purpose, host_environment_keys
@@ -46,7 +47,8 @@ class Runner:
     """Steps a vector environment with a model's policy.
 
     Args:
-        env: Gymnasium vector environment, with any of its three autoreset modes; of several processes, this one's.
+        env: Gymnasium vector environment, with any of its three autoreset modes, or one of Stable-Baselines3 or
+            SuperSuit; of several processes, this one's.
         model: acts; its config's seed seeds the environments.
         nsteps: steps of the vector environment in a rollout.
         gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
@@ -59,7 +61,7 @@ class Runner:
     def __init__(
         self, *, env: AnyVectorEnv, model: Model, nsteps: int, gamma: float, lam: float, first: int | None = None
     ) -> None:
-        self.env = env
+        self.env = env = as_gymnasium(env)
         self.model = model
         self.nsteps = nsteps
         self.nenvs = env.num_envs

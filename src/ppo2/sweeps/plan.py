@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from ppo2.agent.files import restore
@@ -14,6 +13,7 @@ from ppo2.agent.model import Model
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.config import Config, separate_settings
 from ppo2.envs import DEFAULT_NUM_ENVS, AnyEnvs
+from ppo2.envs.host.vec_env import is_made
 from ppo2.training.construction import build_config, build_model
 from ppo2.training.start import Start
 from ppo2.training.trainers import Numbers, scheduled_numbers
@@ -134,8 +134,3 @@ def plan_run(
     model = build_model(config, env, settings.get("model_fn"))
     named = {"seed": config.seed, **{name: settings[name] for name in swept}}
     return SweepRun(index, settings, named, config, model, scheduled_numbers(config))
-
-
-def is_made(env: Any) -> bool:
-    """True if an `env` is an environment of the host, or several, that the user has made: it is there once."""
-    return isinstance(env, gym.Env | gym.vector.VectorEnv)

@@ -12,12 +12,13 @@ from ppo2 import distributed
 from ppo2.agent.placement import asked_place, place_to_begin
 from ppo2.config import Config
 from ppo2.envs import DeviceVector
+from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display
 from ppo2.sweeps import directory
 from ppo2.sweeps.axes import NOT_TAKEN, announcement, axes_of
-from ppo2.sweeps.plan import SweepRun, is_made, plan_run
+from ppo2.sweeps.plan import SweepRun, plan_run
 from ppo2.sweeps.processes import Pool
 from ppo2.sweeps.ray import check_ray, train_on_cluster
 from ppo2.sweeps.result import Sweep, save_all

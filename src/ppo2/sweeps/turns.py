@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 from ppo2.agent.model import Model
 from ppo2.envs import adapters
 from ppo2.envs.device.env import is_device_env
+from ppo2.envs.host.vec_env import is_made
 from ppo2.sweeps.messages import obstacle, train
-from ppo2.sweeps.plan import SweepRun, is_made
+from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import processors
 from ppo2.system.signals import StopSignals

@@ -8,8 +8,6 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium as gym
-
 from ppo2 import distributed, envs, spaces
 from ppo2.agent.model import Model
 from ppo2.agent.placement import Placement, choose
@@ -20,6 +18,7 @@ from ppo2.distributed import collectives, parts
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.identity import training_on
+from ppo2.envs.host.vec_env import is_made
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import check_spaces, side_by_side
 from ppo2.numerics import sharding
@@ -70,7 +69,7 @@ def open_training_environment(
     if hasattr(env, "ppo2_runner"):
         env.check_learner(num_envs, world.size, info_keys)
         return env
-    if not isinstance(env, gym.Env | gym.vector.VectorEnv):
+    if not is_made(env):
         num_envs = parts.local_num_envs(num_envs, envs.DEFAULT_NUM_ENVS, world)
     # a run that goes on steps its environments in as many groups as before, whatever the rule says here and now
     groups = None if start.resumed is None else facts_of(start.resumed).get("groups")

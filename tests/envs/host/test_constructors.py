@@ -9,6 +9,7 @@ import gymnasium as gym
 import pytest
 
 import ppo2
+from ppo2.envs import adapters
 from ppo2.envs.construction import resolve
 from ppo2.envs.host.constructors import ConstructorError
 from support.environments import Script
@@ -89,3 +90,31 @@ def test_another_environment_than_the_first_that_fails(capsys: Any) -> None:
 def test_errors_of_our_own_stay_as_they_are() -> None:
     with pytest.raises(ValueError, match=r"^`frame_stack` \(=2\)"):
         ppo2.make("FrozenLake-v1", frame_stack=2)
+
+
+def test_a_constructor_that_ends_the_program() -> None:
+    def leave() -> Any:
+        raise SystemExit(3)
+
+    with pytest.raises(ConstructorError, match=rf"SystemExit: 3, in leave \({__file__}, line"):
+        resolve(leave, 1)
+
+
+def test_environments_of_other_makers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        package = "json"
+
+        @classmethod
+        def check_name(cls, name: str) -> None:
+            assert name == "Task"
+
+        def __init__(self, name: str, **kwargs: Any) -> None:
+            raise AssertionError
+
+    monkeypatch.setitem(adapters.ADAPTERS, "broken", Broken)  # type: ignore[arg-type]
+    words = rf"`env` \(='broken:Task'\) could not be made: .* AssertionError, without a text, in __init__ \({__file__}"
+    for make in (ppo2.make, resolve):
+        with pytest.raises(ConstructorError, match=words):
+            make("broken:Task")
+    with pytest.raises(ConstructorError, match=r"`env` \(='CartPole-v1'\) .* argument 'size'"):
+        ppo2.make("CartPole-v1", own_vector=True, size=3)

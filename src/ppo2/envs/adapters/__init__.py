@@ -11,6 +11,7 @@ from ppo2.envs.adapters.navix import Navix
 from ppo2.envs.adapters.pgx import Pgx
 from ppo2.envs.adapters.playground import Playground
 from ppo2.envs.adapters.xminigrid import XMiniGrid
+from ppo2.envs.host.constructors import ConstructorError, made_by
 from ppo2.system import runtime
 
 __all__ = ["ADAPTERS", "AdaptedEnv", "adapter_of", "check", "make"]
@@ -41,16 +42,21 @@ def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
         kwargs: arguments of the library's environment.
 
     Raises:
-        ValueError: an unknown prefix, name or argument, or a library that isn't installed.
+        ValueError: an unknown prefix, name or argument, a library that isn't installed, or what it raised itself.
         TypeError: a space that isn't supported.
     """
     adapter, name = _installed(env_id)
     try:
-        return adapter(name, **kwargs)
-    except ImportError as error:
+        made: AdaptedEnv = made_by(
+            lambda: adapter(name, **kwargs), f"`env` (={env_id!r})", f"See ppo2.make({env_id!r}, NAME=...)."
+        )
+    except ConstructorError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
         raise ValueError(
-            f"`env` (={env_id!r}): {adapter.package} can't be imported ({error}): {adapter.remedy}."
+            f"`env` (={env_id!r}): {adapter.package} can't be imported ({error.__cause__}): {adapter.remedy}."
         ) from error
+    return made
 
 
 def _installed(env_id: str) -> tuple[type[AdaptedEnv], str]:

@@ -113,10 +113,15 @@ class OwnFactory(SpecFactory):
         self._factory, self._kwargs, self._options, self._wrappers = factory, kwargs, options, ()
 
     def _made(self) -> AnyEnv:
-        env = self._factory(**self._kwargs)
+        env: Any = self._factory(**self._kwargs)
         if not isinstance(env, gym.Env):
-            raise TypeError(f"`env` is a factory that gave {env!r}; it must make a gymnasium.Env at each call.")
-        inner, limit = env, self._options.max_episode_steps
+            from ppo2.envs.families.foreign import hint  # imports JAX, which workers do without
+
+            raise TypeError(
+                f"`env` is a factory that gave {env!r}; it must make a gymnasium.Env at each call.{hint(env)}"
+            )
+        made: AnyEnv = env
+        inner, limit = made, self._options.max_episode_steps
         while limit is not None and isinstance(inner, gym.Wrapper):
             if isinstance(inner, gym.wrappers.TimeLimit) and inner._max_episode_steps < limit:
                 raise ValueError(
@@ -124,7 +129,7 @@ class OwnFactory(SpecFactory):
                     "TimeLimit inside the environment ends its episodes; set it where the environment is made."
                 )
             inner = inner.env
-        return env
+        return made
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ import gymnasium.error
 from gymnasium.envs.registration import EnvSpec
 
 from ppo2.envs import adapters
+from ppo2.envs.families.foreign import old_gym_id
+from ppo2.envs.families.packages import PACKAGES, Package
 from ppo2.envs.families.registry import FAMILIES, Family
 
 ENVPOOL = "envpool:"
@@ -39,8 +41,9 @@ def spec_of(env_id: str) -> EnvSpec:
     """The registered spec of an id of Gymnasium; raises as `check_id` does."""
     module, _, name = env_id.rpartition(":")
     # the package that registers ids of this form, if it is known, must be imported first
-    families = [] if name in gym.registry else [one for one in FAMILIES if one.ids and re.fullmatch(one.ids, name)]
-    missing = [family for family in families if not _is_imported(family)]
+    known: list[Family | Package] = [] if name in gym.registry else [*FAMILIES, *PACKAGES]
+    packages = [one for one in known if one.ids and re.fullmatch(one.ids, name)]
+    missing = [words for package in packages if (words := _obstacle(package))]
     try:
         # an old version is the user's choice
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
@@ -48,30 +51,53 @@ def spec_of(env_id: str) -> EnvSpec:
                 importlib.import_module(module)  # gym.spec doesn't, gym.make does
             return gym.spec(name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).") from error
+        hint = f" {missing[0]}" if missing else ""
+        raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).{hint}") from error
     except gymnasium.error.Error as error:
-        close = difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.5)
-        hint = f" The closest known are {', '.join(close)}." if close else ""
-        if missing:
-            hint = f" {missing[0].remedy}"
+        hint = f" {missing[0]}" if missing else _closest(name)
         raise ValueError(
             f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
             "own package is 'module:Name-v0'."
         ) from error
 
 
+def _closest(name: str) -> str:
+    """Words for the ids that are like one that nobody has registered, first those of the same name."""
+    for family in FAMILIES:
+        if family.extra is not None and family.package is not None:  # packages of ours, which are quick to import
+            _obstacle(family)
+    same = [env_id for env_id in reversed(gym.registry) if _plain(env_id) == _plain(name)]
+    same.sort(key=lambda env_id: env_id.count("/") != name.count("/"))
+    words = "" if same else old_gym_id(name)
+    if words:
+        return words
+    close = same[:3] or difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.5)
+    return f" The closest known are {', '.join(close)}." if close else ""
+
+
+def _plain(env_id: str) -> str:
+    """The name in an id, without namespace and version."""
+    return re.sub(r"-v\d+$", "", env_id).rpartition("/")[2].lower()
+
+
 def register_all() -> None:
     """Imports every package that registers environments of a family, if it is installed."""
     for family in FAMILIES:
-        if family.package is not None:
-            _is_imported(family)
+        _obstacle(family)
 
 
-def _is_imported(family: Family) -> bool:
-    """Imports the package that registers a family's environments; True if it is installed."""
+def _obstacle(package: Family | Package) -> str:
+    """Imports the package that registers environments; returns what to do where it can't be. "" if it was."""
+    remedy = package.remedy or ""
+    if package.package is None:
+        return remedy
     try:
         with warnings.catch_warnings(action="ignore"):  # the package's own affair
-            importlib.import_module(str(family.package))
+            importlib.import_module(package.package)
+            absent = [name for name in package.needs if importlib.util.find_spec(name) is None]
     except ImportError:
-        return False
-    return True
+        return remedy
+    except Exception as error:  # of what it wants of the machine, such as a display
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"The package {package.package} is there, but can't be imported ({said}). {remedy}"
+    return remedy if absent else ""

@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import gymnasium as gym
-
 from ppo2.envs.device.env import is_device_env
+from ppo2.envs.families.foreign import hint
 from ppo2.envs.host.env_types import AnyEnv
+from ppo2.envs.host.vec_env import is_made
 from ppo2.system.text import say_error
 
 SHADOWING = (
@@ -19,8 +19,8 @@ SHADOWING = (
 
 def check_makes(env_id: Any) -> None:
     """Raises TypeError for what is neither an id nor a function or class that makes environments."""
-    if isinstance(env_id, gym.Env | gym.vector.VectorEnv) or is_device_env(env_id):
-        kind = "vector environment" if isinstance(env_id, gym.vector.VectorEnv) else "environment"
+    if is_made(env_id) or is_device_env(env_id):
+        kind = "vector environment" if hasattr(env_id, "num_envs") else "environment"
         raise TypeError(
             f"`env_id` (={env_id!r}) is one {kind} that exists already; ppo2.make makes them. Pass an id, a class, or "
             "a function that makes a new environment at each call, such as lambda: MyEnv(); or give this one to "
@@ -29,7 +29,7 @@ def check_makes(env_id: Any) -> None:
     if not isinstance(env_id, str) and not callable(env_id):
         raise TypeError(
             f"`env_id` (={env_id!r}) must be an id, such as 'CartPole-v1', or a function or class that makes a new "
-            "environment at each call."
+            f"environment at each call.{hint(env_id)}"
         )
 
 

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo2.envs.families.atari import MAX_FRAMES
 from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
+from ppo2.envs.host.constructors import made_by
 from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 from ppo2.numerics.randomness import Purpose, environment_seeds
 
@@ -18,8 +19,15 @@ def make(env_id: str, num_envs: int, seed: int | None = None, **kwargs: Any) -> 
     """Makes EnvPool's environments of an id, or the vector environment of its own that a registered id names.
 
     Raises:
-        ValueError: it names none.
+        ValueError: it names none; or what its constructor raised.
     """
+    how = f"Give its arguments by name: ppo2.make({env_id!r}, own_vector=True, NAME=...)."
+    vector: AnyVectorEnv = made_by(lambda: _make(env_id, num_envs, seed, kwargs), f"`env` (={env_id!r})", how)
+    return vector
+
+
+def _make(env_id: str, num_envs: int, seed: int | None, kwargs: Mapping[str, Any]) -> AnyVectorEnv:
+    """See `make`."""
     first_seed: dict[str, Any] = {} if seed is None else {"seed": environment_seeds(seed, Purpose.ENV, 1)[0]}
     vector: AnyVectorEnv
     if env_id.startswith(ENVPOOL):

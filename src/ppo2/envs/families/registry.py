@@ -28,6 +28,7 @@ class Family:
         environments: changes of the preset for single ids (without version).
         extra: extra of ppo2 that installs it.
         package: package that registers its environments when it is imported, which happens when one is asked for.
+        needs: other modules without which it registers none.
         ids: pattern of the ids that the package registers.
         listed: pattern of the ids that a list should have; the others are older names.
         factory: makes the factory of an environment, with the family's treatment.
@@ -42,6 +43,7 @@ class Family:
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     extra: str | None = None
     package: str | None = None
+    needs: tuple[str, ...] = ()
     ids: str | None = None
     listed: str = ".*"
     factory: Callable[[EnvSpec, Mapping[str, Any], Options], Factory] = SpecFactory
@@ -133,7 +135,7 @@ MINIGRID = Family(
 )  # fmt: skip
 
 DM_CONTROL = Family(
-    name="DeepMind Control", modules=("shimmy",), package="shimmy", ids=r"dm_control/.*",
+    name="DeepMind Control", modules=("shimmy",), package="shimmy", needs=("dm_control",), ids=r"dm_control/.*",
     settings=MUJOCO.settings, source="as MuJoCo",
     remark="dm_control comes with pip install 'shimmy[dm-control]'. Its releases up to 1.0.50 need mujoco < 4 "
     "(pip install 'mujoco<4').",

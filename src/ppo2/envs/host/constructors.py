@@ -31,7 +31,7 @@ def made_by(factory: Callable[[], Any], which: str, how: str) -> Any:
     """
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames: list[traceback.FrameSummary] = list(traceback.extract_tb(error.__traceback__))
         wrong = ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
         if frames[-1].filename.startswith(OURS) and not wrong:  # a message for users already
@@ -41,12 +41,22 @@ def made_by(factory: Callable[[], Any], which: str, how: str) -> Any:
         raise ConstructorError(_sentence(error, frames, which, how if wrong else "Mend it there.")) from error
 
 
-def _sentence(error: Exception, frames: Sequence[traceback.FrameSummary], which: str, remedy: str) -> str:
-    """Words for an error, at the last line of the user's own code, else of whichever was last."""
+def _sentence(error: BaseException, frames: Sequence[traceback.FrameSummary], which: str, remedy: str) -> str:
+    """Words for an error of a constructor."""
+    return f"{which} could not be made: its constructor raised {_said(error, frames)}. {remedy}"
+
+
+def what_and_where(error: BaseException) -> str:
+    """Words for an error: its type and text, and its place in the user's own code, else wherever it was raised."""
+    return _said(error, list(traceback.extract_tb(error.__traceback__)))
+
+
+def _said(error: BaseException, frames: Sequence[traceback.FrameSummary]) -> str:
+    """`what_and_where`, given the frames that count: the last line of the user's own, else of whichever was last."""
     elsewhere = (OURS, *LIBRARIES)
     own = [frame for frame in frames if not frame.filename.startswith(elsewhere)]
     called = [frame for frame in frames if not frame.filename.startswith(OURS)]
     text = " ".join(ARGUMENT.sub(r"\1", str(error)).split())
     said = f"{type(error).__name__}: {text}" if text else f"{type(error).__name__}, without a text"
     where = [f", in {at.name} ({at.filename}, line {at.lineno})" for at in (own or called)[-1:]]
-    return f"{which} could not be made: its constructor raised {said}{''.join(where)}. {remedy}"
+    return f"{said}{''.join(where)}"

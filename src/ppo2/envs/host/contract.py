@@ -14,8 +14,9 @@ from ppo2.envs.host.failures import ContractError, DifferentSpacesError
 from ppo2.spaces import MASK_KEY, MASK_METHOD
 
 RESET, STEP = "(observation, info)", "(observation, reward, terminated, truncated, info)"
-SHIMMY = "pip install 'shimmy[gym-v21]', then gymnasium.make('GymV21Environment-v0', env=...)"
-REMEDY = f"Return that; or convert an environment of the old Gym API with the package shimmy: {SHIMMY}."
+# without its extras, whose NumPy is older than 2
+SHIMMY = "pip install shimmy, then env=lambda: shimmy.GymV21CompatibilityV0(env=...)"
+REMEDY = f"Return that; or, if its class is one of the old package gym, convert it with the package shimmy: {SHIMMY}."
 
 NUMBERS = frozenset({float, int, bool, np.float64, np.float32, np.int64, np.int32, np.bool_})
 """Types of rewards that need no look."""
@@ -43,8 +44,8 @@ def check_members(env: Any, name: str = "env") -> None:
             found = "has none" if space is None else f"has {space!r}, a {_type_name(space)}"
             raise TypeError(
                 f"{whose}: `{member}` must be a space of gymnasium.spaces, such as gymnasium.spaces.Box or Discrete; "
-                f"it {found}. Set it in __init__, as Gymnasium >= 1.0 wants. (shimmy converts environments of the old "
-                "package gym, with their spaces.)"
+                f"it {found}. Set it in __init__, as Gymnasium >= 1.0 wants. (The package shimmy converts "
+                f"environments of the old package gym, with their spaces: {SHIMMY}.){_around(env)}"
             )
     if is_vector and not isinstance(getattr(env, "num_envs", None), int | np.integer):
         raise TypeError(f"{whose}: `num_envs` must be the number of its environments. Set it in __init__.")
@@ -55,10 +56,20 @@ def check_members(env: Any, name: str = "env") -> None:
         raise ContractError(
             f"{whose}: {_class_of(taker)}.reset() can't be called as Gymnasium >= 1.0 does, reset(seed=..., "
             f"options=...): {error}. Define it as `def reset(self, *, seed=None, options=None)`, and let it return "
-            f"{RESET}; or convert an environment of the old Gym API with the package shimmy."
+            f"{RESET}; or, if its class is one of the old package gym, convert it with the package shimmy: {SHIMMY}."
         ) from None
     except ValueError:  # a function without a signature
         pass
+
+
+def _around(env: Any) -> str:
+    """Words for Gymnasium's wrappers around a vector environment in another form."""
+    inner = env
+    while isinstance(inner, gym.vector.VectorWrapper):
+        inner = inner.env
+    if inner is env or not hasattr(inner, "step_wait"):
+        return ""
+    return f" Pass the {type(inner).__name__} inside it as it is: Gymnasium's wrappers don't fit around one."
 
 
 def _resetting_layer(env: Any) -> Any:
