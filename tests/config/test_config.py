@@ -101,7 +101,9 @@ BY_NUMBER = {"ent_coef": 0.25, "vf_coef": 0.25, "max_grad_norm": 0.25, "target_k
 OTHERS = {
     *(
         "env",
+        "env_kwargs",
         "eval_env",
+        "eval_env_kwargs",
         "num_envs",
         "keep",
         "info_keys",

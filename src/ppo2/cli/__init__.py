@@ -12,6 +12,7 @@ from tyro.conf import subcommand
 
 import ppo2
 from ppo2.cli import listings, model_commands, sweep, train
+from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
 from ppo2.cli.output import environment_traceback
 from ppo2.system.text import say_error
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if shown is not None:
                 say_error(shown, prefix="")
             say_error(_one_line(error, of_environment is not None))
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return status
 
 
@@ -89,8 +90,12 @@ def _run(arguments: list[str]) -> int:
         known = f"Available subcommands: {', '.join(commands)}. `ppo2 --help` tells of each."
         say_error(f"there is no command {arguments[0]!r}{hint} {known}")
         return 2
+    if chosen is not None and issubclass(chosen, TakesEnvironment):
+        rest, words = separated(arguments[1:])
+        arguments = [arguments[0], *rest]
+        commands[arguments[0]] = chosen.with_words(words)
     if chosen in (train.Train, sweep.SweepCommand):
-        commands[arguments[0]] = chosen.with_options(arguments[1:])
+        commands[arguments[0]] = commands[arguments[0]].with_options(arguments[1:])
     members = [Annotated[command, subcommand(name, prefix_name=False)] for name, command in commands.items()]
     any_of_them: Any = Union[tuple(members)]  # noqa: UP007 (made at run time)
     command = tyro.cli(any_of_them, prog="ppo2", description=DESCRIPTION, args=arguments)

@@ -4,12 +4,13 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from ppo2.cli.env_options import TakesEnvironment
 from ppo2.cli.options import Debug, Flag
-from ppo2.cli.output import console, say, start_jax, table
+from ppo2.cli.output import console, say, shown, start_jax, table
 from ppo2.config import Config, Device, is_placeholder
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(kw_only=True)
-class _PolicyCommand:
+class _PolicyCommand(TakesEnvironment):
     """Options of commands that play with the policy of a run."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")]
@@ -37,15 +38,17 @@ class _PolicyCommand:
         """The processor to compute on."""
         return "cpu" if self.device == Config.device else self.device
 
-    def model_and_env(self) -> tuple["Model", str]:
-        """The model, and the id of the environment: the one given, or the one trained on."""
+    def model_and_env(self) -> tuple["Model", str, dict[str, Any]]:
+        """The model, the id of the environment: the one given, or the one trained on; and its arguments."""
+        from ppo2 import envs
         from ppo2.agent.loading import load
 
         start_jax(self.processor)
         model = load(self.run, device=self.device)
         env = model.config.env if self.env is None else self.env
         if isinstance(env, str):
-            return model, env
+            before = envs.inherited(env, model.config.env, model.config.env_kwargs)
+            return model, env, self.env_kwargs(env, before)
         what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
         raise ValueError(f"{self.run} was trained on an environment given as an object{what}: name one with --env ID.")
 
@@ -68,7 +71,7 @@ class Eval(_PolicyCommand):
     def __call__(self) -> int:
         from ppo2.evaluation.evaluate import evaluate
 
-        model, env = self.model_and_env()
+        model, env, kwargs = self.model_and_env()
         result = evaluate(
             model,
             env,
@@ -79,9 +82,11 @@ class Eval(_PolicyCommand):
             partial_episodes=self.partial_episodes,
             info_keys=self.info_keys,
             device=self.device,
+            env_kwargs=kwargs,
         )
+        arguments = "".join(f", {name} {shown(value)}" for name, value in kwargs.items())
         actions = "sampled actions" if self.stochastic else "most probable actions"
-        say(f"{env}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
+        say(f"{env}{arguments}, {self.episodes} episode{'s' * (self.episodes != 1)}, {actions}, seed {self.seed}")
         if not len(result.returns):
             say("no episode ended")
             return 0
@@ -111,7 +116,7 @@ class Play(_PolicyCommand):
     def __call__(self) -> int:
         from ppo2.evaluation.play import has_display, play
 
-        model, env = self.model_and_env()
+        model, env, kwargs = self.model_and_env()
         if self.video is not None and sys.platform == "linux" and not has_display():
             os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own default needs a display
         play(
@@ -123,6 +128,7 @@ class Play(_PolicyCommand):
             video=self.video,
             max_steps=self.max_steps,
             device=self.device,
+            env_kwargs=kwargs,
             on_episode=lambda episode, r, length: say(f"episode {episode}: return {r:g}, {length:,} timesteps"),
         )
         if self.video is not None:

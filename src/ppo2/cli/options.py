@@ -18,11 +18,15 @@ import docstring_parser
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from ppo2.cli.env_options import TakesEnvironment
+from ppo2.cli.output import start_processes
 from ppo2.config import Config
 from ppo2.system import launch
 
-NOT_OPTIONS = frozenset({"env", "model_fn", "network_kwargs", "update_fn", "init_fn"})
-"""Arguments of `learn` that are no options: `env` is given by position, objects can't be given as text."""
+NOT_OPTIONS = frozenset({"env", "env_kwargs", "eval_env_kwargs", "model_fn", "network_kwargs", "update_fn", "init_fn"})
+"""Arguments of `learn` that are no options: `env` is given by position, `env_kwargs` as --env.NAME, objects can't be
+given as text.
+"""
 
 LEARN_DEFAULTS: Mapping[str, Any] = {"total_timesteps": 1e6, "num_envs": None, "seed": None, "shards": None}
 """Defaults of `learn` that differ from those of `Config`: numbers that `learn` works out where they are None."""
@@ -127,7 +131,7 @@ def removed_if_empty(path: str | None) -> Iterator[None]:
                 os.removedirs(path)
 
 
-class Command:
+class Command(TakesEnvironment):
     """A command whose options depend on its environment and network."""
 
     chosen: ClassVar[Chosen]
@@ -155,12 +159,15 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
     from ppo2 import envs, networks
     from ppo2.system import runtime
 
-    env, network, unknown = _read_loosely([word for word in arguments if word not in ("-h", "--help")], many)
+    words = [word for word in arguments if word not in ("-h", "--help")]
+    env, network, unknown = _read_loosely(words, many)
     try:
         family, preset = envs.FAMILIES[-1], dict(envs.FAMILIES[-1].settings)
         if env is not None:
             if _asks_for_cpu(arguments):  # some libraries of environments start JAX when they are imported
                 runtime.leave_accelerators("cpu")
+            if not many and len(words) == len(arguments) and envs.adapter_of(env) is not None:
+                _join_others(words)
             preset, family = envs.preset(env), envs.family_of(env)
         if "num_envs" in preset:  # as many in each process
             size = launch.detected().size
@@ -172,6 +179,15 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
             return choose([])
         raise
     return Chosen(env, preset["network"], preset, family.name)
+
+
+def _join_others(words: Sequence[str]) -> None:
+    """Joins the other processes of a job, if there are any, before a library of environments starts JAX."""
+    if launch.detected().size > 1:
+        given = dict(itertools.pairwise(" ".join(words).replace("=", " ").replace("_", "-").split(" ")))
+        with contextlib.suppress(ValueError):  # the proper reading tells why
+            heartbeat = float(given.get("--heartbeat", TrainingOptions.heartbeat))
+            start_processes(device=given.get("--device", "auto"), heartbeat=heartbeat, debug="--debug" in words)
 
 
 def setting_options() -> list[Option]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from ppo2.cli import options
+from ppo2.cli.env_options import UsageError
 from ppo2.cli.output import console, say, shown, start_jax, table, write_line
 from ppo2.system.text import say_error
 
@@ -69,6 +70,10 @@ class SweepCommand(options.Command):
             for option in options.network_options(self.chosen.network):
                 if settings.get(option.name) == (option.default,):
                     del settings[option.name]
+        if self.words.eval_env:
+            raise UsageError("--eval-env.NAME: a sweep evaluates on nothing by itself; leave it out.")
+        if kwargs := self.env_kwargs(given["env"]):
+            settings["env_kwargs"] = (kwargs,)
         run_dir, made = given["run_dir"], None
         if run_dir == self.chosen.run_dir_pattern(*RUN_DIR):
             run_dir = made = options.new_run_dir(run_dir, seeds=given["seeds"])
@@ -94,7 +99,7 @@ def resume(run_dir: Path, *, progress: bool, device: str | None) -> int:
     Raises:
         ValueError: it was started with objects, which no file can hold.
     """
-    from ppo2.config import is_placeholder
+    from ppo2.config import placeholder_in
     from ppo2.sweeps import directory
     from ppo2.sweeps.sweep import sweep
 
@@ -102,7 +107,7 @@ def resume(run_dir: Path, *, progress: bool, device: str | None) -> int:
     swept = {name: [_thawed(value) for value in values] for name, values in found["swept"].items()}
     fixed = {name: _thawed(value) for name, value in found["fixed"].items()}
     each = {"env": found["env"], **fixed, **{f"{name} {i}": v for name, vs in swept.items() for i, v in enumerate(vs)}}
-    if objects := [name.partition(" ")[0] for name, value in each.items() if is_placeholder(value)]:
+    if objects := [name.partition(" ")[0] for name, value in each.items() if placeholder_in(name, value)]:
         raise ValueError(
             f"{run_dir} was started from Python with what no file can hold: {', '.join(dict.fromkeys(objects))}. Go on "
             f"with it from there: ppo2.sweep(run_dir={str(run_dir)!r}, ...) with the same arguments."
@@ -117,7 +122,9 @@ def resume(run_dir: Path, *, progress: bool, device: str | None) -> int:
 
 def is_sweep(path: Path) -> bool:
     """True if a directory is that of a sweep."""
-    return (path / "sweep.json").is_file()
+    from ppo2.sweeps.result import SETTINGS
+
+    return (path / SETTINGS).is_file()
 
 
 def _thawed(value: Any) -> Any:
@@ -127,7 +134,9 @@ def _thawed(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _telling_how_to_resume(run_dir: str | None) -> Iterator[None]:
-    runs = None if run_dir is None else Path(run_dir).expanduser().absolute() / "runs"
+    from ppo2.sweeps.directory import RUNS
+
+    runs = None if run_dir is None else Path(run_dir).expanduser().absolute() / RUNS
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from ppo2.cli import options, sweep
+from ppo2.cli.env_options import UsageError, env_kwargs
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.cli.until_solved import UntilSolved
 from ppo2.config import Config, Device, placeholder_in
@@ -79,6 +80,7 @@ class Train(options.Command):
                 "and leave --load-path out."
             )
         start_processes(device=values["device"], heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
+        values |= self._environments_arguments(values["env"], values["eval_env"])
         made = self._make_run_dir(values)
         say(_resolved(self.chosen, values))
         there = run_directory.absolute(values["run_dir"]) if auto_resume else None
@@ -86,6 +88,18 @@ class Train(options.Command):
             values["load_path"] = values["run_dir"]
         with options.removed_if_empty(made):
             return _learn(values, **extras)
+
+    def _environments_arguments(self, env: str, eval_env: str | None) -> dict[str, Any]:
+        """The arguments of the environments, of which those to evaluate on have all of the others'."""
+        mine = self.env_kwargs(env)
+        if not self.words.eval_env:
+            return {"env_kwargs": mine or None, "eval_env_kwargs": None}
+        if eval_env is None:
+            raise UsageError(f"--eval-env.{next(iter(self.words.eval_env))}: give --eval-env ID too.")
+        from ppo2.envs import inherited
+
+        theirs = env_kwargs(eval_env, self.words.eval_env, "eval-env")
+        return {"env_kwargs": mine or None, "eval_env_kwargs": {**inherited(eval_env, env, mine), **theirs}}
 
     def _make_run_dir(self, values: dict[str, Any]) -> str | None:
         """Makes the directory that has no other name than its default, after drawing the seed, which is in it."""
@@ -253,7 +267,9 @@ def _resolved(chosen: options.Chosen, values: Mapping[str, Any]) -> str:
         if option.name not in IN_THE_PLAN | {"network", "value_network"}
         and (option.name in chosen.preset or values[option.name] != option.default)
     ]
-    rows = {"env": [f"{values['env']} ({chosen.family} preset)"], "network": network, "settings": settings}
+    arguments = [f"{name} {shown(value)}" for name, value in (values["env_kwargs"] or {}).items()]
+    env = [f"{values['env']} ({chosen.family} preset)", *arguments]
+    rows = {"env": env, "network": network, "settings": settings}
     if values["load_path"] is not None:
         rows["from"] = [values["load_path"]]
     rows["run"] = [values["run_dir"] or "not kept (--run-dir None)"]

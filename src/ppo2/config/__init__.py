@@ -10,7 +10,7 @@ from ppo2.config.config import (
     separate_settings,
     settings_help,
 )
-from ppo2.config.placeholders import PLACEHOLDER, is_placeholder, jsonable, placeholder_in
+from ppo2.config.placeholders import PLACEHOLDER, coded, decoded, is_placeholder, jsonable, placeholder_in
 
 __all__ = [
     "PLACEHOLDER",
@@ -19,6 +19,8 @@ __all__ = [
     "Device",
     "Precision",
     "check_settings",
+    "coded",
+    "decoded",
     "is_placeholder",
     "jsonable",
     "names",

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ppo2.config.info_keys import entries
-from ppo2.config.placeholders import jsonable
-from ppo2.config.rules import SettingInfo, anything, flag, mapping, number, one_of, schedule, setting, whole
+from ppo2.config.placeholders import ENV_KWARGS, coded, jsonable
+from ppo2.config.rules import SettingInfo, anything, arguments, flag, mapping, number, one_of, schedule, setting, whole
 from ppo2.numerics.schedules import ScheduleLike
 
 ActionDist: TypeAlias = Literal["gaussian", "squashed_gaussian"]
@@ -35,6 +35,12 @@ class Config:
     eval_env: object = setting(
         None, anything, "an environment, in any form that `env` takes, to evaluate on at intervals with frozen "
         "statistics.", null=True)
+    env_kwargs: Mapping[str, Any] = setting(
+        dict, arguments, "where `env` is an id, or a function or class: keyword arguments of ppo2.make "
+        "(max_episode_steps, frame_stack, workers, ...) and of the environment's constructor.")
+    eval_env_kwargs: Mapping[str, Any] | None = setting(
+        None, arguments, "the same for `eval_env`, in place of `env_kwargs`. None: `env_kwargs`, where `eval_env` is "
+        "an id, or the same function as `env`.", null=True)
     total_timesteps: int = setting(
         0, whole(0, cut=True), "steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 "
         "returns the untrained (or loaded) model.")
@@ -146,6 +152,9 @@ class Config:
             json.dumps(self.to_json(), allow_nan=False)
         except ValueError:
             raise ValueError(f"`network_kwargs` (={dict(self.network_kwargs)!r}) must be finite.") from None
+        if self.eval_env is None and self.eval_env_kwargs:
+            given = dict(self.eval_env_kwargs)
+            raise ValueError(f"`eval_env_kwargs` (={given!r}) is for `eval_env`, which is None: give both, or neither.")
         self._check_batch()
 
     def _check_batch(self) -> None:
@@ -195,7 +204,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON; objects that a file can't hold as placeholders."""
-        return {name: jsonable(getattr(self, name)) for name in SETTINGS}
+        return {name: (coded if name in ENV_KWARGS else jsonable)(getattr(self, name)) for name in SETTINGS}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Config":

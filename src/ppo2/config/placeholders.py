@@ -1,10 +1,17 @@
 """Settings as JSON: objects that a file can't hold become placeholders."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 PLACEHOLDER = "object"
 """The key of a placeholder in JSON: `{"object": "name of the object"}`."""
+TUPLE, FLOAT = "tuple", "float"
+"""Keys of what stands in JSON for a tuple and for a number that isn't finite: see `coded`."""
+ENV_KWARGS = ("env_kwargs", "eval_env_kwargs")
+"""Settings that are arguments of environments, of any type."""
+HOLDING = ("encoders", *ENV_KWARGS)
+"""Settings that are mappings, whose values may be objects."""
 
 
 def jsonable(value: object) -> Any:
@@ -22,9 +29,37 @@ def jsonable(value: object) -> Any:
     return {PLACEHOLDER: getattr(value, "__name__", type(value).__name__)}
 
 
+def coded(value: object) -> Any:
+    """`jsonable`, but for what JSON doesn't have: tuples, and numbers that aren't finite, which `decoded` makes again.
+
+    An environment may need them, as MuJoCo's `healthy_z_range=(0.7, inf)`.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): coded(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return {TUPLE: [coded(item) for item in value]}
+    if isinstance(value, list):
+        return [coded(item) for item in value]
+    plain = jsonable(value)
+    return {FLOAT: str(plain)} if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def decoded(value: object) -> Any:
+    """The inverse of `coded`; a value that was never coded stays as it is."""
+    if isinstance(value, Mapping):
+        if set(value) == {TUPLE} and isinstance(value[TUPLE], list):
+            return tuple(map(decoded, value[TUPLE]))
+        if set(value) == {FLOAT} and value[FLOAT] in ("inf", "-inf", "nan"):
+            return float(value[FLOAT])
+        return {key: decoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(decoded, value)) if type(value) in (list, tuple) else value
+    return value
+
+
 def placeholder_in(name: str, value: object) -> Mapping[str, str] | None:
-    """The placeholder that the setting `name`, read from JSON, is or (encoders) holds; None if there is none."""
-    parts = value.values() if name == "encoders" and isinstance(value, Mapping) else [value]
+    """The placeholder that the setting `name`, read from JSON, is or (a mapping) holds; None if there is none."""
+    parts = value.values() if name in HOLDING and isinstance(value, Mapping) else [value]
     return next((part for part in parts if isinstance(part, Mapping) and is_placeholder(part)), None)
 
 

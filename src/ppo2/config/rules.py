@@ -11,6 +11,7 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
+from ppo2.config.placeholders import decoded
 from ppo2.numerics import schedules
 
 Rule: TypeAlias = Callable[[str, Any], Any]
@@ -100,6 +101,15 @@ def mapping(meaning: str) -> Rule:
         return value
 
     return check
+
+
+def arguments(name: str, value: Any) -> dict[str, Any]:
+    """A mapping from arguments' names to values of any type, also as `placeholders.coded` has it."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(
+            f"`{name}` (={value!r}) must be a dict of arguments by name, as in {{'max_episode_steps': 50}}."
+        )
+    return {key: decoded(item) for key, item in value.items()}
 
 
 def anything(_: str, value: Any) -> Any:

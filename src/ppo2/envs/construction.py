@@ -1,5 +1,6 @@
 """Construction of vector environments from whatever `env=` may be."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,14 +10,16 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 
+from ppo2.config import is_placeholder
 from ppo2.envs import adapters
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
+from ppo2.envs.families.arguments import fitting
 from ppo2.envs.families.factories import Options
 from ppo2.envs.families.foreign import hint
 from ppo2.envs.families.ids import ENVPOOL, check_id
-from ppo2.envs.families.keywords import SHADOWING, check_makes, merged, name_of, tell_shadowed
+from ppo2.envs.families.keywords import SHADOWING, check_makes, kwargs_of, merged, name_of, tell_shadowed
 from ppo2.envs.families.registry import family_of
 from ppo2.envs.first import First, check, checked, first_of, with_mask
 from ppo2.envs.host.constructors import made_by
@@ -97,14 +100,30 @@ def make(
         TypeError: an environment that exists already, or anything else that makes none.
     """
     arguments = dict(locals())
+    made = _make(env_id, arguments)
+    if isinstance(made, HostVectorEnv) and num_envs > 1:
+        say_error(f"{num_envs} x {name_of(env_id)}, stepped by {made.stepped_by}")
+    return made
+
+
+def _make(env_id: str | Callable[..., Any], arguments: Mapping[str, Any], name: str = "env_id", **more: Any) -> Any:
+    """`make` of its arguments by name, without a word of how environments are stepped.
+
+    Args:
+        name: the argument's name, for errors.
+        more: other arguments of `HostVectorEnv`.
+    """
+    given = {key: parameter.default for key, parameter in _parameters().items()} | dict(arguments)
+    seed, num_envs, backend, info_keys = (given[key] for key in ("seed", "num_envs", "backend", "info_keys"))
+    workers, groups, own_vector, kwargs = (given[key] for key in ("workers", "groups", "own_vector", "kwargs"))
     runtime.begin()  # constructors of environments may compute
-    options = Options(max_episode_steps, reward_scale, frame_stack, flatten)
+    options = Options(*(given[key] for key in Options.__dataclass_fields__))
     num_envs = _count(num_envs)
     check_makes(env_id)
     is_device = isinstance(env_id, str) and adapters.adapter_of(env_id) is not None
     if is_device and backend not in BACKENDS:
         kwargs, backend = {"backend": backend, **kwargs}, "local"
-    kwargs = merged(env_kwargs, kwargs)
+    kwargs = merged(given["env_kwargs"], kwargs)
     if own_vector and not isinstance(env_id, str):
         raise ValueError(f"`own_vector` (=True) is for ids; `env_id` is {name_of(env_id)}. Leave it out.")
     own_vector = own_vector or (isinstance(env_id, str) and env_id.startswith(ENVPOOL))
@@ -119,13 +138,13 @@ def make(
             _refuse(f"needs environments that are made one by one, which those of {which} are not", backend=backend)
         reason = "is of no use with backend='ray' (`learn` is told the seed; actors give whole rollouts, in one group)"
         _refuse(reason, seed=seed, groups=groups)
-        first = first_of(env_id, kwargs, options)
-        own: dict[str, Any] = {"env_timeout": env_timeout, "replay_limit": replay_limit, "info_keys": tuple(info_keys)}
-        return remote(first.factory, first.env, num_envs, actors, workers, **own)
-    _refuse("is the number of Ray's actors, for backend='ray'", actors=actors)
+        first = first_of(env_id, fitting(env_id, kwargs, name), options, name)
+        own: dict[str, Any] = {"env_timeout": given["env_timeout"], "replay_limit": given["replay_limit"]}
+        return remote(first.factory, first.env, num_envs, given["actors"], workers, info_keys=tuple(info_keys), **own)
+    _refuse("is the number of Ray's actors, for backend='ray'", actors=given["actors"])
     if one_by_one:
-        first = first_of(env_id, kwargs, options)
-        tell_shadowed(env_id, first.env, _given(arguments, SHADOWING), env_kwargs or {})
+        first = first_of(env_id, fitting(env_id, kwargs, name), options, name)
+        tell_shadowed(env_id, first.env, _given(given, SHADOWING), given["env_kwargs"] or {})
         vector = vectorize(
             first.env,
             first.factory,
@@ -133,12 +152,11 @@ def make(
             may_try=first.may_try,
             workers=workers,
             groups=groups,
-            env_timeout=env_timeout,
+            env_timeout=given["env_timeout"],
             info_keys=info_keys,
-            replay_limit=replay_limit,
+            replay_limit=given["replay_limit"],
+            **more,
         )
-        if num_envs > 1:
-            say_error(f"{num_envs} x {name_of(env_id)}, stepped by {vector.stepped_by}")
         if seed is not None:
             vector.reset(seed=environment_seeds(seed, Purpose.ENV, num_envs))
         return vector
@@ -158,8 +176,14 @@ def _refuse(reason: str, **options: Any) -> None:
 
 def _given(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Arguments of `make`, among `names`, that aren't at their defaults."""
-    defaults = inspect.signature(make).parameters
-    return {name: arguments[name] for name in names if arguments[name] != defaults[name].default}
+    return {name: arguments[name] for name in names if arguments[name] != _parameters()[name].default}
+
+
+@functools.cache
+def _parameters() -> Mapping[str, inspect.Parameter]:
+    """The parameters of `make`, but `kwargs` with a default: no others."""
+    found = dict(inspect.signature(make).parameters)
+    return found | {"kwargs": found["kwargs"].replace(kind=inspect.Parameter.KEYWORD_ONLY, default={})}
 
 
 def preset(env_id: str) -> dict[str, Any]:
@@ -179,6 +203,7 @@ def resolve(
     *,
     groups: int | None = None,
     info_keys: Sequence[str] = (),
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> Made:
     """Makes the vector environment that an argument means.
 
@@ -190,11 +215,16 @@ def resolve(
         name: the argument's name, for errors.
         groups: see `make`, for environments that are made here.
         info_keys: entries of `info` that are recorded at episodes' ends.
+        env_kwargs: other arguments of `make`, and those of the constructor, for an id or a factory.
 
     Raises:
         ValueError: see `make`; or `num_envs` that contradicts the environment.
         TypeError: `env` is none of these.
     """
+    if env_kwargs:
+        env, made = _as_asked(env, num_envs, name, env_kwargs, {"groups": groups, "info_keys": info_keys})
+        if made is not None:
+            return made
     if isinstance(env, str) and adapters.adapter_of(env) is not None:
         env = adapters.make(env)
     if isinstance(env, RemoteEnvs):
@@ -228,6 +258,59 @@ def resolve(
             f"`{name}` is a factory that gave {made!r}; it must make a gymnasium.Env at each call.{hint(made)}"
         )
     return _vectorized(checked(made, env, name), count, options)
+
+
+def _as_asked(
+    env: Any, num_envs: int | None, name: str, env_kwargs: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[Any, Made | None]:
+    """`resolve` of an id or a factory with arguments; or a factory, or a device environment, that has them in it.
+
+    Args:
+        options: other arguments of `resolve`.
+    """
+    of = kwargs_of(name)
+    if not isinstance(env, str) and not _is_factory(env):
+        raise ValueError(
+            f"`{of}` (={dict(env_kwargs)!r}) applies where `{name}` is an id, or a function or class that makes "
+            f"environments; {env!r} exists already: leave it out, and set this where the environment is made."
+        )
+    for key in sorted({*env_kwargs} & {"num_envs", "seed", "info_keys", "kwargs"}):
+        raise ValueError(f"`{of}` (={dict(env_kwargs)!r}) has {key!r}, an argument by itself: {key}=... beside it.")
+    own = {key: value for key, value in env_kwargs.items() if key in _parameters()}
+    others = {key: value for key, value in env_kwargs.items() if key not in own}
+    if isinstance(env, str) and adapters.adapter_of(env) is not None:
+        return _make(env, {**own, "kwargs": others}, name), None
+    if not isinstance(env, str) and not {*own} - {"env_kwargs"}:  # it may make device environments
+        kwargs = merged(own.get("env_kwargs"), others)
+        return functools.partial(env, **fitting(env, kwargs, name)), None
+    count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
+    if not (own.get("own_vector") or (isinstance(env, str) and env.startswith(ENVPOOL))):  # that know neither of these
+        own["info_keys"] = options["info_keys"]
+        if own.get("backend") != "ray" and options["groups"] is not None:
+            own["groups"] = options["groups"]
+    vector = _make(env, {**own, "num_envs": count, "kwargs": others}, name, copy=False)
+    return env, Made(vector, owned=not isinstance(vector, RemoteEnvs))
+
+
+def _is_factory(env: Any) -> bool:
+    """True for a function or class that makes environments, not for an environment, which may be callable too."""
+    return callable(env) and (isinstance(env, type) or not (hasattr(env, "step") or hasattr(env, "num_envs")))
+
+
+def inherited(env: Any, trained_on: Any, env_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments of `make` for an environment to evaluate on: those for the environment that was trained on.
+
+    They are for an id, or the same function; Ray's actors only train.
+    """
+    if not isinstance(env, str) and (env is not trained_on or not _is_factory(env)):
+        return {}
+    if any(is_placeholder(value) for value in env_kwargs.values()):
+        raise ValueError(
+            f"the environment was trained on with arguments that no file can hold: {dict(env_kwargs)!r}. Give "
+            "env_kwargs={...}, from Python."
+        )
+    is_ray = env_kwargs.get("backend") == "ray"
+    return {key: value for key, value in env_kwargs.items() if not (is_ray and key in ("backend", "actors", "workers"))}
 
 
 def _vectorized(first: First, count: int, options: dict[str, Any]) -> Made:

@@ -9,6 +9,7 @@ from gymnasium.vector import VectorEnv
 
 from ppo2 import spaces
 from ppo2.distributions import action_distribution
+from ppo2.envs.families.arguments import constructor_arguments
 from ppo2.envs.families.factories import MaskedFactory, Options, OwnFactory
 from ppo2.envs.families.ids import spec_of
 from ppo2.envs.families.keywords import check_arguments, name_of
@@ -32,17 +33,21 @@ class First(NamedTuple):
     may_try: bool
 
 
-def first_of(env_id: str | Callable[..., Any], kwargs: Mapping[str, Any], options: Options) -> First:
-    """The first environment of an id or a factory."""
+def first_of(
+    env_id: str | Callable[..., Any], kwargs: Mapping[str, Any], options: Options, name: str = "env_id"
+) -> First:
+    """The first environment of an id or a factory, an argument called `name`."""
     if not isinstance(env_id, str):
-        check_arguments(env_id, kwargs)
+        check_arguments(env_id, kwargs, name)
         own = OwnFactory(env_id, kwargs, options)
         how = "Give its arguments by name, in env_kwargs={...}."
-        return checked(made_by(own, f"`env_id` (={name_of(env_id)})", how), own)
+        return checked(made_by(own, f"`{name}` (={name_of(env_id)})", how), own)
     spec, family = spec_of(env_id), family_of(env_id)
     factory = family.factory(spec, kwargs, options)
     try:
         how = f"Give its arguments by name: ppo2.make({env_id!r}, NAME=...)."
+        if kwargs:
+            how += f" Those known are {', '.join(constructor_arguments(env_id).known)}."
         first = made_by(factory, f"`env` (={env_id!r})", how)
     except ConstructorError as error:
         cause = error.__cause__

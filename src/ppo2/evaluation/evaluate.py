@@ -9,7 +9,7 @@ import numpy as np
 from ppo2 import envs, spaces
 from ppo2.agent.model import Model
 from ppo2.agent.placement import UNPLACED, Placement, asked_place, choose
-from ppo2.config import Config, Device
+from ppo2.config import Config, Device, check_settings
 from ppo2.config.info_keys import entries
 from ppo2.distributed import World, heartbeat, processes
 from ppo2.envs.device.env import DeviceVector, is_device_env
@@ -62,6 +62,7 @@ def evaluate(
     max_steps: int | None = None,
     partial_episodes: PartialEpisodes = "count",
     device: Device = Config.device,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Runs whole episodes. The normaliser is frozen and the model's random streams are left alone.
 
@@ -84,6 +85,9 @@ def evaluate(
         partial_episodes: "count" counts an episode that was cut with its return so far (the sum of the rewards that
             the policy's environment gave); "drop" leaves it out, so that there are fewer episodes; "raise" is an error.
         device: processor to compute on: "cpu", "gpu", or "auto": where the model does.
+        env_kwargs: keyword arguments of `ppo2.make` and of the environment's constructor, where `env` is an id, or a
+            function or class. None: those that the model was trained with, where `env` is an id, or the same
+            function as then.
 
     Raises:
         ValueError: `episodes` or `max_steps` below 1, `env` can't be made, has other spaces than the model, is being
@@ -94,7 +98,8 @@ def evaluate(
     if info_keys is None and isinstance(env, HostVectorEnv):
         keys = env.info_keys
     count = num_envs if num_envs is not None else side_by_side(env, episodes)
-    made = envs.resolve(env, count, info_keys=keys)
+    kwargs = kwargs_for(model, env, env_kwargs)
+    made = envs.resolve(env, count, info_keys=keys, env_kwargs=kwargs)
     try:
         check_spaces(model, made.env)
         model = placed_for(model, made.env, device)
@@ -104,6 +109,14 @@ def evaluate(
     finally:
         if made.owned:
             made.env.close()
+
+
+def kwargs_for(model: Model, env: Any, env_kwargs: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The arguments for an environment to evaluate on: see `evaluate`."""
+    if env_kwargs is None:
+        return envs.inherited(env, model.config.env, model.config.env_kwargs)
+    checked: dict[str, Any] = check_settings({"env_kwargs": env_kwargs})["env_kwargs"]
+    return checked
 
 
 def placed_for(model: Model, env: envs.AnyEnvs, device: Device) -> Model:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ from ppo2.envs.host.env_types import AnyEnv, EnvTraits
 from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.vec_env import is_made
 from ppo2.envs.host.vector import HostVectorEnv
-from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, placed_for, run_episodes
+from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, kwargs_for, placed_for, run_episodes
 from ppo2.evaluation.film import SUFFIXES, Film
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import Interrupted, StopSignals
 from ppo2.system.text import install_command
+
+NOT_OF_ONE = ("workers", "groups", "backend", "actors", "own_vector")
+"""Arguments of `ppo2.make` that say how several environments are stepped."""
 
 
 @told_plainly("play(model, 'CartPole-v1', video='film.mp4')")
@@ -44,6 +47,7 @@ def play(
     max_steps: int | None = None,
     progress: bool = True,
     device: Device = Config.device,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Plays whole episodes one after the other: in a window where there is a display, or into a film.
 
@@ -62,7 +66,7 @@ def play(
         on_episode: called at each episode's end: on_episode(number from 1, return, length in timesteps).
         max_steps: steps of one episode after which it is cut: see `evaluate`.
         progress: say on standard error, every few seconds, how far a film is.
-        device: see `evaluate`.
+        device, env_kwargs: see `evaluate`.
 
     Raises:
         ValueError: `episodes` or `max_steps` below 1; an environment that can't be made or rendered, or has other
@@ -82,7 +86,8 @@ def play(
 
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals(patient=False))  # until there is something to keep
-        vector = _vector(env, None if path is None else "rgb_array")
+        kwargs = kwargs_for(model, env, env_kwargs)
+        vector = _vector(env, None if path is None else "rgb_array", kwargs)
         if not is_made(env):
             stack.callback(vector.close)
         check_spaces(model, vector)
@@ -162,16 +167,18 @@ def _frame(env: AnyEnv) -> Any:
         ) from error
 
 
-def _vector(env: Any, render_mode: str | None) -> HostVectorEnv:
+def _vector(env: Any, render_mode: str | None, env_kwargs: Mapping[str, Any]) -> HostVectorEnv:
     """One environment, as `ppo2.make` wraps it, in the mode asked for; None is a window where there can be one."""
+    kwargs = {name: value for name, value in env_kwargs.items() if name not in NOT_OF_ONE}
     vector: envs.AnyEnvs
     if envs.is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None):
         raise ValueError(f"`env` (={env!r}) is a device environment, which can't be drawn; `evaluate` plays it.")
     if not isinstance(env, str):
-        vector = envs.resolve(env, None if is_made(env) else 1).env
+        count = None if is_made(env) else 1
+        vector = envs.resolve(env, count, env_kwargs=kwargs).env
     else:
         # Without rendering first: Gymnasium's answer to a mode that an environment lacks depends on the environment.
-        vector = made = envs.make(env, num_envs=1, workers=0)
+        vector = made = envs.make(env, num_envs=1, workers=0, **kwargs)
         modes = list(made.metadata.get("render_modes") or ())
         if render_mode is None and has_display() and {"human", "rgb_array"} & set(modes):
             render_mode = "human"
@@ -180,7 +187,7 @@ def _vector(env: Any, render_mode: str | None) -> HostVectorEnv:
             if render_mode == "rgb_array" and render_mode not in modes:
                 raise ValueError(f"`video`: {env} can't be drawn; its render modes are {', '.join(modes) or 'none'}.")
             with _explained_rendering():
-                vector = envs.make(env, num_envs=1, workers=0, render_mode=render_mode)
+                vector = envs.make(env, num_envs=1, workers=0, **{**kwargs, "render_mode": render_mode})
     if not isinstance(vector, HostVectorEnv) or vector.num_envs > 1:
         raise TypeError(f"`env` (={env!r}) must be one environment: an id, a gymnasium.Env, or a function.")
     if render_mode == "rgb_array" and vector.render_mode != render_mode:

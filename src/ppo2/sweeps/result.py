@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ppo2.agent.model import Model
-from ppo2.config import jsonable, names
+from ppo2.config import coded, jsonable, names
 from ppo2.reporting import plot
 from ppo2.sweeps.plan import Curve, SweepFailure, SweepRun
 from ppo2.system import files
@@ -159,7 +159,10 @@ def row_of(run: SweepRun, swept: Sequence[str]) -> Row:
 
 def settings_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a sweep as JSON holds them."""
-    return {name: jsonable(value) for name, value in settings.items()}
+    plain = {name: jsonable(value) for name, value in settings.items()}
+    if settings["fixed"].get("env_kwargs"):
+        plain["fixed"]["env_kwargs"] = coded(settings["fixed"]["env_kwargs"])
+    return plain
 
 
 def write_settings_file(path: Path, settings: Mapping[str, Any]) -> None:

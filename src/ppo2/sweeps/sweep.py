@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from ppo2 import distributed
 from ppo2.agent.placement import asked_place, place_to_begin
-from ppo2.config import Config
-from ppo2.envs import DeviceVector
+from ppo2.config import Config, check_settings
+from ppo2.envs import DeviceVector, adapter_of
 from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
@@ -105,6 +105,7 @@ def sweep(
     axes = axes_of({**own, **arguments})
     fixed = {name: value for name, value in arguments.items() if name not in axes}
     asked_place(fixed.get("device", Config.device))
+    fixed |= check_settings({"env_kwargs": fixed["env_kwargs"]}) if fixed.get("env_kwargs") else {}
     axes["seed"] = axes.pop("seed", [fixed.pop("seed", None)])  # last: neighbours differ in the seed
     with run_directory.locked(run_dir):
         path = run_directory.absolute(run_dir)  # now: an environment may change the current directory
@@ -181,7 +182,8 @@ def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None)
         early = may_need_processes(parallel, backend, plan.env, len(settings))
         pool = stack.enter_context(Pool(early)) if early else None
         opened = stack.enter_context(contextlib.ExitStack())
-        vector = open_environment(opened, plan.env, settings[0].get("num_envs") if is_made(plan.env) else 1)
+        count, kwargs = settings[0].get("num_envs") if is_made(plan.env) else 1, _to_look_at(plan)
+        vector = open_environment(opened, plan.env, count, env_kwargs=kwargs)
         on_device, device = isinstance(vector, DeviceVector), settings[0].get("device", Config.device)
         if on_device:
             check_together(parallel, backend)
@@ -214,6 +216,22 @@ def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None)
         else:
             train_in_turn(plan.env, waiting, screen, stop)
     return runs, stop
+
+
+def _to_look_at(plan: _Plan) -> dict[str, Any]:
+    """The arguments of the environment that shows the spaces of all runs, which is one, in this process.
+
+    Raises:
+        ValueError: Ray's actors are asked to step environments.
+    """
+    kwargs = dict(plan.fixed.get("env_kwargs") or {})
+    on_device = isinstance(plan.env, str) and adapter_of(plan.env) is not None
+    if not on_device and kwargs.get("backend", "local") != "local":
+        raise ValueError(
+            f"`env_kwargs` (={kwargs!r}): a sweep's runs step their environments themselves; sweep(backend='ray') has "
+            "actors train whole runs."
+        )
+    return {name: value for name, value in kwargs.items() if name not in ("workers", "groups")}
 
 
 def _train_on_device(vector: DeviceVector, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ppo2 import distributed, envs, spaces
@@ -62,11 +62,16 @@ def open_environment(
 
 
 def open_training_environment(
-    stack: contextlib.ExitStack, env: Any, num_envs: int | None, start: Start, info_keys: Sequence[str]
+    stack: contextlib.ExitStack,
+    env: Any,
+    num_envs: int | None,
+    start: Start,
+    info_keys: Sequence[str],
+    env_kwargs: Mapping[str, Any],
 ) -> Any:
     """The environments of this process, of `num_envs` over all processes; those of actors as they are."""
     world = distributed.world()
-    if hasattr(env, "ppo2_runner"):
+    if hasattr(env, "ppo2_runner") and not env_kwargs:
         env.check_learner(num_envs, world.size, info_keys)
         return env
     if not is_made(env):
@@ -74,7 +79,10 @@ def open_training_environment(
     # a run that goes on steps its environments in as many groups as before, whatever the rule says here and now
     groups = None if start.resumed is None else facts_of(start.resumed).get("groups")
     groups = groups if groups in (1, 2) else None
-    vector = open_environment(stack, env, num_envs, groups=groups, info_keys=info_keys)
+    vector: Any = open_environment(stack, env, num_envs, groups=groups, info_keys=info_keys, env_kwargs=env_kwargs)
+    if hasattr(vector, "ppo2_runner"):
+        vector.check_learner(num_envs, world.size, info_keys)
+        return vector
     if isinstance(vector, HostVectorEnv):
         vector.failures = FailureLog(vector.num_envs * world.rank)  # which reports global indices
     stack.enter_context(training_on(vector))
@@ -85,7 +93,12 @@ def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, model: Mod
     """The environments of this process to evaluate on, which have the model's spaces."""
     count = side_by_side(eval_env, model.config.eval_episodes)
     mine = None if count is None else -(-count // distributed.world().size)
-    vector = open_environment(stack, eval_env, mine, "eval_env", info_keys=model.config.info_keys)
+    config = model.config
+    kwargs = config.eval_env_kwargs
+    if kwargs is None:
+        kwargs = envs.inherited(eval_env, config.env, config.env_kwargs)
+    options = {"info_keys": config.info_keys, "env_kwargs": kwargs}
+    vector = open_environment(stack, eval_env, mine, "eval_env", **options)
     check_spaces(model, vector, "eval_env")
     return vector
 

@@ -77,6 +77,8 @@ def learn(
     keep: int | None = Config.keep,
     on_nonfinite: Literal["raise", "skip"] = Config.on_nonfinite,
     progress: bool | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    eval_env_kwargs: Mapping[str, Any] | None = Config.eval_env_kwargs,
     **network_kwargs: Any,
 ) -> Model:
     """Trains a policy with Proximal Policy Optimization (Schulman et al. 2017, arXiv:1707.06347) and returns it.
@@ -131,7 +133,7 @@ def learn(
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
         info_keys=info_keys, monitor_limit=monitor_limit, devices=devices, device=device, on_nonfinite=on_nonfinite,
-        precision=precision,
+        precision=precision, env_kwargs={} if env_kwargs is None else env_kwargs, eval_env_kwargs=eval_env_kwargs,
         **more_settings,
     )  # fmt: skip
     with contextlib.ExitStack() as stack, processes.errors_end_all():
@@ -143,12 +145,12 @@ def learn(
         taken = _positional_count(update_fn)
         run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
-        check_settings(configure.keywords)
+        env_kwargs = check_settings(configure.keywords)["env_kwargs"]
         placement.asked_place(device)
         networks.check(network)
         lock = stack.enter_context(run_directory.locked(run_dir))
         start = find_start(load_path, run_dir, load_parts)
-        vector = construction.open_training_environment(stack, env, num_envs, start, info_keys)
+        vector = construction.open_training_environment(stack, env, num_envs, start, info_keys, env_kwargs)
         num_envs = vector.num_envs * distributed.world().size
         on_device = isinstance(vector, DeviceVector)
         stack.enter_context(computing_on(placement.place_to_begin(device, on_device=on_device)))

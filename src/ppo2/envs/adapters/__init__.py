@@ -14,7 +14,7 @@ from ppo2.envs.adapters.xminigrid import XMiniGrid
 from ppo2.envs.host.constructors import ConstructorError, made_by
 from ppo2.system import runtime
 
-__all__ = ["ADAPTERS", "AdaptedEnv", "adapter_of", "check", "make"]
+__all__ = ["ADAPTERS", "AdaptedEnv", "adapter_of", "arguments", "check", "make"]
 
 ADAPTERS: dict[str, type[AdaptedEnv]] = {
     adapter.prefix: adapter for adapter in (Gymnax, Brax, Playground, XMiniGrid, Navix, Pgx, Craftax)
@@ -57,6 +57,11 @@ def make(env_id: str, **kwargs: Any) -> AdaptedEnv:
             f"`env` (={env_id!r}): {adapter.package} can't be imported ({error.__cause__}): {adapter.remedy}."
         ) from error
     return made
+
+
+def arguments(env_id: str) -> dict[str, Any]:
+    """The arguments that `make` takes for an id, and their defaults; raises as `make` does."""
+    return dict(make(env_id).defaults)
 
 
 def _installed(env_id: str) -> tuple[type[AdaptedEnv], str]:

@@ -100,7 +100,6 @@ class Brax(BraxLike):
 
     def _build(self, name: str, episode_length: int = 1000, action_repeat: int = 1, **kwargs: Any) -> None:
         envs = common.imported("brax.envs")
-        taken = inspect.signature(envs._envs[name]).parameters.values()
-        options = {option.name for option in taken if option.kind is not option.VAR_KEYWORD}
-        self._check_options(kwargs, options | {"n_frames", "debug", "episode_length", "action_repeat"})
+        more = {"n_frames": inspect.Parameter.empty, "debug": False, "episode_length": 1000, "action_repeat": 1}
+        self._check_options(kwargs, {**common.defaults_of(envs._envs[name]), **more})
         self._adapt(envs.get_environment(name, **kwargs), episode_length, action_repeat)

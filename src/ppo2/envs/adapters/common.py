@@ -5,9 +5,10 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import inspect
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
@@ -48,6 +49,7 @@ class AdaptedEnv(abc.ABC):
         ends: words that say how terminations and truncations are told apart.
         observation_space, action_space: spaces of one environment, set by `_build`.
         max_episode_steps: steps after which an episode is truncated, set by `_build` where it is known; else None.
+        defaults: the arguments that its library's environment takes, with their defaults.
 
     Raises:
         ValueError: an unknown name or argument, or an argument that can't be hashed.
@@ -61,6 +63,7 @@ class AdaptedEnv(abc.ABC):
     observation_space: AnySpace
     action_space: AnySpace
     max_episode_steps: int | None = None
+    defaults: Mapping[str, Any]
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         self.check_name(name)
@@ -153,9 +156,13 @@ class AdaptedEnv(abc.ABC):
             which = f"The closest known are {', '.join(close)}." if close else f"Known are {', '.join(known)}."
             raise ValueError(f"`env` (={f'{cls.prefix}:{name}'!r}): {reason} {which}")
 
-    def _check_options(self, kwargs: Mapping[str, Any], known: Iterable[str]) -> None:
-        """Raises ValueError for keyword arguments that the environment doesn't take."""
-        known = sorted(known)
+    def _check_options(self, kwargs: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        """Raises ValueError for keyword arguments that the environment doesn't take.
+
+        Args:
+            defaults: those that it takes, with their defaults.
+        """
+        self.defaults, known = dict(defaults), sorted(defaults)
         for key in sorted(set(kwargs) - set(known)):
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean `{close[0]}`?" if close else "."
@@ -175,9 +182,15 @@ def box(shape: tuple[int, ...], low: Any = -np.inf, high: Any = np.inf, dtype: A
     return gym.spaces.Box(lowest, highest, shape, dtype=np.dtype(dtype).type)
 
 
-def field_names(record: Any) -> set[str]:
-    """Names of a dataclass's fields."""
-    return {field.name for field in dataclasses.fields(record)}
+def fields_of(record: Any) -> dict[str, Any]:
+    """Names and values of a dataclass's fields."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+def defaults_of(function: Any) -> dict[str, Any]:
+    """Names and defaults of a function's parameters; `inspect.Parameter.empty` where there is none."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
 def quiet() -> Any:

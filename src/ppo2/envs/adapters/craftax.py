@@ -30,7 +30,7 @@ class Craftax(AdaptedEnv):
     def _build(self, name: str, **kwargs: Any) -> None:
         self._env = common.imported("craftax.craftax_env").make_craftax_env_from_name(name, auto_reset=False)
         params = self._env.default_params
-        self._check_options(kwargs, common.field_names(params))
+        self._check_options(kwargs, common.fields_of(params))
         self._params = params.replace(**kwargs)
         self.max_episode_steps = int(self._params.max_timesteps)
         self._unlimited = self._params.replace(max_timesteps=common.NEVER)

@@ -1,6 +1,5 @@
 """Environments of gymnax: classic control, MinAtar, bsuite and some of its own."""
 
-import inspect
 from typing import Any
 
 import gymnasium as gym
@@ -38,8 +37,8 @@ class Gymnax(AdaptedEnv):
     def _build(self, name: str, **kwargs: Any) -> None:
         library = common.imported("gymnax")
         env, params = library.make(name)
-        fields = common.field_names(params)
-        self._check_options(kwargs, fields | set(inspect.signature(type(env)).parameters))
+        fields = common.fields_of(params)
+        self._check_options(kwargs, {**common.defaults_of(type(env)), **fields})
         given = {key: value for key, value in kwargs.items() if key not in fields}
         if given:
             env, params = library.make(name, **given)

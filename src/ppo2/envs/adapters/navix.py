@@ -1,5 +1,6 @@
 """Environments of NAVIX, which are MiniGrid's."""
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -32,8 +33,9 @@ class Navix(AdaptedEnv):
 
     def _build(self, name: str, **kwargs: Any) -> None:
         library = common.imported("navix")
-        fields = common.field_names(library.Environment)
-        self._check_options(kwargs, fields - {"height", "width"})  # which the name says
+        fields = dataclasses.fields(library.Environment)
+        said = ("height", "width")  # by the name
+        self._check_options(kwargs, {f.name: f.default for f in fields if f.name not in said})
         self._env = library.make(name, **kwargs)
         self.max_episode_steps = int(self._env.max_steps)
         shape = tuple(self._env.observation_space.shape)

@@ -32,7 +32,7 @@ class Pgx(AdaptedEnv):
         return f"{name!r} is a game of several players, and ppo2 trains one agent."
 
     def _build(self, name: str, **kwargs: Any) -> None:
-        self._check_options(kwargs, ())
+        self._check_options(kwargs, {})
         self._env = common.imported("pgx").make(name)
         self.observation_space = gym.spaces.MultiBinary(self._env.observation_shape)
         self.action_space = gym.spaces.Discrete(int(self._env.num_actions))

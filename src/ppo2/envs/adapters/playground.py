@@ -35,7 +35,7 @@ class Playground(BraxLike):
     def _build(self, name: str, **kwargs: Any) -> None:
         registry = common.imported("mujoco_playground").registry
         config = registry.get_default_config(name)
-        self._check_options(kwargs, _setting_names(config))
+        self._check_options(kwargs, dict(_settings(config)))
         default = {"impl": "jax"} if "impl" in config else {}
         config.update_from_flattened_dict({**default, **kwargs})
         if config.get("vision"):
@@ -50,10 +50,10 @@ class Playground(BraxLike):
         self._adapt(env, int(config.episode_length), int(config.get("action_repeat", 1)))
 
 
-def _setting_names(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """Dotted names of all settings."""
+def _settings(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of all settings, and their values."""
     for name, value in config.items():
         if hasattr(value, "items"):
-            yield from _setting_names(value, f"{before}{name}.")
+            yield from _settings(value, f"{before}{name}.")
         else:
-            yield before + name
+            yield before + name, value

@@ -30,7 +30,7 @@ class XMiniGrid(AdaptedEnv):
 
     def _build(self, name: str, **kwargs: Any) -> None:
         self._env, params = common.imported("xminigrid").make(name)
-        self._check_options(kwargs, common.field_names(params))
+        self._check_options(kwargs, common.fields_of(params))
         self._params = params.replace(**kwargs)
         self.max_episode_steps = self._params.max_steps
         shape = self._env.observation_shape(self._params)

@@ -1,5 +1,6 @@
 """Keywords of `ppo2.make` and of environments' constructors: which are whose."""
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,7 +55,12 @@ def merged(env_kwargs: Mapping[str, Any] | None, kwargs: Mapping[str, Any]) -> d
     return {**own, **kwargs}
 
 
-def check_arguments(factory: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+def kwargs_of(name: str) -> str:
+    """The name of the argument that has the keywords for the environment called `name`."""
+    return "eval_env_kwargs" if name == "eval_env" else "env_kwargs"
+
+
+def check_arguments(factory: Callable[..., Any], kwargs: Mapping[str, Any], name: str = "env_id") -> None:
     """Raises ValueError where a factory doesn't take such arguments."""
     try:
         signature = inspect.signature(factory)
@@ -63,8 +69,11 @@ def check_arguments(factory: Callable[..., Any], kwargs: Mapping[str, Any]) -> N
     try:
         signature.bind(**kwargs)
     except TypeError as error:
+        close = [near for key in kwargs for near in difflib.get_close_matches(key, [*signature.parameters], n=1)]
+        hint = [near for near in close if near not in kwargs]
         raise ValueError(
-            f"`env_kwargs` (={dict(kwargs)!r}) don't fit `env_id`, {name_of(factory)}{signature}: {error}."
+            f"`{kwargs_of(name)}` (={dict(kwargs)!r}) don't fit `{name}`, {name_of(factory)}{signature}: {error}"
+            f"{f'; did you mean {hint[0]!r}?' if hint else '.'}"
         ) from None
 
 

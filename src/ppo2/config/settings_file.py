@@ -1,0 +1,126 @@
+"""Files of settings: YAML, TOML or JSON, the config.json of a run among them.
+
+A file has arguments of `learn` by name, those of the network's builder beside them:
+
+    env: CartPole-v1
+    env_kwargs: {max_episode_steps: 200}
+    lr: linear:1e-3
+    num_layers: 3
+"""
+
+import difflib
+import json
+import os
+import textwrap
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ppo2.config.config import SETTINGS
+from ppo2.config.foreign_names import counterpart
+from ppo2.config.placeholders import decoded, is_placeholder, jsonable, placeholder_in
+from ppo2.config.yaml_text import dumped, parsed
+
+OF_A_RUN = frozenset({"engine", "placement", "acts_with", "versions", "sessions"})
+"""Entries of a run's config.json that are no settings."""
+FORMATS = {".yaml": "YAML", ".yml": "YAML", ".toml": "TOML", ".json": "JSON"}
+WIDTH = 80
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings in a file: arguments for `ppo2.learn(**...)`, whose own check tells which can't be.
+
+    Args:
+        path: a file whose name ends in .yaml, .yml, .toml or .json; or the directory of a run.
+
+    Raises:
+        ValueError: it can't be read, or has settings that were given as objects, which no file can hold.
+    """
+    file = Path(path).expanduser()
+    file = file / "config.json" if file.is_dir() else file
+    try:
+        found = _parsed(file)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"the settings file {str(path)!r} can't be read: {why}.") from None
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
+        raise ValueError(f"the settings file {str(path)!r} must have settings by name, as in `lr: 3e-4`.")
+    settings = {name: decoded(value) for name, value in found.items() if name not in OF_A_RUN}
+    network_kwargs = settings.pop("network_kwargs", None)
+    if network_kwargs is not None and not isinstance(network_kwargs, Mapping):
+        raise ValueError(f"{path}: `network_kwargs` (={network_kwargs!r}) must be arguments by name.")
+    settings |= network_kwargs or {}
+    objects = [name for name, value in settings.items() if is_placeholder(value) or placeholder_in(name, value)]
+    if objects:
+        raise ValueError(
+            f"{path} has what was given as an object, which no file can hold: {', '.join(objects)}. Name it there, or "
+            "take the line out."
+        )
+    return settings
+
+
+def check_names(path: str | os.PathLike[str], settings: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raises ValueError for settings that aren't known, with the nearest names; other libraries' are explained."""
+    for name, value in settings.items():
+        if name in known:
+            continue
+        foreign = counterpart(name, value, settings)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f": {foreign.words('file')}" if foreign else f"; did you mean `{close[0]}`?" if close else "."
+        raise ValueError(f"{path}: there is no setting `{name}` (={value!r}){hint}")
+
+
+def write(
+    path: str | os.PathLike[str],
+    settings: Mapping[str, Any],
+    *,
+    title: str = "",
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Writes settings to a file that `read`, and `ppo2 train --config`, take: see `text`."""
+    Path(path).expanduser().write_text(text(settings, title=title, texts=texts), encoding="utf-8")
+
+
+def text(settings: Mapping[str, Any], *, title: str = "", texts: Mapping[str, str] | None = None) -> str:
+    """Settings as a YAML file, each with a comment that says what it is.
+
+    Args:
+        settings: arguments of `learn`, those of the network beside them; objects are written by name, in a comment.
+        title: lines of a comment at the top.
+        texts: words about settings that `Config` doesn't have, such as arguments of the network.
+    """
+    known = {name: info.text for name, info in SETTINGS.items()} | dict(texts or {})
+    parts = [_comment(line) for line in title.splitlines()] + ([""] if title else [])
+    for name, value in settings.items():
+        if name in known:
+            parts.append(_comment(known[name]))
+        plain = jsonable(value)
+        if is_placeholder(plain):
+            parts.append(f"# {name}: {plain['object']} (an object, given from Python)")
+        elif isinstance(value, Mapping) and value:
+            parts += [f"{name}:", *(f"  {dumped(key)}: {dumped(one)}" for key, one in value.items())]
+        else:
+            parts.append(f"{name}: {dumped(list(value) if isinstance(value, tuple) else value)}")
+    return "\n".join(parts) + "\n"
+
+
+def _comment(words: str) -> str:
+    return textwrap.fill(words, WIDTH, initial_indent="# ", subsequent_indent="#   ", break_long_words=False)
+
+
+def _parsed(file: Path) -> Any:
+    kind = FORMATS.get(file.suffix.lower())
+    if kind is None:
+        raise ValueError(f"its name must end in {', '.join(FORMATS)}")
+    if file.exists() and not file.is_file():  # reading a pipe would wait for ever
+        raise ValueError("it is no regular file")
+    words = file.read_text(encoding="utf-8")
+    if kind == "TOML":
+        return _nulls(tomllib.loads(words))
+    return json.loads(words) if kind == "JSON" else parsed(words)
+
+
+def _nulls(found: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: the text "None" stands for it, as on the command line."""
+    return {name: None if value == "None" else value for name, value in found.items()}
