@@ -22,6 +22,17 @@ def test_snippet(snippet: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_snippets_of_the_page_on_export(tmp_path: Path) -> None:
+    """One after the other in one process, as their reader runs them."""
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    snippets = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    code = f"import sys; sys.path.insert(0, '')\n{snippets}"
+    done = subprocess.run([*STRICT_PYTHON, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_first_snippet_learns(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SNIPPETS[0]], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ppo2.algorithm.gae import gae
     from ppo2.algorithm.losses import policy_loss, ppo_loss, value_loss
     from ppo2.config import Config
+    from ppo2.deployment.export import export
     from ppo2.envs import make, preset
     from ppo2.evaluation.evaluate import Evaluation, evaluate
     from ppo2.networks import register
@@ -40,6 +41,7 @@ __all__ = [
     "distributed",
     "envs",
     "evaluate",
+    "export",
     "gae",
     "interrupted",
     "learn",
@@ -65,6 +67,7 @@ _MODULES = {
     "Sweep": "ppo2.sweeps.result",
     "configure_runtime": "ppo2.system.runtime",
     "evaluate": "ppo2.evaluation.evaluate",
+    "export": "ppo2.deployment.export",
     "gae": "ppo2.algorithm.gae",
     "interrupted": "ppo2.training.interruption",
     "learn": "ppo2.training.learn",

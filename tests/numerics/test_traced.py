@@ -58,3 +58,16 @@ def test_constants_and_effects() -> None:
         return x
 
     assert Traced(told, (), VECTOR).has_effects
+
+
+def test_numbers_that_the_first_argument_alone_makes() -> None:
+    traced = Traced(lambda fixed, varying: (fixed * 2) @ jnp.sin(varying), VECTOR, VECTOR)
+    found = [number.tolist() for number in traced.fixed_numbers(VECTOR + 3).values()]
+    assert found == [[6.0, 6.0, 6.0]]
+
+
+def test_an_array_of_unknown_size_varies() -> None:
+    (size,) = jax.export.symbolic_shape("n")
+    x = jax.ShapeDtypeStruct((size,), np.float32)
+    traced = Traced(lambda fixed, varying: jnp.broadcast_to(fixed, (varying.shape[0], 3)), VECTOR, x)
+    assert names(traced, varies=True) == ["broadcast_in_dim"]

@@ -1,4 +1,4 @@
-"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `plot`, `envs`, `networks`, `presets`."""
+"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, and listings."""
 
 import difflib
 import os
@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2.cli import listings, model_commands, sweep, train
+from ppo2.cli import export, listings, model_commands, sweep, train
 from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
 from ppo2.cli.output import environment_traceback
 from ppo2.system.text import say_error
@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": sweep.SweepCommand,
     "eval": model_commands.Eval,
     "play": model_commands.Play,
+    "export": export.Export,
     "plot": listings.Plot,
     "envs": listings.Envs,
     "networks": listings.Networks,

@@ -78,6 +78,13 @@ def place_of(kind: str | None = None) -> Place | None:
     return Place(kind or _kind_of(found[0]), tuple(found))
 
 
+def portable() -> contextlib.AbstractContextManager[None]:
+    """Context of traces that are exported: functions take the form that isn't made for a platform, such as XLA's own
+    convolution.
+    """
+    return computing_on(Place("portable", tuple(_all_devices("cpu"))))
+
+
 def _all_devices(kind: str | None) -> list[jax.Device]:
     return list(jax.devices() if kind is None else jax.devices(kind))
 

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive
+
+from ppo2.numerics.compilation import compiled
 
 CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
 """Operations that call a function, whose own take their place."""
@@ -36,11 +38,17 @@ class Operation(NamedTuple):
     settings: dict[str, Any]
     arguments: list[Value]
     results: list[Value]
+    primitive: Primitive
 
     @property
     def varies(self) -> bool:
         """True if its results may differ from call to call."""
         return self.results[0].varies
+
+    def of(self, *arguments: Any) -> list[Any]:
+        """The results for JAX's arrays."""
+        found: Any = self.primitive.bind(*arguments, **self.settings)
+        return list(found) if self.primitive.multiple_results else [found]
 
 
 class Traced:
@@ -69,6 +77,22 @@ class Traced:
         self.outputs = _inlined(closed.jaxpr, closed.consts, arguments, found)
         self.operations = _needed(found, self.outputs)
 
+    def fixed_numbers(self, fixed: Any) -> dict[Value, np.ndarray[Any, Any]]:
+        """The numbers, made of the first argument alone, that the varying operations and the outputs need."""
+        seldom = [operation for operation in self.operations if not operation.varies]
+        used = [value for operation in self.operations if operation.varies for value in operation.arguments]
+        wanted = [value for value in dict.fromkeys(used + self.outputs) if not value.varies and value.number is None]
+
+        def made(leaves: Sequence[Any]) -> list[Any]:
+            known = dict(zip(self.fixed, leaves, strict=True))
+            for operation in seldom:
+                operands = [known[x] if x.number is None else x.number for x in operation.arguments]
+                known.update(zip(operation.results, operation.of(*operands), strict=True))
+            return [known[value] for value in wanted]
+
+        found = compiled(made)(jax.tree.leaves(fixed)) if wanted else []
+        return dict(zip(wanted, map(np.asarray, found), strict=True))
+
 
 def _inlined(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Value], found: list[Operation]) -> list[Value]:
     """Adds a traced function's operations, and those of functions that it calls, to `found`. Returns its results."""
@@ -91,9 +115,13 @@ def _inlined(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Value], fo
         elif isinstance(called, Jaxpr):
             results = _inlined(called, (), operands, found)
         else:
-            varies = any(x.varies for x in operands)
-            results = [Value(var.aval, varies=varies) for var in equation.outvars]
-            found.append(Operation(name, equation.params, operands, results))
+            # an array whose size isn't known is made from call to call, too
+            results = [Value(var.aval) for var in equation.outvars]
+            is_sized = all(isinstance(size, int) for result in results for size in result.shape)
+            varies = any(x.varies for x in operands) or not is_sized
+            for result in results:
+                result.varies = varies
+            found.append(Operation(name, equation.params, operands, results, equation.primitive))
         known.update(zip(equation.outvars, results, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
 
