@@ -68,7 +68,7 @@ class Logger:
             env_id=env_id,
             seconds=seconds,
             info_keys=info_keys,
-            warn=self.say,
+            warn=self.warn,
         )
         self.take_up(self._files.last_episodes, self._files.monitor_rows)
         self._pace = Pace(total_updates, first_update)
@@ -144,6 +144,10 @@ class Logger:
     def say(self, text: str) -> None:
         """Prints a text, above the live table where there is one."""
         self._display.say(text)
+
+    def warn(self, text: str) -> None:
+        """Prints a warning."""
+        self._display.warn(text)
 
     def flush(self) -> None:
         """Writes the rows that a full disk refused, if there is room now."""

@@ -86,7 +86,7 @@ class Run:
         if start.resumed is not None:
             rows = distributed.world().part(num_envs)
             for line in runner.resume(part_of(start.resumed, rows, num_envs)):
-                self._logger.say(line)
+                self._logger.warn(line)
         runner.start_clock(self._setup.started)
         if start.kind == "weights":
             self._saver.save(0)  # for this run to begin again from there, wherever it is stopped
@@ -113,7 +113,7 @@ class Run:
         where = f"update {update}" if update else "the rollout that fills the normaliser"
         words = fault_words(kind, int(fault.step), config.num_envs, self._setup.model.observation_space)
         if config.on_nonfinite == "skip" and kind not in FATAL:
-            self._logger.say(f"{where} skipped: {words}")
+            self._logger.warn(f"{where} skipped: {words}")
             return
         if kind is FaultKind.STATE_NOT_FINITE:
             self._saver.skip(self._done)
@@ -145,7 +145,7 @@ class Run:
             self._say_first_left_out(update, ended)
             self._logger.episodes(ended.rows, ended.last, ended.count)
             if warning := self._endless.warning(update, self._logger.count):
-                self._logger.say(f"update {update}: {warning}")
+                self._logger.warn(f"update {update}: {warning}")
         self._logger.tick(update)
 
     def _say_first_left_out(self, update: int, ended: Ended) -> None:
@@ -204,7 +204,7 @@ class Run:
         try:
             return plot.curve(run_dir, run_dir / run_directory.CURVE)
         except (OSError, ValueError) as error:
-            self._logger.say(f"the learning curve could not be drawn: {error}")
+            self._logger.warn(f"the learning curve could not be drawn: {error}")
             return None
 
     def _summary(self, update: int, curve: Path | None) -> str:

@@ -89,12 +89,12 @@ class Setup:
         for line in lines:
             logger.say(line)
         if rows < before.episodes:
-            logger.say(
+            logger.warn(
                 f"monitor.csv has {rows:,} episodes, the checkpoint tells of {before.episodes:,}: rows were lost or "
                 "removed; means of the last episodes begin with those that there are"
             )
         if self.saved_in is not None and world.size > 1 and not config.save_interval:
-            logger.say(
+            logger.warn(
                 "`save_interval` is 0: if one of the processes fails, which ends all, nothing will have been saved"
             )
         if start.kind == "restarted":
@@ -119,7 +119,7 @@ class Setup:
         """Has all processes go on with the first one's model, and reports where another's had become different."""
         self.model.state, report = parts.synchronise_model(self.model.state, when)
         if report:
-            self.logger.say(report)
+            self.logger.warn(report)
 
 
 def _id_of(env: Any) -> str | None:
