@@ -41,7 +41,7 @@ deployment: __init__ graph translator translations products policy_function poli
     onnx_file npz_policy npz_file stablehlo export
 distributed: messages monitor heartbeat collectives agreed_signal processes __init__ parts
 distributions: base choices gaussians joint table __init__
-envs: __init__ time_limit first construction
+envs: __init__ time_limit first construction presets
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ info env unroll check
 envs/families: __init__ foreign packages masks factories atari registry ids keywords arguments own_vectors

@@ -183,7 +183,8 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
                 runtime.leave_accelerators("cpu")
             if not many and len(words) == len(arguments) and envs.adapter_of(env) is not None:
                 _join_others(words)
-            preset, family = envs.preset(env), envs.family_of(env)
+            preset = envs.preset(env)
+            family = envs.family_with(env, preset)
         if "num_envs" in preset:  # as many in each process
             size = launch.detected().size
             preset["num_envs"] = -(-preset["num_envs"] // size) * size

@@ -19,9 +19,8 @@ from ppo2.envs.families import own_vectors
 from ppo2.envs.families.arguments import fitting
 from ppo2.envs.families.factories import Options
 from ppo2.envs.families.foreign import hint
-from ppo2.envs.families.ids import ENVPOOL, check_id
+from ppo2.envs.families.ids import ENVPOOL
 from ppo2.envs.families.keywords import SHADOWING, check_makes, kwargs_of, merged, name_of, tell_shadowed
-from ppo2.envs.families.registry import family_of
 from ppo2.envs.first import First, check, checked, first_of, with_mask
 from ppo2.envs.host.constructors import made_by
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv
@@ -189,16 +188,6 @@ def _parameters() -> Mapping[str, inspect.Parameter]:
     """The parameters of `make`, but `kwargs` with a default: no others."""
     found = dict(inspect.signature(make).parameters)
     return found | {"kwargs": found["kwargs"].replace(kind=inspect.Parameter.KEYWORD_ONLY, default={})}
-
-
-def preset(env_id: str) -> dict[str, Any]:
-    """Arguments of `learn` that suit the environment's family; the command line starts from them.
-
-    Raises:
-        ValueError: no environment of this id is registered.
-    """
-    check_id(env_id)
-    return family_of(env_id).preset(env_id)
 
 
 def resolve(

@@ -25,6 +25,8 @@ Pad: TypeAlias = Literal["VALID", "SAME"]
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 SMALL = ((8, 8, 4), (16, 4, 2))
+BY_SIZE = {"cnn": NATURE, "cnn_small": SMALL}
+"""Networks for images of any size, larger ones first."""
 
 PART = 4
 """Images that go through all layers of `impala_cnn` together on a CPU, so that they stay in the cache of a core."""
@@ -243,12 +245,29 @@ def image_shape(
     return (shape[1], shape[2], shape[0]) if first else (shape[0], shape[1], shape[2]), first
 
 
-def _check_large_enough(
-    name: str, shape: tuple[int, ...], image: tuple[int, int], convs: Sequence[tuple[int, int, int]]
-) -> None:
+def least_side(convs: Sequence[tuple[int, int, int]]) -> int:
+    """Pixels that a side of an image has at least, for windows that stay inside it."""
     least = 1
     for _, size, stride in reversed(convs):
         least = (least - 1) * stride + size
+    return least
+
+
+def for_images(shape: tuple[int, ...], obs_encoding: int = ENCODING) -> str | None:
+    """The name of the network for images of a shape: `cnn`, or `cnn_small` where they are too small for it; None where
+    they are too small for both, or no images.
+    """
+    try:
+        (height, width, _), _ = image_shape("cnn", shape, "auto", obs_encoding)
+    except ValueError:
+        return None
+    return next((name for name, convs in BY_SIZE.items() if min(height, width) >= least_side(convs)), None)
+
+
+def _check_large_enough(
+    name: str, shape: tuple[int, ...], image: tuple[int, int], convs: Sequence[tuple[int, int, int]]
+) -> None:
+    least = least_side(convs)
     if min(image) < least:
         raise ValueError(
             f"the network {name!r} wants images of at least {least} x {least} pixels; the observations' shape {shape} "
