@@ -25,7 +25,7 @@ FLOORS = [
     ["envs", "runners"],
     ["evaluation", "reporting"],
     ["__init__", "training"],
-    ["deployment", "sweeps"],
+    ["deployment", "diagnosis", "sweeps"],
     ["cli"],
     ["__main__"],
 ]
@@ -35,10 +35,12 @@ ORDER = """\
 agent: __init__ compiled files noise placement policy model_programs model copies loading microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 checkpoints: __init__ checkpoint progress tensors writer
-cli: env_options output options listings model_commands export sweep until_solved train __init__
+cli: env_options output options doctor listings model_commands export sweep until_solved train __init__
 config: yaml_text placeholders rules info_keys config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
+diagnosis: __init__ findings subject making contract_checks repeating playing judging acting proposal on_device \
+    vectors checks child examiner machine installation doctor
 distributed: messages monitor heartbeat collectives agreed_signal processes __init__ parts
 distributions: base choices gaussians joint table __init__
 envs: __init__ time_limit first construction presets
@@ -193,7 +195,7 @@ def test_public_verbs_are_functions_after_importing_every_submodule() -> None:
             importlib.import_module(info.name)
     for name in ppo2.__all__:
         assert hasattr(ppo2, name)
-    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime"):
+    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime", "doctor"):
         assert callable(getattr(ppo2, verb)), verb
 
 
@@ -230,6 +232,8 @@ ON_THE_WORKERS_PIPE = {
     "envs/host/parallelism.py": {"import cloudpickle", "cloudpickle.dumps"},
     "envs/host/process_worker.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     "envs/host/worker_loop.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    # likewise, between `doctor` and the process that checks an environment
+    "diagnosis/subject.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     # likewise, between a sweep and the processes that train its runs
     "sweeps/messages.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ppo2.algorithm.losses import policy_loss, ppo_loss, value_loss
     from ppo2.config import Config
     from ppo2.deployment.export import export
+    from ppo2.diagnosis.doctor import doctor
     from ppo2.envs import make, preset
     from ppo2.evaluation.evaluate import Evaluation, evaluate
     from ppo2.networks import register
@@ -39,6 +40,7 @@ __all__ = [
     "Sweep",
     "configure_runtime",
     "distributed",
+    "doctor",
     "envs",
     "evaluate",
     "export",
@@ -66,6 +68,7 @@ _MODULES = {
     "Runner": "ppo2.runners.host",
     "Sweep": "ppo2.sweeps.result",
     "configure_runtime": "ppo2.system.runtime",
+    "doctor": "ppo2.diagnosis.doctor",
     "evaluate": "ppo2.evaluation.evaluate",
     "export": "ppo2.deployment.export",
     "gae": "ppo2.algorithm.gae",

@@ -1,4 +1,4 @@
-"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, and listings."""
+"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, `doctor`, and listings."""
 
 import difflib
 import os
@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2.cli import export, listings, model_commands, sweep, train
+from ppo2.cli import doctor, export, listings, model_commands, sweep, train
 from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
 from ppo2.cli.output import environment_traceback
 from ppo2.system.text import say_error
@@ -30,6 +30,7 @@ COMMANDS = {
     "envs": listings.Envs,
     "networks": listings.Networks,
     "presets": listings.Presets,
+    "doctor": doctor.Doctor,
 }
 
 __all__ = ["main"]

@@ -34,18 +34,18 @@ def preset(env: Any) -> dict[str, Any]:
     if isinstance(env, str):
         check_id(env)
         settings = family_of(env).preset(env)
-        found = {} if _is_known(env) else _for_images(_space_of(env))
+        found = {} if _is_known(env) else for_images(_space_of(env))
         return {**IMAGES.settings, **found} if found else settings
     env_id = getattr(getattr(env, "spec", None), "id", None)
     settings = family_of(env_id).preset(env_id) if isinstance(env_id, str) else dict(DEFAULT.settings)
-    if settings["network"] == DEFAULT.settings["network"] and (found := _for_images(_space_of(env))):
+    if settings["network"] == DEFAULT.settings["network"] and (found := for_images(_space_of(env))):
         settings = {**IMAGES.settings, **found}
     if isinstance(env, gym.Env | gym.vector.VectorEnv):
         settings.pop("num_envs", None)
     return settings
 
 
-def _for_images(space: spaces.AnySpace | None) -> dict[str, Any]:
+def for_images(space: spaces.AnySpace | None) -> dict[str, Any]:
     """The networks for observations that are an image, or have images among their parts; none where there is none."""
     if space is None:
         return {}

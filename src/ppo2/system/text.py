@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from ppo2.system import verbosity
@@ -93,6 +94,11 @@ def _wrapped(line: str, width: int) -> str:
 def install_command(extra: str) -> str:
     """Words that say how to install an extra of ours: from a checkout, while no package index has us by our name."""
     return f"pip install '.[{extra}]' in the checkout of ppo2"
+
+
+def as_options(env_kwargs: Mapping[str, Any]) -> str:
+    """Arguments of an environment as options of the command line, with a blank before each."""
+    return "".join(f" --env.{name.replace('_', '-')} {value}" for name, value in env_kwargs.items())
 
 
 def say_error(words: object, *, prefix: str = "ppo2: ", level: int = logging.WARNING) -> None:

@@ -45,7 +45,7 @@ def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list
     found = [*_settings(), *_normalisers(env), *_statistics(config, model)]
     found += [*_flattened_image(config, model), *_flattened_images(model), *_products(config, model)]
     if fresh and config.action_dist == "gaussian":
-        found += _out_of_reach(model)
+        found += out_of_reach(model.action_space)
     return [f"warning: {line}" for line in found]
 
 
@@ -68,9 +68,9 @@ def _settings() -> Iterator[str]:
 # --- actions ------------------------------------------------------------------------------------------------------
 
 
-def _out_of_reach(model: Model) -> Iterator[str]:
+def out_of_reach(actions: spaces.AnySpace) -> Iterator[str]:
     """Lines about bounds of actions that a Gaussian around 0 can't reach."""
-    for path, space in _named_leaves(model.action_space):
+    for path, space in _named_leaves(actions):
         if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
             continue
         pairs = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
