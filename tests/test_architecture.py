@@ -59,8 +59,8 @@ runners: __init__ episodes ends chunk experience action_log rollout_ends device_
     rollout_buffers snapshot device protocol runner_state host ray_cluster ray_actor remote
 spaces: parts images space_json checks __init__ device
 sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
-system: __init__ calls exits descendants files launch verbosity text lock_owner directory_lock processors signals \
-    runtime
+system: __init__ garbage calls exits descendants files launch verbosity text lock_owner directory_lock processors \
+    signals runtime
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction setup \
     log_writer saver evaluator run learn
 """

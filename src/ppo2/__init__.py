@@ -6,6 +6,8 @@ Public names are imported when they are first used, so that `import ppo2` is qui
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ppo2.system.garbage import collection_put_off
+
 if TYPE_CHECKING:
     from ppo2 import distributed, envs, networks
     from ppo2.agent.loading import load
@@ -92,7 +94,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _MODULES:
         return importlib.import_module(f"ppo2.{name}")
-    found = getattr(importlib.import_module(_MODULES[name]), name)
+    with collection_put_off():
+        found = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = found
     return found
 

@@ -34,11 +34,12 @@ from ppo2.algorithm.update import update as ppo_update
 from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
-from ppo2.numerics.compilation import Place, computing_on, place_of, transfers_allowed
+from ppo2.numerics.compilation import Aside, Place, computing_on, place_of, transfers_allowed
 from ppo2.numerics.flat import ravelled
 from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
 from ppo2.numerics.sharding import REPLICATED, DataAxis
+from ppo2.system.garbage import collection_put_off
 
 
 class ActingState(NamedTuple):
@@ -311,6 +312,7 @@ class Model:
     # --- learning -------------------------------------------------------------------------------------------------
 
     @transfers_allowed
+    @collection_put_off()  # the first call makes a program
     def train(
         self, rollout: Rollout, *, lr: float, cliprange: float, value_cliprange: float | None = None
     ) -> UpdateStats:
@@ -333,6 +335,16 @@ class Model:
             after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
             self.state, stats = sharding.to_local(after, axis, REPLICATED)
             return stats.on_host()
+
+    def prepare(self, aside: Aside, rollout: Any, **numbers: Any) -> None:
+        """Has the program of `train` compiled.
+
+        Args:
+            rollout: the shapes of one.
+            numbers: for an update; see `train`.
+        """
+        hyper = self.hyperparameters(**numbers)
+        aside(program(self, train_program, sharding.across_processes()), self.state, rollout, hyper)
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
         """The numbers for one update; see `train`."""
@@ -398,6 +410,7 @@ class Model:
     update = ppo_update  # override to learn in another way
 
     @transfers_allowed
+    @collection_put_off()
     def observe(self, rollout: Rollout, axis: DataAxis | None = None) -> Fault:
         """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault.
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, Shaped, UInt32
 
 from ppo2.algorithm.rollout import Batch
 from ppo2.numerics.pieces import cut_pieces
+from ppo2.numerics.randomness import for_drawing
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ def shuffle_bits(
     A process that holds only some of the blocks draws them all and takes its own rows.
     """
     block = total // shards
-    return jax.random.bits(key, (epochs, shards, _rounds(block), block), jnp.uint32)
+    return jax.random.bits(for_drawing(key), (epochs, shards, _rounds(block), block), jnp.uint32)
 
 
 def minibatches(batch: Batch, random: UInt32[Array, "shards rounds block"], *, nminibatches: int) -> Batch:

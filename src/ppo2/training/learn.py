@@ -191,11 +191,13 @@ def learn(
         if init_fn is not None:
             init_fn()
         setup.synchronise("when training began")
+        setup.logger.begin()
+        if run.first <= config.nupdates:
+            trainer.prepare(run.first)
         construction.fill_normaliser(config, model, trainer.runner, lambda fault: run.check_fault(0, fault))
         if every_update:
             run.tasks.append(UpdateFunction(update_fn, taken, setup))
         run.finish_update()
-        setup.logger.begin()
         update = run_updates(
             trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )
