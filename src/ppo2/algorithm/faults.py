@@ -84,7 +84,9 @@ def find_fault(
         (FaultKind.REWARD_TOO_LARGE, large & ~(finite & statistics_finite)),
     ]
     nothing = np.int32(len(FaultKind))
-    kinds = jnp.full(rollout.valid.shape, nothing)  # of each step the first: one search finds the first of all
+    kinds = jnp.full(
+        rollout.valid.shape, nothing, jnp.int32
+    )  # of each step the first: one search finds the first of all
     for kind, where in reversed(in_turn):
         kinds = jnp.where(where & rollout.valid, np.int32(kind), kinds)
     kinds = kinds.ravel()
@@ -107,7 +109,8 @@ def first_not_finite(*parts: Any) -> Int[Array, ""]:
             if jnp.issubdtype(leaf.dtype, jnp.floating):
                 before = by_shape.get(leaf.shape, np.int32(len(parts)))
                 by_shape[leaf.shape] = jnp.where(jnp.isfinite(leaf), before, np.int32(index))
-    return functools.reduce(jnp.minimum, map(jnp.min, by_shape.values()), jnp.int32(len(parts)))
+    first: Array = functools.reduce(jnp.minimum, map(jnp.min, by_shape.values()), jnp.int32(len(parts)))
+    return first
 
 
 def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:

@@ -51,7 +51,7 @@ def policy_loss(
     # Where the clipped one is larger it is constant. `jnp.maximum` would share the gradient of equal ones out between
     # the two, as within the clip range all are: the same in sum, by twice the operations.
     plain, clipped = -advantages * ratio, -advantages * jax.lax.stop_gradient(clipped_ratio)
-    return weighted_mean(jnp.where(plain >= clipped, plain, clipped), weights)
+    return weighted_mean(jax.lax.select(plain >= clipped, plain, clipped), weights)
 
 
 def value_loss(

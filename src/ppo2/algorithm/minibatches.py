@@ -74,7 +74,8 @@ def minibatches(batch: Batch, random: UInt32[Array, "shards rounds block"], *, n
     """
     shards, _, block = random.shape
     order = jax.vmap(permutation)(random) + (jnp.arange(shards, dtype=jnp.int32) * block)[:, None]
-    chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1)
+    # unsigned: JAX looks for no negative indices in them, in each array anew
+    chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1).astype(jnp.uint32)
     shuffled: Batch = jax.tree.map(lambda x: x[chosen], batch)
     return shuffled
 
@@ -114,7 +115,7 @@ def permutation(random: UInt32[Array, "rounds n"]) -> Int[Array, " n"]:
     for row in random:
         packed = (row >> bits << bits) | jnp.arange(n, dtype=jnp.uint32)
         positions = jnp.sort(packed, stable=False) & jnp.uint32((1 << bits) - 1)
-        order = order[positions.astype(jnp.int32)]
+        order = order[positions]
     return order
 
 

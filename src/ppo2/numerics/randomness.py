@@ -141,7 +141,7 @@ def for_drawing(key: PRNGKeyArray) -> PRNGKeyArray:
     return same
 
 
-def _folded(key: UInt32[Array, "2"], data: UInt32[Array, ""]) -> UInt32[Array, "2"]:
+def _folded(key: UInt32[Array, "2"], data: Any) -> UInt32[Array, "2"]:
     return jnp.stack(threefry(_words(key), jnp.zeros_like(data), data, IN_PROGRAMS))
 
 
@@ -153,7 +153,8 @@ def _bits(key: UInt32[Array, "2"], bit_width: int, shape: tuple[int, ...]) -> Ar
     """Random bits as JAX has them: of each number's index, a pair of words."""
     config: Any = jax.config
     if bit_width != 32 or math.prod(shape) >= 2**32 or not config.jax_threefry_partitionable:
-        return _THREEFRY.random_bits(key, bit_width, shape)
+        as_jax_has_them: Array = _THREEFRY.random_bits(key, bit_width, shape)
+        return as_jax_has_them
     index = jax.lax.iota(jnp.uint32, math.prod(shape))
     words = threefry(_words(key), jnp.zeros_like(index), index, IN_PROGRAMS)
     bits: Array = jax.lax.reshape(jax.lax.bitwise_xor(*words), shape)

@@ -81,11 +81,10 @@ class HostTrainer(Trainer):
     @collection_put_off()
     def prepare(self, first: int) -> None:
         """See `Trainer`. To trace an update takes as long as to compile what precedes it: both are done at once."""
-        model, runner = self.model, self.runner
-        as_usual = isinstance(runner, Runner) and type(model).train is Model.train and distributed.world().size == 1
-        if as_usual and can_compile_aside():
+        runner, as_usual = self.runner, type(self.model).train is Model.train and distributed.world().size == 1
+        if isinstance(runner, Runner) and as_usual and can_compile_aside():
             with compiling_aside() as aside:
-                model.prepare(aside, runner.prepare(aside), **self.numbers(first))
+                self.model.prepare(aside, runner.prepare(aside), **self.numbers(first))
 
     def collect(self) -> None:
         self._rollout = self.runner.run()
