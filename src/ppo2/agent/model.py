@@ -34,7 +34,7 @@ from ppo2.algorithm.update import update as ppo_update
 from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
-from ppo2.numerics.compilation import Aside, Place, computing_on, place_of, transfers_allowed
+from ppo2.numerics.compilation import Place, computing_on, place_of, transfers_allowed
 from ppo2.numerics.flat import ravelled
 from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
@@ -335,16 +335,6 @@ class Model:
             after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
             self.state, stats = sharding.to_local(after, axis, REPLICATED)
             return stats.on_host()
-
-    def prepare(self, aside: Aside, rollout: Any, **numbers: Any) -> None:
-        """Has the program of `train` compiled.
-
-        Args:
-            rollout: the shapes of one.
-            numbers: for an update; see `train`.
-        """
-        hyper = self.hyperparameters(**numbers)
-        aside(program(self, train_program, sharding.across_processes()), self.state, rollout, hyper)
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
         """The numbers for one update; see `train`."""

@@ -183,7 +183,11 @@ def compiling_aside() -> Iterator[Aside]:
             thread.submit(lowered.compile)
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered.out_info)
 
-        yield aside
+        try:
+            yield aside
+        except BaseException:
+            thread.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def can_compile_aside() -> bool:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ppo2 import distributed
+from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
+from ppo2.agent.model_programs import train_program
 from ppo2.algorithm.faults import Fault
 from ppo2.algorithm.rollout import Rollout
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config
 from ppo2.distributed import collectives
-from ppo2.numerics import schedules
+from ppo2.numerics import schedules, sharding
 from ppo2.numerics.compilation import can_compile_aside, compiling_aside
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
@@ -81,10 +83,12 @@ class HostTrainer(Trainer):
     @collection_put_off()
     def prepare(self, first: int) -> None:
         """See `Trainer`. To trace an update takes as long as to compile what precedes it: both are done at once."""
-        runner, as_usual = self.runner, type(self.model).train is Model.train and distributed.world().size == 1
+        model, runner = self.model, self.runner
+        as_usual = type(model).train is Model.train and distributed.world().size == 1
         if isinstance(runner, Runner) and as_usual and can_compile_aside():
             with compiling_aside() as aside:
-                self.model.prepare(aside, runner.prepare(aside), **self.numbers(first))
+                rollout, hyper = runner.prepare(aside), model.hyperparameters(**self.numbers(first))
+                aside(program(model, train_program, sharding.across_processes()), model.state, rollout, hyper)
 
     def collect(self) -> None:
         self._rollout = self.runner.run()
