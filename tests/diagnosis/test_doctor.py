@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ppo2
@@ -73,6 +74,7 @@ def test_a_finding_as_lines() -> None:
     assert second.startswith(" " * 23 + "slow")
     assert third == " " * 23 + "-> be quick"
     assert lines(Finding("x", "fault", "\x1b[2J"))[0].endswith(r"\x1b[2J")
+    assert json.loads(Diagnosis("X", [Finding("x", "ok", "y", figures={"n": np.float32("nan")})]).to_json())["ok"]
     whole = Diagnosis("X", [one, Finding("x", "fault", "y")], Proposal({"nsteps": 8}, ["why"], "ppo2 train X"))
     assert str(whole).splitlines()[-1] == "1 fault, 1 warning (0 s)"
     with pytest.raises(KeyError):

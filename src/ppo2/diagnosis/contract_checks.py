@@ -25,7 +25,7 @@ MOST_SHOWN, MOST_WORDS = 3, 240
 KNOWN_NOISE = re.compile(
     r"not within the observation space|minimum value is -infinity|maximum value is infinity|symmetric and normalized"
     r"|render|spec.nondeterministic|not inside|casting|out of date|can be replaced|overridden|different from the unwr"
-    r"|share an object"
+    r"|share an object|does not provide a `seed`"
 )
 """Remarks of it that other checks make, or that matter to nobody here."""
 

@@ -118,7 +118,8 @@ def subject_of(env: Any, kwargs: dict[str, Any], how: dict[str, Any]) -> Subject
         )
     options, own = _separated(kwargs)
     check_arguments(env, own, "env")
-    return Subject(name_of(env), "own", Own(env, own, options), preset, **how)
+    name = name_of(env)
+    return Subject(name, "own", Own(env, own, options), preset, env=name, kwargs=kwargs, **how)
 
 
 def _of_id(env_id: str, kwargs: dict[str, Any], how: dict[str, Any]) -> Subject:
@@ -127,6 +128,7 @@ def _of_id(env_id: str, kwargs: dict[str, Any], how: dict[str, Any]) -> Subject:
     family = envs.family_of(env_id)
     preset = family.preset(env_id)  # not `ppo2.preset`, which may make the environment, and here
     how |= {"family": family.name, "source": family.source, "command": env_id + as_options(kwargs)}
+    how |= {"env": repr(env_id), "kwargs": kwargs}
     if adapters.adapter_of(env_id) is not None:
         return Subject(env_id, "device", functools.partial(adapters.make, env_id, **kwargs), preset, **how)
     if env_id.startswith(ENVPOOL) or kwargs.get("own_vector"):

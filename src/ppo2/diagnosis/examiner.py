@@ -20,13 +20,16 @@ from ppo2.diagnosis.child import examine
 from ppo2.diagnosis.findings import Finding, Proposal
 from ppo2.diagnosis.subject import Subject, packed, unpacked
 from ppo2.envs.host.constructors import LIBRARIES, OURS
+from ppo2.system import runtime
 
 START_SECONDS = 60.0
 """Seconds that starting a process, and importing what it needs, may take."""
-COMPILE_SECONDS = 120.0
+COMPILE_SECONDS = 200.0
 """Seconds that a program of a device environment may take to be compiled."""
 STACK_SECONDS = 0.5
 """Seconds that a process has to write where it is."""
+END_SECONDS = 5.0
+"""Seconds that a process has to end, once its connection is closed."""
 MOST_STARTS = 5
 """Times that checking is begun again after a check that died or hung."""
 LOST = "lost"
@@ -69,7 +72,7 @@ class ProcessExaminer:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            env={**os.environ, **_elsewhere(), "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             start_new_session=True,  # what it starts ends with it
         )
         theirs.close()
@@ -87,7 +90,7 @@ class ProcessExaminer:
     def _fate(self) -> str:
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(STACK_SECONDS)
+            self._process.wait(END_SECONDS)
         status = self._process.poll()
         said = self._last_words()
         if status is not None and status < 0:
@@ -129,6 +132,11 @@ class ProcessExaminer:
             if file is not None:
                 file.close()
         self._process = None
+
+
+def _elsewhere() -> dict[str, str]:
+    """Environment variables that keep another process off a card whose memory this one has taken."""
+    return {"JAX_PLATFORMS": "cpu"} if runtime.has_started() else {}
 
 
 class ThreadExaminer:

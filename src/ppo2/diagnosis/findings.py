@@ -1,6 +1,7 @@
 """Findings of checks, and the result of all of them: for people and for machines; without JAX."""
 
 import json
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,11 +46,13 @@ class Proposal:
         settings: arguments of `learn`.
         reasons: a sentence for each decision.
         command: the command that trains so; None where the environment has no name for the command line.
+        env: the `env` of `learn`, as it is written.
     """
 
     settings: Mapping[str, Any]
     reasons: Sequence[str]
     command: str | None = None
+    env: str = "..."
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Diagnosis:
 
     def to_json(self) -> str:
         """The whole as JSON: the attributes, and `ok`."""
-        return json.dumps({**asdict(self), "ok": self.ok}, indent=2, default=_plain)
+        return json.dumps(_plain({**asdict(self), "ok": self.ok}), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
         return "\n".join([*header(self.subject), *(line for one in self.findings for line in lines(one)), *self.end()])
@@ -133,7 +136,7 @@ def _proposed(proposal: Proposal) -> Iterator[str]:
     if proposal.command is not None:
         yield from _command(proposal.command)
     settings = ", ".join(f"{name}={value!r}" for name, value in proposal.settings.items())
-    yield from _wrapped(f"  ppo2.learn(env=..., {settings})", 4)
+    yield from _wrapped(f"  ppo2.learn(env={proposal.env}, {settings})", 4)
     for reason in proposal.reasons:
         yield from _wrapped(f"  - {reason}", 4)
 
@@ -160,6 +163,14 @@ def _wrapped(text: str, indent: int) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON has no form of: NumPy's numbers and arrays; else its text."""
+    """A value that strict JSON has a form for: NumPy's as Python's own, numbers that are not finite as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
     listed = getattr(value, "tolist", None)
-    return listed() if callable(listed) else str(value)
+    if callable(listed):
+        return _plain(listed())
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)

@@ -240,15 +240,16 @@ def episodes(case: Case) -> Iterator[Finding]:
 def random_policy(case: Case) -> Iterator[Finding]:
     """The return of random actions: what a trained policy is to be compared with."""
     name, play = "random policy", _play(case)
-    returns = np.array([one.r for one in play.episodes])
+    returns = np.array(play.counted or [one.r for one in play.episodes])
     if not len(returns) or not np.isfinite(returns).all():
         yield Finding(name, "skipped", "no random episode ended" if not len(returns) else "returns are not finite")
         return
     mean, std = float(returns.mean()), float(returns.std())
     figures = {"mean": mean, "std": std, "episodes": len(returns), "low": returns.min(), "high": returns.max()}
     case.facts |= {"random_mean": mean, "random_std": std}
+    unit = "whole episodes, as logged" if play.counted else "episodes"
     solved = "" if case.subject.threshold is None else f"; solved at {case.subject.threshold:g}"
-    words = f"mean return {mean:.4g}, std {std:.3g}, over {len(returns):,} episodes{solved}"
+    words = f"mean return {mean:.4g}, std {std:.3g}, over {len(returns):,} {unit}{solved}"
     if std == 0 and len(returns) >= FEW_EPISODES and not case.facts.get("sparse"):
         yield Finding(
             name,

@@ -11,6 +11,8 @@ from ppo2 import spaces
 from ppo2.diagnosis.findings import Finding
 from ppo2.diagnosis.subject import Actions, Budget, Case, Episode, NDArray, Part, Play, parts_of
 from ppo2.envs.host import contract
+from ppo2.envs.host.env_types import traits_of
+from ppo2.envs.host.episode_statistics import EPISODE
 from ppo2.spaces import MASK_KEY
 
 SHARE = 0.25
@@ -92,6 +94,7 @@ def random_play(case: Case) -> Iterator[Finding]:
     collector = Collector(space)
     play = case.play = Play(collector.parts)
     actions = Actions(case.facts["action_space"], case.subject.seed)
+    counts = traits_of(case.subject.make).counts_episodes
     masked: list[float] = []
     repeats: list[bool] = []
     budget = iter(Budget(SHARE * case.subject.seconds))
@@ -112,8 +115,10 @@ def random_play(case: Case) -> Iterator[Finding]:
         began = time.perf_counter()
         returned = env.step(action)
         play.step_seconds.append(time.perf_counter() - began)
-        obs, reward, terminated, truncated, _ = contract.checked_step(env, returned, 0)
+        obs, reward, terminated, truncated, info = contract.checked_step(env, returned, 0)
         play.steps += 1
+        if counts and isinstance(info.get(EPISODE), dict):
+            play.counted.append(float(np.asarray(info[EPISODE]["r"])))
         play.rewards.append(reward)
         rewards.append(reward)
         truncated = truncated or (case.limit is not None and len(rewards) >= case.limit)

@@ -57,7 +57,9 @@ def propose(case: Case) -> Proposal:
     if case.subject.command is not None:
         options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
         command = f"ppo2 train {case.subject.command} {options}".strip()
-    return Proposal(settings, reasons, command)
+    if case.subject.kwargs:
+        settings["env_kwargs"] = dict(case.subject.kwargs)
+    return Proposal(settings, reasons, command, case.subject.env)
 
 
 def _batch(case: Case, settings: dict[str, Any], reasons: list[str]) -> dict[str, Any]:

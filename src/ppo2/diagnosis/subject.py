@@ -37,6 +37,7 @@ class Subject:
         preset: arguments of `learn` that suit its family.
         family, source: the family's name, and the origin of its settings; None, "": there is none.
         command: the words after `ppo2 train` that name it; None: the command line can't.
+        env, kwargs: the `env` of `learn`, as it is written, and its `env_kwargs`.
         seconds: seconds that all checks may take, about.
         timeout: seconds that one call of the environment may take.
         seed: seed of actions and environments.
@@ -52,6 +53,8 @@ class Subject:
     source: str = ""
     threshold: float | None = None
     command: str | None = None
+    env: str = "..."
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 20.0
     timeout: float = 10.0
     seed: int = 0
@@ -75,7 +78,12 @@ class Own(EnvTraits):
 
     def __call__(self) -> Any:
         made = self._factory(**self._kwargs)
-        if isinstance(made, gym.vector.VectorEnv) or is_device_env(made):
+        if is_device_env(made):
+            if self._options != Options():
+                raise ValueError(
+                    f"{self._options} are for environments of Gymnasium, and this one is on the device: leave them out "
+                    "(ppo2.envs.TimeLimit is a time limit there)."
+                )
             return made
         return OwnFactory(lambda: made, {}, self._options)()
 
@@ -170,6 +178,7 @@ class Play:
         parts: the observations.
         rewards: rewards of all steps.
         episodes: episodes that ended.
+        counted: returns of those that the environment counts itself, where only these are logged.
         steps: number of steps of one environment.
         unfinished: length of the longest episode that did not end.
         step_seconds, reset_seconds: durations of single calls (of one environment).
@@ -181,6 +190,7 @@ class Play:
     parts: list[Part]
     rewards: list[float] = field(default_factory=list)
     episodes: list[Episode] = field(default_factory=list)
+    counted: list[float] = field(default_factory=list)
     steps: int = 0
     unfinished: int = 0
     step_seconds: list[float] = field(default_factory=list)
