@@ -36,7 +36,7 @@ agent: __init__ compiled files noise placement policy model_programs model copie
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 checkpoints: __init__ checkpoint progress tensors writer
 cli: env_options output options doctor listings model_commands export sweep until_solved train __init__
-config: yaml_text placeholders rules info_keys config foreign_names settings_file __init__
+config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
 diagnosis: __init__ findings subject making contract_checks repeating playing judging acting proposal on_device \
@@ -54,7 +54,8 @@ evaluation: __init__ limits not_finite device_episodes host_episodes evaluate fi
 networks: adapters layers stride_one convolution pooling mlp registry cnn cells sequences recurrent encoders __init__
 numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
     statistics traced numpy_calls numpy_translations numpy_function
-reporting: __init__ figures display screens episode_file sinks trackers health tables logger run_curve plot
+reporting: __init__ figures display screens episode_file sinks logs trackers trackio_run mlflow_run tracked \
+    health tables logger run_curve plot
 runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program acting \
     rollout_buffers snapshot device protocol runner_state host ray_cluster ray_actor remote
 spaces: parts images space_json checks __init__ device

@@ -94,7 +94,7 @@ def test_images_among_several_parts_get_encoders() -> None:
 
 @pytest.mark.parametrize("form", ["env", "vector", "device", "factory"])
 def test_environments_in_any_form(form: str) -> None:
-    """What exists already says how many there are."""
+    """The number of those that exist already isn't in it."""
     envs: dict[str, Any] = {
         "env": lambda: Spaced(BYTES, TWO),
         "vector": lambda: gym.vector.SyncVectorEnv([lambda: Spaced(BYTES, TWO)] * 2),
@@ -148,7 +148,7 @@ def test_an_environment_that_cannot_be_made_is_told_by_training() -> None:
 def test_what_the_command_line_chose_is_printed_and_saved(
     registered: list[int], tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --verbose 1, and as few timesteps as possible."""
+    """A run of --verbose 1, with as few timesteps as possible."""
     import json
 
     words = ["--total-timesteps", "32", "--num-envs", "2", "--nsteps", "16", "--noptepochs", "1", "--verbose", "1"]

@@ -129,7 +129,7 @@ def test_nothing_to_normalise(capsys: pytest.CaptureFixture[str], space: Any) ->
 def test_an_image_that_is_flattened(
     shape: tuple[int, ...], given: dict[str, Any], remedy: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a hidden layer of 4: (36 * 36 * 3 + 1) * 4 parameters and a few more."""
+    """A hidden layer of 4 has (36 * 36 * 3 + 1) * 4 parameters and a few more."""
     env = Spaced(spaces.Box(0, 255, shape, np.uint8), spaces.Discrete(2))
     small = {} if "network" in given else {"num_layers": 1, "num_hidden": 4}
     ppo2.learn(env=env, total_timesteps=0, **given, **small)

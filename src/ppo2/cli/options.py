@@ -28,7 +28,13 @@ NOT_OPTIONS = frozenset({"env", "env_kwargs", "eval_env_kwargs", "model_fn", "ne
 given as text.
 """
 
-LEARN_DEFAULTS: Mapping[str, Any] = {"total_timesteps": 1e6, "num_envs": None, "seed": None, "shards": None}
+LEARN_DEFAULTS: Mapping[str, Any] = {
+    "total_timesteps": 1e6,
+    "num_envs": None,
+    "seed": None,
+    "shards": None,
+    "log_options": None,
+}
 """Defaults of `learn` that differ from those of `Config`: numbers that `learn` works out where they are None."""
 
 Flag = FlagCreatePairsOff[bool]
@@ -57,8 +63,8 @@ class TrainingOptions:
         ),
     ] = False
     verbose: Verbose = None
-    tensorboard: Annotated[Flag, arg(help="log for TensorBoard too")] = False
-    wandb: Annotated[Flag, arg(help="log to Weights & Biases too")] = False
+    tensorboard: Annotated[Flag, arg(help="the same as --log tensorboard")] = False
+    wandb: Annotated[Flag, arg(help="the same as --log wandb")] = False
     heartbeat: Annotated[
         float,
         arg(help="of several processes: seconds without a sign of life, or in which others wait, that end the job"),

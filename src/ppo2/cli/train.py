@@ -237,7 +237,10 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
 
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
     solved = UntilSolved(arguments["env"], arguments["total_timesteps"]) if until_solved else None
-    _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
+    if arguments.get("log"):
+        arguments["log"] = (*arguments["log"], *("tensorboard",) * tensorboard, *("wandb",) * wandb)
+    else:
+        _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
     with _telling_how_to_resume(run_dir, quiet=arguments["verbose"] == 0):
         model = learn(**arguments, update_fn=solved)
         stopped = interrupted()

@@ -22,7 +22,7 @@ def axes_of(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     for name, values in arguments.items():
         if not isinstance(values, list | range | np.ndarray | jax.Array) or _is_one_value(name, values, arguments):
             continue
-        if name == "info_keys":  # a list by itself
+        if name in ("info_keys", "log"):  # lists by themselves
             continue
         if name in NOT_SWEPT:
             raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")

@@ -190,7 +190,7 @@ def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None)
         vector = open_environment(opened, plan.env, count, env_kwargs=kwargs)
         on_device, device = isinstance(vector, DeviceVector), settings[0].get("device", Config.device)
         if on_device:
-            check_together(parallel, backend)
+            check_together(parallel, backend, settings[0].get("log", ()))
         stack.enter_context(computing_on(place_to_begin(device, on_device=on_device)))
         runs = [plan_run(vector, plan.env, one, i, plan.swept) for i, one in enumerate(settings)]
         note = plan.begin(runs, on_device=on_device)

@@ -17,6 +17,7 @@ from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs import DeviceVector
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.schedules import ScheduleLike
+from ppo2.reporting import logs
 from ppo2.reporting.screens import shows_progress
 from ppo2.runners import acting
 from ppo2.system import runtime
@@ -50,6 +51,8 @@ def learn(
     gamma: float = Config.gamma,
     lam: float = Config.lam,
     log_interval: int = Config.log_interval,
+    log: str | Sequence[str] = Config.log,
+    log_options: Mapping[str, Any] | None = None,
     nminibatches: int = Config.nminibatches,
     noptepochs: int = Config.noptepochs,
     cliprange: ScheduleLike = Config.cliprange,
@@ -138,6 +141,7 @@ def learn(
         lr=lr, cliprange=cliprange, value_cliprange=value_cliprange, gamma=gamma, lam=lam, ent_coef=ent_coef,
         vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
+        log=log, log_options=log_options or {},
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
         info_keys=info_keys, monitor_limit=monitor_limit, devices=devices, device=device, on_nonfinite=on_nonfinite,
         precision=precision, env_kwargs={} if env_kwargs is None else env_kwargs, eval_env_kwargs=eval_env_kwargs,
@@ -152,7 +156,10 @@ def learn(
         taken = _positional_count(update_fn)
         run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
-        env_kwargs = check_settings(configure.keywords)["env_kwargs"]
+        settings = check_settings(configure.keywords)
+        env_kwargs = settings["env_kwargs"]
+        if distributed.world().is_first:  # which alone writes
+            logs.check(settings["log"], run_dir)
         placement.asked_place(device)
         networks.check(network)
         lock = stack.enter_context(run_directory.locked(run_dir))

@@ -76,7 +76,7 @@ class Run:
                     self._say_last_words(returned=False)  # no process ends before it is written
         finally:
             self._saver.close()
-            self._logger.close()
+            self._logger.close(failed=error is not None)
             number = _number_of(error)
             if number is not None:
                 self.tell_of_stop(number)
@@ -175,7 +175,7 @@ class Run:
             self._log_writer.complete(update)
             self._saver.save_for_good(update)
             curve = self._draw_curve()
-            self._logger.close()
+            self._logger.close(failed=self._setup.signal.received is not None)
             if progress is not False:
                 self._logger.say(self._summary(update, curve))
             self._setup.model.unsaved = self._say_last_words(returned=self._setup.signal.received is None)

@@ -77,6 +77,9 @@ class Setup:
             seconds=before.seconds,
             info_keys=trainer.runner.info_keys,
             speaks=world.is_first,
+            log=config.log,
+            log_options=config.log_options,
+            settings=self.settings or config.to_json(),
         )
         if before.left_out:  # the last rows of the file aren't the last episodes
             last_episodes = [episode_of(row) for row in before.last_episodes or ()]

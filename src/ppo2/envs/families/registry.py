@@ -114,7 +114,7 @@ BOX2D = Family(
             "lr": "linear:1e-4", "cliprange": 0.2, "ent_coef": 0.0,
         },
     },
-    source="rl-baselines3-zoo's LunarLander settings, and our own runs, docs/benchmarks.md; CarRacing as that zoo has it",
+    source="rl-baselines3-zoo's LunarLander settings, and our own runs, docs/benchmarks.md; CarRacing after that zoo's",
 )  # fmt: skip
 
 MUJOCO = Family(
