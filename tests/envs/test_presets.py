@@ -159,5 +159,26 @@ def test_what_the_command_line_chose_is_printed_and_saved(
     assert json.loads((tmp_path / "run" / "config.json").read_text())["network"] == "cnn"
 
 
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_encoders_of_a_preset_on_the_command_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images in a Dict: printed as a setting, and passed on."""
+    seen: dict[str, Any] = {}
+    gym.register("ppo2-tests/Parts-v0", entry_point=lambda **_: Spaced(spaces.Dict({"eye": BYTES, "arm": VECTOR}), TWO))
+    monkeypatch.setattr("ppo2.training.learn.learn", seen.update)
+    monkeypatch.setattr("ppo2.sweeps.sweep.sweep", seen.update)
+    monkeypatch.setattr("ppo2.cli.sweep._finish", lambda *_, **__: 0)
+    try:
+        assert main([command, "ppo2-tests/Parts-v0", "--run-dir", "None"]) == 0
+        assert (seen["network"], seen["encoders"]) == ("mlp", {"eye": "cnn"})
+        if command == "train":
+            assert "encoders {'eye': 'cnn'}" in capsys.readouterr().out
+        assert main([command, "ppo2-tests/Parts-v0", "--run-dir", "None", "--encoders", "eye", "cnn_small"]) == 0
+        assert seen["encoders"] == {"eye": "cnn_small"}
+    finally:
+        del gym.registry["ppo2-tests/Parts-v0"]
+
+
 def test_a_script_without_images_is_of_the_default_family() -> None:
     assert ppo2.preset(lambda: Script(3)) == DEFAULT.settings

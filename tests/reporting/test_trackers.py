@@ -5,6 +5,7 @@ import json
 import math
 import signal
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,11 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         files.log(row(2))
     assert (run_dir / "wandb_id.txt").read_text() == run.id
     assert wandb.run is None
-    records = wandb_records(run_dir)
+    for _ in range(100):  # its process writes the end of the file a little later
+        records = wandb_records(run_dir)
+        if any(one.WhichOneof("record_type") == "exit" for one in records):
+            break
+        time.sleep(0.1)
     history = [{item.key or item.nested_key[0]: item.value_json for item in one.history.item} for one in records]
     logged = [one for one in history if "eprewmean" in one]
     assert [(int(one["_step"]), float(one["eprewmean"])) for one in logged] == [(100, 10.0), (200, 20.0)]

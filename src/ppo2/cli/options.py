@@ -4,6 +4,7 @@ their own. Defaults are the preset of the environment.
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import itertools
 import os
@@ -94,6 +95,8 @@ class Option(NamedTuple):
     def field(self) -> tuple[Any, ...]:
         """Name, type and default, for `dataclasses.make_dataclass`."""
         annotated: Any = Annotated[self.kind, arg(help=self.help)]
+        if isinstance(self.default, dict):  # of a preset: each command has its own
+            return self.name, annotated, dataclasses.field(default_factory=functools.partial(dict, self.default))
         return (self.name, annotated, self.default)[: 2 if self.default is inspect.Parameter.empty else 3]
 
 
