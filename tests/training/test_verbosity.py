@@ -1,6 +1,7 @@
 """`verbose` of `learn`, `sweep`, `evaluate`, `play` and `make`: what is printed, and what goes to `logging`."""
 
 import logging
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -106,6 +107,14 @@ def test_quiet_is_for_one_call(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "ppo2: 3 x CartPole-v1, stepped by this process\n")
     ppo2.make("CartPole-v1", num_envs=2).close()
     assert "2 x CartPole-v1" in capfd.readouterr().err
+
+
+def test_a_frame_is_drawn_in_silence() -> None:
+    """The import of pygame, which that needs, would greet on standard output."""
+    pytest.importorskip("pygame")
+    program = "import ppo2; env = ppo2.make('CartPole-v1', 1, render_mode='rgb_array'); env.reset(); env.render()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_errors_are_raised_all_the_same() -> None:
