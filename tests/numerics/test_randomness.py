@@ -9,6 +9,7 @@ import pytest
 
 from ppo2.numerics.randomness import (
     Purpose,
+    as_keys,
     environment_keys,
     environment_seeds,
     folded,
@@ -179,5 +180,5 @@ def test_keys_of_environments_are_the_same_on_the_host(impl):
     key, envs = jax.random.key(7, impl=impl), np.array([0, 1, 5, 2**32 - 1], np.uint32)
     for counter in (0, 3, 2**29):
         expected = environment_keys(key, [Purpose.ACT], counter, jnp.asarray(envs))[0]
-        found = host_environment_keys(key, Purpose.ACT, counter, envs)
+        found = as_keys(host_environment_keys(key, Purpose.ACT, counter, envs))
         np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(expected))
