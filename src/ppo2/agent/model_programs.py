@@ -45,7 +45,7 @@ def train_program(model: "Model", axis: DataAxis) -> Callable[..., tuple[TrainSt
         after = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
         return only_finite(state, *after)
 
-    specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
+    specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
     return compiled(sharding.over_blocks(train, axis, specs, REPLICATED), donate_argnums=0)
 
 

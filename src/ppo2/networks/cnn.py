@@ -30,6 +30,10 @@ BY_SIZE = {"cnn": NATURE, "cnn_small": SMALL}
 
 PART = 4
 """Images that go through all layers of `impala_cnn` together on a CPU, so that they stay in the cache of a core."""
+PIECE = 8
+"""Images that go through all convolutions of a `CNN` together, likewise: 2 to 8 take the same time."""
+WHOLE = 32
+"""Images up to which all go through a `CNN` at once, each operation by all cores: those of acting."""
 
 
 class Convolution(eqx.Module):
@@ -63,10 +67,15 @@ class CNN(eqx.Module):
         return self.on_batch(x[None])[0]
 
     def on_batch(self, x: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
+        most = PIECE if len(x) > WHOLE else len(x)
+        return _flattened(in_pieces(self._convolved, x, most=most), self.dense)
+
+    def _convolved(self, x: Shaped[Array, "b *shape"]) -> Float[Array, "b h w F"]:
+        """The last convolution's output, after ReLU, of a few images, all of whose layers stay in the cache."""
         h = _images(x, self.channels_first)
         for layer in self.convolutions:
             h = jax.nn.relu(layer(h))
-        return _flattened(h, self.dense)
+        return h
 
 
 class Residual(eqx.Module):
@@ -112,6 +121,12 @@ class ImpalaCNN(eqx.Module):
         for block in self.blocks:
             h = block(h)
         return jax.nn.relu(h)
+
+
+def has_convolutions(policy: eqx.Module) -> bool:
+    """True if a part of it is a `CNN`. `impala_cnn` keeps all cores busy by itself."""
+    parts = jax.tree.leaves(policy, is_leaf=lambda part: isinstance(part, CNN))
+    return any(isinstance(part, CNN) for part in parts)
 
 
 def cnn(channels: Channels = "auto", pad: Pad = "VALID") -> Callable[..., CNN]:
