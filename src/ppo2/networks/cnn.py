@@ -16,6 +16,7 @@ from ppo2.networks import layers
 from ppo2.networks.convolution import Padding, convolve
 from ppo2.networks.layers import SQRT2, linear_by_row, orthogonal, zeros
 from ppo2.networks.pooling import max_pool
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import MOST_PARTS, in_pieces, side_by_side
 from ppo2.numerics.randomness import host_split
 from ppo2.spaces import ENCODING, channels_place
@@ -67,8 +68,9 @@ class CNN(eqx.Module):
         return self.on_batch(x[None])[0]
 
     def on_batch(self, x: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
-        most = PIECE if len(x) > WHOLE else len(x)
-        return _flattened(in_pieces(self._convolved, x, most=most), self.dense)
+        if platform() != "cpu" or len(x) <= WHOLE:
+            return _flattened(self._convolved(x), self.dense)
+        return _flattened(in_pieces(self._convolved, x, most=PIECE), self.dense)
 
     def _convolved(self, x: Shaped[Array, "b *shape"]) -> Float[Array, "b h w F"]:
         """The last convolution's output, after ReLU, of a few images, all of whose layers stay in the cache."""
