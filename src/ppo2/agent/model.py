@@ -329,7 +329,7 @@ class Model:
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
         stats: UpdateStats
         with self.learning():
-            axis = self._learning_axis()
+            axis = self.learning_axis()
             specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
             train = program(self, train_program, axis)
             heartbeat.at_collective(axis)
@@ -337,7 +337,7 @@ class Model:
             self.state, stats = sharding.to_local(after, axis, REPLICATED)
             return stats.on_host()
 
-    def _learning_axis(self) -> DataAxis:
+    def learning_axis(self) -> DataAxis:
         """The devices that learn together: one of each process or, where a gradient takes long, all CPU devices."""
         config, axis = self.config, sharding.across_processes()
         if not self._convolves or type(self) is not Model or axis != ONE_DEVICE:

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from ppo2 import spaces
 from ppo2.agent.compiled import program
@@ -199,7 +198,7 @@ class Runner:
         by_rows: dict[int, Any] = {}  # the environments of each group
         return lambda t, rows: drawn(by_rows.setdefault(rows.start, keys[rows]), whole[t])
 
-    def _noise_keys(self) -> PRNGKeyArray:
+    def _noise_keys(self) -> Any:
         """A key for each environment's noise of this rollout."""
         envs = np.arange(self._first, self._first + self.nenvs, dtype=np.uint32)
         return host_environment_keys(self.model.acting_state().key, Purpose.ACT, self.rollouts, envs)

@@ -14,8 +14,9 @@ from ppo2.algorithm.rollout import Rollout
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config
 from ppo2.distributed import collectives
-from ppo2.numerics import schedules, sharding
+from ppo2.numerics import schedules
 from ppo2.numerics.compilation import can_compile_aside, compiling_aside
+from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
 from ppo2.runners.protocol import HostRunner
@@ -88,7 +89,8 @@ class HostTrainer(Trainer):
         if isinstance(runner, Runner) and as_usual and can_compile_aside():
             with compiling_aside() as aside:
                 rollout, hyper = runner.prepare(aside), model.hyperparameters(**self.numbers(first))
-                aside(program(model, train_program, sharding.across_processes()), model.state, rollout, hyper)
+                if model.learning_axis() == ONE_DEVICE:  # several want arguments that are bound to them
+                    aside(program(model, train_program, ONE_DEVICE), model.state, rollout, hyper)
 
     def collect(self) -> None:
         self._rollout = self.runner.run()
