@@ -77,7 +77,7 @@ def test_a_constructor_that_fails_leaves_nothing_to_check() -> None:
 
     found = diagnosed(broken)
     assert "could not be made: its constructor raised OSError, without a text, in broken" in found["constructor"].words
-    assert {one.status for one in found.findings[1:]} <= {"skipped", "fault"}
+    assert [(one.check, one.status) for one in found.findings[1:]] == [("all else", "skipped")]
     assert found.proposal is None
 
 
@@ -90,7 +90,13 @@ def test_a_time_limit_and_arguments_are_the_constructors() -> None:
 
 
 def test_instances_vectors_and_ids() -> None:
-    assert diagnosed(patients.Healthy()).ok
+    one = diagnosed(patients.Healthy())
+    assert one.ok
+    assert one.proposal is not None
+    assert "num_envs" not in one.proposal.settings  # there is one
+    registered = diagnosed(gym.make("CartPole-v1"))
+    assert registered.proposal is not None
+    assert registered.proposal.settings["gamma"] == 0.98
     vector = diagnosed(gym.vector.SyncVectorEnv([patients.Healthy] * 3))
     assert vector.ok
     assert "3 environments" in vector["reset and step"].words

@@ -97,7 +97,8 @@ def speed(case: Case) -> Iterator[Finding]:
     figures = {"step_microseconds": 1e6 * step, "reset_microseconds": 1e6 * reset}
     times = 8 * step / (1e-6 * ACT_MICROSECONDS)
     share = f"8 steps take {times:.2g} times as long as acting for them with a small network"
-    words = f"{_micro(step)} a step, {_micro(reset)} a reset: {1 / step:,.0f} steps a second in one process; {share}"
+    a_reset = f", {_micro(reset)} a reset" if play.reset_seconds else ""
+    words = f"{_micro(step)} a step{a_reset}: {1 / step:,.0f} steps a second in one process; {share}"
     if step > SLOW_STEP:
         remedy = "as many environments as processors, stepped by workers (the default); images and physics cost most"
         hours = 1e6 * step / 3600

@@ -27,6 +27,7 @@ def examine(subject: Any, done: Sequence[str], say: Callable[[Any], None]) -> No
         done: names of checks that are not to be made again; those that are needed first are.
     """
     from ppo2.diagnosis import checks
+    from ppo2.diagnosis.findings import Finding
     from ppo2.diagnosis.subject import Case
     from ppo2.system import runtime
 
@@ -41,6 +42,9 @@ def examine(subject: Any, done: Sequence[str], say: Callable[[Any], None]) -> No
             if name not in done:
                 say(("found", finding))
         say(("kind", case.kind))
+        if words := checks.obstacle(case, name):
+            say(("found", Finding("all else", "skipped", words)))
+            break
     say(("begins", "proposal"))
     say(("proposal", checks.proposal(case)))
 

@@ -108,6 +108,9 @@ def subject_of(env: Any, kwargs: dict[str, Any], how: dict[str, Any]) -> Subject
             is_one = False
         except Exception:  # of whatever is asked to be copied
             make, is_one = functools.partial(_itself, env), True
+        if name in gym.registry:
+            family = envs.family_of(name)
+            preset, how = family.preset(name), {**how, "family": family.name, "source": family.source}
         kind = kind_of(env)
         exists = kind != "device"
         return Subject(name, kind, make, preset, is_one, exists, threshold=threshold, **how)

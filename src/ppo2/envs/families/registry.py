@@ -1,6 +1,7 @@
 """Families of environments: the settings, wrappers and packages of their ids."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -218,7 +219,10 @@ def family_of(env_id: str) -> Family:
         while isinstance(entry, functools.partial):
             entry = entry.func
         module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
-    return next(family for family in FAMILIES if module.startswith(family.modules))
+    name = env_id.rpartition(":")[2]
+    # a package that needs others registers for several of them, which only the ids tell apart
+    fitting = (one for one in FAMILIES if not one.needs or re.fullmatch(str(one.ids), name))
+    return next(family for family in fitting if module.startswith(family.modules))
 
 
 def family_with(env_id: str, preset: Mapping[str, Any]) -> Family:
