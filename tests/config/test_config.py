@@ -107,8 +107,6 @@ OTHERS = {
         "num_envs",
         "keep",
         "info_keys",
-        "log",
-        "log_options",
         "device",
         "devices",
         "network",

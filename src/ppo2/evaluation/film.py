@@ -1,6 +1,5 @@
 """Films: frames of environments in a file that takes its name when it is whole."""
 
-import logging
 import os
 import time
 import warnings
@@ -82,4 +81,4 @@ class Film:
             self._temporary.unlink(missing_ok=True)
 
     def _say(self, text: str) -> None:
-        say_error(f"{self._path}: {text}", level=logging.INFO)
+        say_error(f"{self._path}: {text}")
