@@ -174,6 +174,8 @@ class Bench:
         cold, warm = f"{plain.title}, cold", f"{plain.title}, compiled before"
         runs: Runs = {title: [] for title in (cold, warm, left_alone.title, *(peer.title for peer in peers))}
         imports: Runs = {title: [] for title in (cold, *(peer.title for peer in peers))}
+        for contender in (plain, *peers):  # Python keeps the bytecode of all that is imported
+            contender.measure("startup", workload=workload.to_json(), updates=1, seed=0)
         for repeat in range(self.repeats):
             job: dict[str, Any] = {"workload": workload.to_json(), "updates": STARTUP_UPDATES, "seed": repeat}
             cache = self.folder / f"cold-{repeat}"

@@ -17,6 +17,9 @@ from typing import Any
 
 BENCH = Path(__file__).parent
 TIMEOUT = 900.0  # seconds that one measurement may take
+NOT_PASSED_ON = {"JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"}
+"""Environment variables of this process that the measured ones don't get: they may keep the bytecode of their sources,
+as packages that pip has installed have theirs."""
 
 Settings = Mapping[str, Any]
 
@@ -153,7 +156,7 @@ class Contender:
 
     def variables(self, cache: Path | None) -> dict[str, str]:
         """The environment variables of the program's process."""
-        own = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+        own = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
         kept = {} if cache is None else {"JAX_COMPILATION_CACHE_DIR": str(cache)}
         return {**own, **self.environment, **kept}
 

@@ -25,7 +25,7 @@ FLOORS = [
     ["envs", "runners"],
     ["evaluation", "reporting"],
     ["__init__", "training"],
-    ["deployment", "sweeps"],
+    ["deployment", "diagnosis", "sweeps"],
     ["cli"],
     ["__main__"],
 ]
@@ -35,13 +35,15 @@ ORDER = """\
 agent: __init__ compiled files noise placement policy model_programs model copies loading microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 checkpoints: __init__ checkpoint progress tensors writer
-cli: env_options output options listings model_commands export sweep until_solved train __init__
-config: yaml_text placeholders rules info_keys config foreign_names settings_file __init__
-deployment: __init__ graph translator translations products loops policy_function policy_graph examples comparison \
+cli: env_options output options doctor listings model_commands export sweep until_solved train __init__
+config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
+deployment: __init__ graph translator translations products policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
+diagnosis: __init__ findings subject making contract_checks repeating playing judging acting proposal on_device \
+    vectors checks child examiner machine installation doctor
 distributed: messages monitor heartbeat collectives agreed_signal processes __init__ parts
 distributions: base choices gaussians joint table __init__
-envs: __init__ time_limit first construction
+envs: __init__ time_limit first construction presets
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ info env unroll check
 envs/families: __init__ foreign packages masks factories atari registry ids keywords arguments own_vectors
@@ -52,12 +54,14 @@ evaluation: __init__ limits not_finite device_episodes host_episodes evaluate fi
 networks: adapters layers stride_one convolution pooling mlp registry cnn cells sequences recurrent encoders __init__
 numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
     statistics traced numpy_calls numpy_translations numpy_function
-reporting: __init__ figures display screens episode_file sinks trackers health tables logger run_curve plot
+reporting: __init__ figures display screens episode_file sinks logs trackers trackio_run mlflow_run tracked \
+    health tables logger run_curve plot
 runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program acting \
     rollout_buffers snapshot device protocol runner_state host ray_cluster ray_actor remote
 spaces: parts images space_json checks __init__ device
 sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
-system: __init__ calls exits descendants files launch text lock_owner directory_lock processors signals runtime
+system: __init__ garbage calls exits descendants files launch verbosity text lock_owner directory_lock processors \
+    signals runtime
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction setup \
     log_writer saver evaluator run learn
 """
@@ -192,7 +196,7 @@ def test_public_verbs_are_functions_after_importing_every_submodule() -> None:
             importlib.import_module(info.name)
     for name in ppo2.__all__:
         assert hasattr(ppo2, name)
-    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime"):
+    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime", "doctor"):
         assert callable(getattr(ppo2, verb)), verb
 
 
@@ -229,6 +233,8 @@ ON_THE_WORKERS_PIPE = {
     "envs/host/parallelism.py": {"import cloudpickle", "cloudpickle.dumps"},
     "envs/host/process_worker.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     "envs/host/worker_loop.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    # likewise, between `doctor` and the process that checks an environment
+    "diagnosis/subject.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     # likewise, between a sweep and the processes that train its runs
     "sweeps/messages.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }

@@ -1,4 +1,4 @@
-"""The README's Python snippets run as they are; links and paths in the documents exist."""
+"""Python snippets of the README and of other pages run as they are; links and paths in the documents exist."""
 
 import re
 import subprocess
@@ -13,10 +13,20 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.iterdir() if path.is_dir()}
 """Folders whose files the pages name, from the root or from src/ppo2."""
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SNIPPET = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SNIPPETS = SNIPPET.findall(README)
+PAGES = ["doctor", "logging", "output"]
+"""Pages of docs/ whose snippets run."""
+IN_PAGES = [
+    pytest.param(snippet, id=f"{page}-{i}")
+    for page in PAGES
+    for i, snippet in enumerate(SNIPPET.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")))
+]
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=[f"snippet-{i}" for i in range(len(SNIPPETS))])
+@pytest.mark.parametrize(
+    "snippet", [*(pytest.param(one, id=f"snippet-{i}") for i, one in enumerate(SNIPPETS)), *IN_PAGES]
+)
 def test_snippet(snippet: str, tmp_path: Path) -> None:
     done = subprocess.run([*STRICT_PYTHON, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,8 @@ Public names are imported when they are first used, so that `import ppo2` is qui
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ppo2.system.garbage import collection_put_off
+
 if TYPE_CHECKING:
     from ppo2 import distributed, envs, networks
     from ppo2.agent.loading import load
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ppo2.algorithm.losses import policy_loss, ppo_loss, value_loss
     from ppo2.config import Config
     from ppo2.deployment.export import export
+    from ppo2.diagnosis.doctor import doctor
     from ppo2.envs import make, preset
     from ppo2.evaluation.evaluate import Evaluation, evaluate
     from ppo2.networks import register
@@ -39,6 +42,7 @@ __all__ = [
     "Sweep",
     "configure_runtime",
     "distributed",
+    "doctor",
     "envs",
     "evaluate",
     "export",
@@ -66,6 +70,7 @@ _MODULES = {
     "Runner": "ppo2.runners.host",
     "Sweep": "ppo2.sweeps.result",
     "configure_runtime": "ppo2.system.runtime",
+    "doctor": "ppo2.diagnosis.doctor",
     "evaluate": "ppo2.evaluation.evaluate",
     "export": "ppo2.deployment.export",
     "gae": "ppo2.algorithm.gae",
@@ -89,7 +94,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _MODULES:
         return importlib.import_module(f"ppo2.{name}")
-    found = getattr(importlib.import_module(_MODULES[name]), name)
+    with collection_put_off():
+        found = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = found
     return found
 

@@ -87,6 +87,34 @@ def test_logs_asked_for(given, monkeypatch):
     assert os.environ["PPO2_LOG_FORMAT"] == "tensorboard"
 
 
+@pytest.mark.parametrize(
+    ("words", "verbose", "progress"),
+    [
+        ([], 1, True),
+        (["--no-progress"], 1, False),
+        (["--verbose", "0"], 0, None),
+        (["--verbose", "1"], 1, None),
+        (["--verbose", "2"], 2, None),
+        (["--verbose", "2", "--no-progress"], 2, False),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_verbosity(command, words, verbose, progress, given):
+    seen = given(command, "CartPole-v1", "--run-dir", "None", *words)
+    assert (seen["verbose"], seen["progress"]) == (verbose, progress)
+
+
+def test_a_quiet_run_and_its_end(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "CartPole-v1", "--run-dir", "run", "--total-timesteps", "64", *TINY, "--num-hidden", "8"]
+    assert main([*words, "--verbose", "0"]) == 0
+    assert main(["resume", "run", "--verbose", "0"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert main([*words, "--verbose", "0"]) == 1  # it is there already
+    assert "`run_dir`" in capfd.readouterr().err
+    assert main([*words, "--verbose", "3"]) == 2
+
+
 def test_resuming_a_finished_run_says_so(place, resumed, capsys):
     assert main(["resume", str(place / "runs" / "x")]) == 0
     assert "is finished: all 100 updates are done." in capsys.readouterr().out

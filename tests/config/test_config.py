@@ -107,6 +107,8 @@ OTHERS = {
         "num_envs",
         "keep",
         "info_keys",
+        "log",
+        "log_options",
         "device",
         "devices",
         "network",

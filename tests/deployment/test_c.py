@@ -16,10 +16,7 @@ from support.runs import learn
 EXAMPLE = Path(__file__).parents[2] / "examples" / "c"
 COMPILER = shutil.which("cc")
 
-pytestmark = [
-    pytest.mark.skipif(COMPILER is None, reason="there is no C compiler"),
-    pytest.mark.usefixtures("quickly_compiled"),
-]
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 
 MAIN = """
 #include <stdio.h>

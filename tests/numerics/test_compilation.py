@@ -3,7 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppo2.numerics.compilation import compiled, devices_in_use, platform, transfers_allowed
+from ppo2.numerics.compilation import (
+    can_compile_aside,
+    compiled,
+    compiling_aside,
+    devices_in_use,
+    platform,
+    transfers_allowed,
+)
+from support.compiling import compilations
 
 
 def with_first_doubled(x):
@@ -39,3 +47,20 @@ def test_transfers_are_allowed_inside_alone():
         with pytest.raises(Exception, match="Disallowed host-to-device"):
             total(np.float32([1, 2]))
     assert transfers_allowed(total).__doc__ == "The sum."
+
+
+def test_calls_find_programs_that_were_compiled_aside():
+    run, x = compiled(lambda x: 3 * x), np.float32([1, 2])
+    with compilations() as programs:
+        with compiling_aside() as aside:
+            shape = aside(run, x)
+        assert len(programs) == 1
+        np.testing.assert_array_equal(run(x), [3, 6])
+        assert len(programs) == 1
+    assert (shape.shape, shape.dtype) == ((2,), np.float32)
+
+
+def test_nothing_is_compiled_aside_where_calls_would_not_find_it():
+    assert can_compile_aside()
+    with jax.disable_jit():
+        assert not can_compile_aside()

@@ -9,8 +9,11 @@ import pytest
 
 from ppo2.numerics.randomness import (
     Purpose,
+    as_keys,
     environment_keys,
     environment_seeds,
+    folded,
+    for_drawing,
     fresh_seed,
     host_environment_keys,
     host_generator,
@@ -140,9 +143,42 @@ assert not changed, changed
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_folds_are_those_of_jax(impl):
+    key, counters = jax.random.key(7, impl=impl), jnp.array([0, 1, 5, 2**31 - 1], jnp.int32)
+    expected = jax.vmap(jax.random.fold_in, (None, 0))(key, counters)
+    found = jax.jit(jax.vmap(folded, (None, 0)))(key, counters)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(expected))
+    np.testing.assert_array_equal(
+        jax.random.key_data(stream(key, Purpose.ENV, 3)), jax.random.key_data(jax.random.fold_in(key, 3 * 16 + 3))
+    )
+
+
+def drawn(key):
+    """Numbers of every kind that distributions draw, from a key and from those that it splits into."""
+    one, two = jax.random.split(key)
+    return (
+        jax.random.bits(key, (3, 1, 5), jnp.uint32),
+        jax.random.gumbel(one, (7, 2), jnp.float32),
+        jax.random.logistic(two, (4,), jnp.float32),
+        jax.random.normal(jax.random.fold_in(key, 9), (), jnp.float32),
+        jax.random.bits(key, (5,), jnp.uint8),
+    )
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("partitionable", [True, False])
+def test_keys_for_drawing_give_the_numbers_that_jax_gives(impl, partitionable):
+    with jax.threefry_partitionable(partitionable):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(7, impl=impl), jnp.arange(3))
+        for expected, found in zip(jax.vmap(drawn)(keys), jax.jit(jax.vmap(drawn))(for_drawing(keys)), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
 def test_keys_of_environments_are_the_same_on_the_host(impl):
     key, envs = jax.random.key(7, impl=impl), np.array([0, 1, 5, 2**32 - 1], np.uint32)
     for counter in (0, 3, 2**29):
         expected = environment_keys(key, [Purpose.ACT], counter, jnp.asarray(envs))[0]
-        found = host_environment_keys(key, Purpose.ACT, counter, envs)
+        found = as_keys(host_environment_keys(key, Purpose.ACT, counter, envs))
         np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(expected))

@@ -213,7 +213,7 @@ def test_formats_from_environment(monkeypatch):
     monkeypatch.setenv("PPO2_LOG_FORMAT", "tensorbord,csv")
     with pytest.raises(ValueError, match=r"PPO2_LOG_FORMAT names 'tensorbord'; known: csv, json, tensorboard, wandb"):
         formats_from_environment()
-    assert {"csv", "json", "tensorboard", "wandb"} == FORMATS
+    assert FORMATS == ("csv", "json", "tensorboard", "wandb", "trackio", "mlflow")
 
 
 def test_tensorboard_gets_the_finite_numbers(tmp_path):

@@ -115,6 +115,33 @@ def test_nothing_to_normalise(capsys: pytest.CaptureFixture[str], space: Any) ->
     assert not said(capsys, Spaced(spaces.Box(0, 9, (3,), np.uint8), spaces.Discrete(2)), normalize_obs=True)
 
 
+@pytest.mark.parametrize(
+    ("shape", "given", "remedy"),
+    [
+        ((36, 36, 3), {}, "'cnn'"),
+        ((20, 24), {"value_network": "copy"}, "'cnn_small'"),
+        ((36, 36, 3), {"network": "lstm", "nlstm": 4}, "'cnn_lstm'"),
+        ((20, 20, 3), {"network": "lstm", "nlstm": 4}, "'cnn_small'"),
+        ((19, 19, 3), {}, None),  # too small for a convolutional network of ours
+        ((36, 36, 3), {"network": "cnn_small"}, None),
+    ],
+)
+def test_an_image_that_is_flattened(
+    shape: tuple[int, ...], given: dict[str, Any], remedy: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hidden layer of 4 has (36 * 36 * 3 + 1) * 4 parameters and a few more."""
+    env = Spaced(spaces.Box(0, 255, shape, np.uint8), spaces.Discrete(2))
+    small = {} if "network" in given else {"num_layers": 1, "num_hidden": 4}
+    ppo2.learn(env=env, total_timesteps=0, **given, **small)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == (remedy is not None)
+    if remedy is not None:
+        assert f"network={remedy}" in lines[0]
+    if given == {} and remedy is not None:
+        assert "3,888 numbers" in lines[0]
+        assert f"{(3888 + 1) * 4 + (4 + 1) * 2 + (4 + 1):,} parameters" in lines[0]
+
+
 def test_images_of_a_dict_that_are_flattened(capsys: pytest.CaptureFixture[str]) -> None:
     tiny, floats = spaces.Box(0, 255, (9, 9, 3), np.uint8), spaces.Box(0, 1, (24, 24, 3))
     grey = spaces.Box(0, 255, (24, 24), np.uint8)

@@ -15,6 +15,7 @@ from ppo2.reporting import plot
 from ppo2.runners import ends
 from support import accelerator
 from support.device_cartpole import learn, leaves, rows
+from support.environments import Catch
 from support.jobs import call_on_two_devices
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "no_curve")
@@ -85,3 +86,38 @@ def test_two_devices_learn_what_one_does(both_ways: Path, name: str) -> None:
     np.testing.assert_allclose(*means, rtol=1e-4)
     returns = [[float(e["r"]) for e in rows(folder, "monitor.csv")] for folder in (one, two)]
     np.testing.assert_allclose(*returns, rtol=1e-4)
+
+
+IMAGES: dict[str, Any] = {"env": Catch, "num_envs": 4, "nsteps": 32, "nminibatches": 2, "noptepochs": 2, "seed": 3}
+BY_SAMPLES: dict[str, dict[str, Any]] = {
+    "images": {"network": "cnn_small", "target_kl": 1.0},
+    "sequences of images": {"network": "cnn_lstm", "nlstm": 8},
+}
+
+
+def learn_from_samples(folder: Path) -> None:
+    """For the process below: minibatches on one device, and divided between two."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    usual = sharding.over_samples
+    assert usual(64) == usual(2, 32) == DataAxis(2, by_sample=True)
+    assert usual(65) == usual(62) == usual(1, 128) == ONE_DEVICE  # no halves of 32 samples
+    for name, more in BY_SAMPLES.items():
+        settings = {**IMAGES, **more}
+        for devices, divided in ((1, lambda *_: ONE_DEVICE), (2, usual)):
+            sharding.over_samples = divided
+            trained = ppo2.learn(**settings, total_timesteps=2 * settings["num_envs"] * settings["nsteps"])
+            np.savez(folder / f"{name} {devices}.npz", *leaves(trained.state))
+
+
+@pytest.fixture(scope="module")
+def by_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    call_on_two_devices(__file__, "learn_from_samples", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", BY_SAMPLES)
+def test_minibatches_divided_between_two_devices_teach_the_same(by_samples: Path, name: str) -> None:
+    one, two = (list(np.load(by_samples / f"{name} {devices}.npz").values()) for devices in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

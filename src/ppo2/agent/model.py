@@ -38,7 +38,8 @@ from ppo2.numerics.compilation import Place, computing_on, place_of, transfers_a
 from ppo2.numerics.flat import ravelled
 from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
-from ppo2.numerics.sharding import REPLICATED, DataAxis
+from ppo2.numerics.sharding import ONE_DEVICE, REPLICATED, DataAxis
+from ppo2.system.garbage import collection_put_off
 
 
 class ActingState(NamedTuple):
@@ -96,6 +97,7 @@ class Model:
         )
         self.state: TrainState = jax.device_put(state)
         self._recurrent_shape = jax.eval_shape(policy.initial_state)
+        self._convolves = networks.has_convolutions(policy)
         self.act_count = 0
         self.own_programs: Programs = OrderedDict()
         self.unsaved = ""
@@ -311,6 +313,7 @@ class Model:
     # --- learning -------------------------------------------------------------------------------------------------
 
     @transfers_allowed
+    @collection_put_off()  # the first call makes a program
     def train(
         self, rollout: Rollout, *, lr: float, cliprange: float, value_cliprange: float | None = None
     ) -> UpdateStats:
@@ -324,15 +327,23 @@ class Model:
             value_cliprange: for this update; None: the value of `config.value_cliprange` at the start of training.
         """
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
-        axis = sharding.across_processes()
-        specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
         stats: UpdateStats
         with self.learning():
+            axis = self.learning_axis()
+            specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
             train = program(self, train_program, axis)
             heartbeat.at_collective(axis)
             after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
             self.state, stats = sharding.to_local(after, axis, REPLICATED)
             return stats.on_host()
+
+    def learning_axis(self) -> DataAxis:
+        """The devices that learn together: one of each process or, where a gradient takes long, all CPU devices."""
+        config, axis = self.config, sharding.across_processes()
+        if not self._convolves or type(self) is not Model or axis != ONE_DEVICE:
+            return axis  # whatever a subclass computes of a minibatch, it may need the whole
+        length = config.nsteps // self.sequences_per_env(config.nsteps, config.num_envs) if self.is_recurrent else 1
+        return sharding.over_samples(config.nbatch // config.nminibatches // length, length)
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
         """The numbers for one update; see `train`."""
@@ -398,6 +409,7 @@ class Model:
     update = ppo_update  # override to learn in another way
 
     @transfers_allowed
+    @collection_put_off()
     def observe(self, rollout: Rollout, axis: DataAxis | None = None) -> Fault:
         """Counts a rollout into the normaliser's statistics without learning from it, unless it has a fault.
 

@@ -15,7 +15,7 @@ from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.algorithm.update import fill_normaliser
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import compiled, transfers_allowed
-from ppo2.numerics.randomness import Purpose, stream
+from ppo2.numerics.randomness import Purpose, for_drawing, stream
 from ppo2.numerics.sharding import ONE_DEVICE, REPLICATED, DataAxis
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def train_program(model: "Model", axis: DataAxis) -> Callable[..., tuple[TrainSt
         after = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
         return only_finite(state, *after)
 
-    specs = (REPLICATED, ROLLOUT_SPECS, REPLICATED)
+    specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
     return compiled(sharding.over_blocks(train, axis, specs, REPLICATED), donate_argnums=0)
 
 
@@ -83,7 +83,8 @@ def act_on_program(model: "Model") -> Callable[..., ActResult]:
     ) -> ActResult:
         obs = spaces.on_device(model.observation_space, obs)
         distribution, values, after = model.policy_of(params)(normaliser, obs, state, episode_starts)
-        drawn = model.distribution.noise(stream(key, Purpose.STEP, count), (jax.tree.leaves(obs)[0].shape[0],))
+        drawing = for_drawing(stream(key, Purpose.STEP, count))
+        drawn = model.distribution.noise(drawing, (jax.tree.leaves(obs)[0].shape[0],))
         sampled = distribution.sample(drawn)
         masked = spaces.is_masked(model.observation_space)
         no_legal_action = model.distribution.none_legal(obs["action_mask"]) if masked else None

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ppo2.distributions import ActionDistribution
+from ppo2.numerics.randomness import folded, for_drawing
 
 MOST_NUMBERS = 2**20
 """Numbers of one environment's noise in a rollout up to which it is drawn at once. It doesn't depend on the number of
@@ -33,7 +34,7 @@ def rollout_noise(
     count, numbers = keys.shape[0], steps * distribution.noise_size
 
     def some(keys: PRNGKeyArray) -> Float[Array, "T n p"]:
-        return jax.vmap(lambda key: distribution.noise(key, (steps,)), out_axes=1)(keys)
+        return jax.vmap(lambda key: distribution.noise(key, (steps,)), out_axes=1)(for_drawing(keys))
 
     if count * numbers <= MOST_AT_ONCE:
         return some(keys)
@@ -54,5 +55,9 @@ def step_noise(
     """The noise of one step, given its row of `rollout_noise`."""
     if now.ndim:
         return now
-    noise: Float[Array, "N p"] = jax.vmap(lambda key: distribution.noise(jax.random.fold_in(key, now), ()))(keys)
+
+    def of_one(key: PRNGKeyArray) -> Float[Array, " p"]:
+        return distribution.noise(for_drawing(folded(key, now)), ())
+
+    noise: Float[Array, "N p"] = jax.vmap(of_one)(keys)
     return noise

@@ -1,12 +1,12 @@
 """Faults: reasons why an update can't be made, where they are found, and their messages."""
 
 import functools
-import operator
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from ppo2 import spaces
@@ -83,24 +83,34 @@ def find_fault(
         (FaultKind.NO_LEGAL_ACTION, no_legal_action),
         (FaultKind.REWARD_TOO_LARGE, large & ~(finite & statistics_finite)),
     ]
-    fault = jnp.where(finite, FaultKind.NONE, FaultKind.LOSS_OR_GRADIENT_NOT_FINITE).astype(jnp.int32)
-    index = jnp.zeros((), jnp.int32)
+    nothing = np.int32(len(FaultKind))
+    kinds = jnp.full(
+        rollout.valid.shape, nothing, jnp.int32
+    )  # of each step the first: one search finds the first of all
     for kind, where in reversed(in_turn):
-        where = (where & rollout.valid).ravel()
-        found = jnp.any(where)
-        fault = jnp.where(found, kind, fault)
-        index = jnp.where(found, jnp.argmax(where).astype(jnp.int32), index)
+        kinds = jnp.where(where & rollout.valid, np.int32(kind), kinds)
+    kinds = kinds.ravel()
+    index = jax.lax.argmin(kinds, 0, jnp.int32)
+    otherwise = jnp.where(finite, np.int32(FaultKind.NONE), np.int32(FaultKind.LOSS_OR_GRADIENT_NOT_FINITE))
+    fault = jnp.where(kinds[index] == nothing, otherwise, kinds[index])
     return _across(axis, Fault(fault, index), rollout.valid.shape[1])
 
 
 def is_finite(of: Any) -> Bool[Array, ""]:
     """True if a state, or a part of one, has no NaN and no infinity; pure."""
-    by_shape: dict[tuple[int, ...], Any] = {}  # one reduction for parameters and moments: each is three kernels on CPU
-    for leaf in jax.tree.leaves(of):
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            finite = jnp.isfinite(leaf)
-            by_shape[leaf.shape] = by_shape[leaf.shape] & finite if leaf.shape in by_shape else finite
-    return functools.reduce(operator.and_, map(jnp.all, by_shape.values()), jnp.ones((), bool))
+    return first_not_finite(of) == 1
+
+
+def first_not_finite(*parts: Any) -> Int[Array, ""]:
+    """The index of the first of some parts of states that has NaN or infinity; their number where none has; pure."""
+    by_shape: dict[tuple[int, ...], Any] = {}  # one reduction for all of a shape: each is three kernels on CPU
+    for index, part in reversed([*enumerate(parts)]):
+        for leaf in jax.tree.leaves(part):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                before = by_shape.get(leaf.shape, np.int32(len(parts)))
+                by_shape[leaf.shape] = jnp.where(jnp.isfinite(leaf), before, np.int32(index))
+    first: Array = functools.reduce(jnp.minimum, map(jnp.min, by_shape.values()), jnp.int32(len(parts)))
+    return first
 
 
 def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
@@ -108,11 +118,12 @@ def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tu
 
     Applied around `Model.update`, which a user may have overridden.
     """
-    step_finite, statistics_finite = is_finite((after.params, after.opt_state)), is_finite(after.normaliser)
+    found = first_not_finite(before, (after.params, after.opt_state), after.normaliser)
     fault = jnp.asarray(stats.fault, jnp.int32)
-    late = jnp.where(step_finite, FaultKind.STATISTICS_NOT_FINITE, FaultKind.STEP_NOT_FINITE)
-    fault = jnp.where((fault == FaultKind.NONE) & ~(step_finite & statistics_finite), late, fault)
-    fault = jnp.where(is_finite(before), fault, FaultKind.STATE_NOT_FINITE).astype(jnp.int32)
+    # What learning came to is to blame for nothing else, what it began from for all.
+    late = jnp.where(found == 1, np.int32(FaultKind.STEP_NOT_FINITE), np.int32(FaultKind.STATISTICS_NOT_FINITE))
+    fault = jnp.where((fault == FaultKind.NONE) & (found < 3), late, fault)
+    fault = jnp.where(found == 0, np.int32(FaultKind.STATE_NOT_FINITE), fault)
     good = fault == FaultKind.NONE
     kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
     counters = Counters(

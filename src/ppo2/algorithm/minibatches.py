@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, Shaped, UInt32
 
 from ppo2.algorithm.rollout import Batch
 from ppo2.numerics.pieces import cut_pieces
+from ppo2.numerics.randomness import for_drawing
 
 T = TypeVar("T")
 
@@ -62,18 +63,32 @@ def shuffle_bits(
     A process that holds only some of the blocks draws them all and takes its own rows.
     """
     block = total // shards
-    return jax.random.bits(key, (epochs, shards, _rounds(block), block), jnp.uint32)
+    return jax.random.bits(for_drawing(key), (epochs, shards, _rounds(block), block), jnp.uint32)
 
 
-def minibatches(batch: Batch, random: UInt32[Array, "shards rounds block"], *, nminibatches: int) -> Batch:
+def minibatches(
+    batch: Batch,
+    random: UInt32[Array, "shards rounds block"],
+    *,
+    nminibatches: int,
+    part: tuple[int | Int[Array, ""], int] = (0, 1),
+) -> Batch:
     """A flattened batch, shuffled and cut: (T * N, ...) to (nminibatches, B, ...).
 
     Every block is shuffled apart and gives each minibatch an equal share, so that processes that hold a block each cut
     the same minibatches as one process that holds them all.
+
+    Args:
+        part: index and number of equal parts that each minibatch is cut into, of which this one is given.
     """
     shards, _, block = random.shape
     order = jax.vmap(permutation)(random) + (jnp.arange(shards, dtype=jnp.int32) * block)[:, None]
-    chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1)
+    # unsigned: JAX looks for no negative indices in them, in each array anew
+    chosen = jnp.swapaxes(order.reshape(shards, nminibatches, -1), 0, 1).reshape(nminibatches, -1).astype(jnp.uint32)
+    index, parts = part
+    if parts > 1:
+        size = chosen.shape[1] // parts
+        chosen = jax.lax.dynamic_slice_in_dim(chosen, index * size, size, axis=1)
     shuffled: Batch = jax.tree.map(lambda x: x[chosen], batch)
     return shuffled
 
@@ -113,7 +128,7 @@ def permutation(random: UInt32[Array, "rounds n"]) -> Int[Array, " n"]:
     for row in random:
         packed = (row >> bits << bits) | jnp.arange(n, dtype=jnp.uint32)
         positions = jnp.sort(packed, stable=False) & jnp.uint32((1 << bits) - 1)
-        order = order[positions.astype(jnp.int32)]
+        order = order[positions]
     return order
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Batch, Rollout
 from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.distributions import ActionDistribution
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.randomness import Purpose, stream
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.numerics.statistics import explained_variance
@@ -25,6 +26,12 @@ from ppo2.numerics.statistics import explained_variance
 Gradients = Callable[
     [Float[Array, " P"], Normaliser, Batch, Hyperparameters], tuple[Float[Array, " P"], Stats]
 ]  # see `Model.gradients`
+
+
+SMALL = 2**16
+"""Numbers of an array up to which it is small."""
+
+T = TypeVar("T")
 
 
 class UpdateSettings(Protocol):
@@ -110,20 +117,21 @@ def update(
         state: before the update.
         rollout: (T, N, ...), of this device's environments.
         hyper: the numbers of this update.
-        axis: the devices that learn together, each from environments of its own; all get the same new state.
+        axis: the devices that learn together, each from environments, or from samples, of its own; all get the same new
+            state.
     """
-    config = learner.config
-    shards = config.shards // axis.devices
-    normaliser = state.normaliser.with_returns(rollout, axis)
+    config, over_envs = learner.config, axis.of_environments
+    shards = config.shards // over_envs.devices
+    normaliser = state.normaliser.with_returns(rollout, over_envs)
     whole = batch_of(rollout, learner.advantages(normaliser, rollout))
     batch = flatten(sequences(whole), shards)
     bits = shuffle_bits(
         stream(state.key, Purpose.SHUFFLE, state.counters.updates),
         epochs=config.noptepochs,
-        total=batch.weights.shape[0] * axis.devices,
+        total=batch.weights.shape[0] * over_envs.devices,
         shards=config.shards,
     )
-    bits = jax.lax.dynamic_slice_in_dim(bits, axis.index * shards, shards, axis=1)
+    bits = jax.lax.dynamic_slice_in_dim(bits, over_envs.index * shards, shards, axis=1)
     step = functools.partial(
         minibatch_step if hyper.target_kl is None else step_unless_stopped,
         gradients=learner.gradients,
@@ -137,7 +145,8 @@ def update(
         return after, made.packed()
 
     def epoch(carry: Carry, bits: Array) -> tuple[Carry, Array]:
-        cut = minibatches(batch, bits, nminibatches=config.nminibatches)
+        part = (axis.index, axis.devices) if axis.by_sample else (0, 1)
+        cut = minibatches(batch, bits, nminibatches=config.nminibatches, part=part)
         normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, axis))(cut.advantages, cut.weights)
         mine = jnp.sum(cut.weights.reshape(cut.weights.shape[0], -1), axis=1)
         share = mine / jnp.maximum(axis.sum(mine), 1.0)  # of each minibatch's valid steps, this device's
@@ -151,19 +160,19 @@ def update(
         learner.distribution,
         rollout,
         jnp.all(steps.finite),
-        axis,
+        over_envs,
         statistics_finite=is_finite(normaliser.returns),
     )
     before = state.counters
     learned = state._replace(
         params=end.params,
-        normaliser=normaliser.with_observations(rollout, axis),
+        normaliser=normaliser.with_observations(rollout, over_envs),
         opt_state=end.opt_state,
         counters=before._replace(
             updates=before.updates + 1, gradient_steps=before.gradient_steps + jnp.sum(steps.taken, dtype=jnp.int32)
         ),
     )
-    return learned, update_stats(steps, whole, fault, axis)
+    return learned, update_stats(steps, whole, fault, over_envs)
 
 
 def batch_of(rollout: Rollout, advantages: Float[Array, "T N"]) -> Batch:
@@ -196,19 +205,33 @@ def minibatch_step(
         minibatch: the samples, and the share that they are of the minibatch on all devices.
     """
     batch, share = minibatch
-    gradient, stats = gradients(carry.params, normaliser, batch, hyper)
+    params = _after(jnp.sum(batch.weights), carry.params)
+    gradient, stats = gradients(params, normaliser, batch, hyper)
     if axis.devices > 1:
         gradient, stats = axis.sum(jax.tree.map(lambda x: x * share, (gradient, stats)))
     norm = jnp.linalg.norm(gradient)
     if hyper.max_grad_norm is not None:
         gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
-    direction, opt_state = adam.direction(gradient, carry.opt_state)
+    state = carry.opt_state._replace(count=_after(norm, carry.opt_state.count))
+    direction, opt_state = adam.direction(gradient, state)
     after = Carry(carry.params - hyper.lr * direction, opt_state, carry.stopped)
     if hyper.target_kl is not None:
         stop = stats.approxkl > hyper.target_kl
         after = jax.tree.map(lambda new, old: jnp.where(stop, old, new), after, carry)._replace(stopped=stop)
     finite = jnp.isfinite(norm) & jnp.isfinite(stats.policy_loss) & jnp.isfinite(stats.value_loss)
     return after, Step(stats, norm, finite, jnp.ones((), jnp.float32), (~after.stopped).astype(jnp.int32))
+
+
+def _after(number: Float[Array, ""], x: T) -> T:
+    """Small arrays as they are, but no sooner than a number that is never below 0.
+
+    XLA's executor on CPU hands operations over to another thread where more than eight are ready, which costs more than
+    it brings where they are small. XLA forgets barriers before it schedules, so that they wait for a comparison.
+    """
+    if platform() != "cpu":
+        return x
+    waiting: T = jax.tree.map(lambda leaf: leaf if leaf.size > SMALL else jnp.where(number < 0, 0, leaf), x)
+    return waiting
 
 
 def step_unless_stopped(carry: Carry, minibatch: tuple[Batch, Float[Array, ""]], **more: object) -> tuple[Carry, Step]:

@@ -1,4 +1,4 @@
-"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, and listings."""
+"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, `doctor`, and listings."""
 
 import difflib
 import os
@@ -11,9 +11,10 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2.cli import export, listings, model_commands, sweep, train
+from ppo2.cli import doctor, export, listings, model_commands, sweep, train
 from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
 from ppo2.cli.output import environment_traceback
+from ppo2.system.garbage import collection_put_off
 from ppo2.system.text import say_error
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
@@ -30,6 +31,7 @@ COMMANDS = {
     "envs": listings.Envs,
     "networks": listings.Networks,
     "presets": listings.Presets,
+    "doctor": doctor.Doctor,
 }
 
 __all__ = ["main"]
@@ -99,7 +101,8 @@ def _run(arguments: list[str]) -> int:
         commands[arguments[0]] = commands[arguments[0]].with_options(arguments[1:])
     members = [Annotated[command, subcommand(name, prefix_name=False)] for name, command in commands.items()]
     any_of_them: Any = Union[tuple(members)]  # noqa: UP007 (made at run time)
-    command = tyro.cli(any_of_them, prog="ppo2", description=DESCRIPTION, args=arguments)
+    with collection_put_off():
+        command = tyro.cli(any_of_them, prog="ppo2", description=DESCRIPTION, args=arguments)
     status: int = command()
     return status
 

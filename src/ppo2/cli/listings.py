@@ -121,8 +121,8 @@ class Presets:
             notes = [f"{family.name}: {family.source}" for family in envs.FAMILIES]
             notes.append("An empty cell: learn's own default; `ppo2 train ID --help` has them all.")
         else:
-            tables = [{self.env: envs.preset(self.env)}]
-            family = envs.family_of(self.env)
+            preset = envs.preset(self.env)
+            tables, family = [{self.env: preset}], envs.family_with(self.env, preset)
             notes = [f"{family.name}: {family.source}"]
         screen, order = console(), list(Config.__dataclass_fields__)
         for presets in tables:

@@ -4,6 +4,7 @@ their own. Defaults are the preset of the environment.
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import itertools
 import os
@@ -12,7 +13,7 @@ import time
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import docstring_parser
 import tyro
@@ -28,12 +29,25 @@ NOT_OPTIONS = frozenset({"env", "env_kwargs", "eval_env_kwargs", "model_fn", "ne
 given as text.
 """
 
-LEARN_DEFAULTS: Mapping[str, Any] = {"total_timesteps": 1e6, "num_envs": None, "seed": None, "shards": None}
+LEARN_DEFAULTS: Mapping[str, Any] = {
+    "total_timesteps": 1e6,
+    "num_envs": None,
+    "seed": None,
+    "shards": None,
+    "log_options": None,
+}
 """Defaults of `learn` that differ from those of `Config`: numbers that `learn` works out where they are None."""
 
 Flag = FlagCreatePairsOff[bool]
 Debug = Annotated[Flag, arg(help="show the traceback of a failure")]
 Progress = Annotated[bool, arg(help="show progress: a table updated in place on a terminal, lines elsewhere.")]
+Verbose = Annotated[
+    Literal[0, 1, 2] | None,
+    arg(
+        help="0 prints nothing, warnings and errors aside; 1 the plan, and a table of the progress where it can be "
+        "updated in place; 2 lines of progress elsewhere too. None: 2"
+    ),
+]
 Env = Annotated[Positional[str], arg(metavar="ENV", help="environment id; `ppo2 envs` lists them")]
 
 
@@ -49,8 +63,9 @@ class TrainingOptions:
             "least) are enough, if their mean less its standard error reaches it"
         ),
     ] = False
-    tensorboard: Annotated[Flag, arg(help="log for TensorBoard too")] = False
-    wandb: Annotated[Flag, arg(help="log to Weights & Biases too")] = False
+    verbose: Verbose = None
+    tensorboard: Annotated[Flag, arg(help="the same as --log tensorboard")] = False
+    wandb: Annotated[Flag, arg(help="the same as --log wandb")] = False
     heartbeat: Annotated[
         float,
         arg(help="of several processes: seconds without a sign of life, or in which others wait, that end the job"),
@@ -80,6 +95,8 @@ class Option(NamedTuple):
     def field(self) -> tuple[Any, ...]:
         """Name, type and default, for `dataclasses.make_dataclass`."""
         annotated: Any = Annotated[self.kind, arg(help=self.help)]
+        if isinstance(self.default, dict):  # of a preset: each command has its own
+            return self.name, annotated, dataclasses.field(default_factory=functools.partial(dict, self.default))
         return (self.name, annotated, self.default)[: 2 if self.default is inspect.Parameter.empty else 3]
 
 
@@ -146,6 +163,13 @@ class Command(TakesEnvironment):
         return dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), kw_only=True, namespace=namespace)
 
 
+def loudness(verbose: int | None, progress: bool) -> dict[str, Any]:
+    """The arguments `verbose` and `progress` of `learn` and `sweep` that options mean."""
+    if verbose is None:
+        return {"verbose": 1, "progress": progress}
+    return {"verbose": verbose, "progress": None if progress else False}
+
+
 def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
     """Looks through the arguments of a command for the environment and the network.
 
@@ -168,7 +192,8 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
                 runtime.leave_accelerators("cpu")
             if not many and len(words) == len(arguments) and envs.adapter_of(env) is not None:
                 _join_others(words)
-            preset, family = envs.preset(env), envs.family_of(env)
+            preset = envs.preset(env)
+            family = envs.family_with(env, preset)
         if "num_envs" in preset:  # as many in each process
             size = launch.detected().size
             preset["num_envs"] = -(-preset["num_envs"] // size) * size
@@ -204,7 +229,7 @@ def network_options(name: str) -> list[Option]:
     from ppo2 import networks
 
     builder = networks.known()[name]
-    taken = {*Config.__dataclass_fields__, "load_path", "load_parts", "run_dir", "progress", *NOT_OPTIONS}
+    taken = {*Config.__dataclass_fields__, "load_path", "load_parts", "run_dir", "verbose", "progress", *NOT_OPTIONS}
     texts = {p.arg_name: p.description or "" for p in docstring_parser.parse(inspect.getdoc(builder) or "").params}
     hints = {}
     with contextlib.suppress(NameError, TypeError):  # a user's builder may be annotated with what isn't there
@@ -257,7 +282,7 @@ def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str
     kinds: dict[str, Any] = {
         o.name: list[str] | None if many or not o.is_single else bool if o.kind is bool else str | None for o in known
     }
-    kinds |= dict.fromkeys(("load_path", "run_dir", "seeds", "heartbeat", "parallel", "backend"), str | None)
+    kinds |= dict.fromkeys(("load_path", "run_dir", "seeds", "heartbeat", "parallel", "backend", "verbose"), str | None)
     kinds |= {"load_parts": list[str] | None}
     kinds |= dict.fromkeys(("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug"), bool)
     fields = [(name, kind, False if kind is bool else None) for name, kind in kinds.items()]

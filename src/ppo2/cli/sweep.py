@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import signal
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -53,6 +53,7 @@ class SweepCommand(options.Command):
                 ("seeds", seeds, 5),
                 *(_many(option) if option.is_single else option.field() for option in _swept(chosen)),
                 ("run_dir", run_dir, chosen.run_dir_pattern(*RUN_DIR)),
+                ("verbose", options.Verbose, None),
                 ("progress", options.Progress, True),
                 ("parallel", Parallel, "auto"),
                 ("backend", Backend, "local"),
@@ -77,23 +78,27 @@ class SweepCommand(options.Command):
         run_dir, made = given["run_dir"], None
         if run_dir == self.chosen.run_dir_pattern(*RUN_DIR):
             run_dir = made = options.new_run_dir(run_dir, seeds=given["seeds"])
+        swept: dict[str, Any] = {
+            name: values[0] if len(values) == 1 else list(values) for name, values in settings.items()
+        }
         with options.removed_if_empty(made), _telling_how_to_resume(run_dir):
             result = sweep(
                 env=given["env"],
                 seed=range(given["seeds"]),
                 run_dir=run_dir,
-                progress=given["progress"],
+                **options.loudness(given["verbose"], given["progress"]),
                 parallel=given["parallel"],
                 backend=given["backend"],
-                **{name: values[0] if len(values) == 1 else list(values) for name, values in settings.items()},
+                **swept,
             )
-        return _finish(result)
+        return _finish(result, quiet=given["verbose"] == 0)
 
 
-def resume(run_dir: Path, *, progress: bool, device: str | None) -> int:
+def resume(run_dir: Path, *, loudness: Mapping[str, Any], device: str | None) -> int:
     """Goes on with the sweep in a directory. Returns the exit status.
 
     Args:
+        loudness: the arguments `verbose` and `progress` of `sweep`.
         device: the processor to compute on; None: as before.
 
     Raises:
@@ -116,8 +121,8 @@ def resume(run_dir: Path, *, progress: bool, device: str | None) -> int:
     if device is not None:
         fixed["device"] = device
     with _telling_how_to_resume(str(run_dir)):
-        arguments: dict[str, Any] = {**fixed, **swept}
-        return _finish(sweep(env=found["env"], run_dir=run_dir, progress=progress, **arguments))
+        arguments: dict[str, Any] = {**fixed, **swept, **loudness}
+        return _finish(sweep(env=found["env"], run_dir=run_dir, **arguments), quiet=loudness["verbose"] == 0)
 
 
 def is_sweep(path: Path) -> bool:
@@ -147,9 +152,10 @@ def _telling_how_to_resume(run_dir: str | None) -> Iterator[None]:
         raise
 
 
-def _finish(result: "Result") -> int:
+def _finish(result: "Result", *, quiet: bool) -> int:
     """Shows the result. Returns the exit status: 1 where a run failed, or not all could be saved."""
-    _show(result)
+    if not quiet:
+        _show(result)
     failures = getattr(result, "failures", ())
     for failure in failures:
         say_error(failure.words)

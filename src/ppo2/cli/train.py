@@ -82,7 +82,9 @@ class Train(options.Command):
         start_processes(device=values["device"], heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
         values |= self._environments_arguments(values["env"], values["eval_env"])
         made = self._make_run_dir(values)
-        say(_resolved(self.chosen, values))
+        values |= options.loudness(extras.pop("verbose"), values["progress"])
+        if values["verbose"]:
+            say(_resolved(self.chosen, values))
         there = run_directory.absolute(values["run_dir"]) if auto_resume else None
         if there is not None and (there / run_directory.CONFIG).is_file():
             values["load_path"] = values["run_dir"]
@@ -141,13 +143,17 @@ class Resume(options.TrainingOptions):
             if self.total_timesteps is not None or self.until_solved:
                 raise ValueError(f"{self.run} is a sweep, which goes on as it began: leave the options of a run out.")
             _ask_for_logs(tensorboard=self.tensorboard, wandb=self.wandb)
-            return sweep.resume(self.run, progress=self.progress, device=self.device)
+            return sweep.resume(self.run, loudness=self._loudness, device=self.device)
         start_processes(device=self._device_to_start(), heartbeat=self.heartbeat, debug=self.debug)
         arguments: dict[str, Any] | None = collectives.run_on_first(self._arguments)  # whose files they are
         if arguments is not None:
-            arguments |= {"run_dir": Path(arguments["run_dir"]), "load_path": self.run, "progress": self.progress}
+            arguments |= {"run_dir": Path(arguments["run_dir"]), "load_path": self.run, **self._loudness}
             return _learn(arguments, until_solved=self.until_solved, tensorboard=self.tensorboard, wandb=self.wandb)
         return 0
+
+    @property
+    def _loudness(self) -> dict[str, Any]:
+        return options.loudness(self.verbose, self.progress)
 
     def _arguments(self) -> dict[str, Any] | None:
         """The arguments of `learn` that the run was started with, and its directory; None if it is finished."""
@@ -172,16 +178,20 @@ class Resume(options.TrainingOptions):
             run_directory.check_same(start.settings, config, run_dir, done)  # before anything is built as they say
             is_whole = start.resumed is not None and start.progress.unfinished is None
             if is_whole and done >= config.nupdates:
-                say(
-                    f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` "
-                    f"evaluates it; `ppo2 resume {self.run} --total-timesteps {2 * config.total_timesteps}` extends "
-                    f"it; `ppo2 train {config.env} --load-path {self.run}` trains on from its weights."
-                )
+                self._say_finished(config)
                 return None
         network_kwargs = settings.pop("network_kwargs", {})
         if taken := [name for name in network_kwargs if name in inspect.signature(learn).parameters]:
             raise ValueError(f"{run_dir}: its {run_directory.CONFIG} has {taken[0]!r} for an argument of the network.")
         return {**network_kwargs, **settings, "run_dir": str(run_dir)}
+
+    def _say_finished(self, config: Config) -> None:
+        if self.verbose != 0:
+            say(
+                f"{self.run} is finished: all {config.nupdates:,} updates are done. `ppo2 eval {self.run}` evaluates "
+                f"it; `ppo2 resume {self.run} --total-timesteps {2 * config.total_timesteps}` extends it; "
+                f"`ppo2 train {config.env} --load-path {self.run}` trains on from its weights."
+            )
 
     def _device_to_start(self) -> Device:
         """The device asked for, or that of the run, where this process can read its files: JAX hasn't started yet."""
@@ -227,19 +237,22 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
 
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
     solved = UntilSolved(arguments["env"], arguments["total_timesteps"]) if until_solved else None
-    _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
-    with _telling_how_to_resume(run_dir):
+    if arguments.get("log"):
+        arguments["log"] = (*arguments["log"], *("tensorboard",) * tensorboard, *("wandb",) * wandb)
+    else:
+        _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
+    with _telling_how_to_resume(run_dir, quiet=arguments["verbose"] == 0):
         model = learn(**arguments, update_fn=solved)
         stopped = interrupted()
         if stopped is not None and stopped is model:  # at a prompt `learn` returns where Ctrl-C stops it
             raise KeyboardInterrupt
-    if solved is not None:
+    if solved is not None and arguments["verbose"]:
         say(solved.verdict())
     return int(bool(getattr(model, "unsaved", "")))
 
 
 @contextlib.contextmanager
-def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
+def _telling_how_to_resume(run_dir: Path | None, *, quiet: bool) -> Iterator[None]:
     from ppo2.checkpoints import checkpoint
     from ppo2.distributed import processes
 
@@ -249,7 +262,7 @@ def _telling_how_to_resume(run_dir: Path | None) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
-        if (isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number) and processes.is_first():
+        if (isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number) and processes.is_first() and not quiet:
             saved = folder is not None and any(folder.glob(f"*{checkpoint.SUFFIX}"))
             how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
             say_error(f"stopped by {number.name}{how}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ppo2.config.info_keys import entries
+from ppo2.config.logs import formats, tracker_options
 from ppo2.config.placeholders import ENV_KWARGS, coded, jsonable
 from ppo2.config.rules import SettingInfo, anything, arguments, flag, mapping, number, one_of, schedule, setting, whole
 from ppo2.numerics.schedules import ScheduleLike
@@ -120,6 +121,14 @@ class Config:
         2048, whole(1), "most rows that an update adds to monitor.csv, which has every episode up to there. Of more it "
         "gets every k-th, and its first line and the log (misc/monitor_share) tell the share; means and counts are of "
         "all episodes. None writes all.", null=True)
+    log: Sequence[str] = setting(
+        (), formats, 'formats of the log beside CSV and JSON lines, which `run_dir` always has: "tensorboard", and the '
+        'trackers "wandb", "trackio" and "mlflow", of settings, rows of the log, videos and the final score. (): those '
+        "that the environment variable PPO2_LOG_FORMAT names.")
+    log_options: Mapping[str, Any] = setting(
+        dict, tracker_options, 'options of trackers: {"wandb": {"project": ..., "entity": ..., "group": ..., "tags": '
+        '[...]}, "trackio": {"project": ...}, "mlflow": {"experiment": ..., "tracking_uri": ...}}, or in one word '
+        '"wandb.project" and so on. Their own environment variables count too.')
     save_interval: int = setting(
         0, whole(0), "updates between two checkpoints, the first update's one included; 0 writes only the final one.")
     eval_interval: int | None = setting(

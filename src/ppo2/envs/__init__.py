@@ -8,27 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ppo2.envs.adapters import ADAPTERS, adapter_of
-    from ppo2.envs.construction import DEFAULT_NUM_ENVS, AnyEnvs, Made, inherited, make, preset, resolve
+    from ppo2.envs.construction import DEFAULT_NUM_ENVS, AnyEnvs, Made, inherited, make, resolve
     from ppo2.envs.device.env import DeviceEnv, DeviceVector, TimeLimit, is_device_env
     from ppo2.envs.families.ids import check_id
-    from ppo2.envs.families.registry import DEVICE_FAMILIES, FAMILIES, Family, family_of
+    from ppo2.envs.families.registry import DEVICE_FAMILIES, FAMILIES, Family, family_of, family_with
     from ppo2.envs.host.failures import EnvironmentFailureError
     from ppo2.envs.host.remote import RemoteEnvs
+    from ppo2.envs.presets import preset
 
 __all__ = [
     "ADAPTERS", "DEFAULT_NUM_ENVS", "DEVICE_FAMILIES", "FAMILIES", "AnyEnvs", "DeviceEnv", "DeviceVector",
     "EnvironmentFailureError", "Family", "Made", "RemoteEnvs", "TimeLimit", "adapter_of", "check_id", "family_of",
-    "inherited", "is_device_env", "make", "preset", "resolve",
+    "family_with", "inherited", "is_device_env", "make", "preset", "resolve",
 ]  # fmt: skip
 
 _MODULES = {
     "adapters": ("ADAPTERS", "adapter_of"),
-    "construction": ("DEFAULT_NUM_ENVS", "AnyEnvs", "Made", "inherited", "make", "preset", "resolve"),
+    "construction": ("DEFAULT_NUM_ENVS", "AnyEnvs", "Made", "inherited", "make", "resolve"),
     "device.env": ("DeviceEnv", "DeviceVector", "TimeLimit", "is_device_env"),
     "families.ids": ("check_id",),
-    "families.registry": ("DEVICE_FAMILIES", "FAMILIES", "Family", "family_of"),
+    "families.registry": ("DEVICE_FAMILIES", "FAMILIES", "Family", "family_of", "family_with"),
     "host.failures": ("EnvironmentFailureError",),
     "host.remote": ("RemoteEnvs",),
+    "presets": ("preset",),
 }
 """Modules and the names that each defines."""
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,9 +19,8 @@ from ppo2.envs.families import own_vectors
 from ppo2.envs.families.arguments import fitting
 from ppo2.envs.families.factories import Options
 from ppo2.envs.families.foreign import hint
-from ppo2.envs.families.ids import ENVPOOL, check_id
+from ppo2.envs.families.ids import ENVPOOL
 from ppo2.envs.families.keywords import SHADOWING, check_makes, kwargs_of, merged, name_of, tell_shadowed
-from ppo2.envs.families.registry import family_of
 from ppo2.envs.first import First, check, checked, first_of, with_mask
 from ppo2.envs.host.constructors import made_by
 from ppo2.envs.host.env_types import AnyEnv, AnyVectorEnv
@@ -33,6 +33,7 @@ from ppo2.envs.host.vector_arguments import check_info_keys
 from ppo2.numerics.randomness import Purpose, environment_seeds
 from ppo2.system import runtime
 from ppo2.system.text import say_error
+from ppo2.system.verbosity import spoken
 
 DEFAULT_NUM_ENVS = 8
 BACKENDS = ("local", "ray")
@@ -47,6 +48,7 @@ class Made(NamedTuple):
     owned: bool
 
 
+@spoken
 def make(
     env_id: str | Callable[..., Any],
     num_envs: int = DEFAULT_NUM_ENVS,
@@ -65,6 +67,7 @@ def make(
     backend: str = "local",
     actors: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
+    verbose: int = 1,
     **kwargs: Any,
 ) -> Any:
     """Makes the environment that `learn(env=env_id)` would make, with its family's standard treatment.
@@ -92,6 +95,7 @@ def make(
         actors: number of Ray's actors, which must divide `num_envs`; None: one for every 8 environments. `workers` are
             then processes beside each actor ("auto": none).
         env_kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
+        verbose: 0 says nothing: see `learn`.
         kwargs: the same, for names that are none of the above; `backend` of a Brax environment too.
 
     Raises:
@@ -102,7 +106,7 @@ def make(
     arguments = dict(locals())
     made = _make(env_id, arguments)
     if isinstance(made, HostVectorEnv) and num_envs > 1:
-        say_error(f"{num_envs} x {name_of(env_id)}, stepped by {made.stepped_by}")
+        say_error(f"{num_envs} x {name_of(env_id)}, stepped by {made.stepped_by}", level=logging.INFO)
     return made
 
 
@@ -184,16 +188,6 @@ def _parameters() -> Mapping[str, inspect.Parameter]:
     """The parameters of `make`, but `kwargs` with a default: no others."""
     found = dict(inspect.signature(make).parameters)
     return found | {"kwargs": found["kwargs"].replace(kind=inspect.Parameter.KEYWORD_ONLY, default={})}
-
-
-def preset(env_id: str) -> dict[str, Any]:
-    """Arguments of `learn` that suit the environment's family; the command line starts from them.
-
-    Raises:
-        ValueError: no environment of this id is registered.
-    """
-    check_id(env_id)
-    return family_of(env_id).preset(env_id)
 
 
 def resolve(

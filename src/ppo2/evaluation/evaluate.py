@@ -19,6 +19,7 @@ from ppo2.evaluation.host_episodes import run_on_host
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit, PartialEpisodes
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
+from ppo2.system.verbosity import spoken
 
 NDArray = np.ndarray[Any, Any]
 
@@ -50,6 +51,7 @@ class Evaluation(NamedTuple):
 
 
 @told_plainly("ppo2.evaluate(model, 'CartPole-v1', episodes=100)")
+@spoken
 @transfers_allowed
 def evaluate(
     model: Model,
@@ -63,6 +65,8 @@ def evaluate(
     partial_episodes: PartialEpisodes = "count",
     device: Device = Config.device,
     env_kwargs: Mapping[str, Any] | None = None,
+    *,
+    verbose: int = 1,  # noqa: ARG001 (of `spoken`)
 ) -> Evaluation:
     """Runs whole episodes. The normaliser is frozen and the model's random streams are left alone.
 
@@ -88,6 +92,7 @@ def evaluate(
         env_kwargs: keyword arguments of `ppo2.make` and of the environment's constructor, where `env` is an id, or a
             function or class. None: those that the model was trained with, where `env` is an id, or the same
             function as then.
+        verbose: 0 prints no warning: see `learn`.
 
     Raises:
         ValueError: `episodes` or `max_steps` below 1, `env` can't be made, has other spaces than the model, is being

@@ -1,5 +1,6 @@
 """Films: frames of environments in a file that takes its name when it is whole."""
 
+import logging
 import os
 import time
 import warnings
@@ -81,4 +82,4 @@ class Film:
             self._temporary.unlink(missing_ok=True)
 
     def _say(self, text: str) -> None:
-        say_error(f"{self._path}: {text}")
+        say_error(f"{self._path}: {text}", level=logging.INFO)

@@ -28,12 +28,14 @@ from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import Interrupted, StopSignals
 from ppo2.system.text import install_command
+from ppo2.system.verbosity import spoken
 
 NOT_OF_ONE = ("workers", "groups", "backend", "actors", "own_vector")
 """Arguments of `ppo2.make` that say how several environments are stepped."""
 
 
 @told_plainly("play(model, 'CartPole-v1', video='film.mp4')")
+@spoken
 @transfers_allowed
 def play(
     model: Model,
@@ -48,6 +50,7 @@ def play(
     progress: bool = True,
     device: Device = Config.device,
     env_kwargs: Mapping[str, Any] | None = None,
+    verbose: int = 1,  # noqa: ARG001 (of `spoken`)
 ) -> Evaluation:
     """Plays whole episodes one after the other: in a window where there is a display, or into a film.
 
@@ -67,6 +70,7 @@ def play(
         max_steps: steps of one episode after which it is cut: see `evaluate`.
         progress: say on standard error, every few seconds, how far a film is.
         device, env_kwargs: see `evaluate`.
+        verbose: 0 prints nothing: see `learn`.
 
     Raises:
         ValueError: `episodes` or `max_steps` below 1; an environment that can't be made or rendered, or has other

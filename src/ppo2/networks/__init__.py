@@ -2,7 +2,7 @@
 
 from ppo2.networks.adapters import has_weights
 from ppo2.networks.cells import State
-from ppo2.networks.cnn import cnn, cnn_small, conv_only, impala_cnn
+from ppo2.networks.cnn import cnn, cnn_small, conv_only, for_images, has_convolutions, impala_cnn
 from ppo2.networks.encoders import assemble
 from ppo2.networks.mlp import mlp
 from ppo2.networks.recurrent import advance, is_recurrent, recurrent, unroll
@@ -27,6 +27,8 @@ __all__ = [
     "cnn",
     "cnn_small",
     "conv_only",
+    "for_images",
+    "has_convolutions",
     "has_weights",
     "impala_cnn",
     "is_recurrent",

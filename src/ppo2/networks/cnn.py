@@ -16,6 +16,7 @@ from ppo2.networks import layers
 from ppo2.networks.convolution import Padding, convolve
 from ppo2.networks.layers import SQRT2, linear_by_row, orthogonal, zeros
 from ppo2.networks.pooling import max_pool
+from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import MOST_PARTS, in_pieces, side_by_side
 from ppo2.numerics.randomness import host_split
 from ppo2.spaces import ENCODING, channels_place
@@ -25,9 +26,15 @@ Pad: TypeAlias = Literal["VALID", "SAME"]
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 SMALL = ((8, 8, 4), (16, 4, 2))
+BY_SIZE = {"cnn": NATURE, "cnn_small": SMALL}
+"""Networks for images of any size, larger ones first."""
 
 PART = 4
 """Images that go through all layers of `impala_cnn` together on a CPU, so that they stay in the cache of a core."""
+PIECE = 8
+"""Images that go through all convolutions of a `CNN` together, likewise: 2 to 8 take the same time."""
+WHOLE = 32
+"""Images up to which all go through a `CNN` at once, each operation by all cores: those of acting."""
 
 
 class Convolution(eqx.Module):
@@ -61,10 +68,16 @@ class CNN(eqx.Module):
         return self.on_batch(x[None])[0]
 
     def on_batch(self, x: Shaped[Array, "B *shape"]) -> Float[Array, "B features"]:
+        if platform() != "cpu" or len(x) <= WHOLE:
+            return _flattened(self._convolved(x), self.dense)
+        return _flattened(in_pieces(self._convolved, x, most=PIECE), self.dense)
+
+    def _convolved(self, x: Shaped[Array, "b *shape"]) -> Float[Array, "b h w F"]:
+        """The last convolution's output, after ReLU, of a few images, all of whose layers stay in the cache."""
         h = _images(x, self.channels_first)
         for layer in self.convolutions:
             h = jax.nn.relu(layer(h))
-        return _flattened(h, self.dense)
+        return h
 
 
 class Residual(eqx.Module):
@@ -110,6 +123,12 @@ class ImpalaCNN(eqx.Module):
         for block in self.blocks:
             h = block(h)
         return jax.nn.relu(h)
+
+
+def has_convolutions(policy: eqx.Module) -> bool:
+    """True if a part of it is a `CNN`. `impala_cnn` keeps all cores busy by itself."""
+    parts = jax.tree.leaves(policy, is_leaf=lambda part: isinstance(part, CNN))
+    return any(isinstance(part, CNN) for part in parts)
 
 
 def cnn(channels: Channels = "auto", pad: Pad = "VALID") -> Callable[..., CNN]:
@@ -243,12 +262,29 @@ def image_shape(
     return (shape[1], shape[2], shape[0]) if first else (shape[0], shape[1], shape[2]), first
 
 
-def _check_large_enough(
-    name: str, shape: tuple[int, ...], image: tuple[int, int], convs: Sequence[tuple[int, int, int]]
-) -> None:
+def least_side(convs: Sequence[tuple[int, int, int]]) -> int:
+    """Pixels that a side of an image has at least, for windows that stay inside it."""
     least = 1
     for _, size, stride in reversed(convs):
         least = (least - 1) * stride + size
+    return least
+
+
+def for_images(shape: tuple[int, ...], obs_encoding: int = ENCODING) -> str | None:
+    """The name of the network for images of a shape: `cnn`, or `cnn_small` where they are too small for it; None where
+    they are too small for both, or no images.
+    """
+    try:
+        (height, width, _), _ = image_shape("cnn", shape, "auto", obs_encoding)
+    except ValueError:
+        return None
+    return next((name for name, convs in BY_SIZE.items() if min(height, width) >= least_side(convs)), None)
+
+
+def _check_large_enough(
+    name: str, shape: tuple[int, ...], image: tuple[int, int], convs: Sequence[tuple[int, int, int]]
+) -> None:
+    least = least_side(convs)
     if min(image) < least:
         raise ValueError(
             f"the network {name!r} wants images of at least {least} x {least} pixels; the observations' shape {shape} "

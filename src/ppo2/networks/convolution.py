@@ -149,11 +149,11 @@ def _backward(
     is_float = jnp.issubdtype(blocks.dtype, jnp.floating)
 
     def of_piece(sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
-        blocks, cotangent = piece[0], as_factor(rounding, piece[1])
-        windows = _windows(across, as_factor(rounding, as_float(blocks)))
+        x, cotangent = as_factor(rounding, as_float(piece[0])), as_factor(rounding, piece[1])
         # Features, which are few, as rows: three times as fast on CPU as the transpose (see `layers.linear`).
         rows = jax.lax.optimization_barrier(cotangent.reshape(-1, features).T)
-        by_weights = in_float32(rows, windows.reshape(rows.shape[1], -1), 1)
+        places = [in_float32(rows, place.reshape(rows.shape[1], -1), 1) for place in _slices(across, x)]
+        by_weights = jnp.concatenate(places, axis=1)
         by_blocks = _overlapped(across, in_float32(cotangent, transposed, 1)) if is_float else None
         return sum_ + by_weights, by_blocks
 

@@ -1,6 +1,5 @@
 """Observations of several parts: an encoder for each, side by side, before the network."""
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,12 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from ppo2.networks import adapters, registry
+from ppo2.networks.cnn import for_images
 from ppo2.networks.recurrent import Recurrent, flat, is_recurrent
 from ppo2.numerics.randomness import host_split
 from ppo2.spaces import ENCODING
-
-IMAGES = ("cnn", "cnn_small")
-"""Encoders of images by default: the first that an image is large enough for; a smaller image is flattened."""
 
 
 class Encoders(eqx.Module):
@@ -150,8 +147,7 @@ def _encoder(
 def _default_encoder(
     leaf: jax.ShapeDtypeStruct, is_image: bool, obs_encoding: int, *, key: PRNGKeyArray
 ) -> tuple[registry.Network, int]:
-    if is_image:
-        for name in IMAGES:
-            with contextlib.suppress(ValueError):  # too small an image
-                return registry.build(name, leaf.shape, {}, key=key, dtype=leaf.dtype, obs_encoding=obs_encoding)
+    name = for_images(leaf.shape, obs_encoding) if is_image else None
+    if name is not None:
+        return registry.build(name, leaf.shape, {}, key=key, dtype=leaf.dtype, obs_encoding=obs_encoding)
     return flat, math.prod(leaf.shape)

@@ -1,5 +1,6 @@
 """Layers as Baselines initialises them, and the inputs of all networks."""
 
+import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.numerics.compilation import platform
 from ppo2.numerics.precision import multiplied, rounded_rows_times, rounds
-from ppo2.numerics.randomness import host_generator, is_traced
+from ppo2.numerics.randomness import abstract_key, host_generator, is_traced
 
 SQRT2 = math.sqrt(2.0)
 
@@ -32,10 +33,16 @@ STREAMS = 8
 
 def dense(in_features: int, out_features: int, gain: float, *, key: PRNGKeyArray) -> eqx.nn.Linear:
     """A linear layer with orthogonal weights of the given gain, and zero bias."""
-    # Built without being initialised, which would compile a program for each shape.
-    shapes: eqx.nn.Linear = eqx.filter_eval_shape(eqx.nn.Linear, in_features, out_features, key=key)
+    shapes = _shapes_of(in_features, out_features)
     drawn = orthogonal((out_features, in_features), gain, key=key), zeros(out_features, key=key)
     layer: eqx.nn.Linear = eqx.tree_at(lambda m: (m.weight, m.bias), shapes, drawn)
+    return layer
+
+
+@functools.cache
+def _shapes_of(in_features: int, out_features: int) -> eqx.nn.Linear:
+    """A layer with shapes in place of arrays: it isn't initialised, which would compile a program for each shape."""
+    layer: eqx.nn.Linear = eqx.filter_eval_shape(eqx.nn.Linear, in_features, out_features, key=abstract_key())
     return layer
 
 

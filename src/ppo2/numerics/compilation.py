@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -162,3 +163,34 @@ def _default_device() -> Any:
     """The device, or the name of a platform, that computations go to by default; None where nobody has set one."""
     config: Any = jax.config
     return config.jax_default_device
+
+
+# --- ahead of calls -----------------------------------------------------------------------------------------------
+
+Aside = Callable[..., Any]
+"""Has a program compiled for some arguments, or their shapes; returns the shapes of its result."""
+
+
+@contextlib.contextmanager
+def compiling_aside() -> Iterator[Aside]:
+    """Context that gives an `Aside`: another thread compiles, one program after the other, while this one traces the
+    next. It ends when all are ready; calls find them so. What can't be compiled raises when it is called.
+    """
+    with ThreadPoolExecutor(1, "compiling") as thread:
+
+        def aside(function: Any, *arguments: Any) -> Any:
+            lowered = function.lower(*arguments)
+            thread.submit(lowered.compile)
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered.out_info)
+
+        try:
+            yield aside
+        except BaseException:
+            thread.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def can_compile_aside() -> bool:
+    """True if calls find programs that were compiled of shapes: on a CPU, where arrays are bound to no device."""
+    config: Any = jax.config
+    return platform() == "cpu" and chosen_place() is None and not config.jax_disable_jit

@@ -5,15 +5,20 @@ numbers as seeds) it is NumPy's `SeedSequence` over the same branches. Environme
 process, so that no two share a stream and the layout over processes changes nothing.
 """
 
+import functools
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any
 
 import jax
+import jax.extend.random
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray, UInt32
+
+from ppo2.numerics.compilation import compiled
 
 
 class Purpose(IntEnum):
@@ -52,8 +57,8 @@ def abstract_key() -> jax.ShapeDtypeStruct:
 
 
 def stream(key: PRNGKeyArray, purpose: Purpose | Int[Array, ""], counter: int | Int[Array, ""]) -> PRNGKeyArray:
-    """The key for the counter-th draw for a purpose. One fold, as each costs a tenth of a second to compile."""
-    return jax.random.fold_in(key, jnp.uint32(counter) * PURPOSES + jnp.uint32(purpose))
+    """The key for the counter-th draw for a purpose."""
+    return folded(key, jnp.uint32(counter) * PURPOSES + jnp.uint32(purpose))
 
 
 def environment_keys(
@@ -62,43 +67,122 @@ def environment_keys(
     """The counter-th keys for some purposes and environments, given by global index: (purposes, N)."""
 
     def of_purpose(purpose: Int[Array, ""]) -> PRNGKeyArray:
-        return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, purpose, counter), envs)
+        return jax.vmap(folded, (None, 0))(stream(key, purpose, counter), envs)
 
-    # All at once, as each fold costs a tenth of a second to compile.
-    keys: PRNGKeyArray = jax.vmap(of_purpose)(jnp.array(purposes, jnp.uint32))
+    keys: PRNGKeyArray = jax.vmap(of_purpose)(jnp.array(purposes, jnp.uint32))  # all at once: few and large operations
     return keys
 
 
-def host_environment_keys(
-    key: PRNGKeyArray, purpose: Purpose, counter: int, envs: np.ndarray[Any, Any]
-) -> PRNGKeyArray:
-    """`environment_keys` of one purpose, (N,), derived in NumPy: compiled, the two folds take a quarter of a second."""
+def host_environment_keys(key: PRNGKeyArray, purpose: Purpose, counter: int, envs: np.ndarray[Any, Any]) -> Any:
+    """`environment_keys` of one purpose, (N,), for `as_keys` in programs.
+
+    They are derived in NumPy, and are its words: compiled, the two folds take a quarter of a second, and keys made of
+    words on the host a tenth of a millisecond at each rollout.
+    """
     if str(jax.random.key_impl(key)) != IMPLEMENTATION:  # a user's own
         return environment_keys(key, [purpose], counter, jnp.asarray(envs, jnp.uint32))[0]
     root = np.asarray(jax.random.key_data(key))
-    branch = _folded((root[0], root[1]), np.array([(counter * PURPOSES + purpose) % 2**32], np.uint32))
-    words = np.stack(_folded((branch[0], branch[1]), envs.astype(np.uint32)), axis=-1)
-    return _wrap(words)
+    data = np.array([(counter * PURPOSES + purpose) % 2**32], np.uint32)
+    branch = threefry((root[0], root[1]), np.zeros_like(data), data, IN_NUMPY)
+    envs = envs.astype(np.uint32)
+    return np.stack(threefry(branch, np.zeros_like(envs), envs, IN_NUMPY), axis=-1)
 
+
+def as_keys(keys: Any) -> PRNGKeyArray:
+    """Keys of `host_environment_keys`, in a program."""
+    are_words = not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    wrapped: PRNGKeyArray = jax.random.wrap_key_data(keys, impl=IMPLEMENTATION) if are_words else keys
+    return wrapped
+
+
+# --- Threefry -----------------------------------------------------------------------------------------------------
 
 ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 PARITY = np.uint32(0x1BD11BDA)
 
+Words = tuple[Any, Any]
+Rounds = Callable[[Any, Any, Any, Any], Words]
 
-def _folded(key: tuple[Any, Any], data: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """The words of `jax.random.fold_in(key, data)`: 20 rounds of Threefry on (0, data).
+
+def _four_rounds(turns: Sequence[int], x: Any, y: Any, a: Any, b: Any) -> Words:
+    for turn in turns:
+        x = x + y
+        y = x ^ (y << np.uint32(turn) | y >> np.uint32(32 - turn))
+    return x + a, y + b
+
+
+IN_NUMPY = [functools.partial(_four_rounds, turns) for turns in ROTATIONS]
+IN_PROGRAMS = [compiled(functools.partial(_four_rounds, turns)) for turns in ROTATIONS]
+"""Functions of their own, which are traced once and written out wherever they are called."""
+
+
+def threefry(key: Words, x: Any, y: Any, four_rounds: Sequence[Rounds]) -> Words:
+    """20 rounds of Threefry: two words from each pair of words, by a key of two.
 
     Source: Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
     """
     words = key[0], key[1], key[0] ^ key[1] ^ PARITY
-    x, y = np.zeros_like(data) + words[0], data + words[1]
+    x, y = x + words[0], y + words[1]
     for group in range(5):
-        for turn in ROTATIONS[group % 2]:
-            x = x + y
-            y = x ^ (y << np.uint32(turn) | y >> np.uint32(32 - turn))
-        x = x + words[(group + 1) % 3]
-        y = y + words[(group + 2) % 3] + np.uint32(group + 1)
+        more = words[(group + 2) % 3] + np.uint32(group + 1)
+        x, y = four_rounds[group % 2](x, y, words[(group + 1) % 3], more)
     return x, y
+
+
+def folded(key: PRNGKeyArray, data: Int[Array, ""] | UInt32[Array, ""]) -> PRNGKeyArray:
+    """`jax.random.fold_in(key, data)`, which is compiled sooner."""
+    if str(jax.random.key_impl(key)) != IMPLEMENTATION:  # a user's own
+        return jax.random.fold_in(key, data)
+    words = _folded(jax.random.key_data(key), jnp.asarray(data).astype(jnp.uint32))
+    found: PRNGKeyArray = jax.random.wrap_key_data(words, impl=IMPLEMENTATION)
+    return found
+
+
+def for_drawing(key: PRNGKeyArray) -> PRNGKeyArray:
+    """A key that gives `jax.random` the same numbers, by a program that is compiled sooner and runs faster on CPU.
+
+    There JAX makes a loop of Threefry's rounds, of 17 small kernels; without it there is one kernel, compiled in 70
+    instead of 200 milliseconds (two cores of a Xeon).
+    """
+    if str(jax.random.key_impl(key)) != IMPLEMENTATION:
+        return key
+    same: PRNGKeyArray = jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED)
+    return same
+
+
+def _folded(key: UInt32[Array, "2"], data: Any) -> UInt32[Array, "2"]:
+    return jnp.stack(threefry(_words(key), jnp.zeros_like(data), data, IN_PROGRAMS))
+
+
+def _words(key: UInt32[Array, "2"]) -> tuple[Array, Array]:
+    return jax.lax.index_in_dim(key, 0, keepdims=False), jax.lax.index_in_dim(key, 1, keepdims=False)
+
+
+def _bits(key: UInt32[Array, "2"], bit_width: int, shape: tuple[int, ...]) -> Array:
+    """Random bits as JAX has them: of each number's index, a pair of words."""
+    config: Any = jax.config
+    if bit_width != 32 or math.prod(shape) >= 2**32 or not config.jax_threefry_partitionable:
+        as_jax_has_them: Array = _THREEFRY.random_bits(key, bit_width, shape)
+        return as_jax_has_them
+    index = jax.lax.iota(jnp.uint32, math.prod(shape))
+    words = threefry(_words(key), jnp.zeros_like(index), index, IN_PROGRAMS)
+    bits: Array = jax.lax.reshape(jax.lax.bitwise_xor(*words), shape)
+    return bits
+
+
+_THREEFRY: Any = jax.extend.random.threefry_prng_impl
+_UNROLLED: Any = jax.extend.random.define_prng_impl(
+    key_shape=(2,),
+    seed=_THREEFRY.seed,
+    split=_THREEFRY.split,
+    random_bits=_bits,
+    fold_in=_folded,
+    name="threefry2x32 without a loop",
+    tag="fry",
+)
+
+
+# --- the host -----------------------------------------------------------------------------------------------------
 
 
 def copied_key(key: PRNGKeyArray) -> PRNGKeyArray:

@@ -28,16 +28,31 @@ BY_STEP = PartitionSpec(None, AXIS)
 LEAST_BLOCK = 32
 """Fewest environments of a device: with fewer, collectives cost more than they save (docs/benchmarks.md)."""
 
+LARGE = 2**16
+"""Numbers of an array from which joining it to others costs more than a collective of its own."""
+LEAST_SAMPLES = 32
+"""Fewest samples of a device's part of a minibatch, of images that convolutions take a millisecond or so for."""
+
 T = TypeVar("T")
 Compiled = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class DataAxis:
-    """The layout of a program's environments: `devices` equal blocks, as many in each process. One device: no axis."""
+    """The layout of a program's environments: `devices` equal blocks, as many in each process. One device: no axis.
+
+    Attributes:
+        by_sample: each device has all environments, and of every minibatch an equal part of the samples.
+    """
 
     devices: int = 1
     processes: int = 1
+    by_sample: bool = False
+
+    @property
+    def of_environments(self) -> "DataAxis":
+        """The axis that environments are spread over."""
+        return ONE_DEVICE if self.by_sample else self
 
     @property
     def index(self) -> int | Int[Array, ""]:
@@ -50,11 +65,15 @@ class DataAxis:
         return self.devices // self.processes
 
     def sum(self, tree: T) -> T:
-        """The sum over all blocks of each leaf; as one vector, as each collective has a price of its own."""
+        """The sum over all blocks of each leaf; small ones as one vector, as each collective has a price of its own."""
         if self.devices == 1:
             return tree
-        flat, unravel = ravel_pytree(tree)
-        summed: T = unravel(jax.lax.psum(flat, AXIS))
+        leaves, structure = jax.tree.flatten(tree)
+        large = [x.size > LARGE for x in leaves]
+        flat, unravel = ravel_pytree([x for x, alone in zip(leaves, large, strict=True) if not alone])
+        small = iter(unravel(jax.lax.psum(flat, AXIS)))
+        parts = [jax.lax.psum(x, AXIS) if alone else next(small) for x, alone in zip(leaves, large, strict=True)]
+        summed: T = jax.tree.unflatten(structure, parts)
         return summed
 
     def gather(self, tree: T) -> T:
@@ -103,6 +122,19 @@ def split_for(shards: int, *, devices: int | None = None) -> DataAxis:
 def across_processes() -> DataAxis:
     """The layout of host environments: one device in each process."""
     return DataAxis(jax.process_count(), jax.process_count())
+
+
+def over_samples(rows: int, length: int = 1) -> DataAxis:
+    """The layout that divides a minibatch's rows, of `length` samples each, among the CPU devices of this process.
+
+    A device computes in a thread of its own, so that both of two cores work all the time; the threads that share an
+    operation wait for each other at its end. On an accelerator, or where there are several processes: `ONE_DEVICE`.
+    """
+    if platform() != "cpu" or jax.process_count() > 1:
+        return ONE_DEVICE
+    most = min(len(devices_here()), rows * length // LEAST_SAMPLES)
+    parts = next((n for n in range(most, 1, -1) if rows % n == 0), 1)
+    return ONE_DEVICE if parts == 1 else DataAxis(parts, 1, by_sample=True)
 
 
 def first_environment(mine: int) -> int:

@@ -1,9 +1,11 @@
 """Displays of a run: its messages, and a line for each row of its log."""
 
+import logging
 from collections.abc import Mapping
 
 from ppo2.reporting.figures import Columns, Pace, human
-from ppo2.system.text import for_screen
+from ppo2.system import verbosity
+from ppo2.system.text import for_screen, printable
 
 
 class Display:
@@ -27,8 +29,37 @@ class Display:
         except OSError:  # a full disk, where the output goes to a file: it counts less than training
             pass
 
+    def warn(self, text: str) -> None:
+        """Prints a warning."""
+        self.say(text)
+
     def close(self) -> None:
         """Gives the terminal back."""
+
+
+class Logged(Display):
+    """Passes messages to `logging`, and all else to another display."""
+
+    def __init__(self, inner: Display) -> None:
+        self._inner = inner
+
+    def begin(self) -> None:
+        self._inner.begin()
+
+    def tick(self) -> None:
+        self._inner.tick()
+
+    def show(self, row: Mapping[str, float]) -> None:
+        self._inner.show(row)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def say(self, text: str) -> None:
+        verbosity.log(printable(text), logging.INFO)
+
+    def warn(self, text: str) -> None:
+        verbosity.log(printable(text))
 
 
 class Silent(Display):

@@ -5,8 +5,9 @@ and from nine with a learning rate of 0.03 to 0.1 or an entropy bonus of 1, all 
 """
 
 import math
-from collections.abc import Mapping
-from statistics import median
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median, pvariance
+from typing import Any
 
 KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
 EXPLAINED = "misc/explained_variance"
@@ -28,6 +29,14 @@ BLIND_ROWS, BLIND, BLIND_SHARE = 20, -1.0, 0.01
 peak: then the task is solved, and there is no variance left to explain."""
 ENDLESS_UPDATES, ENDLESS_STEPS = 20, 20_000
 """Updates, or steps of each environment, without the end of any episode that are a sign."""
+
+FIRST_EPISODES, FIRST_SHARE = 30, 0.1
+"""Episodes that show how well an untrained policy does: as many as end first, within this share of all updates."""
+LEAST_UPDATES, LEAST_STEPS = 20, 20_000
+"""Updates and timesteps before which nobody expects to see that something was learned."""
+ERRORS = 2.0
+"""Standard errors by which later returns must be higher than the first ones: returns that only scatter are so in one
+run of forty."""
 
 Seen = Mapping[str, list[float]]
 """Figures so far, by key."""
@@ -82,6 +91,57 @@ class EndlessEpisodes:
             "is no return to log. If the environment never ends an episode, give it a time limit: "
             "gymnasium.wrappers.TimeLimit (ppo2.envs.TimeLimit on the device), or `max_episode_steps` of ppo2.make"
         )
+
+
+class NoProgress:
+    """Warns where returns are no higher than those of the untrained policy, half way and at the end.
+
+    It compares the mean return of the last episodes with that of the first (FIRST_EPISODES): by Welch's standard error
+    of the difference, the later mean must be higher by ERRORS of it. It is silent where that shows nothing: in a run
+    that goes on, or begins with trained weights; before LEAST_UPDATES and LEAST_STEPS; where too few episodes ended;
+    and where the environment's own threshold is reached.
+
+    Args:
+        updates: all of the run.
+        nbatch: timesteps of an update.
+        threshold: the return at which the environment counts as solved; None: unknown.
+        doctor: the call, or the command, that checks the environment.
+        fresh: the run begins, with an untrained policy.
+    """
+
+    def __init__(self, updates: int, nbatch: int, threshold: float | None, doctor: str, *, fresh: bool) -> None:
+        self._updates, self._nbatch, self._threshold, self._doctor = updates, nbatch, threshold, doctor
+        self._fresh, self._first, self._is_over = fresh, list[float](), False
+
+    def note(self, update: int, ended: Sequence[Any]) -> None:
+        """Notes episodes that ended in an update, each of which has a return `r`."""
+        if self._is_over or not self._fresh:
+            return
+        self._first += [one.r for one in ended[: FIRST_EPISODES - len(self._first)]]
+        self._is_over = len(self._first) >= FIRST_EPISODES or update >= FIRST_SHARE * self._updates
+
+    def warning(self, update: int, last: Sequence[float]) -> str | None:
+        """The warning after an update, given the last episodes' returns; None where there is no reason for one."""
+        first, few = self._first, min(len(self._first), len(last)) < FIRST_EPISODES
+        if few or update < LEAST_UPDATES or update * self._nbatch < LEAST_STEPS:
+            return None
+        before, now = fmean(first), fmean(last)
+        if self._threshold is not None and now >= self._threshold:
+            return None
+        error = math.sqrt(pvariance(first) / len(first) + pvariance(last) / len(last))
+        if not math.isfinite(now - before) or now - before > ERRORS * error:
+            return None
+        so_far = "" if update >= self._updates else " so far"
+        return (
+            f"warning: the mean return of the last {len(last)} episodes, {now:.4g}, is not above that of the first "
+            f"{len(first)}, {before:.4g}, by more than chance (standard error {error:.2g}): nothing was learned"
+            f"{so_far}. {self._doctor} checks the environment and proposes settings"
+        )
+
+    @property
+    def half(self) -> int:
+        """The update at which it is judged first."""
+        return max(1, self._updates // 2)
 
 
 def _usual(figures: list[float], last: int) -> float | None:

@@ -1,17 +1,19 @@
 """The log of a run: its rows and episodes go to files (tables.py) and to the screen (screens.py)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from ppo2.reporting.display import Silent
+from ppo2.reporting import logs
+from ppo2.reporting.display import Display, Silent
 from ppo2.reporting.figures import Pace
 from ppo2.reporting.screens import open_display
 from ppo2.reporting.sinks import Row
-from ppo2.reporting.tables import RunFiles, formats_from_environment
+from ppo2.reporting.tables import RunFiles
+from ppo2.reporting.trackers import TrackedRun
 from ppo2.runners.episodes import EPISODE_WINDOW, Episode, Episodes
 
 
@@ -35,6 +37,8 @@ class Logger:
         info_keys: numbers of episodes' `info` that have a column in the log from the start; others from when an episode
             has one.
         speaks: False shows nothing: another process does.
+        log, log_options: arguments of `learn`.
+        settings: the run's, for trackers; None: those of its config.json.
 
     Attributes:
         monitor_rows: rows of monitor.csv so far, those before a resume included.
@@ -55,24 +59,32 @@ class Logger:
         seconds: float = 0.0,
         info_keys: Sequence[str] = (),
         speaks: bool = True,
+        log: Sequence[str] = (),
+        log_options: Mapping[str, Mapping[str, Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._closed = False
         last_row = first_update - 1 if last_row is None else last_row
         self._last = Episodes.none()
         self._info_keys = dict.fromkeys(info_keys)  # in the order in which they came
+        self._pace = Pace(total_updates, first_update)
+        self._display: Display = (
+            open_display(self._pace, progress=False) if speaks else Silent()
+        )  # the terminal stays free yet
         self._files = RunFiles(
             run_dir,
-            formats=() if run_dir is None else formats_from_environment(),
+            formats=logs.chosen(log, run_dir) if speaks else (),
+            tracked=TrackedRun.of(run_dir, settings, log_options),
             resume_from=last_row if resume else None,
             monitor_rows=monitor_rows,
             env_id=env_id,
             seconds=seconds,
             info_keys=info_keys,
-            warn=self.say,
+            warn=self.warn,
         )
         self.take_up(self._files.last_episodes, self._files.monitor_rows)
-        self._pace = Pace(total_updates, first_update)
-        self._display = open_display(self._pace, progress) if speaks else Silent()
+        if speaks:
+            self._display = open_display(self._pace, progress)
 
     @property
     def eprewmean(self) -> float:
@@ -145,6 +157,14 @@ class Logger:
         """Prints a text, above the live table where there is one."""
         self._display.say(text)
 
+    def warn(self, text: str) -> None:
+        """Prints a warning."""
+        self._display.warn(text)
+
+    def film(self, path: Path, timestep: int) -> None:
+        """Passes a video file to whatever of the log shows videos; files in the run's `videos` are found unasked."""
+        self._files.film(path, timestep)
+
     def flush(self) -> None:
         """Writes the rows that a full disk refused, if there is room now."""
         self._files.flush()
@@ -157,12 +177,16 @@ class Logger:
         """Returns once all rows so far are on the disk; from any thread."""
         self._files.sync()
 
-    def close(self) -> None:
-        """Gives the terminal back and closes the files; a second call does nothing."""
+    def close(self, *, failed: bool = False) -> None:
+        """Gives the terminal back and closes the files; a second call does nothing.
+
+        Args:
+            failed: an error, or a signal, ended the run before its end.
+        """
         if not self._closed:
             self._closed = True
             self._display.close()
-            self._files.close()
+            self._files.close(failed=failed)
 
     def __enter__(self) -> Self:
         return self

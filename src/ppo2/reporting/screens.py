@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ppo2.reporting.display import Display, Lines
+from ppo2.reporting.display import Display, Lines, Logged
 from ppo2.reporting.figures import LOSS_COLUMNS, OPTIONAL, RUN_COLUMNS, Column, Columns, Pace, human
+from ppo2.system import verbosity
 from ppo2.system.exits import EXIT_HOOKS
 from ppo2.system.text import for_screen
 
@@ -195,6 +196,13 @@ class _Notebook(_InPlace):
         }
 
 
+def shows_progress(progress: bool | None, verbose: int) -> bool:
+    """True if a call shows its progress: as `progress` says, and where that is None, as `verbose` and the place that
+    the output goes to do.
+    """
+    return verbose > 1 or (verbose == 1 and _screen() is not None) if progress is None else progress
+
+
 def open_display(
     pace: Pace,
     progress: bool | None = None,
@@ -202,15 +210,18 @@ def open_display(
     rows: Rows | None = None,
 ) -> Display:
     """The display that suits where the output goes: a table updated in place on a terminal or in a notebook, lines
-    elsewhere and beside another display.
+    elsewhere and beside another display. In a call that is quiet its messages go to `logging`.
 
     Args:
         progress: False: a display for messages alone; None is True.
         columns: the figures to show.
         rows: gives the rows of a table to show below them, its header first; lines have none of it.
     """
-    if progress is False:
-        return Display()
+    made = Display() if progress is False else _open(pace, columns, rows)
+    return Logged(made) if verbosity.is_quiet() else made
+
+
+def _open(pace: Pace, columns: Columns, rows: Rows | None) -> Display:
     screen = _screen()
     if screen is None or not _IN_PLACE.acquire(blocking=False):
         return Lines(pace, columns)

@@ -30,6 +30,12 @@ class Sink(ABC, Generic[R]):
         if self.waiting:
             self.append(())
 
+    def film(self, path: Path, timestep: int) -> None:
+        """Shows a video, where that is possible."""
+
+    def end(self, score: float, timestep: int, failed: bool) -> None:
+        """Takes note of how the run ended: its final score, NaN if there is none."""
+
     def close(self) -> None:
         self.flush()
 

@@ -1,9 +1,8 @@
-"""The tables of a run directory: CSV, JSON lines, finished episodes, and TensorBoard or Weights & Biases if asked."""
+"""The tables of a run directory: CSV, JSON lines, finished episodes; and experiment trackers, where asked for."""
 
 import contextlib
 import csv
 import errno
-import importlib.util
 import io
 import json
 import math
@@ -15,39 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ppo2.config.logs import FORMATS
 from ppo2.reporting.episode_file import COLUMNS, facts_line, keep_episodes, table_lines, with_share
+from ppo2.reporting.logs import formats_from_environment
 from ppo2.reporting.sinks import R, Row, Sink, append_bytes
-from ppo2.reporting.trackers import TensorBoard, WeightsAndBiases
+from ppo2.reporting.tracked import TRACKERS, Films
+from ppo2.reporting.trackers import TensorBoard, TrackedRun
 from ppo2.runners.episodes import Episode, Episodes
 from ppo2.system import files
-from ppo2.system.text import install_command, parse_json
+from ppo2.system.text import parse_json
 
-OPTIONAL_FORMATS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Formats beside CSV and JSON lines, and the package that each needs."""
-FORMATS = frozenset({"csv", "json", *OPTIONAL_FORMATS})
+__all__ = ["FORMATS", "RunFiles", "formats_from_environment", "rows_of"]
+
 FEW_EPISODES = 256
 """Episodes that are written at once, in a quarter of a millisecond; more by a thread, while training goes on."""
 BLOCK_EPISODES = 256
 """Episodes between two pauses of that thread."""
 TURN_SECONDS = 1e-4
 """Length of a pause: time enough for another thread to wake up."""
-
-
-def formats_from_environment() -> frozenset[str]:
-    """The formats to write: CSV, JSON lines, and those that `PPO2_LOG_FORMAT` names ("tensorboard,wandb").
-
-    Raises:
-        ValueError: an unknown format, or one whose package isn't installed.
-    """
-    asked = {name.strip().lower() for name in os.environ.get("PPO2_LOG_FORMAT", "").split(",")} - {""}
-    if unknown := sorted(asked - FORMATS):
-        raise ValueError(f"PPO2_LOG_FORMAT names {', '.join(map(repr, unknown))}; known: {', '.join(sorted(FORMATS))}")
-    for name in sorted(asked & OPTIONAL_FORMATS.keys()):
-        if importlib.util.find_spec(OPTIONAL_FORMATS[name]) is None:
-            raise ValueError(
-                f"PPO2_LOG_FORMAT asks for {name!r}, which needs {OPTIONAL_FORMATS[name]}: {install_command(name)}"
-            )
-    return frozenset(asked | {"csv", "json"})
 
 
 def rows_of(run_dir: Path) -> list[dict[str, float]]:
@@ -183,7 +167,9 @@ class RunFiles:
     written when they can be.
 
     Args:
-        run_dir: None writes nothing.
+        run_dir: None writes no files.
+        formats: formats beside CSV and JSON lines.
+        tracked: facts for trackers; None: those that the directory has.
         resume_from: the update that a resumed run goes on from (None: a new run): later rows of progress are dropped,
             and all but the first `monitor_rows` of monitor.csv (None: all stay), so that no row is there twice.
         env_id: id of the environment, for the first line of monitor.csv.
@@ -200,6 +186,7 @@ class RunFiles:
         run_dir: Path | None,
         *,
         formats: Iterable[str] = (),
+        tracked: TrackedRun | None = None,
         resume_from: int | None = None,
         monitor_rows: int | None = None,
         env_id: str | None = None,
@@ -214,11 +201,17 @@ class RunFiles:
         self._thread: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None  # episodes, by the thread
         self._progress: list[Sink[Row]] = []
+        self._films = Films(run_dir, is_new=resume_from is None)
+        self._timestep, self._score, self._has_evaluation = 0, math.nan, False
+        tracked = tracked or TrackedRun.of(run_dir)
         if run_dir is None:
+            self._open_trackers(formats, tracked)
             return
         progress, lines, monitor = (run_dir / name for name in ("progress.csv", "progress.jsonl", "monitor.csv"))
         run_dir.mkdir(parents=True, exist_ok=True)
         if resume_from is not None:
+            sent = [row.get("misc/total_timesteps", math.nan) for row in rows_of(run_dir)]
+            tracked = tracked.after(int(max([0, *filter(math.isfinite, sent)])))
             _drop_later_rows(progress, resume_from)
             _drop_later_rows(lines, resume_from)
         elif found := [path.name for path in (progress, lines, monitor) if path.exists()]:
@@ -230,9 +223,21 @@ class RunFiles:
         self._monitor += [_MonitorFile(monitor, facts, info_keys)]
         self._progress += [_ProgressFile(progress), _RowFile(lines, _json_text)]
         if "tensorboard" in formats:
-            self._progress.append(TensorBoard(run_dir, None if resume_from is None else _next_timestep(lines)))
-        if "wandb" in formats:
-            self._progress.append(WeightsAndBiases(run_dir))
+            purge = None if resume_from is None else _next_timestep(lines)
+            self._progress.append(TensorBoard(run_dir, purge, tracked.settings))
+        self._open_trackers(formats, tracked, rows_of(run_dir) if resume_from is not None else ())
+
+    def _open_trackers(self, formats: Iterable[str], tracked: TrackedRun, before: Sequence[Row] = ()) -> None:
+        """Begins, or goes on with, the runs of trackers; one that refuses is left out, with a warning.
+
+        Args:
+            before: rows of the run so far, for a tracker that has none of them.
+        """
+        for name in sorted({*formats} & TRACKERS.keys()):
+            sink = TRACKERS[name](tracked)
+            self._try(sink.path, partial(sink.begin, before), end="the run goes on without it")
+            if sink.is_open:
+                self._progress.append(sink)
 
     def episodes(self, rows: Sequence[Episode], share: float = 1.0) -> None:
         """Writes episodes; many in a thread, see `settle`.
@@ -263,8 +268,21 @@ class RunFiles:
             self._try(self._monitor[0].path, writing.result)
 
     def log(self, row: Row) -> None:
+        self._timestep = int(row.get("misc/total_timesteps", self._timestep))
+        score = row.get("eval_eprewmean", math.nan)
+        self._has_evaluation = math.isfinite(score) or self._has_evaluation
+        if math.isfinite(score) or not self._has_evaluation:
+            self._score = score if math.isfinite(score) else row.get("eprewmean", math.nan)
         for sink in self._progress:
             self._try(sink.path, partial(sink.append, [row]))
+        for film in self._films.new():
+            self.film(film, self._timestep)
+
+    def film(self, path: Path, timestep: int) -> None:
+        """Passes a video file to whatever shows videos; once."""
+        if self._films.take(path):
+            for sink in self._progress:
+                self._try(sink.path, partial(sink.film, path, timestep))
 
     def flush(self) -> None:
         """Writes the rows that wait, if they can be written now."""
@@ -281,9 +299,17 @@ class RunFiles:
                 with contextlib.suppress(OSError):  # the next row will meet it too
                     files.sync(sink.path)
 
-    def close(self) -> None:
-        """Closes all, and says which rows could not be written to the end."""
+    def close(self, *, failed: bool = False) -> None:
+        """Closes all, and says which rows could not be written to the end.
+
+        Args:
+            failed: an error, or a signal, ended the run before its end.
+        """
         self.settle()
+        for film in self._films.new():
+            self.film(film, self._timestep)
+        for sink in self._progress:
+            self._try(sink.path, partial(sink.end, math.nan if failed else self._score, self._timestep, failed))
         if self._thread is not None:
             self._thread.shutdown()
         lost: dict[str, str] = {}
@@ -300,14 +326,14 @@ class RunFiles:
     def _all(self) -> list[Sink[Any]]:
         return [*self._monitor, *self._progress]
 
-    def _try(self, path: Path, write: Callable[[], None]) -> None:
+    def _try(self, path: Path, write: Callable[[], None], end: str = "training goes on") -> None:
         try:
             write()
         except OSError as error:
             what = error.strerror or str(error)
             if what not in self._refused.values():  # one full disk is all files' trouble
                 wait = f", its rows wait in memory: {files.remedy(error)}, and they are written"
-                self._warn(f"{path}: {what}; training goes on{wait if error.errno is not None else ''}")
+                self._warn(f"{path}: {what}; {end}{wait if error.errno is not None else ''}")
             self._refused[path] = what
         else:
             self._refused.pop(path, None)

@@ -26,6 +26,7 @@ from ppo2.runners.device_program import EnvState, iterate_program, rollout_progr
 from ppo2.runners.ends import UpdateEpisodes, slot_bytes, to_ended
 from ppo2.runners.episodes import Ended, EpisodeQueue
 from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes, named, snapshot_tensors, taken
+from ppo2.system.garbage import collection_put_off
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,6 +102,7 @@ class DeviceRunner:
 
     @transfers_allowed
     @where_it_learns
+    @collection_put_off()  # the first call makes a program
     def run(self, steps: int | None = None) -> Rollout:
         """The next `nsteps` steps of every environment, going on from where the last call stopped.
 
@@ -120,6 +122,7 @@ class DeviceRunner:
 
     @transfers_allowed
     @where_it_learns
+    @collection_put_off()
     def iterate(self, hypers: Sequence[Hyperparameters]) -> Chunk:
         """An update of the model for each of `hypers`, at most `chunk_size.capacity`, in one program; waits for it.
 

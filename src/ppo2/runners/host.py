@@ -15,11 +15,11 @@ from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.config.info_keys import end_keys
 from ppo2.distributed import heartbeat
-from ppo2.envs.host.env_types import AnyVectorEnv
+from ppo2.envs.host.env_types import AnyVectorEnv, NDArray
 from ppo2.envs.host.stepper import Stepper
 from ppo2.envs.host.vec_env import as_gymnasium
 from ppo2.numerics import sharding
-from ppo2.numerics.compilation import transfers_allowed
+from ppo2.numerics.compilation import Aside, transfers_allowed
 from ppo2.numerics.randomness import Purpose, host_environment_keys
 from ppo2.runners.acting import Actor
 from ppo2.runners.action_log import ActionLog
@@ -30,6 +30,7 @@ from ppo2.runners.protocol import Seconds
 from ppo2.runners.rollout_buffers import GroupBuffers, RolloutBuffers
 from ppo2.runners.runner_state import RunnerState, new_episodes, restore, to_snapshot
 from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes
+from ppo2.system.garbage import collection_put_off
 
 
 @dataclass
@@ -186,16 +187,21 @@ class Runner:
             self._acting = [Actor(self.model, rows.stop - rows.start) for rows in self._stepper.groups]
         return self._acting
 
+    @collection_put_off()
     def _noise(self) -> Callable[[int, slice], Any]:
         """The noise of this rollout's actions, by step and environments."""
-        model, envs = self.model, np.arange(self._first, self._first + self.nenvs, dtype=np.uint32)
-        keys = host_environment_keys(model.acting_state().key, Purpose.ACT, self.rollouts, envs)
+        model, keys = self.model, self._noise_keys()
         whole = np.asarray(program(model, noise_program)(keys, self.nsteps))
         if whole.ndim > 1:
             return lambda t, rows: whole[t, rows]
         drawn = program(model, step_noise_program)
         by_rows: dict[int, Any] = {}  # the environments of each group
         return lambda t, rows: drawn(by_rows.setdefault(rows.start, keys[rows]), whole[t])
+
+    def _noise_keys(self) -> Any:
+        """A key for each environment's noise of this rollout."""
+        envs = np.arange(self._first, self._first + self.nenvs, dtype=np.uint32)
+        return host_environment_keys(self.model.acting_state().key, Purpose.ACT, self.rollouts, envs)
 
     def _check_legal(self, obs: Any, rows: slice, t: int) -> None:
         """Raises ValueError where a mask leaves no legal action."""
@@ -204,21 +210,33 @@ class Runner:
         when = f", at step {t} of rollout {self.rollouts}"
         spaces.check_legal(illegal & ~self._stepper.resetting, "`env`", when)
 
+    @collection_put_off()  # the first call makes a program
     def _complete(self, seen: Experience, buffers: RolloutBuffers, last_state: Any) -> Rollout:
         """The rollout, with the policy's figures of all that was seen and done."""
         model, state = self.model, self.model.state
-        final_values = np.zeros((self.nsteps, self.nenvs), np.float32)
-        bootstrapped = np.zeros(final_values.shape, bool)
+        final_values, bootstrapped = self._no_final_values()
         values = program(model, values_program)
         for index, obs, recurrent_state in buffers.truncated_batches(model.observation_space, self.nenvs):
             found = np.asarray(values(state.params, state.normaliser, obs, recurrent_state))
             final_values[index], bootstrapped[index] = found[: len(index[0])], True
-        with np.errstate(all="ignore"):  # what 32 bits can't hold becomes infinite, which learning reports
-            seen = seen._replace(rewards=seen.rewards.astype(np.float32))
         rollout: Rollout = program(model, complete_program)(
-            state.params, state.normaliser, seen, last_state, final_values, bootstrapped
+            state.params, state.normaliser, _in_float32(seen), last_state, final_values, bootstrapped
         )
         return rollout
+
+    def _no_final_values(self) -> tuple[NDArray, NDArray]:
+        """Values of truncated episodes' last observations, (T, N), and where there are some: nowhere."""
+        return np.zeros((self.nsteps, self.nenvs), np.float32), np.zeros((self.nsteps, self.nenvs), bool)
+
+    def prepare(self, aside: Aside) -> Any:
+        """Has the programs that collect a rollout compiled. Returns the shapes of the rollout."""
+        model, state, start = self.model, self.model.state, RunningEpisodes.start(self.nenvs)
+        aside(program(model, noise_program), self._noise_keys(), self.nsteps)
+        seen = RolloutBuffers(model, self.nsteps, self.nenvs).experience
+        seen = seen._replace(running_returns=start.discounted, gamma=self.gamma, lam=self.lam)
+        last_state = model.initial_state(self.nenvs)
+        known = (state.params, state.normaliser, _in_float32(seen), last_state)
+        return aside(program(model, complete_program), *known, *self._no_final_values())
 
     def mark_learned(self) -> None:
         self._learned = self._latest
@@ -260,3 +278,8 @@ class Runner:
 
     def ended(self) -> Ended:
         return self._episodes.take()
+
+
+def _in_float32(seen: Experience) -> Experience:
+    with np.errstate(all="ignore"):  # what 32 bits can't hold becomes infinite, which learning reports
+        return seen._replace(rewards=seen.rewards.astype(np.float32))

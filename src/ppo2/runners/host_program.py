@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from ppo2 import networks
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
 from ppo2.numerics.compilation import compiled, platform
+from ppo2.numerics.randomness import as_keys
 from ppo2.runners.experience import Experience, complete
 
 QUICKLY_COMPILED = {"xla_backend_optimization_level": 1}
@@ -29,10 +30,10 @@ def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ...
 
 
 def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"] | Int[Array, " T"]]:
-    """`Model.acting_noise` for the steps of a rollout."""
+    """`Model.acting_noise` for the steps of a rollout, of keys for `as_keys`."""
 
-    def noise(keys: PRNGKeyArray, steps: int) -> Float[Array, "T N p"] | Int[Array, " T"]:
-        return model.acting_noise(keys, steps)
+    def noise(keys: Any, steps: int) -> Float[Array, "T N p"] | Int[Array, " T"]:
+        return model.acting_noise(as_keys(keys), steps)
 
     return compiled(noise, static_argnums=1, compiler_options=QUICKLY_COMPILED if platform() == "cpu" else None)
 
@@ -40,8 +41,8 @@ def noise_program(model: Model) -> Callable[..., Float[Array, "T N p"] | Int[Arr
 def step_noise_program(model: Model) -> Callable[..., Float[Array, "N p"]]:
     """`Model.step_noise`, for rollouts whose steps each draw their own."""
 
-    def noise(keys: PRNGKeyArray, now: Int[Array, ""]) -> Float[Array, "N p"]:
-        return model.step_noise(keys, now)
+    def noise(keys: Any, now: Int[Array, ""]) -> Float[Array, "N p"]:
+        return model.step_noise(as_keys(keys), now)
 
     return compiled(noise)
 

@@ -13,7 +13,7 @@ NOT_TAKEN = (
     "load_path", "load_parts", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval",
     "keep", "eval_env_kwargs",
 )  # fmt: skip
-NOT_SWEPT = ("env", "env_kwargs", "run_dir", "progress", "device", "parallel", "backend")
+NOT_SWEPT = ("env", "env_kwargs", "run_dir", "verbose", "progress", "device", "parallel", "backend")
 
 
 def axes_of(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -22,7 +22,7 @@ def axes_of(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
     for name, values in arguments.items():
         if not isinstance(values, list | range | np.ndarray | jax.Array) or _is_one_value(name, values, arguments):
             continue
-        if name == "info_keys":  # a list by itself
+        if name in ("info_keys", "log"):  # lists by themselves
             continue
         if name in NOT_SWEPT:
             raise ValueError(f"`{name}` (={values!r}) can't be swept over: expected one value, found {len(values)}.")

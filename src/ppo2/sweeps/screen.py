@@ -77,7 +77,7 @@ class SweepScreen:
     def say_failure(self, run: SweepRun) -> None:
         """Says which run failed, and why."""
         if run.failure is not None:
-            self.display.say(run.failure.words)
+            self.display.warn(run.failure.words)
 
 
 def _short(value: object) -> str:

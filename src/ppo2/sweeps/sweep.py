@@ -15,7 +15,7 @@ from ppo2.envs import DeviceVector, adapter_of
 from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
-from ppo2.reporting.screens import open_display
+from ppo2.reporting.screens import open_display, shows_progress
 from ppo2.sweeps import directory
 from ppo2.sweeps.axes import NOT_TAKEN, announcement, axes_of
 from ppo2.sweeps.plan import SweepRun, plan_run
@@ -35,17 +35,20 @@ from ppo2.sweeps.vmapped import train_together
 from ppo2.system import launch, runtime
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
+from ppo2.system.verbosity import spoken
 from ppo2.training import interruption, remarks, run_directory
 from ppo2.training.construction import open_environment, place_model
 from ppo2.training.start import Start
 
 
 @told_plainly("ppo2.sweep(env='CartPole-v1', seed=range(4), total_timesteps=1e5)")
+@spoken
 @transfers_allowed
 def sweep(
     *,
     env: Any,
     run_dir: str | os.PathLike[str] | None = None,
+    verbose: int = 2,
     progress: bool | None = None,
     parallel: Parallel = "auto",
     backend: Literal["local", "ray"] = "local",
@@ -68,6 +71,7 @@ def sweep(
             environments it also gets a run directory for each run, and a sweep that was stopped goes on with the same
             arguments: runs that are finished are not trained again, others from their checkpoints, those that failed
             too. What was given as an object is taken for the same by its name.
+        verbose: see `learn`; progress is what there is to see of a sweep, so that this is 2.
         progress: see `learn`; of the table or lines, `best` is the best run's mean return.
         parallel: number of runs on host environments that train at a time, each in a process of its own with an equal
             share of the processors; "auto": as many as there are processors, but one after another, in this process,
@@ -112,7 +116,7 @@ def sweep(
         before = None if path is None else directory.settings_in(path)
         axes["seed"] = directory.seeds(axes["seed"], before)
         plan = _Plan(env, axes, fixed, path, before)
-        runs, stop = _train(plan, parallel, backend, progress)
+        runs, stop = _train(plan, parallel, backend, shows_progress(progress, verbose))
         result = Sweep.of(runs, plan.swept, path, seeds=len(axes["seed"]))
         if path is not None:
             result.unsaved = save_all(result, path, plan.given)
@@ -186,7 +190,7 @@ def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None)
         vector = open_environment(opened, plan.env, count, env_kwargs=kwargs)
         on_device, device = isinstance(vector, DeviceVector), settings[0].get("device", Config.device)
         if on_device:
-            check_together(parallel, backend)
+            check_together(parallel, backend, settings[0].get("log", ()))
         stack.enter_context(computing_on(place_to_begin(device, on_device=on_device)))
         runs = [plan_run(vector, plan.env, one, i, plan.swept) for i, one in enumerate(settings)]
         note = plan.begin(runs, on_device=on_device)

@@ -57,8 +57,13 @@ def check_parallel(parallel: Any, backend: Any) -> None:
         raise ValueError(f"`backend` (={backend!r}) must be 'local', for processes of this machine, or 'ray'.")
 
 
-def check_together(parallel: Parallel, backend: str) -> None:
-    """Raises ValueError where runs on a device environment are asked to be trained apart."""
+def check_together(parallel: Parallel, backend: str, log: Sequence[str] = ()) -> None:
+    """Raises ValueError where runs on a device environment are asked to be trained, or logged, apart."""
+    if log:
+        raise ValueError(
+            f"`log` (={log!r}) is for runs that train by themselves: on a device environment all train in one program, "
+            "whose result is the table. Leave it out."
+        )
     for name, value, default in (("parallel", parallel, "auto"), ("backend", backend, "local")):
         if value != default:
             raise ValueError(

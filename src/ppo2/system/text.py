@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 import re
 import sys
 import textwrap
+from collections.abc import Mapping
 from typing import Any, TextIO
+
+from ppo2.system import verbosity
 
 LEAST_WIDTH = 20
 """Characters below which a terminal's width isn't believed."""
@@ -92,11 +96,23 @@ def install_command(extra: str) -> str:
     return f"pip install '.[{extra}]' in the checkout of ppo2"
 
 
-def say_error(words: object, *, prefix: str = "ppo2: ") -> None:
-    """Prints a message on standard error, as `for_screen` has it, if it can be written there.
+def as_options(env_kwargs: Mapping[str, Any]) -> str:
+    """Arguments of an environment as options of the command line, with a blank before each."""
+    return "".join(f" --env.{name.replace('_', '-')} {value}" for name, value in env_kwargs.items())
+
+
+def say_error(words: object, *, prefix: str = "ppo2: ", level: int = logging.WARNING) -> None:
+    """Prints a message on standard error, as `for_screen` has it, if it can be written there; in a call that is quiet
+    (`verbose=0`) it goes to `logging` instead.
 
     Messages that belong to a run's log are its display's (`ppo2.reporting.display`).
+
+    Args:
+        level: the level that `logging` gives it.
     """
+    if verbosity.is_quiet():
+        verbosity.log(printable(f"{prefix}{words}".removeprefix("ppo2: ")), level)
+        return
     with contextlib.suppress(OSError, ValueError):  # a full disk; a file that was closed
         print(for_screen(f"{prefix}{words}", sys.stderr), file=sys.stderr, flush=True)
 

@@ -30,6 +30,7 @@ from ppo2.runners.protocol import HostRunner
 from ppo2.runners.snapshot import facts_of
 from ppo2.system import descendants
 from ppo2.system.exits import EXIT_HOOKS
+from ppo2.system.garbage import collection_put_off
 from ppo2.training.start import Start
 from ppo2.training.trainers import DeviceTrainer, HostTrainer, LearnTrainer, scheduled_numbers
 
@@ -126,6 +127,7 @@ def build_config(
     return config
 
 
+@collection_put_off()
 def build_model(
     config: Config, env: AnyEnvs, model_fn: Callable[..., Model] | None, encoding: int = spaces.ENCODING
 ) -> Model:
@@ -163,6 +165,7 @@ def build_model(
     return model
 
 
+@collection_put_off()
 def place_model(model: Model, env: AnyEnvs, start: Start) -> None:
     """Has a model act and learn where its settings, the run so far and this machine say; see `ppo2.agent.placement`."""
     found = choose(

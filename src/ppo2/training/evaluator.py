@@ -32,7 +32,7 @@ class Evaluator(Task):
         """Says what an evaluation tells of its episodes, in the first that has anything to tell."""
         self._said.add(self._update)
         if len(self._said) == 1:
-            self._setup.logger.say(f"the evaluation at update {self._update}: warning: {text}")
+            self._setup.logger.warn(f"the evaluation at update {self._update}: warning: {text}")
 
     @heartbeat.allow_pause()
     def run(self, update: int, stats: UpdateStats) -> None:
@@ -65,7 +65,7 @@ class Evaluator(Task):
         if fault := next(filter(None, faults), ""):
             if config.on_nonfinite == "raise":
                 raise ValueError(f"the evaluation at update {update}: {fault}")
-            self._setup.logger.say(f"the evaluation at update {update} was broken off: {fault}")
+            self._setup.logger.warn(f"the evaluation at update {update} was broken off: {fault}")
             self._setup.evaluated = update
             return
         result = Evaluation(np.concatenate(returns), np.concatenate(lengths))

@@ -17,10 +17,13 @@ from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs import DeviceVector
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.numerics.schedules import ScheduleLike
+from ppo2.reporting import logs
+from ppo2.reporting.screens import shows_progress
 from ppo2.runners import acting
 from ppo2.system import runtime
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
+from ppo2.system.verbosity import spoken
 from ppo2.training import construction, interruption, remarks, run_directory
 from ppo2.training.loop import Task, run_updates
 from ppo2.training.memory import check_memory, memory_need
@@ -31,6 +34,7 @@ from ppo2.training.start import find_start
 
 
 @told_plainly("ppo2.learn(env='CartPole-v1', total_timesteps=1e5)")
+@spoken
 @transfers_allowed
 def learn(
     *,
@@ -47,6 +51,8 @@ def learn(
     gamma: float = Config.gamma,
     lam: float = Config.lam,
     log_interval: int = Config.log_interval,
+    log: str | Sequence[str] = Config.log,
+    log_options: Mapping[str, Any] | None = None,
     nminibatches: int = Config.nminibatches,
     noptepochs: int = Config.noptepochs,
     cliprange: ScheduleLike = Config.cliprange,
@@ -76,6 +82,7 @@ def learn(
     run_dir: str | os.PathLike[str] | None = None,
     keep: int | None = Config.keep,
     on_nonfinite: Literal["raise", "skip"] = Config.on_nonfinite,
+    verbose: int = 1,
     progress: bool | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     eval_env_kwargs: Mapping[str, Any] | None = Config.eval_env_kwargs,
@@ -100,8 +107,11 @@ def learn(
         init_fn: called once, before the first update.
         run_dir: directory for logs, checkpoints and the learning curve, which belongs to this call until it returns;
             None writes nothing.
-        progress: False shows no progress. None and True show a table that is updated in place on a terminal and in a
-            notebook, and a line for each row of the log elsewhere.
+        verbose: 0 prints nothing: messages and warnings go to the logger "ppo2" of Python's `logging`. 1 prints the
+            plan, what is notable, and a summary; 2 progress too.
+        progress: True shows it, whatever `verbose` says: a table that is updated in place on a terminal and in a
+            notebook, a line for each row of the log elsewhere. False shows none, and no summary. None: by `verbose`;
+            of 1, the table alone.
         **network_kwargs: for the network's builder; for mlp num_layers=2, num_hidden=64, activation="tanh",
             layer_norm=False.
 
@@ -131,6 +141,7 @@ def learn(
         lr=lr, cliprange=cliprange, value_cliprange=value_cliprange, gamma=gamma, lam=lam, ent_coef=ent_coef,
         vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
+        log=log, log_options={} if log_options is None else log_options,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
         info_keys=info_keys, monitor_limit=monitor_limit, devices=devices, device=device, on_nonfinite=on_nonfinite,
         precision=precision, env_kwargs={} if env_kwargs is None else env_kwargs, eval_env_kwargs=eval_env_kwargs,
@@ -145,7 +156,10 @@ def learn(
         taken = _positional_count(update_fn)
         run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
         every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
-        env_kwargs = check_settings(configure.keywords)["env_kwargs"]
+        settings = check_settings(configure.keywords)
+        env_kwargs = settings["env_kwargs"]
+        if distributed.world().is_first:  # which alone writes
+            logs.check(settings["log"], run_dir)
         placement.asked_place(device)
         networks.check(network)
         lock = stack.enter_context(run_directory.locked(run_dir))
@@ -163,30 +177,34 @@ def learn(
         trainer = construction.build_trainer(stack, config, vector, model, every_update)
         need = memory_need(config, model, trainer.runner.axis.devices, on_device=on_device)
         too_large = check_memory(config, need)
-        setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, lock=lock, progress=progress)
+        shows = shows_progress(progress, verbose)
+        setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, lock=lock, progress=shows)
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
         warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)
+        if described := placement.described(model.placement):
+            setup.logger.say(described)
         for line in (
-            placement.described(model.placement),
             placement.changed(start.kept.get("placement"), model.placement),
             acting.changed(start.kept, model.acts_with),
         ):
             if line:
-                setup.logger.say(line)
+                setup.logger.warn(line)
         setup.logger.say(batch_plan(config, model, need, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
         if too_large is not None:
-            setup.logger.say(too_large)
+            setup.logger.warn(too_large)
         for line in remarks.at_start(config, model, vector, fresh=start.saved is None):
-            setup.logger.say(line)
+            setup.logger.warn(line)
         if init_fn is not None:
             init_fn()
         setup.synchronise("when training began")
+        setup.logger.begin()
+        if run.first <= config.nupdates:
+            trainer.prepare(run.first)
         construction.fill_normaliser(config, model, trainer.runner, lambda fault: run.check_fault(0, fault))
         if every_update:
             run.tasks.append(UpdateFunction(update_fn, taken, setup))
         run.finish_update()
-        setup.logger.begin()
         update = run_updates(
             trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
         )

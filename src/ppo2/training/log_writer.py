@@ -59,7 +59,7 @@ class LogWriter(Task):
         with heartbeat.allow_pause():
             logger.log(row)
             for warning in self._health.warnings(row):
-                logger.say(f"update {update}: {warning}")
+                logger.warn(f"update {update}: {warning}")
         self._say_missing(row)
 
     def _say_missing(self, row: Mapping[str, float]) -> None:
@@ -68,7 +68,7 @@ class LogWriter(Task):
             return
         self._knows_missing = True
         if missing := [key for key in self._setup.trainer.runner.info_keys if math.isnan(row[f"info/{key}"])]:
-            self._setup.logger.say(
+            self._setup.logger.warn(
                 f"`info_keys` (={missing!r}): no episode so far had such a number in its last step's info; look at "
                 "what `env` gives there"
             )

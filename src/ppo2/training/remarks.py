@@ -10,12 +10,13 @@ import gymnasium as gym
 import jax
 import numpy as np
 
-from ppo2 import spaces
+from ppo2 import networks, spaces
 from ppo2.agent.model import Model
 from ppo2.config import Config
 from ppo2.envs import AnyEnvs
 from ppo2.networks.adapters import Adapted
 from ppo2.networks.encoders import Encoded, Encoders
+from ppo2.networks.mlp import MLP
 from ppo2.networks.recurrent import Recurrent, flat
 from ppo2.system import processors, runtime
 
@@ -42,9 +43,9 @@ def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list
         fresh: the model was never trained: its policy acts around 0.
     """
     found = [*_settings(), *_normalisers(env), *_statistics(config, model)]
-    found += [*_flattened_images(model), *_products(config, model)]
+    found += [*_flattened_image(config, model), *_flattened_images(model), *_products(config, model)]
     if fresh and config.action_dist == "gaussian":
-        found += _out_of_reach(model)
+        found += out_of_reach(model.action_space)
     return [f"warning: {line}" for line in found]
 
 
@@ -67,9 +68,9 @@ def _settings() -> Iterator[str]:
 # --- actions ------------------------------------------------------------------------------------------------------
 
 
-def _out_of_reach(model: Model) -> Iterator[str]:
+def out_of_reach(actions: spaces.AnySpace) -> Iterator[str]:
     """Lines about bounds of actions that a Gaussian around 0 can't reach."""
-    for path, space in _named_leaves(model.action_space):
+    for path, space in _named_leaves(actions):
         if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
             continue
         pairs = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
@@ -122,6 +123,26 @@ def _statistics(config: Config, model: Model) -> Iterator[str]:
             f"`normalize_obs` (=True) changes nothing: it has statistics of a Box {which}, and these observations are "
             f"{spaces.unmasked(model.observation_space)}"
         )
+
+
+def _flattened_image(config: Config, model: Model) -> Iterator[str]:
+    """A line about observations that are images, and no convolutional network sees."""
+    space = spaces.unmasked(model.observation_space)
+    name = networks.for_images(space.shape or ()) if spaces.looks_like_image(space) else None
+    trunks = [trunk.trunk if isinstance(trunk, Recurrent) else trunk for trunk in _trunks(model)]
+    if name is None or not any(trunk is flat or isinstance(trunk, MLP) for trunk in trunks):
+        return
+    given = config.network if isinstance(config.network, str) else type(trunks[0]).__name__
+    yield (
+        f"`network` (={given!r}) takes observations that look like images, of shape {space.shape}, for "
+        f"{math.prod(space.shape or ()):,} numbers without places, with {model.state.params.size:,} parameters in all: "
+        f"network={_with_memory(name, given)!r} sees what is side by side"
+    )
+
+
+def _with_memory(name: str, given: str) -> str:
+    """The convolutional network to take in place of another, with the same memory where there is one."""
+    return f"{name}_{given}" if f"{name}_{given}" in networks.known() else name
 
 
 def _flattened_images(model: Model) -> Iterator[str]:

@@ -13,11 +13,11 @@ from ppo2.distributed import heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.envs.time_limit import time_limit
 from ppo2.reporting import plot
-from ppo2.reporting.health import EndlessEpisodes
+from ppo2.reporting.health import EndlessEpisodes, NoProgress
 from ppo2.runners.episodes import EPISODE_WINDOW, Ended, side_by_side, thinned
 from ppo2.runners.snapshot import part_of
 from ppo2.system.signals import Interrupted
-from ppo2.system.text import say_error
+from ppo2.system.text import as_options, say_error
 from ppo2.training import interruption, run_directory
 from ppo2.training.evaluator import Evaluator
 from ppo2.training.log_writer import LogWriter
@@ -41,6 +41,7 @@ class Run:
     def __init__(self, setup: Setup, eval_env: AnyEnvs | None) -> None:
         self._setup, self._logger, self._before = setup, setup.logger, setup.start.progress
         self._done, self.first = self._before.update, self._before.update + 1
+        self._counted = self._before.update
         self._log_writer = LogWriter(setup)
         self._saver = Saver(setup, self._log_writer)
         self._evaluator = None if eval_env is None else Evaluator(setup, eval_env, self._saver)
@@ -50,6 +51,7 @@ class Run:
             update=self._before.update,
             episodes=self._logger.count,
         )
+        self._progress = _no_progress(setup)
         self.tasks: list[Task] = [self._log_writer, self._saver]
         if self._evaluator is not None:
             self.tasks.insert(0, self._evaluator)
@@ -74,7 +76,7 @@ class Run:
                     self._say_last_words(returned=False)  # no process ends before it is written
         finally:
             self._saver.close()
-            self._logger.close()
+            self._logger.close(failed=error is not None)
             number = _number_of(error)
             if number is not None:
                 self.tell_of_stop(number)
@@ -86,7 +88,7 @@ class Run:
         if start.resumed is not None:
             rows = distributed.world().part(num_envs)
             for line in runner.resume(part_of(start.resumed, rows, num_envs)):
-                self._logger.say(line)
+                self._logger.warn(line)
         runner.start_clock(self._setup.started)
         if start.kind == "weights":
             self._saver.save(0)  # for this run to begin again from there, wherever it is stopped
@@ -113,7 +115,7 @@ class Run:
         where = f"update {update}" if update else "the rollout that fills the normaliser"
         words = fault_words(kind, int(fault.step), config.num_envs, self._setup.model.observation_space)
         if config.on_nonfinite == "skip" and kind not in FATAL:
-            self._logger.say(f"{where} skipped: {words}")
+            self._logger.warn(f"{where} skipped: {words}")
             return
         if kind is FaultKind.STATE_NOT_FINITE:
             self._saver.skip(self._done)
@@ -145,8 +147,16 @@ class Run:
             self._say_first_left_out(update, ended)
             self._logger.episodes(ended.rows, ended.last, ended.count)
             if warning := self._endless.warning(update, self._logger.count):
-                self._logger.say(f"update {update}: {warning}")
+                self._logger.warn(f"update {update}: {warning}")
+            self._progress.note(update, ended.rows)
+            before, self._counted = self._counted, update
+            if before < self._progress.half <= update < self._setup.config.nupdates:
+                self._warn_of_no_progress(update)
         self._logger.tick(update)
+
+    def _warn_of_no_progress(self, update: int) -> None:
+        if warning := self._progress.warning(update, [episode.r for episode in self._logger.last]):
+            self._logger.warn(f"update {update}: {warning}")
 
     def _say_first_left_out(self, update: int, ended: Ended) -> None:
         """Says where monitor.csv gets a part of the episodes only, the first time."""
@@ -161,10 +171,11 @@ class Run:
     def finish(self, update: int, *, progress: bool | None) -> None:
         """Writes the last checkpoint and the curve, and says how it went; takes note of a signal that came last."""
         with heartbeat.allow_pause():
+            self._warn_of_no_progress(update)
             self._log_writer.complete(update)
             self._saver.save_for_good(update)
             curve = self._draw_curve()
-            self._logger.close()
+            self._logger.close(failed=self._setup.signal.received is not None)
             if progress is not False:
                 self._logger.say(self._summary(update, curve))
             self._setup.model.unsaved = self._say_last_words(returned=self._setup.signal.received is None)
@@ -204,7 +215,7 @@ class Run:
         try:
             return plot.curve(run_dir, run_dir / run_directory.CURVE)
         except (OSError, ValueError) as error:
-            self._logger.say(f"the learning curve could not be drawn: {error}")
+            self._logger.warn(f"the learning curve could not be drawn: {error}")
             return None
 
     def _summary(self, update: int, curve: Path | None) -> str:
@@ -221,6 +232,16 @@ class Run:
             "" if curve is None else f"curve {curve}",
         ]
         return "; ".join(filter(None, words))
+
+
+def _no_progress(setup: Setup) -> NoProgress:
+    env, config = setup.config.env, setup.config
+    vector = getattr(setup.trainer.runner, "env", None)
+    threshold = getattr(getattr(vector, "spec", None), "reward_threshold", None)
+    doctor = "`ppo2.doctor(env)`"
+    if isinstance(env, str):
+        doctor = f"`ppo2 doctor {env}{as_options(config.env_kwargs or {})}`"
+    return NoProgress(config.nupdates, config.nbatch, threshold, doctor, fresh=setup.start.saved is None)
 
 
 def _number_of(error: BaseException | None) -> int | None:

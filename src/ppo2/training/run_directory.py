@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ppo2.checkpoints import checkpoint
 from ppo2.config import Config
 from ppo2.distributed import collectives
-from ppo2.reporting.tables import formats_from_environment
 from ppo2.system import files
 from ppo2.system.directory_lock import DirectoryLock
 from ppo2.system.text import parse_json, printable
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 CURVE = "curve.png"
 LOGS = ("progress.csv", "progress.jsonl", "monitor.csv")
+MAY_CHANGE = ("total_timesteps", "device", "log", "log_options")
+"""Settings that may be others when a run goes on."""
 SUPERSEDED = ".superseded"
 """Suffix of checkpoints that a run, resumed from an earlier one, will write again."""
 
@@ -182,7 +183,7 @@ def check_same(saved: Mapping[str, Any], config: Config, path: Path, done: int) 
     """
     mine = config.to_json()
     saved = {**Config().to_json(), **saved}  # an earlier version did by default what it had no setting for
-    different = [name for name in mine if saved[name] != mine[name] and name not in ("total_timesteps", "device")]
+    different = [name for name in mine if saved[name] != mine[name] and name not in MAY_CHANGE]
     if done > config.nupdates:
         raise ValueError(
             f"`total_timesteps` (={config.total_timesteps:,}) is less than what the run in `run_dir` (={str(path)!r}) "
@@ -253,7 +254,6 @@ def prepare(
             history = sessions.sessions_in(read_config(path))
     else:
         check_free(path)
-    formats_from_environment()  # complains before anything is written
     now = sessions.current_session(done, config.total_timesteps)
     aside = "" if start.resumed is None else set_aside(path, done)
     remove_interim(path, config, done)

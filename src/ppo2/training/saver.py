@@ -153,7 +153,7 @@ class Saver(Task):
                 self._best = self._best_before
             reason = error.strerror or str(error)
             if reason != self._reported and not self._ending:
-                self._setup.logger.say(
+                self._setup.logger.warn(
                     f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones "
                     f"are intact. For the next to be written, {files.remedy(error)}."
                 )

@@ -77,6 +77,9 @@ class Setup:
             seconds=before.seconds,
             info_keys=trainer.runner.info_keys,
             speaks=world.is_first,
+            log=config.log,
+            log_options=config.log_options,
+            settings=self.settings or config.to_json(),
         )
         if before.left_out:  # the last rows of the file aren't the last episodes
             last_episodes = [episode_of(row) for row in before.last_episodes or ()]
@@ -89,12 +92,12 @@ class Setup:
         for line in lines:
             logger.say(line)
         if rows < before.episodes:
-            logger.say(
+            logger.warn(
                 f"monitor.csv has {rows:,} episodes, the checkpoint tells of {before.episodes:,}: rows were lost or "
                 "removed; means of the last episodes begin with those that there are"
             )
         if self.saved_in is not None and world.size > 1 and not config.save_interval:
-            logger.say(
+            logger.warn(
                 "`save_interval` is 0: if one of the processes fails, which ends all, nothing will have been saved"
             )
         if start.kind == "restarted":
@@ -119,7 +122,7 @@ class Setup:
         """Has all processes go on with the first one's model, and reports where another's had become different."""
         self.model.state, report = parts.synchronise_model(self.model.state, when)
         if report:
-            self.logger.say(report)
+            self.logger.warn(report)
 
 
 def _id_of(env: Any) -> str | None:

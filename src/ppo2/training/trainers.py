@@ -5,15 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ppo2 import distributed
+from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
+from ppo2.agent.model_programs import train_program
 from ppo2.algorithm.faults import Fault
 from ppo2.algorithm.rollout import Rollout
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config
 from ppo2.distributed import collectives
 from ppo2.numerics import schedules
+from ppo2.numerics.compilation import can_compile_aside, compiling_aside
+from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.device import DeviceRunner
+from ppo2.runners.host import Runner
 from ppo2.runners.protocol import HostRunner
+from ppo2.system.garbage import collection_put_off
 
 Numbers = Callable[[int], Mapping[str, float]]
 """The numbers that change from update to update, given the update, counted from 1."""
@@ -48,6 +55,9 @@ class Advance(NamedTuple):
 class Trainer(ABC):
     """Makes updates of a model, or of several at once."""
 
+    def prepare(self, first: int) -> None:  # noqa: B027
+        """Has the programs of update `first` compiled, where that is sooner than as they are called."""
+
     def collect(self) -> None:  # noqa: B027 (nothing to do where it is part of a compiled program)
         """Collects the rollout that comes next, where that is a step of its own; a signal may break it off."""
 
@@ -70,6 +80,17 @@ class HostTrainer(Trainer):
     _rollout: Rollout | None = None
     _act: float = 0.0
     _step: float = 0.0
+
+    @collection_put_off()
+    def prepare(self, first: int) -> None:
+        """See `Trainer`. To trace an update takes as long as to compile what precedes it: both are done at once."""
+        model, runner = self.model, self.runner
+        as_usual = type(model).train is Model.train and distributed.world().size == 1
+        if isinstance(runner, Runner) and as_usual and can_compile_aside():
+            with compiling_aside() as aside:
+                rollout, hyper = runner.prepare(aside), model.hyperparameters(**self.numbers(first))
+                if model.learning_axis() == ONE_DEVICE:  # several want arguments that are bound to them
+                    aside(program(model, train_program, ONE_DEVICE), model.state, rollout, hyper)
 
     def collect(self) -> None:
         self._rollout = self.runner.run()

@@ -16,7 +16,7 @@ from ppo2.envs.device.env import DeviceEnv, State, reset_one, step_one
 from ppo2.envs.device.info import counted_episode
 from ppo2.numerics.compilation import platform
 from ppo2.numerics.loops import scan_by_turns
-from ppo2.numerics.randomness import abstract_key
+from ppo2.numerics.randomness import abstract_key, folded
 
 
 class EnvCarry(NamedTuple):
@@ -112,7 +112,7 @@ def unroll(
         t, noise, new = now
         state, obs = _reset_ended(env, carry.ended, keys, t, new, (carry.state, carry.obs))
         actions, recurrent_state = act(obs, noise, carry.recurrent_state, carry.ended)
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * t)
+        step_keys = jax.vmap(folded, (0, None))(keys, 2 * t)
         outcome = jax.vmap(lambda *one: step_one(env, *one))(state, distribution.to_environment(actions), step_keys)
         # A number that isn't finite would stay so for ever: its episode is truncated here. The value of the last
         # observation isn't finite either, by which learning sees the fault.
@@ -204,7 +204,7 @@ MOST_AHEAD = 2**28
 
 def _first_states(env: DeviceEnv, keys: PRNGKeyArray, t: Int[Array, ""]) -> tuple[State, Any]:
     """States and observations of N environments whose episodes begin at step t, as if all did."""
-    reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * t + 1)
+    reset_keys = jax.vmap(folded, (0, None))(keys, 2 * t + 1)
     return jax.vmap(lambda key: reset_one(env, key))(reset_keys)
 
 

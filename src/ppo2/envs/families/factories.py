@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.util
 import operator
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,10 @@ class OwnFactory(SpecFactory):
 
 @contextlib.contextmanager
 def _quiet(spec: EnvSpec) -> Iterator[None]:
-    """Silences what libraries say in constructors and users can't mend, such as MuJoCo of `settotalmass`."""
+    """Silences what libraries say and users can't mend, such as MuJoCo of `settotalmass` in a constructor, or pygame,
+    which greets on standard output where the first frame is drawn.
+    """
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as stack:
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and importlib.util.find_spec("mujoco"):
             import mujoco  # comes with the extra

@@ -13,7 +13,7 @@ from ppo2.system.text import say_error
 
 SHADOWING = (
     *("max_episode_steps", "reward_scale", "frame_stack", "flatten", "info_keys", "workers", "groups"),
-    *("env_timeout", "replay_limit", "own_vector", "actors"),
+    *("env_timeout", "replay_limit", "own_vector", "actors", "verbose"),
 )
 """Keywords of `ppo2.make` that a constructor may have too, with a meaning of its own; a seed has the same."""
 

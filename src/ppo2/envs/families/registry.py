@@ -1,6 +1,7 @@
 """Families of environments: the settings, wrappers and packages of their ids."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,17 @@ CLASSIC_CONTROL = Family(
     source="our own runs, docs/benchmarks.md",
 )  # fmt: skip
 
+IMAGES = Family(
+    name="images", modules=(),  # of any package: their spaces say it
+    settings={
+        "network": "cnn", "total_timesteps": 1_000_000,
+        "num_envs": 8, "nsteps": 128, "nminibatches": 4, "noptepochs": 4,
+        "lr": "linear:2.5e-4", "gamma": 0.99, "lam": 0.95, "cliprange": 0.1, "ent_coef": 0.01, "vf_coef": 0.5,
+        "log_interval": 5,
+    },
+    source="as Atari, for fewer timesteps; the network by the images' size: cnn, or cnn_small below 36 pixels",
+)  # fmt: skip
+
 BOX2D = Family(
     name="Box2D", modules=("gymnasium.envs.box2d",), extra="box2d", last_python=(3, 13),
     settings={
@@ -96,7 +108,14 @@ BOX2D = Family(
         "num_envs": 16, "nsteps": 1024, "nminibatches": 256, "noptepochs": 4,
         "lr": 3e-4, "gamma": 0.999, "lam": 0.98, "ent_coef": 0.01, "value_cliprange": None, "log_interval": 1,
     },
-    source="rl-baselines3-zoo's LunarLander settings, and our own runs, docs/benchmarks.md",
+    # a picture of 96 x 96, one network for policy and value, and minibatches that it is quick with
+    environments={
+        "CarRacing": {
+            **IMAGES.settings, "value_network": None, "nsteps": 512, "nminibatches": 32, "noptepochs": 10,
+            "lr": "linear:1e-4", "cliprange": 0.2, "ent_coef": 0.0,
+        },
+    },
+    source="rl-baselines3-zoo's LunarLander settings, and our own runs, docs/benchmarks.md; CarRacing after that zoo's",
 )  # fmt: skip
 
 MUJOCO = Family(
@@ -188,11 +207,11 @@ DEFAULT = Family(
 )  # fmt: skip
 
 DEVICE_FAMILIES = (GYMNAX, LOCOMOTION, GRIDS)
-FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, ATARI, MINIGRID, DM_CONTROL, *DEVICE_FAMILIES, DEFAULT)
+FAMILIES = (CLASSIC_CONTROL, BOX2D, MUJOCO, ATARI, MINIGRID, DM_CONTROL, *DEVICE_FAMILIES, IMAGES, DEFAULT)
 
 
 def family_of(env_id: str) -> Family:
-    """The family of a registered id; the default one for any other."""
+    """The family of a registered id by its package; the default one for any other."""
     module = env_id
     if adapters.adapter_of(env_id) is None:
         spec = gym.registry.get(env_id.rpartition(":")[2])
@@ -200,4 +219,14 @@ def family_of(env_id: str) -> Family:
         while isinstance(entry, functools.partial):
             entry = entry.func
         module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
-    return next(family for family in FAMILIES if module.startswith(family.modules))
+    name = env_id.rpartition(":")[2]
+    # a package that needs others registers for several of them, which only the ids tell apart
+    fitting = (one for one in FAMILIES if not one.needs or re.fullmatch(str(one.ids), name))
+    return next(family for family in fitting if module.startswith(family.modules))
+
+
+def family_with(env_id: str, preset: Mapping[str, Any]) -> Family:
+    """The family that the preset of an id came from."""
+    family = family_of(env_id)
+    common = {name: value for name, value in IMAGES.settings.items() if name != "network"}
+    return IMAGES if family is DEFAULT and all(preset.get(name) == value for name, value in common.items()) else family

@@ -1,0 +1,92 @@
+"""Presets: arguments of `learn` that suit an environment, by its family and by its observations."""
+
+import contextlib
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import jax
+
+from ppo2 import networks, spaces
+from ppo2.envs.construction import resolve
+from ppo2.envs.device.env import is_device_env
+from ppo2.envs.families.ids import check_id
+from ppo2.envs.families.registry import DEFAULT, IMAGES, family_of
+from ppo2.system import runtime
+
+WITHOUT_IMAGES = "gymnasium."
+"""Beginning of entry points of environments that are known to give no images, unless their family says so."""
+
+
+def preset(env: Any) -> dict[str, Any]:
+    """Arguments of `learn` that suit an environment; the command line starts from them.
+
+    They are those of the family of its id. An id of a package that no family has is made once, to look at its
+    observations: images get a convolutional network.
+
+    Args:
+        env: an id, or an environment in any other form that `learn` takes; of one that exists already, `num_envs` is
+            left out.
+
+    Raises:
+        ValueError: no environment of this id is registered.
+    """
+    if isinstance(env, str):
+        check_id(env)
+        settings = family_of(env).preset(env)
+        found = {} if _is_known(env) else for_images(_space_of(env))
+        return {**IMAGES.settings, **found} if found else settings
+    env_id = getattr(getattr(env, "spec", None), "id", None)
+    settings = family_of(env_id).preset(env_id) if isinstance(env_id, str) else dict(DEFAULT.settings)
+    if settings["network"] == DEFAULT.settings["network"] and (found := for_images(_space_of(env))):
+        settings = {**IMAGES.settings, **found}
+    if isinstance(env, gym.Env | gym.vector.VectorEnv):
+        settings.pop("num_envs", None)
+    return settings
+
+
+def for_images(space: spaces.AnySpace | None) -> dict[str, Any]:
+    """The networks for observations that are an image, or have images among their parts; none where there is none."""
+    if space is None:
+        return {}
+    found = jax.tree.leaves_with_path(spaces.tree(spaces.unmasked(space)))
+    parts = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
+    images = {path: networks.for_images(leaf.shape) for path, leaf in parts.items() if _is_image(leaf)}
+    encoders = {path: name for path, name in images.items() if name is not None}
+    if not encoders or "" in encoders:
+        return {"network": encoders[""]} if encoders else {}
+    numbers = any(spaces.has_statistics(leaf) for leaf in parts.values())
+    return {"network": "mlp", "encoders": encoders, **({"normalize_obs": True} if numbers else {})}
+
+
+def _is_image(space: spaces.AnySpace) -> bool:
+    """True for a picture: what is declared as one, or bytes of three axes."""
+    return spaces.is_image(space) or (
+        isinstance(space, gym.spaces.Box) and space.dtype == "uint8" and len(space.shape) == 3
+    )
+
+
+def _is_known(env_id: str) -> bool:
+    """True for an id whose family, or package, says what its observations are."""
+    if family_of(env_id) is not DEFAULT:
+        return True
+    spec = gym.registry.get(env_id.rpartition(":")[2])
+    return spec is not None and not spec.additional_wrappers and str(spec.entry_point).startswith(WITHOUT_IMAGES)
+
+
+def _space_of(env: Any) -> spaces.AnySpace | None:
+    """The space of an environment's observations; None where it can't be made, which training will tell."""
+    if is_device_env(env):
+        return env.observation_space  # type: ignore[no-any-return]
+    space = getattr(env, "single_observation_space", None) or getattr(env, "observation_space", None)
+    if isinstance(space, gym.Space):
+        return space
+    runtime.begin()  # constructors of environments may compute
+    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+        made = resolve(env, 1)
+        try:
+            return made.env.single_observation_space
+        finally:
+            if made.owned:
+                made.env.close()
+    return None
