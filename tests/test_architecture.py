@@ -24,6 +24,7 @@ FLOORS = [
     ["agent", "envs/families"],
     ["envs", "runners"],
     ["evaluation", "reporting"],
+    ["callbacks"],
     ["__init__", "training"],
     ["deployment", "diagnosis", "sweeps"],
     ["cli"],
@@ -32,10 +33,11 @@ FLOORS = [
 """Folders and single files, from the ground up: each imports only from lower floors."""
 
 ORDER = """\
-agent: __init__ compiled files noise placement policy model_programs model copies loading microbatched
+agent: __init__ compiled files noise placement policy model_programs model freezing copies loading microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
-checkpoints: __init__ checkpoint progress tensors writer
-cli: env_options output options doctor listings model_commands export sweep until_solved train __init__
+callbacks: base calls evaluation freezing saving stopping pruning __init__
+checkpoints: __init__ checkpoint state_dicts progress tensors writer
+cli: env_options output options doctor listings model_commands export sweep train __init__
 config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
@@ -62,8 +64,8 @@ spaces: parts images space_json checks __init__ device
 sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
 system: __init__ garbage calls exits descendants files launch verbosity text lock_owner directory_lock processors \
     signals runtime
-training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction setup \
-    log_writer saver evaluator run learn
+training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction \
+    moments setup update_function log_writer saver evaluator run learn
 """
 FILES = {folder: files.split() for folder, files in (line.split(": ") for line in ORDER.splitlines())}
 """Files of each folder, from the ground up: each imports only from those before it. `__init__` may come last, where it

@@ -15,7 +15,7 @@ PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.i
 """Folders whose files the pages name, from the root or from src/ppo2."""
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SNIPPETS = SNIPPET.findall(README)
-PAGES = ["doctor", "logging", "output"]
+PAGES = ["callbacks", "doctor", "logging", "output"]
 """Pages of docs/ whose snippets run."""
 IN_PAGES = [
     pytest.param(snippet, id=f"{page}-{i}")
@@ -28,6 +28,8 @@ IN_PAGES = [
     "snippet", [*(pytest.param(one, id=f"snippet-{i}") for i, one in enumerate(SNIPPETS)), *IN_PAGES]
 )
 def test_snippet(snippet: str, tmp_path: Path) -> None:
+    if "import optuna" in snippet:
+        pytest.importorskip("optuna")
     done = subprocess.run([*STRICT_PYTHON, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ppo2.system.garbage import collection_put_off
 
 if TYPE_CHECKING:
-    from ppo2 import distributed, envs, networks
+    from ppo2 import callbacks, distributed, envs, networks
     from ppo2.agent.loading import load
     from ppo2.agent.microbatched import MicrobatchedModel
     from ppo2.agent.model import Model
@@ -40,6 +40,7 @@ __all__ = [
     "Model",
     "Runner",
     "Sweep",
+    "callbacks",
     "configure_runtime",
     "distributed",
     "doctor",

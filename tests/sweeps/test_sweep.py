@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import signal
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import ppo2
-from support.device_envs import Line
+from support.device_envs import Count, Line
 from support.environments import Script
 from support.runs import SWEPT
 
@@ -176,3 +177,39 @@ def test_a_directory_with_something_in_it_is_left_alone(env: Line, tmp_path: Any
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="isn't empty"):
         ppo2.sweep(env=env, run_dir=tmp_path, **SWEPT)
+
+
+@dataclass(frozen=True)
+class Told(Count):
+    """Episodes of 3 steps, a success each; half a meter more at every step."""
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        state, obs, reward, terminated, truncated, _ = super().step(state, action, key)
+        return state, obs, reward, terminated, truncated, {"is_success": state["t"] == 3, "distance": state["t"] / 2}
+
+
+class ToldOnHost(Script):
+    """The same on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def reset(self, **more: Any) -> Any:
+        self.steps = 0
+        return super().reset(**more)
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return (*super().step(action)[:4], {"is_success": self.steps == 3, "distance": self.steps / 2})
+
+
+@pytest.mark.parametrize("env", [Told(), ToldOnHost], ids=["device", "host"])
+@pytest.mark.parametrize("parallel", ["auto", 1])
+def test_numbers_of_info_are_in_the_table(env: Any, parallel: Any, tmp_path: Any) -> None:
+    if parallel == 1 and isinstance(env, Told):
+        pytest.skip("runs on a device environment train together")
+    result = ppo2.sweep(env=env, seed=range(2), info_keys=("distance",), parallel=parallel, run_dir=tmp_path, **SWEPT)
+    assert [(row["info/distance"], row["info/is_success"]) for row in result.table] == [(1.5, 1.0)] * 2
+    with (tmp_path / "table.csv").open() as file:
+        assert [row["info/is_success"] for row in csv.DictReader(file)] == ["1.0", "1.0"]

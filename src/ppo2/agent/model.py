@@ -69,6 +69,8 @@ class Model:
         placement: the processors that it acts and learns on; see `place`.
         acts_with: "numpy" or "xla", in runners of host environments; see `ppo2.runners.acting`.
         unsaved: words about why the last checkpoint of its training isn't on the disk; "" where all is well.
+        stop_reason: the reason for which a callback, or `update_fn`, ended its training; "" otherwise.
+        frozen: beginnings and ends of those parts of the flat parameters that learning leaves as they are.
     """
 
     loss_names = Stats._fields
@@ -100,7 +102,8 @@ class Model:
         self._convolves = networks.has_convolutions(policy)
         self.act_count = 0
         self.own_programs: Programs = OrderedDict()
-        self.unsaved = ""
+        self.unsaved = self.stop_reason = ""
+        self.frozen: tuple[tuple[int, int], ...] = ()
         self.placement = UNPLACED
         self.acts_with = "xla"
         self._acting: tuple[Any, ActingState] | None = None
@@ -441,7 +444,7 @@ class Model:
     def identity_as(self, kind: type["Model"]) -> Hashable | None:
         """`trace_identity` of models of this very class; None for other classes, and where the network has no hash."""
         leaves, structure = jax.tree.flatten(self._static)
-        identity = (type(self), tuple(leaves), structure, self._shapes, self.config.trace)
+        identity = (type(self), tuple(leaves), structure, self._shapes, self.config.trace, self.frozen)
         patched = set(vars(self)) & set(dir(type(self)))  # a method replaced on the instance
         return identity if type(self) is kind and not patched and is_hashable(identity) else None
 

@@ -54,7 +54,8 @@ class UpdateStats(NamedTuple):
     `fault` is a `FaultKind`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and
     `eplenmean`, over the last 100 episodes, `episodes`, how many ended so far, and `infos`, the means of numbers of
     `info` at the ends of the last 100 (`info_keys`), are filled in by `learn` for its `update_fn`; so are these last
-    100 themselves, the oldest first: `last`, each with `r`, `l`, `t`, `env` and `infos`.
+    100 themselves, the oldest first: `last`, each with `r`, `l`, `t`, `env` and `infos`; and `evaluation`, the result
+    of the evaluation that was made after this very update, None where none was.
     """
 
     policy_loss: Float[Array, ""]
@@ -72,12 +73,13 @@ class UpdateStats(NamedTuple):
     episodes: int | Int[Array, ""] = 0
     infos: Mapping[str, float] = {}
     last: Sequence[Any] = ()
+    evaluation: Any = None
 
     @classmethod
     def blank(cls) -> Self:
         """All 0, in the dtypes that figures have on the device, as programs give them: see `in_program`."""
         whole = ("gradient_steps", "fault", "fault_index")
-        names = [name for name in cls._fields if name not in ("infos", "last")]
+        names = [name for name in cls._fields if name not in ("infos", "last", "evaluation")]
         zeros: dict[str, Any] = {name: np.zeros((), np.int32 if name in whole else np.float32) for name in names}
         return cls(**zeros).in_program()
 

@@ -33,6 +33,9 @@ SMALL = 2**16
 
 T = TypeVar("T")
 
+Parts = tuple[tuple[int, int], ...]
+"""Beginnings and ends of parts of the flat parameters."""
+
 
 class UpdateSettings(Protocol):
     """The settings that fix an update's shape (`ppo2.Config`)."""
@@ -54,6 +57,8 @@ class Learner(Protocol):
     def observation_space(self) -> spaces.AnySpace: ...
     @property
     def distribution(self) -> ActionDistribution: ...
+    @property
+    def frozen(self) -> Parts: ...
 
     def advantages(self, normaliser: Normaliser, rollout: Rollout) -> Float[Array, "T N"]: ...
     def gradients(
@@ -138,6 +143,7 @@ def update(
         normaliser=normaliser,
         hyper=hyper,
         axis=axis,
+        frozen=learner.frozen,
     )
 
     def stored_step(carry: Carry, minibatch: tuple[Batch, Array]) -> tuple[Carry, Array]:
@@ -198,23 +204,32 @@ def minibatch_step(
     normaliser: Normaliser,
     hyper: Hyperparameters,
     axis: DataAxis,
+    frozen: Parts = (),
 ) -> tuple[Carry, Step]:
     """One gradient step of Adam on a minibatch; not taken where its approximate KL divergence exceeds `target_kl`.
 
     Args:
         minibatch: the samples, and the share that they are of the minibatch on all devices.
+        frozen: parameters that stay as they are, with their moments; the gradient's norm is that of the others.
     """
     batch, share = minibatch
     params = _after(jnp.sum(batch.weights), carry.params)
     gradient, stats = gradients(params, normaliser, batch, hyper)
     if axis.devices > 1:
         gradient, stats = axis.sum(jax.tree.map(lambda x: x * share, (gradient, stats)))
+    is_frozen = among(frozen, gradient.shape[0]) if frozen else None
+    if is_frozen is not None:
+        gradient = jnp.where(is_frozen, 0, gradient).astype(gradient.dtype)
     norm = jnp.linalg.norm(gradient)
     if hyper.max_grad_norm is not None:
         gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
     state = carry.opt_state._replace(count=_after(norm, carry.opt_state.count))
     direction, opt_state = adam.direction(gradient, state)
     after = Carry(carry.params - hyper.lr * direction, opt_state, carry.stopped)
+    if is_frozen is not None:
+        after = jax.tree.map(
+            lambda new, old: jnp.where(is_frozen, old, new) if new.shape == is_frozen.shape else new, after, carry
+        )
     if hyper.target_kl is not None:
         stop = stats.approxkl > hyper.target_kl
         after = jax.tree.map(lambda new, old: jnp.where(stop, old, new), after, carry)._replace(stopped=stop)
@@ -232,6 +247,13 @@ def _after(number: Float[Array, ""], x: T) -> T:
         return x
     waiting: T = jax.tree.map(lambda leaf: leaf if leaf.size > SMALL else jnp.where(number < 0, 0, leaf), x)
     return waiting
+
+
+def among(parts: Parts, size: int) -> Bool[Array, " P"]:
+    """True for the elements of some parts of a vector."""
+    index = jnp.arange(size, dtype=jnp.int32)
+    inside = [(index >= start) & (index < end) for start, end in parts]
+    return functools.reduce(jnp.logical_or, inside)
 
 
 def step_unless_stopped(carry: Carry, minibatch: tuple[Batch, Float[Array, ""]], **more: object) -> tuple[Carry, Step]:

@@ -24,6 +24,7 @@ class Progress(NamedTuple):
         episodes: rows of monitor.csv.
         left_out: episodes that have no row there, as they were too many.
         last_episodes: the last hundred of all, where some were left out; each a row by the names of its columns.
+        figures: figures that callbacks logged, for the next row of the log.
         rollouts: collected by the runner.
         best: None without evaluations, or where all checkpoints are kept.
         interim: True for a checkpoint that only a stop brought about: the resumed run removes it once it has written
@@ -41,6 +42,7 @@ class Progress(NamedTuple):
     unfinished: Mapping[str, float | str] | None = None
     left_out: int = 0
     last_episodes: Sequence[Mapping[str, float | str]] | None = None
+    figures: Mapping[str, float | str] | None = None
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "Progress":
@@ -63,7 +65,7 @@ class Progress(NamedTuple):
         counts = [found.update, found.episodes, found.rollouts, found.left_out]
         counts += () if found.best is None else found.best[:1]
         numbers = [found.seconds, *(() if found.best is None else found.best[1:])]
-        is_valid = type(run.get("interim", False)) is bool and _is_row(found.unfinished)
+        is_valid = type(run.get("interim", False)) is bool and _is_row(found.unfinished) and _is_row(found.figures)
         is_valid &= all(map(_is_count, counts)) and _are_episodes(found.last_episodes)
         if not is_valid or not all(map(_is_number, numbers)) or found.seconds < 0:
             raise ValueError(f"the checkpoint {saved.path} has invalid progress data: {run!r}"[:1000])

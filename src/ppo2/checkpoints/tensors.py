@@ -10,6 +10,7 @@ from jaxtyping import Array
 from ppo2.algorithm.adam import AdamState
 from ppo2.algorithm.train_state import TrainState
 from ppo2.checkpoints.checkpoint import Checkpoint, Tensors
+from ppo2.checkpoints.state_dicts import CALLBACKS
 from ppo2.numerics.flat import ravelled
 from ppo2.numerics.storable import from_storable, to_storable
 
@@ -44,7 +45,7 @@ def from_tensors(
     expected, structure = jax.tree.flatten_with_path(_named(host, unravel))
 
     def is_taken(name: str) -> bool:
-        return not name.startswith(RUNNER) and (taken is None or name.partition("/")[0] in taken)
+        return not name.startswith((RUNNER, CALLBACKS)) and (taken is None or name.partition("/")[0] in taken)
 
     leaves = [_checked(saved, _name(path), leaf) if is_taken(_name(path)) else leaf for path, leaf in expected]
     foreign = set(filter(is_taken, saved.tensors)) - {_name(path) for path, _ in expected}

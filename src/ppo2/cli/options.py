@@ -24,7 +24,9 @@ from ppo2.cli.output import start_processes
 from ppo2.config import Config
 from ppo2.system import launch
 
-NOT_OPTIONS = frozenset({"env", "env_kwargs", "eval_env_kwargs", "model_fn", "network_kwargs", "update_fn", "init_fn"})
+NOT_OPTIONS = frozenset(
+    {"env", "env_kwargs", "eval_env_kwargs", "model_fn", "network_kwargs", "update_fn", "callbacks", "init_fn"}
+)
 """Arguments of `learn` that are no options: `env` is given by position, `env_kwargs` as --env.NAME, objects can't be
 given as text.
 """

@@ -16,7 +16,6 @@ from tyro.conf import Positional, arg
 from ppo2.cli import options, sweep
 from ppo2.cli.env_options import UsageError, env_kwargs
 from ppo2.cli.output import say, shown, start_processes
-from ppo2.cli.until_solved import UntilSolved
 from ppo2.config import Config, Device, placeholder_in
 from ppo2.system.text import say_error, screen_width
 
@@ -232,17 +231,20 @@ def _ask_for_logs(*, tensorboard: bool, wandb: bool) -> None:
 
 def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, wandb: bool) -> int:
     """Trains. Returns the exit status: 1 where the trained model could not be saved."""
+    from ppo2.callbacks.stopping import RewardThreshold, reward_threshold
     from ppo2.training.interruption import interrupted
     from ppo2.training.learn import learn
 
     run_dir = None if arguments["run_dir"] is None else Path(arguments["run_dir"])
-    solved = UntilSolved(arguments["env"], arguments["total_timesteps"]) if until_solved else None
+    solved = RewardThreshold() if until_solved else None
+    if solved is not None:
+        reward_threshold(arguments["env"], "--until-solved")  # complains before anything is made
     if arguments.get("log"):
         arguments["log"] = (*arguments["log"], *("tensorboard",) * tensorboard, *("wandb",) * wandb)
     else:
         _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
     with _telling_how_to_resume(run_dir, quiet=arguments["verbose"] == 0):
-        model = learn(**arguments, update_fn=solved)
+        model = learn(**arguments, callbacks=[] if solved is None else [solved])
         stopped = interrupted()
         if stopped is not None and stopped is model:  # at a prompt `learn` returns where Ctrl-C stops it
             raise KeyboardInterrupt

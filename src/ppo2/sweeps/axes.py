@@ -10,8 +10,8 @@ from ppo2 import networks
 from ppo2.config import names
 
 NOT_TAKEN = (
-    "load_path", "load_parts", "update_fn", "init_fn", "eval_env", "eval_interval", "eval_episodes", "save_interval",
-    "keep", "eval_env_kwargs",
+    "load_path", "load_parts", "update_fn", "callbacks", "init_fn", "eval_env", "eval_interval", "eval_episodes",
+    "save_interval", "keep", "eval_env_kwargs",
 )  # fmt: skip
 NOT_SWEPT = ("env", "env_kwargs", "run_dir", "verbose", "progress", "device", "parallel", "backend")
 

@@ -17,6 +17,8 @@ from ppo2.system.text import parse_json
 from ppo2.training import run_directory
 
 RUNS = "runs"
+INFO = "info/"
+"""Beginning of the names of columns that are means of numbers of `info`."""
 Settings = Mapping[str, Any]
 
 
@@ -108,12 +110,14 @@ def take_up(run: SweepRun) -> None:
     saved = checkpoint.load(folder)
     progress = Progress.of(saved)
     run_directory.check_same(saved.section("config"), run.config, folder, progress.update)
-    rows = {int(row["misc/nupdates"]): row["eprewmean"] for row in rows_of(folder)}
+    rows = {int(row["misc/nupdates"]): row for row in rows_of(folder)}
     if progress.unfinished is not None:  # the run that goes on writes it
-        rows[progress.update] = row_of(progress.unfinished)["eprewmean"]
+        rows[progress.update] = row_of(progress.unfinished)
     for update in sorted(rows):
         if update <= progress.update and has_row(run.config, update):
-            run.points.append((update * run.config.nbatch, rows[update]))
+            row = rows[update]
+            infos = {key.removeprefix(INFO): value for key, value in row.items() if key.startswith(INFO)}
+            run.record(update, row["eprewmean"], infos)
     run.update = progress.update
     if run.update >= run.config.nupdates:
         run.take_over(saved)

@@ -32,11 +32,12 @@ REPORT_SECONDS = 0.1
 
 
 class Reported(NamedTuple):
-    """An update that a run has made, and its mean return if it has a row in the log."""
+    """An update that a run has made, and its mean return and `SweepRun.infos` if it has a row in the log."""
 
     run: int
     update: int
     mean_return: float | None = None
+    infos: Mapping[str, float] | None = None
 
 
 class Trained(NamedTuple):
@@ -170,7 +171,8 @@ class Reporter:
         is_point = has_row(model.config, update)
         if is_point or now - self._sent >= REPORT_SECONDS:
             self._sent = now
-            self._send(Reported(self._index, update, float(stats.eprewmean) if is_point else None))
+            figures = (float(stats.eprewmean), dict(stats.infos)) if is_point else ()
+            self._send(Reported(self._index, update, *figures))
 
 
 def trained(index: int, model: Model | None, *, stopped: bool = False) -> Trained:

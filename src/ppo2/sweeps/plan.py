@@ -63,6 +63,7 @@ class SweepRun:
         numbers: see `trainers.Numbers`.
         run_dir: its directory; None where nothing is written, or it has none of its own.
         points: timesteps and mean returns of the learning curve so far.
+        infos: means of numbers of `info` at the ends of the last 100 episodes, by name.
         update: the last update that was made.
         status: "stopped": a signal came while it was trained.
         failure: set where it failed.
@@ -76,6 +77,7 @@ class SweepRun:
     numbers: Numbers
     run_dir: Path | None = None
     points: list[tuple[int, float]] = field(default_factory=list)
+    infos: Mapping[str, float] = field(default_factory=dict)
     update: int = 0
     status: Status = "waiting"
     failure: SweepFailure | None = None
@@ -84,11 +86,12 @@ class SweepRun:
     def curve(self) -> Curve:
         return Curve(np.array([t for t, _ in self.points], np.int64), np.array([r for _, r in self.points], np.float64))
 
-    def record(self, update: int, mean_return: float) -> bool:
+    def record(self, update: int, mean_return: float, infos: Mapping[str, float]) -> bool:
         """Takes note of an update that was made; True if it has a row, which is a point of the learning curve."""
         self.update = update
         if has_row(self.config, update):
             self.points.append((update * self.config.nbatch, mean_return))
+            self.infos = dict(infos)
             return True
         return False
 

@@ -251,7 +251,7 @@ def take_note(message: Message, run: SweepRun, screen: SweepScreen, stop: StopSi
     if isinstance(message, Reported):
         screen.tick(message.update - run.update)
         run.update = message.update
-        if message.mean_return is not None and run.record(message.update, message.mean_return):
+        if message.mean_return is not None and run.record(message.update, message.mean_return, message.infos or {}):
             screen.show()
     elif isinstance(message, Failed):
         run.fail(message.unpickled(), message.traceback)

@@ -33,6 +33,7 @@ class Sweep:
         table: one dict a run: `run`, `seed`, every setting that was swept and the scalar hyperparameters; then
             `final`, the mean return of the last 100 episodes, `best`, the highest that it was at any row of the log,
             `auc`, the area under that curve over its timesteps (so in units of return), `timesteps`,
+            `info/NAME` for each number of `info` that is recorded (`info_keys`), its mean over the last 100 episodes,
             `skipped_updates`, those that were not finite, and `status`: "finished", "failed", or where a signal came
             "stopped" or "waiting" (not begun). NaN where no episode ended, and of a run that failed.
         models: the trained models; None for a run that failed.
@@ -59,7 +60,13 @@ class Sweep:
         failures = [run.failure for run in runs if run.failure is not None]
         models = [None if run.failure is not None else run.model for run in runs]
         return cls(
-            [row_of(run, swept) for run in runs], models, [r.curve for r in runs], swept, run_dir, seeds, failures
+            [row_of(run, swept, _info_names(runs)) for run in runs],
+            models,
+            [r.curve for r in runs],
+            swept,
+            run_dir,
+            seeds,
+            failures,
         )
 
     def best(self, by: str = "final") -> Row:
@@ -134,7 +141,12 @@ def save_all(result: Sweep, path: Path, settings: Mapping[str, Any]) -> str:
     return ""
 
 
-def row_of(run: SweepRun, swept: Sequence[str]) -> Row:
+def _info_names(runs: Sequence[SweepRun]) -> list[str]:
+    """The numbers of `info` that any run recorded, or was asked to."""
+    return list(dict.fromkeys(name for run in runs for name in (*run.config.info_keys, *run.infos)))
+
+
+def row_of(run: SweepRun, swept: Sequence[str], info_names: Sequence[str]) -> Row:
     """The row of a run in the table."""
     config, (timesteps, returns) = run.config, run.curve
     there = np.isfinite(returns) & (run.failure is None)
@@ -151,6 +163,7 @@ def row_of(run: SweepRun, swept: Sequence[str]) -> Row:
         "final": float(returns[-1]) if len(returns) and run.failure is None else math.nan,
         "best": float(known.max()) if len(known) else math.nan,
         "auc": area,
+        **{f"info/{name}": run.infos.get(name, math.nan) if run.failure is None else math.nan for name in info_names},
         "timesteps": int(timesteps[-1]) if len(timesteps) else 0,
         "skipped_updates": int(run.model.state.counters.skipped_updates),
         "status": run.status,

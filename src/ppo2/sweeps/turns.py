@@ -42,7 +42,7 @@ def _record(run: SweepRun, screen: SweepScreen, update: int, model: Model, stats
     """Keeps the model as it is now, and its mean return: an `update_fn`."""
     run.model = model
     screen.tick(1)
-    if run.record(update, stats.eprewmean):
+    if run.record(update, stats.eprewmean, stats.infos):
         screen.show()
 
 

@@ -23,6 +23,7 @@ from ppo2.algorithm.update import fill_normaliser
 from ppo2.config import names
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs.device.env import DeviceEnv
+from ppo2.envs.device.info import recorded_keys
 from ppo2.numerics.compilation import compiled, devices_here
 from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.chunk import HALTING, Chunk, ChunkSize
@@ -100,9 +101,10 @@ class VmappedRuns(Trainer):
         self.discount = tuple(
             np.array([getattr(run.config, name) for run in self.padded], np.float32) for name in ("gamma", "lam")
         )
-        room = slot_bytes(self.config.nbatch, 0, NO_ROWS, ONE_DEVICE) * len(self.padded)
+        self.info_keys = program(self.model, recorded_keys, env, tuple(self.config.info_keys), True)
+        room = slot_bytes(self.config.nbatch, len(self.info_keys), NO_ROWS, ONE_DEVICE) * len(self.padded)
         self.chunk_size = ChunkSize(room, self.config.log_interval)
-        self.recent: list[NDArray] = [np.zeros(0)] * len(runs)
+        self.recent: list[NDArray] = [np.zeros((0, 1 + len(self.info_keys)))] * len(runs)
         self._states, self._env_states = self._begin()
 
     def train(self, screen: SweepScreen, stop: StopSignals) -> None:
@@ -122,7 +124,9 @@ class VmappedRuns(Trainer):
         count = min(most, self.chunk_size.updates)
         began = time.perf_counter()
         halt_on = HALTING[self.config.on_nonfinite]
-        iterated = program(self.model, _iterate_runs, self.env, self.devices, self.config.nsteps, halt_on)
+        iterated = program(
+            self.model, _iterate_runs, self.env, self.devices, self.config.nsteps, halt_on, self.info_keys
+        )
         self._states, self._env_states, chunk = iterated(
             self._states, self._env_states, self._hyperparameters(first, count), self.discount, np.int32(count)
         )
@@ -150,18 +154,19 @@ class VmappedRuns(Trainer):
         models, env_states = jax.device_put((models, env_states), spread)
         steps = warm_up_steps(self.config, self.model)
         if steps:
-            warmed = program(self.model, _warm_up_runs, self.env, self.devices, steps)
+            warmed = program(self.model, _warm_up_runs, self.env, self.devices, steps, self.info_keys)
             models, env_states, fault, ended = warmed(models, env_states, self.discount)
             self.check_faults(0, Advance(0, UpdateStats.blank(), fault, np.zeros(nruns, int)))
             self._count(jax.device_get(ended))
         return models, env_states
 
     def _count(self, ended: UpdateEpisodes) -> None:
-        """Takes note of the last episodes of each run, (R, ...)."""
+        """Takes note of the last episodes of each run, (R, ...): returns and numbers of `info`."""
         slots = ended.rows if ended.last is None else ended.last
         for i in range(len(self.runs)):
-            returns = slots.returns[i][slots.where[i] >= 0]
-            self.recent[i] = np.concatenate([self.recent[i], returns])[-EPISODE_WINDOW:]
+            there = slots.where[i] >= 0
+            figures = np.concatenate([slots.returns[i][there][:, None], slots.infos[i][there]], axis=1)
+            self.recent[i] = np.concatenate([self.recent[i], figures])[-EPISODE_WINDOW:]
 
     def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
         """(R, K), of which `count` of each run count."""
@@ -183,9 +188,12 @@ class RecordCurves(Task):
         return super().is_due(update) or update == self._trainer.config.nupdates
 
     def run(self, update: int, stats: UpdateStats) -> None:
-        means = [float(recent.mean()) if recent.size else np.nan for recent in self._trainer.recent]
-        for run, mean in zip(self._trainer.runs, means, strict=True):
-            run.record(update, mean)
+        for run, recent in zip(self._trainer.runs, self._trainer.recent, strict=True):
+            returns, *numbers = (np.array(column) for column in recent.T)
+            mean = float(returns.mean()) if returns.size else np.nan
+            known = [x[x == x] for x in numbers]
+            infos = [float(x.mean()) if x.size else np.nan for x in known]
+            run.record(update, mean, dict(zip(self._trainer.info_keys, infos, strict=True)))
         self._screen.show()
 
 
@@ -204,22 +212,25 @@ def _spread(run: Program, devices: int, axes: tuple[int | None, ...]) -> Program
     return compiled(spread, donate_argnums=(0, 1))
 
 
-def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int) -> Program:
+def _warm_up_runs(model: Model, env: DeviceEnv, devices: int, steps: int, info_keys: tuple[str, ...]) -> Program:
     def warmed(
         state: TrainState, envs: EnvState, discount: tuple[Any, Any]
     ) -> tuple[TrainState, EnvState, Fault, UpdateEpisodes]:
-        envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps)
+        envs, rollout, ends = collect(model, env, state, envs, *discount, steps=steps, info_keys=info_keys)
         state, fault = fill_normaliser(model, state, rollout)
         return state, envs, fault, handed_over(ends, NO_ROWS, ONE_DEVICE)
 
     return _spread(warmed, devices, (0, 0, 0))
 
 
-def _iterate_runs(model: Model, env: DeviceEnv, devices: int, steps: int, halt_on: frozenset[FaultKind]) -> Program:
+def _iterate_runs(
+    model: Model, env: DeviceEnv, devices: int, steps: int, halt_on: frozenset[FaultKind], info_keys: tuple[str, ...]
+) -> Program:
     def iterated(
         state: TrainState, envs: EnvState, hypers: Hyperparameters, discount: tuple[Any, Any], count: Any
     ) -> tuple[TrainState, EnvState, Chunk]:
         how: dict[str, Any] = {"steps": steps, "halt_on": halt_on, "stops": False, "monitor_limit": NO_ROWS}
+        how["info_keys"] = info_keys
         return iterate(model, env, state, envs, hypers, count, discount, **how)
 
     return _spread(iterated, devices, (0, 0, 0, 0, None))

@@ -195,20 +195,12 @@ def check_minibatches(config: Config) -> None:
         )
 
 
-def build_trainer(
-    stack: contextlib.ExitStack, config: Config, env: Any, model: Model, every_update: bool
-) -> LearnTrainer:
-    """The trainer that suits the environment.
-
-    Args:
-        every_update: the host looks after every update, where several could be made in one program.
-    """
+def build_trainer(stack: contextlib.ExitStack, config: Config, env: Any, model: Model) -> LearnTrainer:
+    """The trainer that suits the environment."""
     numbers = scheduled_numbers(config)
     settings: dict[str, Any] = {"model": model, "nsteps": config.nsteps, "gamma": config.gamma, "lam": config.lam}
     if isinstance(env, DeviceVector):
         device_runner = DeviceRunner(env=env.env, num_envs=config.num_envs, checked=True, **settings)
-        if every_update:
-            device_runner.chunk_size.capacity = 1
         return DeviceTrainer(model, device_runner, numbers)
     if not hasattr(env, "ppo2_runner"):
         return HostTrainer(model, Runner(env=env, **settings), numbers)

@@ -1,17 +1,18 @@
 """Evaluating while training goes on."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ppo2 import distributed
 from ppo2.algorithm.train_state import UpdateStats
+from ppo2.callbacks.base import evaluation_figures
 from ppo2.distributed import heartbeat
 from ppo2.envs import AnyEnvs
-from ppo2.evaluation.evaluate import Evaluation, run_episodes
+from ppo2.evaluation.evaluate import Evaluation, NDArray, run_episodes
 from ppo2.evaluation.limits import EpisodeLimit
 from ppo2.evaluation.not_finite import NotFiniteError
-from ppo2.reporting.logger import mean
 from ppo2.training.loop import Task
 from ppo2.training.saver import Saver
 from ppo2.training.setup import Setup
@@ -34,9 +35,15 @@ class Evaluator(Task):
         if len(self._said) == 1:
             self._setup.logger.warn(f"the evaluation at update {self._update}: warning: {text}")
 
-    @heartbeat.allow_pause()
-    def run(self, update: int, stats: UpdateStats) -> None:
+    def run(self, update: int, stats: UpdateStats) -> bool:
         """See `Task`. An evaluation that a signal breaks off leaves no figures; the resumed run makes it again."""
+        self._evaluate(update)
+        setup = self._setup
+        has_result = setup.evaluated == update and setup.last_evaluation is not None
+        return has_result and setup.moments.evaluated(update, stats)
+
+    @heartbeat.allow_pause()
+    def _evaluate(self, update: int) -> None:
         config, signal = self._setup.config, self._setup.signal
         self._update = update
         if config.keep is not None:
@@ -66,14 +73,24 @@ class Evaluator(Task):
             if config.on_nonfinite == "raise":
                 raise ValueError(f"the evaluation at update {update}: {fault}")
             self._setup.logger.warn(f"the evaluation at update {update} was broken off: {fault}")
-            self._setup.evaluated = update
+            self._setup.evaluated, self._setup.last_evaluation = update, None
             return
-        result = Evaluation(np.concatenate(returns), np.concatenate(lengths))
+        result = Evaluation(np.concatenate(returns), np.concatenate(lengths), _joined(infos, list(map(len, returns))))
         with signal.stop.deferred():
-            self._setup.evaluation.update(eval_eprewmean=result.mean, eval_eplenmean=float(result.lengths.mean()))
-            for key in dict.fromkeys(key for part in infos for key in part):
-                known = [x for part in infos for x in part.get(key, ()) if not math.isnan(x)]
-                self._setup.evaluation[f"eval_info/{key}"] = mean(known)
+            self._setup.evaluation.update(evaluation_figures(result))
             if config.keep is not None and math.isfinite(result.mean):
                 self._saver.offer_best(update, result.mean)
-            self._setup.evaluated = update
+            self._setup.evaluated, self._setup.last_evaluation = update, result
+
+
+def _joined(infos: Sequence[Mapping[str, Sequence[float]]], counts: Sequence[int]) -> dict[str, NDArray]:
+    """The numbers of `info` of all processes' episodes; NaN where a process has none of a name.
+
+    Args:
+        counts: number of each process's episodes.
+    """
+    parts = list(zip(infos, counts, strict=True))
+    return {
+        key: np.concatenate([np.array(part.get(key, [np.nan] * count), float) for part, count in parts])
+        for key in dict.fromkeys(key for part in infos for key in part)
+    }

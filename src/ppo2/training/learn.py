@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -10,9 +9,10 @@ from typing import Any, Literal
 from ppo2 import distributed, networks
 from ppo2.agent import placement
 from ppo2.agent.model import Model
-from ppo2.algorithm.train_state import UpdateStats
+from ppo2.callbacks.base import Callback
+from ppo2.callbacks.calls import checked_callbacks
 from ppo2.config import ActionDist, Config, Device, Precision, check_settings, separate_settings, settings_help
-from ppo2.distributed import collectives, heartbeat, processes
+from ppo2.distributed import heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs import DeviceVector
 from ppo2.numerics.compilation import computing_on, transfers_allowed
@@ -25,12 +25,14 @@ from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.verbosity import spoken
 from ppo2.training import construction, interruption, remarks, run_directory
-from ppo2.training.loop import Task, run_updates
+from ppo2.training.loop import run_updates
 from ppo2.training.memory import check_memory, memory_need
+from ppo2.training.moments import Moments
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
 from ppo2.training.setup import Setup
 from ppo2.training.start import find_start
+from ppo2.training.update_function import UpdateFunction
 
 
 @told_plainly("ppo2.learn(env='CartPole-v1', total_timesteps=1e5)")
@@ -61,6 +63,7 @@ def learn(
     load_parts: str | Sequence[str] | None = None,
     model_fn: Callable[..., Model] | None = None,
     update_fn: Callable[..., Any] | None = None,
+    callbacks: Sequence[Callback] = (),
     init_fn: Callable[[], Any] | None = None,
     value_network: Any = Config.value_network,
     encoders: Mapping[str, Any] | None = Config.encoders,
@@ -104,6 +107,9 @@ def learn(
             moments); None: all. The others begin afresh: ("weights", "normaliser") fine-tunes without old moments.
         update_fn: called after each update as update_fn(update[, model[, stats]]), with as many as it takes; returning
             False (Python's, NumPy's or JAX's) stops training after a checkpoint, None or True goes on.
+            `stats.evaluation` is the result of an evaluation that was made after this update, else None.
+        callbacks: objects that are called at moments of training, may stop it, log figures of their own and have state
+            that is saved with it: see `ppo2.callbacks` and docs/callbacks.md. A run that goes on needs the same again.
         init_fn: called once, before the first update.
         run_dir: directory for logs, checkpoints and the learning curve, which belongs to this call until it returns;
             None writes nothing.
@@ -152,10 +158,10 @@ def learn(
         interruption.forget()
         processes.warn_if_alone()
         stack.callback(heartbeat.expect_pauses)
-        construction.check_callable(model_fn=model_fn, update_fn=update_fn, init_fn=init_fn)
-        taken = _positional_count(update_fn)
+        construction.check_callable(model_fn=model_fn, init_fn=init_fn)
+        function = UpdateFunction(update_fn)
+        moments = Moments(checked_callbacks(callbacks))
         run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
-        every_update = any(collectives.all_gather(update_fn is not None))  # some may only be called in one process
         settings = check_settings(configure.keywords)
         env_kwargs = settings["env_kwargs"]
         if distributed.world().is_first:  # which alone writes
@@ -174,11 +180,12 @@ def learn(
         construction.place_model(model, vector, start)
         stack.enter_context(model.learning())
         eval_vector = None if eval_env is None else construction.open_eval_environment(stack, eval_env, model)
-        trainer = construction.build_trainer(stack, config, vector, model, every_update)
+        trainer = construction.build_trainer(stack, config, vector, model)
         need = memory_need(config, model, trainer.runner.axis.devices, on_device=on_device)
         too_large = check_memory(config, need)
         shows = shows_progress(progress, verbose)
-        setup = Setup(config, model, trainer, start, signal, run_dir=run_dir, lock=lock, progress=shows)
+        setup = Setup(config, model, trainer, start, signal, moments, run_dir=run_dir, lock=lock, progress=shows)
+        stack.enter_context(moments)  # to come after the run, which writes its files
         run = stack.enter_context(Run(setup, eval_vector))
         run.begin()
         warm_up, stepped_by = construction.warm_up_steps(config, model), getattr(vector, "stepped_by", None)
@@ -197,16 +204,26 @@ def learn(
             setup.logger.warn(line)
         if init_fn is not None:
             init_fn()
+        moments.start(vector)
+        if function.any or 1 in moments.intervals:
+            trainer.look_at_each_update()
         setup.synchronise("when training began")
         setup.logger.begin()
         if run.first <= config.nupdates:
             trainer.prepare(run.first)
         construction.fill_normaliser(config, model, trainer.runner, lambda fault: run.check_fault(0, fault))
-        if every_update:
-            run.tasks.append(UpdateFunction(update_fn, taken, setup))
+        if function.any:
+            function.begin(setup)
+            run.tasks.append(function)
         run.finish_update()
         update = run_updates(
-            trainer, run.tasks, first=run.first, last=config.nupdates, signal=signal, record=run.record
+            trainer,
+            run.tasks,
+            first=run.first,
+            last=run.first - 1 if moments.is_stopped else config.nupdates,
+            signal=signal,
+            record=run.record,
+            collected=moments.collected,
         )
         run.finish(update, progress=progress)
         if signal.received is not None and not interruption.is_returned(signal.stop):
@@ -217,87 +234,3 @@ def learn(
 
 
 learn.__doc__ = (learn.__doc__ or "").replace("{settings}", settings_help())
-
-
-UPDATE_ARGUMENTS = ("update", "model", "stats")
-"""Arguments of `update_fn`, of which it gets as many as it takes."""
-
-
-class UpdateFunction(Task):
-    """Calls the user's `update_fn` after every update; None in processes that have none.
-
-    An object may have a text `stop_reason`, which is printed where it stops training.
-
-    Args:
-        taken: number of arguments that it takes by position.
-    """
-
-    interval = 1
-
-    def __init__(self, function: Callable[..., Any] | None, taken: int, setup: Setup) -> None:
-        self._function, self._taken, self._setup = function, taken, setup
-
-    def run(self, update: int, stats: UpdateStats) -> bool:
-        """See `Task`. True where the function of any process wants no more.
-
-        Raises:
-            TypeError: it returned neither None nor a boolean.
-        """
-        logger, enough = self._setup.logger, False
-        if self._function is not None:
-            logger.settle()  # it may look into the file
-            stats = stats._replace(
-                eprewmean=logger.eprewmean,
-                eplenmean=logger.eplenmean,
-                episodes=logger.count,
-                infos=logger.infos,
-                last=logger.last,
-            )
-            arguments = (update, self._setup.model, stats)
-            with heartbeat.allow_pause():
-                enough = not _goes_on(self._function(*arguments[: self._taken]))
-        if not any(collectives.all_gather(enough)):
-            return False
-        reason = getattr(self._function, "stop_reason", "stopped by update_fn")
-        logger.say(f"{reason} (update {update:,} of {self._setup.config.nupdates:,})")
-        return True
-
-
-def _goes_on(answer: Any) -> bool:
-    """The answer of an `update_fn`: None goes on; a boolean of Python, NumPy or JAX (one number) says it."""
-    if answer is None or isinstance(answer, bool):
-        return answer is not False
-    if getattr(answer, "shape", None) == () and getattr(answer, "dtype", None) == "bool":
-        return bool(answer)
-    raise TypeError(
-        f"`update_fn` returned {answer!r}, of type {type(answer).__name__}; it must return None or True to go on, or "
-        "False to stop. End it with `return False` only where training should stop, and without a value elsewhere."
-    )
-
-
-def _positional_count(function: Callable[..., Any] | None) -> int:
-    """The number of arguments that an `update_fn` gets, by position.
-
-    Raises:
-        TypeError: it can't be called with these alone.
-    """
-    most = len(UPDATE_ARGUMENTS)
-    if function is None:
-        return 0
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # compiled code that tells nothing of its arguments
-        return most
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    by_position = sum(
-        kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds
-    )
-    taken = most if inspect.Parameter.VAR_POSITIONAL in kinds else min(by_position, most)
-    try:
-        signature.bind(*UPDATE_ARGUMENTS[:taken])
-    except TypeError as error:
-        raise TypeError(
-            f"`update_fn` (={function!r}) is called as update_fn(update[, model[, stats]]), with as many of them as it "
-            f"takes, but its signature is {signature} ({error}): give what else it needs by functools.partial."
-        ) from None
-    return taken

@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.distributed import heartbeat
@@ -40,6 +43,7 @@ class LogWriter(Task):
             self._setup.synchronise(f"at update {update}")
             row = self._row_of(update, stats)
             self.write(update, row)
+            self._setup.moments.logged.clear()
             if self._lacks_evaluation(update):
                 self._row = row
             else:
@@ -52,6 +56,7 @@ class LogWriter(Task):
             self.write(update, row)
             if self.is_due(update) or self._lacks_evaluation(update):
                 self._row = row
+                self._setup.moments.logged.clear()  # else the row that the resumed run writes next has them
 
     def write(self, update: int, row: Mapping[str, float]) -> None:
         """Writes and shows a row, and warns of what looks unhealthy in it."""
@@ -81,6 +86,13 @@ class LogWriter(Task):
             return None
         return self._row_of(*self.stats) if self._row is None else self._row
 
+    def stats_of(self, row: Mapping[str, float]) -> UpdateStats:
+        """The figures of an update whose row is known."""
+        names = {f"loss/{name}": name for name in self._setup.model.loss_names}
+        names |= {f"misc/{name}": name for name in ("explained_variance", "grad_norm", "gradient_steps")}
+        known: dict[str, Any] = {name: np.float32(row[column]) for column, name in names.items() if column in row}
+        return UpdateStats.blank().on_host()._replace(**known)
+
     def _lacks_evaluation(self, update: int) -> bool:
         return is_due(update, self._setup.eval_interval) and self._setup.evaluated != update
 
@@ -108,6 +120,7 @@ class LogWriter(Task):
             "lr": numbers["lr"],
             "cliprange": numbers["cliprange"],
             **setup.trainer.time_shares(seconds),
+            **setup.moments.logged,
         }
         setup.evaluation.clear()
         self._last_update, self._last_seconds = update, now

@@ -7,7 +7,6 @@ from typing import Self
 
 from ppo2 import distributed
 from ppo2.algorithm.faults import FATAL, Fault, FaultKind, fault_words
-from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.progress import row_of
 from ppo2.distributed import heartbeat, processes
 from ppo2.envs import AnyEnvs
@@ -22,6 +21,7 @@ from ppo2.training import interruption, run_directory
 from ppo2.training.evaluator import Evaluator
 from ppo2.training.log_writer import LogWriter
 from ppo2.training.loop import Task
+from ppo2.training.moments import UpdateMoment
 from ppo2.training.saver import Saver
 from ppo2.training.setup import Setup
 from ppo2.training.trainers import Advance
@@ -55,6 +55,8 @@ class Run:
         self.tasks: list[Task] = [self._log_writer, self._saver]
         if self._evaluator is not None:
             self.tasks.insert(0, self._evaluator)
+        if setup.moments.any:
+            self.tasks.insert(0, UpdateMoment(setup.moments))
 
     def __enter__(self) -> Self:
         return self
@@ -99,13 +101,16 @@ class Run:
         if self._before.unfinished is None:
             return
         update, row = self._before.update, row_of(self._before.unfinished)
+        stats = self._log_writer.stats_of(row)
         if self._evaluator is not None and self._evaluator.is_due(update) and "eval_eprewmean" not in row:
-            self._evaluator.run(update, UpdateStats.blank())
+            self._evaluator.run(update, stats)
         if self._setup.signal.received is None:
-            self._log_writer.write(update, row | self._setup.evaluation)
+            logged = self._setup.moments.logged
+            self._log_writer.write(update, row | self._setup.evaluation | logged)
             self._setup.evaluation.clear()
+            logged.clear()
             if self._saver.is_due(update):
-                self._saver.run(update, UpdateStats.blank())
+                self._saver.run(update, stats)
 
     def check_fault(self, update: int, fault: Fault) -> None:
         """Waits for the update and raises ValueError where it couldn't be made, unless it is to be skipped."""
@@ -131,6 +136,7 @@ class Run:
         self.check_fault(advance.fault_update, advance.fault)
         self._count(update)
         self._log_writer.stats = update, advance.stats
+        self._setup.moments.recorded(update, advance.stats)
 
     def _count(self, update: int) -> None:
         runner = self._setup.trainer.runner
@@ -173,7 +179,8 @@ class Run:
         with heartbeat.allow_pause():
             self._warn_of_no_progress(update)
             self._log_writer.complete(update)
-            self._saver.save_for_good(update)
+            if self._saver.save_for_good(update):
+                self._saver.tell_callbacks(update)
             curve = self._draw_curve()
             self._logger.close(failed=self._setup.signal.received is not None)
             if progress is not False:

@@ -45,22 +45,36 @@ class Saver(Task):
         )
 
     def is_due(self, update: int) -> bool:
-        """See `Task`; also due where the update evaluates better than all before."""
-        return super().is_due(update) or self._is_best(update)
+        """See `Task`; also due where the update evaluates better than all before, or a callback asks for it."""
+        return super().is_due(update) or self._is_best(update) or self._setup.moments.save_asked_at == update
 
-    def run(self, update: int, stats: UpdateStats) -> None:
+    def run(self, update: int, stats: UpdateStats) -> bool:
         with self._setup.signal.stop.deferred():
-            self.save(update)
+            is_new = self.save(update)
+        return is_new and self.tell_callbacks(update)
 
-    def save(self, update: int) -> None:
-        """Has the checkpoint of an update written, unless it is there already, while training goes on."""
+    def tell_callbacks(self, update: int) -> bool:
+        """Calls callbacks' `on_checkpoint` once the checkpoint of an update is written. True to end training."""
+        setup = self._setup
+        if not setup.moments.waits_for_checkpoints:
+            return False
+        self.wait_until_written()
+        if not collectives.broadcast(self._saved_update == update and self._failed is None):
+            return False
+        return setup.moments.saved(update, None if setup.run_dir is None else checkpoint.file_of(setup.run_dir, update))
+
+    def save(self, update: int) -> bool:
+        """Has the checkpoint of an update written while training goes on. False, in all processes, where it is there
+        already or nothing is written.
+        """
         setup, logger, run_dir = self._setup, self._setup.logger, self._setup.run_dir
         if not collectives.broadcast(run_dir is not None and update != self._saved_update):
-            return
+            return False
         self.report_failures()
         snapshot = gather_snapshots(setup.trainer.runner.snapshot())
+        callbacks, arrays = setup.moments.stored()
         if run_dir is None:  # the first process writes
-            return
+            return True
         logger.flush()
         row, interim = self._log_writer.unfinished(update), self._is_interim(update)
         progress = Progress(
@@ -73,10 +87,11 @@ class Saver(Task):
             unfinished=None if row is None else storable_row(row),
             left_out=logger.count - logger.monitor_rows,
             last_episodes=_storable(logger.last) if logger.count > logger.monitor_rows else None,
+            figures=storable_row(setup.moments.logged) or None,
         )
         run = {**progress._asdict(), "best": None if self._best is None else self._best._asdict()}
-        run |= {"timesteps": update * setup.config.nbatch, "runner": snapshot.facts}
-        write_model = writer(setup.model, run=run, runner=snapshot.tensors)
+        run |= {"timesteps": update * setup.config.nbatch, "runner": snapshot.facts, "callbacks": callbacks}
+        write_model = writer(setup.model, run=run, runner={**snapshot.tensors, **arrays})
 
         def write(path: Path) -> None:
             logger.sync()  # a run goes on from a checkpoint with the logs up to there
@@ -87,13 +102,15 @@ class Saver(Task):
         with heartbeat.allow_pause():  # the disk may be slow
             self._writer.save(update, write, is_best=self._is_best(update), is_interim=interim)
         self._saved_update = update
+        return True
 
-    def save_for_good(self, update: int) -> None:
-        """Saves an update's checkpoint, and returns once it is written, or has failed once more."""
+    def save_for_good(self, update: int) -> bool:
+        """Saves an update's checkpoint, and returns once it is written, or has failed once more; see `save`."""
         self.wait_until_written()
         self._ending = True
-        self.save(update)
+        is_new = self.save(update)
         self.wait_until_written()
+        return is_new
 
     def last_words(self, *, returned: bool) -> str:
         """Words for the end of a run whose last checkpoint could not be written; "" if it was. Those of the first

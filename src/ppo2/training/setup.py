@@ -6,16 +6,19 @@ from typing import Any
 
 from ppo2 import distributed
 from ppo2.agent.model import Model
+from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.progress import Progress
 from ppo2.config import Config
 from ppo2.distributed import collectives, parts
 from ppo2.distributed.agreed_signal import AgreedSignal
+from ppo2.evaluation.evaluate import Evaluation
 from ppo2.reporting.episode_file import episode_of
 from ppo2.reporting.logger import Logger
 from ppo2.runners.episodes import Episode
 from ppo2.system.directory_lock import DirectoryLock
 from ppo2.training import run_directory
 from ppo2.training.loop import is_due
+from ppo2.training.moments import Moments
 from ppo2.training.start import Start
 from ppo2.training.trainers import LearnTrainer
 
@@ -29,6 +32,7 @@ class Setup:
 
     Attributes:
         signal: the signal to stop for.
+        moments: calls the callbacks.
         saved_in: the run directory, for messages; None where nothing is written.
         settings: the content of its config.json.
         run_dir: the directory to write files in; None where nothing is written, and in other processes than the first.
@@ -37,6 +41,7 @@ class Setup:
         evaluation: figures of the last evaluation until a row of the log has them.
         eval_interval: updates between two evaluations; 0 without any.
         evaluated: the last update that was evaluated.
+        last_evaluation: the result; None where it was broken off.
 
     Raises:
         ValueError: the directory holds another run, or this one under other settings.
@@ -49,16 +54,20 @@ class Setup:
         trainer: LearnTrainer,
         start: Start,
         signal: AgreedSignal,
+        moments: Moments,
         *,
         run_dir: Path | None,
         lock: DirectoryLock | None,
         progress: bool | None,
     ) -> None:
         self.lock = lock
-        self.config, self.model, self.trainer, self.start, self.signal = config, model, trainer, start, signal
+        self.config, self.model, self.trainer, self.start = config, model, trainer, start
+        self.signal, self.moments = signal, moments
+        moments.attach(self)
         self.evaluation: dict[str, float] = {}
         self.eval_interval = 0 if config.eval_env is None else config.eval_interval or config.log_interval
         self.evaluated = 0
+        self.last_evaluation: Evaluation | None = None
         before, world = start.progress, distributed.world()
         kept = {"placement": model.placement.saved(), "acts_with": model.acts_with}
         self.saved_in, self.settings, lines = collectives.run_on_first(
@@ -117,6 +126,24 @@ class Setup:
     def seconds(self) -> float:
         """Seconds of training, those before a resume included."""
         return time.perf_counter() - self.started
+
+    def filled(self, update: int, stats: UpdateStats) -> UpdateStats:
+        """The figures of an update with those that only the host knows: of episodes, and of its evaluation."""
+        logger = self.logger
+        return stats._replace(
+            eprewmean=logger.eprewmean,
+            eplenmean=logger.eplenmean,
+            episodes=logger.count,
+            infos=logger.infos,
+            last=logger.last,
+            evaluation=self.last_evaluation if self.evaluated == update else None,
+        )
+
+    def stop(self, reason: str, update: int) -> None:
+        """Says why training ends after an update, and leaves it in the model."""
+        if not self.model.stop_reason:
+            self.model.stop_reason = reason
+            self.logger.say(f"{reason} (update {update:,} of {self.config.nupdates:,})")
 
     def synchronise(self, when: str) -> None:
         """Has all processes go on with the first one's model, and reports where another's had become different."""

@@ -53,13 +53,22 @@ class Advance(NamedTuple):
 
 
 class Trainer(ABC):
-    """Makes updates of a model, or of several at once."""
+    """Makes updates of a model, or of several at once.
+
+    Attributes:
+        rollout: the rollout that the next update learns from, where collecting it is a step of its own; else None.
+    """
+
+    rollout: Rollout | None = None
 
     def prepare(self, first: int) -> None:  # noqa: B027
         """Has the programs of update `first` compiled, where that is sooner than as they are called."""
 
     def collect(self) -> None:  # noqa: B027 (nothing to do where it is part of a compiled program)
         """Collects the rollout that comes next, where that is a step of its own; a signal may break it off."""
+
+    def look_at_each_update(self) -> None:  # noqa: B027 (it does that already)
+        """Makes no more than one update in one go from now on."""
 
     @abstractmethod
     def make_updates(self, first: int, most: int) -> Advance:
@@ -77,7 +86,7 @@ class HostTrainer(Trainer):
     model: Model
     runner: HostRunner
     numbers: Numbers
-    _rollout: Rollout | None = None
+    rollout: Rollout | None = None
     _act: float = 0.0
     _step: float = 0.0
 
@@ -93,12 +102,12 @@ class HostTrainer(Trainer):
                     aside(program(model, train_program, ONE_DEVICE), model.state, rollout, hyper)
 
     def collect(self) -> None:
-        self._rollout = self.runner.run()
+        self.rollout = self.runner.run()
 
     def make_updates(self, first: int, most: int) -> Advance:
         """See `Trainer`; one update."""
-        assert self._rollout is not None
-        stats = self.model.train(self._rollout, **self.numbers(first))
+        assert self.rollout is not None
+        stats = self.model.train(self.rollout, **self.numbers(first))
         self._act += self.runner.seconds.act
         self._step += self.runner.seconds.step
         return Advance(1, stats, Fault(stats.fault, stats.fault_index), first)
@@ -115,6 +124,9 @@ class DeviceTrainer(Trainer):
     model: Model
     runner: DeviceRunner
     numbers: Numbers
+
+    def look_at_each_update(self) -> None:
+        self.runner.chunk_size.capacity = 1
 
     def make_updates(self, first: int, most: int) -> Advance:
         count = min(most, collectives.broadcast(self.runner.chunk_size.updates))

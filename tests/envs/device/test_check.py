@@ -251,6 +251,10 @@ def test_masks_that_would_be_ignored_are_refused(action_space: Any) -> None:
         def step(self, state: Any, action: Any, key: Any) -> Any:
             return state, jnp.zeros(1), 0.0, False, False, {"action_mask": jnp.ones(2)}
 
+    class Plural(Info):
+        def step(self, state: Any, action: Any, key: Any) -> Any:
+            return state, jnp.zeros(1), 0.0, False, False, {"action_masks": jnp.ones(2)}
+
     class Method(Info):
         def step(self, state: Any, action: Any, key: Any) -> Any:
             return state, jnp.zeros(1), 0.0, False, False, {}
@@ -260,5 +264,7 @@ def test_masks_that_would_be_ignored_are_refused(action_space: Any) -> None:
 
     with pytest.raises(ValueError, match=r"`env`.step gives info\['action_mask'\], .*Dict of `observation` and"):
         check_device_env(Info())
+    with pytest.raises(ValueError, match=r"`env`.step gives info\['action_masks'\], which nobody reads: let observ"):
+        check_device_env(Plural())
     with pytest.raises(ValueError, match=r"`env` has a method `action_masks`, which is not asked on the device"):
         check_device_env(Method())

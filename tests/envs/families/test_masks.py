@@ -140,6 +140,12 @@ class Plural(Taught):
         return super().reset(seed=seed)[0], {"action_masks": self.rule()}
 
 
+class PluralByStep(Taught):
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return np.zeros(1, np.float32), 1.0, self.t >= 5, False, {"action_masks": self.rule()}
+
+
 class WrongShape(ByMethod):
     def rule(self) -> Any:
         return np.ones(3)
@@ -225,6 +231,7 @@ def test_masks_of_several_choices_may_lie_side_by_side() -> None:
     [
         (ByStepAlone, r"\.step\(\) gave info\['action_mask'\], but the first reset gave none"),
         (Vanishing, r"gave no info\['action_mask'\] at a step"),
+        (PluralByStep, r"\.step\(\) gave info\['action_masks'\]; masks are read from info\['action_mask'\]"),
         (Plural, r"gives info\['action_masks'\] at a reset; masks are read from info\['action_mask'\]"),
         (WrongShape, r"action_masks\(\).* = .*; expected 4 numbers"),
         (NoneLegal, r"no legal action"),

@@ -49,6 +49,8 @@ def check_device_env(env: DeviceEnv, name: str = "env") -> None:
             raise ValueError(f"`{name}`.step must return a dict as `info`; it gave {type(new_info).__name__}.")
         if MASK_KEY in new_info and not is_masked:
             raise ValueError(_mask_error(f"`{name}`.step gives info[{MASK_KEY!r}], but `reset` has no info for one"))
+        if MASK_METHOD in new_info and not is_masked:
+            raise ValueError(_mask_error(f"`{name}`.step gives info[{MASK_METHOD!r}], which nobody reads"))
         if info is not None:
             _check_alike(f"the info {by_step}", "that of the step before", info, new_info)
         state, info = after, new_info

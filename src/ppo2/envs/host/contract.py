@@ -204,6 +204,11 @@ def _column(array: NDArray | None, given: Any, count: int, name: str, what: str)
 
 def check_not_forgotten(env: Any, info: Mapping[str, Any], method: str) -> None:
     """Raises ContractError for an action mask that comes too late, as nothing was said of it at the first reset."""
+    if MASK_METHOD in info and MASK_KEY not in info:
+        raise ContractError(
+            f"`env`: {_class_of(env)}.{method}() gave info[{MASK_METHOD!r}]; masks are read from info[{MASK_KEY!r}], "
+            "at every reset and step: name it so."
+        )
     if MASK_KEY in info:
         raise ContractError(
             f"`env`: {_class_of(env)}.{method}() gave info[{MASK_KEY!r}], but the first reset gave none, so that the "

@@ -23,7 +23,7 @@ from ppo2.envs.host.infos import EnvInfo, kept
 from ppo2.envs.host.outcome import CUT, ENDED, FAILED, PLAIN, TOLD, StepOutcome
 from ppo2.envs.host.replay import UNSEEDED, episode_seed
 from ppo2.envs.host.watchdog import HungError
-from ppo2.spaces import MASK_KEY
+from ppo2.spaces import MASK_KEY, MASK_METHOD
 
 NEVER = 2**62
 """A step that never comes."""
@@ -126,7 +126,7 @@ class SerialEnvs:
                 # by identity: a microsecond less for 8 environments
                 if over is not False or cut is not False or type(reward) not in NUMBERS or type(info) is not dict:
                     _, reward, over, cut, info = contract.checked_step(env, returned, first + i)
-                if info and not is_masked and MASK_KEY in info:
+                if info and not is_masked and (MASK_KEY in info or MASK_METHOD in info):
                     contract.check_not_forgotten(env, info, "step")
                 if clock >= deadlines[i]:
                     cut = True

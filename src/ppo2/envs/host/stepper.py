@@ -18,7 +18,7 @@ from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.transition import Transition
 from ppo2.envs.host.vector import HostVectorEnv, StepResult
 from ppo2.numerics.randomness import Purpose, environment_seeds
-from ppo2.spaces import MASK_KEY
+from ppo2.spaces import MASK_KEY, MASK_METHOD
 from ppo2.system.text import say_error
 
 
@@ -152,7 +152,7 @@ class Stepper:
         returned = env.step(actions)
         try:
             obs, rewards, terminated, truncated, infos = returned
-            forgotten = MASK_KEY in infos and not self._is_masked
+            forgotten = not self._is_masked and (MASK_KEY in infos or MASK_METHOD in infos)
         except (TypeError, ValueError):
             raise contract.step_error(env, returned) from None
         if forgotten:

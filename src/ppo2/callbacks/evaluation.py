@@ -1,0 +1,60 @@
+"""Evaluating on several environments while training goes on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ppo2.callbacks.base import Callback, Training, evaluation_figures
+from ppo2.evaluation.evaluate import Evaluation, evaluate
+from ppo2.evaluation.not_finite import NotFiniteError
+
+
+class EvaluateOn(Callback):
+    """Evaluates on environments beside `eval_env`, with the same seeds each time; each one's figures are in the log as
+    `eval/NAME/eprewmean`, `eval/NAME/eplenmean` and `eval/NAME/info/KEY`.
+
+    Of several processes give it to one.
+
+    Args:
+        envs: environments by name, each in any form that `env` takes.
+        episodes: number of episodes on each.
+        interval: updates between two evaluations, the first update's included; None: as `eval_interval`, else
+            `log_interval`.
+        max_steps: see `ppo2.evaluate`.
+
+    Attributes:
+        results: the last evaluation on each.
+    """
+
+    def __init__(
+        self, envs: Mapping[str, Any], *, episodes: int = 10, interval: int | None = None, max_steps: int | None = None
+    ) -> None:
+        if (
+            not callable(getattr(envs, "items", None))
+            or not envs
+            or not all(type(name) is str and name for name in envs)
+        ):
+            raise TypeError(
+                f"`envs` (={envs!r}) must be a dict of environments by name, as in {{'hard': 'CartPole-v1'}}."
+            )
+        self.envs, self.episodes, self.max_steps = dict(envs), episodes, max_steps
+        self.interval = interval
+        self.results: dict[str, Evaluation] = {}
+
+    def on_start(self, training: Training) -> None:
+        if self.interval is None:
+            self.interval = training.config.eval_interval or training.config.log_interval
+
+    def on_update(self, training: Training) -> None:
+        for name, env in self.envs.items():
+            try:
+                result = evaluate(
+                    training.model, env, episodes=self.episodes, seed=training.config.seed, max_steps=self.max_steps
+                )
+            except NotFiniteError as error:
+                if training.config.on_nonfinite == "raise":
+                    raise
+                training.say(f"the evaluation on {name!r} at update {training.update:,} was broken off: {error}")
+                continue
+            self.results[name] = result
+            for column, value in evaluation_figures(result).items():
+                training.log(f"eval/{name}/{column.removeprefix('eval_')}", value)
