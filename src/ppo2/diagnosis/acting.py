@@ -96,7 +96,8 @@ def speed(case: Case) -> Iterator[Finding]:
     case.facts |= {"step_seconds": step, "reset_seconds": reset}
     figures = {"step_microseconds": 1e6 * step, "reset_microseconds": 1e6 * reset}
     times = 8 * step / (1e-6 * ACT_MICROSECONDS)
-    share = f"8 steps take {times:.2g} times as long as acting for them with a small network"
+    shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+    share = f"8 steps take {shown} times as long as acting for them with a small network"
     a_reset = f", {_micro(reset)} a reset" if play.reset_seconds else ""
     words = f"{_micro(step)} a step{a_reset}: {1 / step:,.0f} steps a second in one process; {share}"
     if step > SLOW_STEP:
