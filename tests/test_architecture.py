@@ -39,7 +39,7 @@ callbacks: base calls evaluation freezing saving stopping pruning __init__
 checkpoints: __init__ checkpoint state_dicts progress tensors writer
 cli: env_options output options doctor listings model_commands export sweep train __init__
 config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
-deployment: __init__ graph translator translations products policy_function policy_graph examples comparison \
+deployment: __init__ graph translator translations products loops policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
 diagnosis: __init__ findings subject making contract_checks repeating playing judging acting proposal on_device \
     vectors checks child examiner machine installation doctor

@@ -16,7 +16,10 @@ from support.runs import learn
 EXAMPLE = Path(__file__).parents[2] / "examples" / "c"
 COMPILER = shutil.which("cc")
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="there is no C compiler"),
+    pytest.mark.usefixtures("quickly_compiled"),
+]
 
 MAIN = """
 #include <stdio.h>

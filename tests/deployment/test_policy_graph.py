@@ -18,6 +18,8 @@ onnx_file = pytest.importorskip("ppo2.deployment.onnx_file")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 COUNT = 3
 
 

@@ -45,7 +45,9 @@ OF_FLOATS = [
     lambda x: lax.pad(x, jnp.float32(-7), [(0, 1, 0), (-1, 2, 0)]), lambda x: x + jnp.arange(4.0),
     lambda x: jnp.broadcast_to(x[:, :1], (2, 4)) * 2, lambda x: jnp.broadcast_to(x[0], (3, 4)),
     lambda x: jnp.asarray(X.T)[(x > 0).astype(jnp.int32)], lambda x: x @ X.T, lambda x: X.T @ x, lambda x: x @ x.T,
-    lambda x: jnp.dot(X[0], x[1]),
+    lambda x: jnp.dot(X[0], x[1]), lambda x: lax.scan(lambda s, row: (s * 0.5 + row, s + 1), jnp.zeros(4), x),
+    lambda x: lax.scan(lambda s, row: (s + row, row @ jnp.asarray(X.T)), x[0], x, reverse=True),
+    lambda x: lax.fori_loop(0, 3, lambda i, y: y * i + 1, x),
 ]  # fmt: skip
 OF_OTHERS = [
     (WHOLE, lambda x: x // 2 + x % 3 - lax.div(x, jnp.int32(2) * jnp.ones_like(x))), (WHOLE,
@@ -87,7 +89,7 @@ OF_IMAGES = [
 def test_translation(x, function):
     traced = Traced(lambda _, x: function(x), (), x)
     graph = Graph([Tensor("x", x.shape, x.dtype)])
-    found = Translator(graph).run(traced, (), [graph.inputs["x"]], TABLE)
+    found = Translator(graph, TABLE).run(traced, (), [graph.inputs["x"]])
     graph.finish({f"y{i}": tensor for i, tensor in enumerate(found)})
     expected = jax.tree.leaves(function(jnp.asarray(x)))
     for act in (onnx_file.onnx_act(onnx_file.onnx_bytes(graph, {})), npz_act(npz_bytes(graph, {}))):

@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
         "normalize_obs": True,
     },
     "squashed": {"action_space": Box(np.float32([-0.1, -2]), np.float32([0.3, 3])), "action_dist": "squashed_gaussian"},
+    "half": {"action_space": Box(-1, 1, (2,), np.float16)},
     "lstm": {"network": "lstm", "normalize_obs": True},
     "lnlstm": {"network": "lnlstm", "action_space": MultiBinary(3)},
     "gru": {
@@ -52,7 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
         "normalize_obs": True,
     },
     "cnn_small": {"observation_space": IMAGE, "network": "cnn_small"},
-    "cnn": {"observation_space": Box(0, 255, (3, 44, 40), np.uint8), "network": "cnn", "kwargs": {"pad": "SAME"}},
+    "cnn": {"observation_space": Box(0, 255, (3, 36, 40), np.uint8), "network": "cnn"},
     "conv_only": {
         "observation_space": Box(0, 255, (21, 24), np.float32), "network": "conv_only",
         "kwargs": {"convs": [(4, 3, 1), (4, 5, 2)]},

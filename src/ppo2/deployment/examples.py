@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 
 from ppo2 import envs, spaces
 from ppo2.agent.model import Model
-from ppo2.algorithm.normaliser import Normaliser, relative
+from ppo2.algorithm.normaliser import BoxStatistics, Normaliser, relative
 from ppo2.deployment.policy_function import Named, PolicyFunction, named
 from ppo2.envs.device.env import DeviceVector
 from ppo2.envs.device.unroll import initial_carry, unroll
@@ -20,6 +20,8 @@ from ppo2.envs.host.stepper import Stepper
 from ppo2.evaluation.evaluate import check_spaces
 from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import Purpose, environment_keys, root_key
+
+NDArray = np.ndarray[Any, Any]
 
 ENVS, STEPS = 4, 32
 """Environments that are stepped to record observations, and steps."""
@@ -40,7 +42,7 @@ class Recording(NamedTuple):
     """Observations of environments, step by step, and which episodes begin at each."""
 
     obs: list[Any]
-    episode_starts: list[np.ndarray[Any, Any]]
+    episode_starts: list[NDArray]
 
 
 def random_examples(function: PolicyFunction) -> Iterator[Example]:
@@ -91,8 +93,12 @@ def _answers(function: PolicyFunction) -> Any:
 
 def _random_obs(model: Model, count: int, rng: np.random.Generator) -> Any:
     """A batch of random observations, of which each mask leaves a legal action."""
-    space = model.observation_space
+    space, seen = model.observation_space, model.state.normaliser.obs
     obs = spaces.mapped(lambda leaf: _random(leaf, count, rng), space)
+    if seen is not None:  # what the policy is used to, or the normaliser would clip it all
+        inner, own = spaces.unmasked(space), obs["observation"] if spaces.is_masked(space) else obs
+        own = spaces.mapped(lambda leaf, x, of: _like_before(leaf, x, of, rng), inner, own, seen)
+        obs = {**obs, "observation": own} if spaces.is_masked(space) else own
     if not spaces.is_masked(space):
         return obs
     mask = jax.tree.map(lambda x: (x != 0).astype(x.dtype), obs["action_mask"])
@@ -100,7 +106,19 @@ def _random_obs(model: Model, count: int, rng: np.random.Generator) -> Any:
     return {**obs, "action_mask": jax.tree.map(lambda x: np.where(none[:, None], np.ones_like(x), x), mask)}
 
 
-def _random(space: spaces.AnySpace, count: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+def _like_before(
+    space: spaces.AnySpace, obs: NDArray, statistics: BoxStatistics | None, rng: np.random.Generator
+) -> NDArray:
+    """Random numbers like those that were observed, where there are statistics of these; else `obs`."""
+    if statistics is None:
+        return obs
+    box: Any = space
+    drawn = rng.normal(np.float64(statistics.mean), 2 * np.sqrt(np.float64(statistics.var)), obs.shape)
+    inside: NDArray = np.clip(drawn, np.float64(box.low), np.float64(box.high)).astype(box.dtype)
+    return inside
+
+
+def _random(space: spaces.AnySpace, count: int, rng: np.random.Generator) -> NDArray:
     match space:
         case gym.spaces.Box():
             whole = np.dtype(space.dtype).kind != "f"

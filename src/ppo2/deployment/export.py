@@ -141,8 +141,8 @@ def _recorded(function: PolicyFunction, env: Any, env_kwargs: Mapping[str, Any] 
         return [], "the environment was given as an object; pass `env` to check with observations of it"
     try:
         recording = record(model, env, kwargs_for(model, env, env_kwargs))
+        return list(recorded_examples(function, recording)), ""
     except Exception as error:
         if asked:
             raise
-        return [], f"{env} can't be stepped here ({str(error).partition(chr(10))[0]})"
-    return list(recorded_examples(function, recording)), ""
+        return [], f"{env} gave no observations ({str(error).partition(chr(10))[0]})"

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from ppo2.deployment.graph import Graph, Tensor
+from ppo2.deployment.loops import LOOPS
 from ppo2.deployment.policy_function import Named, PolicyFunction, in_order, symbolic
 from ppo2.deployment.products import PRODUCTS
 from ppo2.deployment.translations import TRANSLATIONS
@@ -27,14 +28,14 @@ def policy_graph(function: PolicyFunction) -> Graph:
     given = symbolic(function.inputs, batch)
     tensors = {name: Tensor(name, one.shape, np.dtype(one.dtype)) for name, one in given.items()}
     graph = Graph(list(tensors.values()))
-    translator = Translator(graph)
+    translator = Translator(graph, TABLE)
 
     def added(step: Callable[[Any, Any], Any], learned: Any, inputs: Any) -> Any:
         """Adds a function of what was learned and of inputs; returns where its outputs are."""
         fixed = jax.eval_shape(lambda x: x, learned)
         varying = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs, is_leaf=_is_tensor)
         traced = Traced(step, fixed, varying)
-        found = translator.run(traced, learned, jax.tree.leaves(inputs, is_leaf=_is_tensor), TABLE)
+        found = translator.run(traced, learned, jax.tree.leaves(inputs, is_leaf=_is_tensor))
         return jax.tree.unflatten(traced.result, found)
 
     with portable(), products():
@@ -47,7 +48,7 @@ def policy_graph(function: PolicyFunction) -> Graph:
     return graph
 
 
-TABLE = {**TRANSLATIONS, **PRODUCTS}
+TABLE = {**TRANSLATIONS, **PRODUCTS, **LOOPS}
 
 
 def _is_tensor(x: object) -> bool:

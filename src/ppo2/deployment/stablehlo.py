@@ -7,14 +7,24 @@ import numpy as np
 from jax import export
 
 from ppo2.deployment.policy_function import Act, Named, PolicyFunction, named, symbolic
+from ppo2.deployment.translator import NotExportableError
 from ppo2.numerics.compilation import compiled, portable
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def stablehlo_bytes(function: PolicyFunction) -> bytes:
-    """The policy as `jax.export` has it: a function of a dict of arrays, for a batch of any size, without 64 bits."""
+    """The policy as `jax.export` has it: a function of a dict of arrays, for a batch of any size, without 64 bits.
+
+    Raises:
+        NotExportableError: observations need more than 32 bits.
+    """
     model = function.model
+    if any(origin.any() for origin in jax.tree.leaves(model.state.normaliser.origins())):
+        raise NotExportableError(
+            "`stablehlo`: the observations are so far from 0 that 32 bits, which is all that JAX has by default, don't "
+            "hold what the policy sees of them. Export to ONNX or for NumPy."
+        )
     learned = jax.device_get((model.state.params, model.state.normaliser))
 
     def act(inputs: Named) -> Named:

@@ -34,15 +34,14 @@ class Translator:
 
     Args:
         graph: its first input tells the size of a batch.
+        translations: by the operation's name.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, translations: Mapping[str, "Translation"]) -> None:
+        self.graph, self._translations = graph, translations
         self._tensors: dict[Value, Tensor] = {}
 
-    def run(
-        self, traced: Traced, fixed: Any, inputs: Sequence[Tensor], translations: Mapping[str, "Translation"]
-    ) -> list[Tensor]:
+    def run(self, traced: Traced, fixed: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Adds a function's operations; returns its outputs, whole.
 
         Args:
@@ -52,14 +51,24 @@ class Translator:
         Raises:
             NotExportableError: there is no translation for one of them.
         """
-        self._tensors.update(zip(traced.varying, inputs, strict=True))
+        for value, tensor in zip(traced.varying, inputs, strict=True):
+            self._tensors[value] = self.cast(tensor, np.float32) if tensor.dtype.name in NARROW else tensor
         for value, number in traced.fixed_numbers(fixed).items():
             self._tensors[value] = self.constant(number)
         for operation in traced.operations:
+            require(operation, not traced.has_effects)
             if operation.varies:
-                require(operation, operation.name in translations and not traced.has_effects)
-                translations[operation.name](self, operation)
-        return [self.whole(value) for value in traced.outputs]
+                self.translate(operation)
+        outputs = [(self.whole(value), np.dtype(value.dtype)) for value in traced.outputs]
+        return [
+            self.add("Cast", [tensor], tensor.shape, dtype, to=dtype.name) if dtype.name in NARROW else tensor
+            for tensor, dtype in outputs
+        ]
+
+    def translate(self, operation: Operation) -> None:
+        """Adds an operation; raises NotExportableError where it has no translation."""
+        require(operation, operation.name in self._translations)
+        self._translations[operation.name](self, operation)
 
     # --- where values are -----------------------------------------------------------------------------------------
 

@@ -94,6 +94,13 @@ class Traced:
         return dict(zip(wanted, map(np.asarray, found), strict=True))
 
 
+def called(closed: ClosedJaxpr, arguments: Sequence[Value]) -> tuple[list[Operation], list[Value]]:
+    """The operations, and the results, of a function that an operation has among its settings: the step of a loop."""
+    found: list[Operation] = []
+    outputs = _inlined(closed.jaxpr, closed.consts, arguments, found)
+    return found, outputs
+
+
 def _inlined(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Value], found: list[Operation]) -> list[Value]:
     """Adds a traced function's operations, and those of functions that it calls, to `found`. Returns its results."""
     known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
