@@ -119,7 +119,9 @@ def draw(folder: Path, out: Path) -> None:
     import matplotlib as mpl
     import numpy as np
 
-    from ppo2.reporting import plot, run_curve
+    from ppo2.plot.drawing import COLORS
+    from ppo2.plot.series import rolling_mean
+    from ppo2.reporting import run_curve
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -131,12 +133,12 @@ def draw(folder: Path, out: Path) -> None:
         axes.axis("off")
     for axes, env in zip(grid.flat, envs, strict=False):
         runs = [run_curve.read_run(path.with_suffix("")) for path in sorted(env.glob("ours-*.json"))]
-        curves = [(run.timesteps, plot.rolling_mean(run.returns, 100)) for run in runs]
+        curves = [(run.timesteps, rolling_mean(run.returns, 100)) for run in runs]
         for timesteps, returns in curves:
-            axes.plot(timesteps, returns, color=plot.COLORS[0], alpha=0.35, linewidth=0.8)
+            axes.plot(timesteps, returns, color=COLORS[0], alpha=0.35, linewidth=0.8)
         common = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), 400)
         mean = np.mean([np.interp(common, x, y) for x, y in curves], axis=0)
-        axes.plot(common, mean, color=plot.COLORS[0], linewidth=1.8)
+        axes.plot(common, mean, color=COLORS[0], linewidth=1.8)
         axes.set_title(f"{env.name} ({len(runs)} seeds)", fontsize=9)
         axes.tick_params(labelsize=7)
         axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))

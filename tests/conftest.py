@@ -59,6 +59,6 @@ def on_cpu() -> Iterator[None]:
 @pytest.fixture
 def no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     """No learning curves are drawn."""
-    from ppo2.reporting import plot
+    from ppo2 import plot
 
     monkeypatch.setattr(plot, "curve", lambda *_: None)

@@ -24,9 +24,9 @@ FLOORS = [
     ["agent", "envs/families"],
     ["envs", "runners"],
     ["evaluation", "reporting"],
-    ["callbacks"],
+    ["callbacks", "plot"],
     ["__init__", "training"],
-    ["deployment", "diagnosis", "sweeps"],
+    ["deployment", "diagnosis", "reports", "sweeps"],
     ["cli"],
     ["__main__"],
 ]
@@ -37,7 +37,7 @@ agent: __init__ compiled files noise placement policy model_programs model freez
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 callbacks: base calls evaluation freezing saving stopping pruning __init__
 checkpoints: __init__ checkpoint state_dicts progress tensors writer
-cli: env_options output options doctor listings model_commands export sweep train __init__
+cli: env_options output options doctor listings report_commands model_commands export sweep train __init__
 config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products loops policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
@@ -57,7 +57,9 @@ networks: adapters layers stride_one convolution pooling mlp registry cnn cells 
 numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
     statistics traced numpy_calls numpy_translations numpy_function
 reporting: __init__ figures display screens episode_file sinks logs trackers trackio_run mlflow_run tracked \
-    health tables logger run_curve plot
+    health tables logger run_curve
+plot: series sources drawing confidence __init__
+reports: __init__ runs charts diagnostics repeat page watch
 runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program acting \
     rollout_buffers snapshot device protocol runner_state host ray_cluster ray_actor remote
 spaces: parts images space_json checks __init__ device

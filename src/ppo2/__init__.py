@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ppo2.system.garbage import collection_put_off
 
 if TYPE_CHECKING:
-    from ppo2 import callbacks, distributed, envs, networks
+    from ppo2 import callbacks, distributed, envs, networks, plot
     from ppo2.agent.loading import load
     from ppo2.agent.microbatched import MicrobatchedModel
     from ppo2.agent.model import Model
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from ppo2.diagnosis.doctor import doctor
     from ppo2.envs import make, preset
     from ppo2.evaluation.evaluate import Evaluation, evaluate
+    from ppo2.evaluation.play import play
     from ppo2.networks import register
     from ppo2.numerics.statistics import weighted_mean
+    from ppo2.reports.page import report
     from ppo2.runners.device import DeviceRunner
     from ppo2.runners.host import Runner
     from ppo2.sweeps.result import Sweep
@@ -53,10 +55,13 @@ __all__ = [
     "load",
     "make",
     "networks",
+    "play",
+    "plot",
     "policy_loss",
     "ppo_loss",
     "preset",
     "register",
+    "report",
     "sweep",
     "value_loss",
     "weighted_mean",
@@ -79,10 +84,12 @@ _MODULES = {
     "learn": "ppo2.training.learn",
     "load": "ppo2.agent.loading",
     "make": "ppo2.envs",
+    "play": "ppo2.evaluation.play",
     "policy_loss": "ppo2.algorithm.losses",
     "ppo_loss": "ppo2.algorithm.losses",
     "preset": "ppo2.envs",
     "register": "ppo2.networks",
+    "report": "ppo2.reports.page",
     "sweep": "ppo2.sweeps.sweep",
     "value_loss": "ppo2.algorithm.losses",
     "weighted_mean": "ppo2.numerics.statistics",

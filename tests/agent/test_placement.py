@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2 import plot
 from ppo2.agent import compiled, placement
 from ppo2.agent.placement import UNPLACED, Placement, asked_place, choose, place_to_begin
 from ppo2.agent.policy import build_policy
@@ -21,7 +22,6 @@ from ppo2.checkpoints import checkpoint
 from ppo2.evaluation.evaluate import placed_for
 from ppo2.numerics.compilation import chosen_place, computing_on, devices_in_use, place_of, platform, user_has_chosen
 from ppo2.numerics.randomness import root_key
-from ppo2.reporting import plot
 from ppo2.runners import acting
 from support.device_envs import Unending
 from support.jobs import call_on_two_devices

@@ -9,8 +9,8 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import ppo2
+from ppo2 import plot
 from ppo2.agent.model import Model
-from ppo2.reporting import plot
 from support.environments import Broken, Script, vector
 from support.runs import learn, params, rows
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ppo2
-from ppo2.reporting import plot
+from ppo2 import plot
 from ppo2.system import directory_lock
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.lock_owner import Owner

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2 import plot
 from ppo2.numerics import sharding
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis, default_shards, split_for
-from ppo2.reporting import plot
 from ppo2.runners import ends
 from support import accelerator
 from support.device_cartpole import learn, leaves, rows

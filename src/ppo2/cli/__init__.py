@@ -1,4 +1,4 @@
-"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, `doctor`, and listings."""
+"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, `report`, `doctor`, ..."""
 
 import difflib
 import os
@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2.cli import doctor, export, listings, model_commands, sweep, train
+from ppo2.cli import doctor, export, listings, model_commands, report_commands, sweep, train
 from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
 from ppo2.cli.output import environment_traceback
 from ppo2.system.garbage import collection_put_off
@@ -28,6 +28,8 @@ COMMANDS = {
     "play": model_commands.Play,
     "export": export.Export,
     "plot": listings.Plot,
+    "report": report_commands.Report,
+    "watch": report_commands.Watch,
     "envs": listings.Envs,
     "networks": listings.Networks,
     "presets": listings.Presets,

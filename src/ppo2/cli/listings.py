@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -27,19 +27,38 @@ TABLE_FAMILIES = 4
 class Plot:
     """Draw learning curves; runs that differ only in the seed share a line and a band."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also an unfinished one")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also an unfinished one; or a sweep's")]
     more: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more", help_behavior_hint="")] = ()
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="one of .png, .svg, .pdf")] = Path("curves.png")
+    x: Annotated[Literal["timesteps", "updates", "time"], arg(aliases=["-x"], help="the horizontal axis")] = "timesteps"
+    y: Annotated[
+        tuple[str, ...],
+        arg(
+            aliases=["-y"],
+            metavar="COLUMN [COLUMN ...]",
+            help="return or length of episodes, or any column of progress.csv, such as loss/approxkl; an axes each",
+        ),
+    ] = ("return",)
     smooth: Annotated[
         int | None,
-        arg(help="episodes that a point is the mean of; without it, those within a twentieth of the timesteps"),
+        arg(
+            help="episodes, or rows of the log, that a point is the mean of; without it, of episodes those within a "
+            "twentieth of the timesteps, of the log each row"
+        ),
     ] = None
+    labels: Annotated[
+        tuple[str, ...] | None,
+        arg(metavar="NAME [NAME ...]", help="a name for each run; runs of one name share a line and a band"),
+    ] = None
+    title: Annotated[str | None, arg(help="without it, the environment's id")] = None
     debug: Debug = False
 
     def __call__(self) -> int:
-        from ppo2.reporting import plot
+        from ppo2 import plot
 
-        say(f"wrote {plot.curve([self.run, *self.more], self.out, smooth=self.smooth)}")
+        runs, how = [self.run, *self.more], {"smooth": self.smooth, "labels": self.labels, "title": self.title}
+        plot.curve(runs, self.out, x=self.x, y=self.y, **how)  # type: ignore[arg-type]
+        say(f"wrote {self.out}")
         return 0
 
 

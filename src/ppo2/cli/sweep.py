@@ -127,7 +127,7 @@ def resume(run_dir: Path, *, loudness: Mapping[str, Any], device: str | None) ->
 
 def is_sweep(path: Path) -> bool:
     """True if a directory is that of a sweep."""
-    from ppo2.sweeps.result import SETTINGS
+    from ppo2.plot.sources import SETTINGS
 
     return (path / SETTINGS).is_file()
 
@@ -139,7 +139,7 @@ def _thawed(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _telling_how_to_resume(run_dir: str | None) -> Iterator[None]:
-    from ppo2.sweeps.directory import RUNS
+    from ppo2.plot.sources import RUNS
 
     runs = None if run_dir is None else Path(run_dir).expanduser().absolute() / RUNS
     try:

@@ -28,8 +28,11 @@ RUN_COLUMNS = (
     Column("eplenmean", "episode length", "length", ",.0f"),
     Column("info/is_success", "success rate", "success"),
     Column("eval_eprewmean", "evaluation return", "eval"),
+    Column("time/step", "time stepping", spec=".0%"),
+    Column("time/act", "time acting", spec=".0%"),
+    Column("time/train", "time training", spec=".0%"),
 )
-OPTIONAL = ("eval_", "info/")
+OPTIONAL = ("eval_", "info/", "time/")
 """Beginnings of keys that are shown only once a row has them."""
 LOSS_COLUMNS = (
     Column("misc/explained_variance", "explained variance"),

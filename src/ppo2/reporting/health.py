@@ -11,6 +11,7 @@ from typing import Any
 
 KL, VALUE_LOSS, ENTROPY = "loss/approxkl", "loss/value_loss", "loss/policy_entropy"
 EXPLAINED = "misc/explained_variance"
+CLIP, GRADIENT = "loss/clipfrac", "misc/grad_norm"
 
 ROWS_BEFORE = 10
 """Rows of the log that are needed for the usual value of a figure."""
@@ -37,6 +38,18 @@ LEAST_UPDATES, LEAST_STEPS = 20, 20_000
 ERRORS = 2.0
 """Standard errors by which later returns must be higher than the first ones: returns that only scatter are so in one
 run of forty."""
+KL_STILL = 1e-5
+"""Approximate KL below which a policy hardly moves."""
+CLIP_LITTLE, CLIP_MUCH = 1e-3, 0.4
+"""Bounds of the share of samples that were clipped, within which a report calls it healthy."""
+EXPLAINED_WELL = 0.5
+"""Explained variance from which on a report calls it healthy."""
+ENTROPY_SHARE, ENTROPY_EARLY = 0.05, 0.2
+"""Share of the first entropy below which actions are nearly certain, and share of the updates that are early."""
+GRADIENT_TIMES = 100.0
+"""Bound of the gradient's norm: times the usual."""
+TIME_MOST = 0.85
+"""Share of the time from which on a report calls a part one that dwarfs the others."""
 
 Seen = Mapping[str, list[float]]
 """Figures so far, by key."""
@@ -48,9 +61,12 @@ class Health:
     It judges by what was usual in this very training, knows nothing of the environment, and changes nothing.
     """
 
+    keys = (KL, VALUE_LOSS, ENTROPY, EXPLAINED)
+    """The figures that it looks at."""
+
     def __init__(self) -> None:
         self._signs = [_kl, _value_loss, _far, _entropy, _blind]
-        self._seen: dict[str, list[float]] = {key: [] for key in (KL, VALUE_LOSS, ENTROPY, EXPLAINED)}
+        self._seen: dict[str, list[float]] = {key: [] for key in self.keys}
 
     def warnings(self, row: Mapping[str, float]) -> list[str]:
         """Warnings that the next row gives reason for."""
@@ -185,10 +201,16 @@ def _far(seen: Seen) -> str | None:
     )
 
 
+def entropy_bound(first: float) -> float:
+    """The entropy above which it explodes: of a Gaussian it begins at 1.4 for each dimension, and twice that is a
+    standard deviation four times as large.
+    """
+    return first + max(1.5, abs(first))
+
+
 def _entropy(seen: Seen) -> str | None:
     first, now = median(seen[ENTROPY][:3]), seen[ENTROPY][-1]
-    # of a Gaussian it begins at 1.4 for each dimension: twice that is a standard deviation four times as large
-    if now <= first + max(1.5, abs(first)):
+    if now <= entropy_bound(first):
         return None
     return (
         f"the policy's entropy explodes ({now:.2g}, {first:.2g} at first): it acts ever more at random; try a lower "

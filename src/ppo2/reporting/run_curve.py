@@ -1,19 +1,24 @@
 """Learning curves as a run directory holds them: the episodes of monitor.csv at their timesteps, and progress.csv."""
 
 import csv
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo2.reporting.episode_file import has_all_episodes, table_lines
+from ppo2.reporting.episode_file import has_all_episodes
 from ppo2.system.text import parse_json
 
 Floats = NDArray[np.float64]
 
 OTHER_UNIT = 1.5
 """Ratio of the sum of lengths to timesteps, above which lengths count something else."""
+BLOCK_BYTES = 2**24
+"""Bytes of a table that are read at once: of ten million episodes, text takes several times the room of numbers."""
+EMPTY_CELL = re.compile(r"(?<=,)(?=[,\r\n])|(?<=,)$|^(?=,)", re.MULTILINE)
 
 
 class RunCurve(NamedTuple):
@@ -25,6 +30,8 @@ class RunCurve(NamedTuple):
     | `returns` | (E,) | undiscounted return of each episode |
     | `progress` | name: (rows,) | the columns of progress.csv, NaN where a cell is empty |
     | `config` | | config.json, empty where there is none |
+    | `monitor` | name: (E,) | the columns of monitor.csv, in the same order as `timesteps` |
+    | `is_smooth` | | True if `returns` are means over episodes already, as a sweep on the device has them |
     """
 
     path: Path
@@ -32,6 +39,8 @@ class RunCurve(NamedTuple):
     timesteps: Floats
     returns: Floats
     progress: dict[str, Floats]
+    monitor: Mapping[str, Floats] = {}
+    is_smooth: bool = False
 
 
 def read_run(run_dir: Path | str) -> RunCurve:
@@ -43,34 +52,67 @@ def read_run(run_dir: Path | str) -> RunCurve:
         raise ValueError(
             f"{path} {missing}. A run directory is what `run_dir` of learn(), or --run-dir of `ppo2 train`, named"
         )
-    monitor, progress = _read_csv(monitor_file), _read_csv(path / "progress.csv")
-    if absent := {"r", "l", "env"} - monitor.keys():
-        raise ValueError(f"{monitor_file} lacks the columns {', '.join(sorted(absent))}")
+    progress = read_table(path / "progress.csv")
     try:
         config = parse_json(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
     except ValueError as error:
         raise ValueError(f"{config_file} is damaged: {error}") from error
+    timesteps, monitor = read_episodes(monitor_file, progress)
+    return RunCurve(path, config, timesteps, monitor["r"], progress, monitor)
+
+
+def read_episodes(path: Path, progress: Mapping[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
+    """The timesteps at which the episodes of a monitor.csv ended, ascending, and its columns in that order.
+
+    Args:
+        progress: the columns of progress.csv.
+
+    Raises:
+        ValueError: it is damaged, or lacks columns.
+    """
+    monitor = read_table(path)
+    if absent := {"r", "l", "env"} - monitor.keys():
+        raise ValueError(f"{path} lacks the columns {', '.join(sorted(absent))}")
     seconds = monitor.get("t", np.full(len(monitor["l"]), np.inf))
-    if has_all_episodes(monitor_file):
+    if has_all_episodes(path):
         timesteps = _timesteps(monitor["l"], monitor["env"], seconds, progress)
     else:
         timesteps = _timesteps_by_clock(seconds, progress)
     order = np.argsort(timesteps, kind="stable")
-    return RunCurve(path, config, timesteps[order], monitor["r"][order], progress)
+    return timesteps[order], {name: column[order] for name, column in monitor.items()}
 
 
-def _read_csv(path: Path) -> dict[str, Floats]:
-    """The columns of a file, without a last row that is half written; none where there is no file."""
-    try:
-        header, *rows = csv.reader(table_lines(path) or [""])
-        cells = [[float(cell or "nan") for cell in row] for row in rows]
-        columns = np.array(cells, dtype=np.float64).reshape(len(rows), len(header)).T
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    return dict(zip(header, columns, strict=True))
+def read_table(path: Path) -> dict[str, Floats]:
+    """The columns of a CSV file of numbers, without a last row that is half written; none where there is no file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        first = file.readline()
+        header = file.readline() if first.startswith(b"#") else first
+        try:
+            names = next(csv.reader([header.decode(errors="replace")] if header.endswith(b"\n") else []), list[str]())
+            parts, rest = [np.empty((0, len(names)))], b""
+            while block := file.read(BLOCK_BYTES):
+                whole, _, rest = (rest + block).rpartition(b"\n")
+                parts += [_numbers(whole.decode(errors="replace"), len(names))] if whole.strip() else []
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    return dict(zip(names, np.concatenate(parts).T, strict=True))
 
 
-def _timesteps_by_clock(seconds: Floats, progress: dict[str, Floats]) -> Floats:
+def _numbers(text: str, columns: int) -> Floats:
+    """The rows of a table, (rows, columns); NaN where a cell is empty."""
+    rows = np.loadtxt(EMPTY_CELL.sub("nan", text).splitlines(), np.float64, comments=None, delimiter=",", ndmin=2)
+    if rows.shape[1] != columns:
+        raise ValueError(f"rows have {rows.shape[1]} cells, its header has {columns}")
+    return rows
+
+
+def _timesteps_by_clock(seconds: Floats, progress: Mapping[str, Floats]) -> Floats:
     """Timesteps of all environments at each episode's end, where other episodes were left out: between the rows of
     progress.csv by the clock.
     """
@@ -79,7 +121,7 @@ def _timesteps_by_clock(seconds: Floats, progress: dict[str, Floats]) -> Floats:
     return found
 
 
-def _timesteps(lengths: Floats, env: Floats, seconds: Floats, progress: dict[str, Floats]) -> Floats:
+def _timesteps(lengths: Floats, env: Floats, seconds: Floats, progress: Mapping[str, Floats]) -> Floats:
     """Timesteps of all environments at each episode's end.
 
     Environments step together, so an environment that has made n steps means n times their number in all. (The sum of

@@ -8,15 +8,15 @@ from typing import Any
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Progress, row_of
 from ppo2.numerics.randomness import fresh_seed
+from ppo2.plot.sources import SETTINGS
 from ppo2.reporting.tables import rows_of
 from ppo2.sweeps.plan import SweepRun, has_row
-from ppo2.sweeps.result import SETTINGS, settings_json, write_settings_file
+from ppo2.sweeps.result import settings_json, write_settings_file
 from ppo2.system import files
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.text import parse_json
 from ppo2.training import run_directory
 
-RUNS = "runs"
 INFO = "info/"
 """Beginning of the names of columns that are means of numbers of `info`."""
 Settings = Mapping[str, Any]

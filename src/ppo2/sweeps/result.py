@@ -14,7 +14,8 @@ import numpy as np
 
 from ppo2.agent.model import Model
 from ppo2.config import coded, jsonable, names
-from ppo2.reporting import plot
+from ppo2.plot import confidence
+from ppo2.plot.sources import CURVES, SETTINGS, TABLE
 from ppo2.sweeps.plan import Curve, SweepFailure, SweepRun
 from ppo2.system import files
 from ppo2.system.text import say_error
@@ -22,7 +23,7 @@ from ppo2.system.text import say_error
 Row = dict[str, Any]
 
 ROW_KEYS = ("final", "best", "auc")
-TABLE, CURVES, PICTURE, SETTINGS, MODELS = "table.csv", "curves.csv", "curves.png", "sweep.json", "models"
+PICTURE, MODELS = "curves.png", "models"
 
 
 @dataclass(eq=False, repr=False)
@@ -90,7 +91,7 @@ class Sweep:
         for members in self._by_configuration():
             setting = {name: self.table[members[0]][name] for name in self.swept}
             there = [row for row in (self.table[i] for i in members) if row["status"] != "failed"]
-            figures = {name: plot.iqm([row[name] for row in there]) for name in ROW_KEYS}
+            figures = {name: confidence.iqm([row[name] for row in there]) for name in ROW_KEYS}
             rows.append({**setting, "runs": len(there), **figures})
         return sorted(rows, key=lambda row: -math.inf if math.isnan(row["final"]) else row["final"], reverse=True)
 
@@ -124,7 +125,8 @@ class Sweep:
             drawn = [self.curves[i] for i in members if self.models[i] is not None]
             groups.append((label, [(curve.timesteps, curve.returns) for curve in drawn]))
         titles = [str(_shown(model.config.env)) for model in self.models if model is not None]
-        return plot.confidence([group for group in groups if group[1]], Path(out), title=titles[0]) if titles else None
+        with_runs = [group for group in groups if group[1]]
+        return confidence.confidence(with_runs, Path(out), title=titles[0]) if titles else None
 
 
 def save_all(result: Sweep, path: Path, settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from ppo2.config import Config, check_settings
 from ppo2.envs import DeviceVector, adapter_of
 from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
+from ppo2.plot.sources import RUNS
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display, shows_progress
 from ppo2.sweeps import directory
@@ -173,7 +174,7 @@ class _Plan:
         if on_device:
             return ""
         for run in runs:
-            run.run_dir = self.path / directory.RUNS / f"{run.index:04}"
+            run.run_dir = self.path / RUNS / f"{run.index:04}"
             directory.take_up(run)
         directory.write_settings(self.path, self.given)
         return "" if self.before is None else directory.note(runs, self.path)

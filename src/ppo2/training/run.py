@@ -5,13 +5,12 @@ import signal
 from pathlib import Path
 from typing import Self
 
-from ppo2 import distributed
+from ppo2 import distributed, plot
 from ppo2.algorithm.faults import FATAL, Fault, FaultKind, fault_words
 from ppo2.checkpoints.progress import row_of
 from ppo2.distributed import heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.envs.time_limit import time_limit
-from ppo2.reporting import plot
 from ppo2.reporting.health import EndlessEpisodes, NoProgress
 from ppo2.runners.episodes import EPISODE_WINDOW, Ended, side_by_side, thinned
 from ppo2.runners.snapshot import part_of
@@ -220,7 +219,8 @@ class Run:
             return None
         self._logger.settle()
         try:
-            return plot.curve(run_dir, run_dir / run_directory.CURVE)
+            plot.curve(run_dir, run_dir / run_directory.CURVE)
+            return run_dir / run_directory.CURVE
         except (OSError, ValueError) as error:
             self._logger.warn(f"the learning curve could not be drawn: {error}")
             return None

@@ -1,0 +1,93 @@
+"""How to repeat a run: the command and the Python call that its config.json stands for."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ppo2.config import PLACEHOLDER, Config, is_placeholder, placeholder_in
+from ppo2.system.text import printable
+
+NOT_ARGUMENTS = ("network_kwargs", "env_kwargs", "eval_env_kwargs", "log", "log_options")
+"""Settings that are no options of these names, or make no other run."""
+ALWAYS = ("seed", "total_timesteps", "num_envs", "shards")
+"""Settings whose defaults depend on more than this library's version."""
+LINE = 90
+"""Characters of a line of the command, from which on options go to the next."""
+
+
+def arguments_of(config: Mapping[str, Any], preset_names: Iterable[str] = ()) -> dict[str, Any]:
+    """The arguments of `learn` that a run was made with, but for those that are its defaults.
+
+    Args:
+        preset_names: settings that are among them even so.
+    """
+    chosen = {name: config[name] for name in ("env", "network") if name in config}
+    always = {*ALWAYS, *preset_names}
+    for field in dataclasses.fields(Config):
+        name, default = field.name, field.default
+        if name in config and name not in NOT_ARGUMENTS and name not in chosen:
+            plain = json.loads(json.dumps(default, default=str))
+            if name in always or config[name] != plain:
+                chosen[name] = config[name]
+    for name in ("env_kwargs", "eval_env_kwargs"):
+        if isinstance(config.get(name), Mapping) and config[name]:
+            chosen[name] = dict(config[name])
+    network_kwargs = config.get("network_kwargs")
+    more = network_kwargs if isinstance(network_kwargs, Mapping) else {}
+    return {**chosen, **{name: value for name, value in more.items() if name.isidentifier()}}
+
+
+def objects_in(config: Mapping[str, Any]) -> list[str]:
+    """The arguments that were given as objects, which no file can hold."""
+    return [name for name, value in arguments_of(config).items() if placeholder_in(name, value) is not None]
+
+
+def python_call(config: Mapping[str, Any]) -> str:
+    """The call of `learn`; an object that the file could not hold is a name in angle brackets."""
+    lines = [f"    {name}={_literal(value)}," for name, value in arguments_of(config).items()]
+    return "\n".join(["import ppo2", "", "model = ppo2.learn(", *lines, ")"])
+
+
+def command_line(config: Mapping[str, Any], preset_names: Iterable[str]) -> str | None:
+    """The command, for a shell; None where an object was given, which no command can name.
+
+    Args:
+        preset_names: settings that a preset may have, which are all given, so that none changes the run.
+    """
+    if objects_in(config) or not isinstance(config.get("env"), str):
+        return None
+    arguments = arguments_of(config, preset_names)
+    parts = [["ppo2", "train", arguments.pop("env")]]
+    for prefix in ("env", "eval_env"):
+        for name, value in arguments.pop(f"{prefix}_kwargs", {}).items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            parts.append([f"--{prefix}.{name}".replace("_", "-"), text])
+    parts += [_option(name, value) for name, value in arguments.items()]
+    lines = [""]
+    for part in (" ".join(shlex.quote(printable(word)) for word in words) for words in parts):
+        if len(lines[-1]) + len(part) < LINE:
+            lines[-1] = f"{lines[-1]} {part}".lstrip() if len(lines) == 1 else f"{lines[-1]} {part}"
+        else:
+            lines.append(f"    {part}")
+    return " \\\n".join(lines)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", *_words(value)]
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [str(word) for pair in value.items() for word in pair]
+    if isinstance(value, list | tuple):
+        return [str(word) for word in value]
+    return [str(value)]
+
+
+def _literal(value: Any) -> str:
+    return f"<{printable(value[PLACEHOLDER])}>" if is_placeholder(value) else printable(repr(value))
