@@ -37,7 +37,8 @@ agent: __init__ compiled files noise placement policy model_programs model freez
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 callbacks: base calls evaluation freezing saving stopping pruning __init__
 checkpoints: __init__ checkpoint state_dicts progress tensors writer
-cli: env_options output options doctor listings report_commands model_commands export sweep train __init__
+cli: env_options checks output options help doctor listings report_commands model_commands export sweep train \
+    config_command __init__
 config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products loops policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export

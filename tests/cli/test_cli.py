@@ -14,7 +14,7 @@ import pytest
 
 import ppo2
 from ppo2 import networks
-from ppo2.cli import main, options
+from ppo2.cli import help, main, options
 from support.commands import finish, start
 
 
@@ -58,16 +58,21 @@ def test_version(capsys):
 def test_help_has_what_learn_says(capsys):
     assert main(["--help"]) == 0
     listed = re.findall(r"• (\w+)", capsys.readouterr().out)
-    runs = "train resume sweep eval play export plot report watch"
+    runs = "train config resume sweep eval play export plot report watch"
     assert listed == [*runs.split(), "envs", "networks", "presets", "doctor"]
     assert main(["train", "--help"]) == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     texts = {p.arg_name: " ".join(p.description.split()) for p in docstring_parser.parse(networks.mlp.__doc__).params}
-    texts |= {field.name: field.metadata["info"].text for field in dataclasses.fields(ppo2.Config)}
+    texts["activation"] = texts["activation"].replace(", or any function of arrays", "")
+    texts |= {field.name: field.metadata["info"].text.rstrip(".") for field in dataclasses.fields(ppo2.Config)}
+    texts |= {name: " ".join(words.split()) for name, words in help.TEXTS.items()}
     parameters = set(inspect.signature(ppo2.learn).parameters) | set(inspect.signature(networks.mlp).parameters)
     for name in parameters - options.NOT_OPTIONS:
         assert f"--{name.replace('_', '-')} " in text.replace(",", " "), name
-        assert texts.get(name, "") in text, name
+        assert texts.get(name, "").rstrip(".") in text, name
+    assert not re.search("equinox|Flax|function of|gymnasium.Env", text)
+    headings = ["ENVIRONMENT", "LEARNING", "EVALUATION", "SAVING", "NETWORK", "DISPLAY", "PROCESSES"]
+    assert [word for word in text.split() if word in headings] == headings
     assert not any(f"--{name.replace('_', '-')} " in text for name in options.NOT_OPTIONS)
 
 
@@ -96,7 +101,7 @@ print({"jax", "equinox", "optax", "gymnasium", "matplotlib", "numpy"} & set(sys.
         (["train", "CartPole-v1", "--auto-resume", "--run-dir", "None"], 1, r"ppo2: --auto-resume .*\n"),
         (["train"], 2, r".*(?s:ENV).*"),
         (["plot"], 2, r".*(?s:RUN).*"),
-        (["bogus"], 2, r".*(?s:Available subcommands: train, resume).*"),
+        (["bogus"], 2, r".*(?s:Available subcommands: train, config, resume).*"),
         ([], 2, r".*(?s:Missing subcommand).*"),
         (["eval", "no\x1b[2Jwhere"], 1, r"ppo2: there is no checkpoint at no\\x1b\[2Jwhere: .*\n"),
         (["resume", "nowhere"], 1, r"ppo2: nowhere is no run directory: .*\n"),

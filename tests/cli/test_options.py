@@ -10,7 +10,7 @@ import ppo2
 from ppo2 import envs, networks
 from ppo2.cli import main, options, sweep, train
 from ppo2.distributed import processes
-from ppo2.system import runtime
+from ppo2.system import launch, runtime
 
 
 @pytest.mark.core
@@ -26,7 +26,7 @@ def test_the_first_reading_knows_every_option(command, many):
     """It looks for the environment and the network, before options of other networks are unknown."""
     fields = [field for field in dataclasses.fields(command.with_options([])) if field.name != "env"]
     words = [f"--{field.name}" if isinstance(field.default, bool) else f"--{field.name}=x" for field in fields]
-    assert options._read_loosely(["Env-v0", *words], many) == ("Env-v0", "x", [])
+    assert options._read_loosely(["Env-v0", *words], many) == ("Env-v0", "x", [], "x")
 
 
 def test_defaults_are_learns_under_the_preset(given):
@@ -66,6 +66,19 @@ def test_dashes_and_underscores_are_the_same(given):
     with_dashes = given(*words)
     underscored = ["--" + word[2:].replace("-", "_") if word.startswith("--") else word for word in words]
     assert given(*underscored) == with_dashes
+
+
+def test_processes_join_before_a_library_of_environments_is_imported(monkeypatch):
+    """Some start JAX when they are imported, after which no process could join."""
+    calls = []
+    monkeypatch.setattr(runtime, "leave_accelerators", lambda device: None)
+    monkeypatch.setattr(options.launch, "detected", lambda: launch.ALONE._replace(size=2))
+    monkeypatch.setattr(options, "start_processes", lambda **how: calls.append(how))
+    monkeypatch.setattr(envs, "preset", lambda env: calls.append(env) or {})
+    options.choose(["xminigrid:MiniGrid-Empty-5x5", "--heartbeat", "5", "--device=cpu"])
+    options.choose(["CartPole-v1"])
+    joined = {"device": "cpu", "heartbeat": 5.0, "debug": False}
+    assert calls == [joined, "xminigrid:MiniGrid-Empty-5x5", "CartPole-v1"]
 
 
 @pytest.mark.parametrize("many", [False, True])

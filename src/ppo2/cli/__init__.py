@@ -1,4 +1,4 @@
-"""The command line: `ppo2 train ENV`, `resume`, `sweep`, `eval`, `play`, `export`, `plot`, `report`, `doctor`, ..."""
+"""The command line: `ppo2 train ENV`, `config`, `resume`, `sweep`, `eval`, `play`, ..., and listings."""
 
 import difflib
 import os
@@ -11,8 +11,10 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2.cli import doctor, export, listings, model_commands, report_commands, sweep, train
+from ppo2.cli import config_command, doctor, export, listings, model_commands, options, report_commands, sweep, train
+from ppo2.cli.checks import check_options
 from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
+from ppo2.cli.help import help_page
 from ppo2.cli.output import environment_traceback
 from ppo2.system.garbage import collection_put_off
 from ppo2.system.text import say_error
@@ -22,6 +24,7 @@ Exit status: 0 done, 1 failed, 2 usage, 130 or 143 stopped by a signal."""
 
 COMMANDS = {
     "train": train.Train,
+    "config": config_command.ConfigCommand,
     "resume": train.Resume,
     "sweep": sweep.SweepCommand,
     "eval": model_commands.Eval,
@@ -99,13 +102,20 @@ def _run(arguments: list[str]) -> int:
         rest, words = separated(arguments[1:])
         arguments = [arguments[0], *rest]
         commands[arguments[0]] = chosen.with_words(words)
-    if chosen in (train.Train, sweep.SweepCommand):
+    if chosen in (train.Train, config_command.ConfigCommand, sweep.SweepCommand):
         commands[arguments[0]] = commands[arguments[0]].with_options(arguments[1:])
+    if chosen is not None:
+        command = commands[arguments[0]]
+        known = command.chosen.defaults() if issubclass(command, options.Command) else {}
+        if {"-h", "--help", "-H", "--help-verbose"} & {*arguments[1:]}:
+            print(help_page(arguments[0], command))
+            return 0
+        check_options(arguments[0], command, arguments[1:], known)
     members = [Annotated[command, subcommand(name, prefix_name=False)] for name, command in commands.items()]
     any_of_them: Any = Union[tuple(members)]  # noqa: UP007 (made at run time)
     with collection_put_off():
-        command = tyro.cli(any_of_them, prog="ppo2", description=DESCRIPTION, args=arguments)
-    status: int = command()
+        called = tyro.cli(any_of_them, prog="ppo2", description=DESCRIPTION, args=arguments)
+    status: int = called()
     return status
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from ppo2.config.yaml_text import parsed
 
 PREFIXES = {"--env.": "env", "--eval-env.": "eval_env"}
-NOT_GIVEN_HERE = frozenset({"env_id", "num_envs", "seed", "info_keys", "kwargs"})
+NOT_GIVEN_HERE = frozenset({"env_id", "num_envs", "seed", "info_keys", "kwargs", "verbose"})
 """Arguments of `ppo2.make` that are options by themselves, or none."""
 TEXTS = {
     "max_episode_steps": "steps after which an episode is truncated; None: as registered",

@@ -127,7 +127,10 @@ class Networks:
 class Presets:
     """List what `ppo2 train` starts from: all families, or the settings for one environment."""
 
-    env: Annotated[Positional[str | None], arg(metavar="ID", help="environment id; all families without it")] = None
+    env: Annotated[
+        Positional[str | None],
+        arg(metavar="[ID]", help="environment id; all families without it", help_behavior_hint=""),
+    ] = None
     debug: Debug = False
 
     def __call__(self) -> int:

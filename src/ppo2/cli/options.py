@@ -19,9 +19,10 @@ import docstring_parser
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from ppo2.cli import checks
 from ppo2.cli.env_options import TakesEnvironment
 from ppo2.cli.output import start_processes
-from ppo2.config import Config
+from ppo2.config import Config, settings_file
 from ppo2.system import launch
 
 NOT_OPTIONS = frozenset(
@@ -48,6 +49,13 @@ Verbose = Annotated[
     arg(
         help="0 prints nothing, warnings and errors aside; 1 the plan, and a table of the progress where it can be "
         "updated in place; 2 lines of progress elsewhere too. None: 2"
+    ),
+]
+ConfigFile = Annotated[
+    str | None,
+    arg(
+        metavar="FILE",
+        help="settings from a YAML, TOML or JSON file, a run's config.json too; options win. `ppo2 config` writes one",
     ),
 ]
 Env = Annotated[Positional[str], arg(metavar="ENV", help="environment id; `ppo2 envs` lists them")]
@@ -110,23 +118,54 @@ class Chosen(NamedTuple):
         network: its name.
         preset: defaults that go before those of `learn`.
         family: name of the family that has the preset.
+        file: the settings in the file of --config, which go before the preset; path: its name.
+        given: names of the options on the command line, which go before the file.
     """
 
     env: str | None
     network: str
     preset: Mapping[str, Any]
     family: str
+    file: Mapping[str, Any] = {}
+    path: str = ""
+    given: frozenset[str] = frozenset()
 
     @property
     def options(self) -> list[Option]:
         """Settings, then the network's arguments, with the preset's values as defaults."""
         known = setting_options() + network_options(self.network)
-        return [option._replace(default=self.preset.get(option.name, option.default)) for option in known]
+        found = [option._replace(default=self.preset.get(option.name, option.default)) for option in known]
+        missing = [o.name for o in found if o.default is inspect.Parameter.empty and o.name in self.file]
+        return [o._replace(default=self.file[o.name]) if o.name in missing else o for o in found]
+
+    def defaults(self) -> dict[str, Any]:
+        """The settings of a command line that says nothing of them."""
+        return {option.name: option.default for option in self.options} | dict(self.file)
+
+    def env_field(self) -> tuple[Any, ...]:
+        """The field for the environment's id, which the file may have."""
+        return ("env", Env) if self.file.get("env") is None else ("env", Env, self.file["env"])
+
+    def over(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a command's options, the file's in place of defaults.
+
+        Raises:
+            ValueError: the file has settings that there are not.
+        """
+        known = {*values, *Config.__dataclass_fields__}
+        settings_file.check_names(self.path, self.file, known, self.defaults())
+        from_file = {name: value for name, value in self.file.items() if name in values and name not in self.given}
+        return {**values, **{n: _tuples(v) if isinstance(values[n], tuple) else v for n, v in from_file.items()}}
 
     def run_dir_pattern(self, kind: str = "", number: str = "seed{seed}") -> str:
         """The run directory by default, from which `new_run_dir` makes one of its own for each start."""
         name = re.sub(r"[^\w.+-]", "-", self.env or "ENV")
         return f"runs/{kind}{name}-{number}-{{time}}"
+
+
+def _tuples(value: Any) -> Any:
+    """A value as options have it, which are tuples where files have lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def new_run_dir(pattern: str, **numbers: int) -> str:
@@ -186,7 +225,9 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
     from ppo2.system import runtime
 
     words = [word for word in arguments if word not in ("-h", "--help")]
-    env, network, unknown = _read_loosely(words, many)
+    env, network, unknown, path = _read_loosely(words, many)
+    file = {} if path is None else settings_file.read(path)
+    env, network, file = _with_file(env, network, file)
     try:
         family, preset = envs.FAMILIES[-1], dict(envs.FAMILIES[-1].settings)
         if env is not None:
@@ -205,7 +246,30 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
         if unknown:  # whose value may have been taken for the id: tyro has the better message
             return choose([])
         raise
-    return Chosen(env, preset["network"], preset, family.name)
+    given = checks.given_options(arguments)
+    names = frozenset(name for name in given) | frozenset(name.removeprefix("no_") for name in given)
+    return Chosen(env, preset["network"], preset, family.name, file, path or "", names)
+
+
+def _with_file(
+    env: str | None, network: str | None, file: Mapping[str, Any]
+) -> tuple[str | None, str | None, dict[str, Any]]:
+    """The environment, the network and the file's settings, without those of another network than that."""
+    from ppo2 import networks
+
+    if not file:
+        return env, network, {}
+    before, left_out = file.get("network"), set[str]()
+    if isinstance(before, str) and network not in (None, before) and {network, before} <= {*networks.known()}:
+        mine, others = (networks.options(networks.known()[str(one)]) for one in (network, before))
+        left_out = {*others} - {*mine}
+    kept = {name: value for name, value in file.items() if name not in left_out}
+    if env is not None:
+        kept["env"] = env
+    if network is not None:
+        kept["network"] = network
+    env, network = kept.get("env"), kept.get("network")
+    return env if isinstance(env, str) else None, network if isinstance(network, str) else None, kept
 
 
 def _join_others(words: Sequence[str]) -> None:
@@ -276,15 +340,18 @@ def _asks_for_cpu(arguments: Sequence[str]) -> bool:
     return any(pair == ("--device", "cpu") for pair in itertools.pairwise(words))
 
 
-def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str | None, list[str]]:
-    """The environment, the network and the unknown arguments, where the options of all networks are known."""
+def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str | None, list[str], str | None]:
+    """The environment, the network, the unknown arguments, and the file of settings, where the options of all networks
+    are known.
+    """
     from ppo2 import networks
 
     known = setting_options() + [option for name in networks.known() for option in network_options(name)]
     kinds: dict[str, Any] = {
         o.name: list[str] | None if many or not o.is_single else bool if o.kind is bool else str | None for o in known
     }
-    kinds |= dict.fromkeys(("load_path", "run_dir", "seeds", "heartbeat", "parallel", "backend", "verbose"), str | None)
+    words = ("config", "load_path", "run_dir", "seeds", "heartbeat", "parallel", "backend", "verbose")
+    kinds |= dict.fromkeys(words, str | None)
     kinds |= {"load_parts": list[str] | None}
     kinds |= dict.fromkeys(("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug"), bool)
     fields = [(name, kind, False if kind is bool else None) for name, kind in kinds.items()]
@@ -296,6 +363,6 @@ def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str
             loose, args=list(arguments), return_unknown_args=True, add_help=False, console_outputs=False
         )
     except SystemExit:  # the proper reading tells why
-        return None, None, []
+        return None, None, [], None
     network = asked.network[0] if many and asked.network else asked.network
-    return next(iter(asked.env), None), network, list(unknown)
+    return next(iter(asked.env), None), network, list(unknown), asked.config

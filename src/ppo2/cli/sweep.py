@@ -49,7 +49,8 @@ class SweepCommand(options.Command):
         return cls.with_fields(
             chosen,
             [
-                ("env", options.Env),
+                chosen.env_field(),
+                ("config", options.ConfigFile, None),
                 ("seeds", seeds, 5),
                 *(_many(option) if option.is_single else option.field() for option in _swept(chosen)),
                 ("run_dir", run_dir, chosen.run_dir_pattern(*RUN_DIR)),
@@ -64,7 +65,7 @@ class SweepCommand(options.Command):
     def __call__(self) -> int:
         from ppo2.sweeps.sweep import sweep
 
-        given = vars(self)
+        given = self._with_file()
         start_jax(given["device"][0])
         settings = {o.name: given[o.name] if o.is_single else (given[o.name],) for o in _swept(self.chosen)}
         if len(settings["network"]) > 1:  # defaults are of the first: each takes its own
@@ -73,7 +74,7 @@ class SweepCommand(options.Command):
                     del settings[option.name]
         if self.words.eval_env:
             raise UsageError("--eval-env.NAME: a sweep evaluates on nothing by itself; leave it out.")
-        if kwargs := self.env_kwargs(given["env"]):
+        if kwargs := self.env_kwargs(given["env"], self.chosen.file.get("env_kwargs")):
             settings["env_kwargs"] = (kwargs,)
         run_dir, made = given["run_dir"], None
         if run_dir == self.chosen.run_dir_pattern(*RUN_DIR):
@@ -92,6 +93,26 @@ class SweepCommand(options.Command):
                 **swept,
             )
         return _finish(result, quiet=given["verbose"] == 0)
+
+    def _with_file(self) -> dict[str, Any]:
+        """The options' values, the file's in place of defaults; there a list is values to sweep over.
+
+        Raises:
+            ValueError: the file has settings that a sweep can't take.
+        """
+        from ppo2.config import Config
+        from ppo2.sweeps.axes import NOT_TAKEN
+
+        single = {option.name for option in _swept(self.chosen) if option.is_single}
+        values, found = dict(vars(self)), dict[str, Any]()
+        for name, value in self.chosen.file.items():
+            if name in NOT_TAKEN and value not in (None, getattr(Config, name, None)):
+                raise ValueError(f"{self.chosen.path}: `{name}` (={value!r}) is of no use in a sweep: take it out.")
+            found[name] = (tuple(value) if isinstance(value, list) else (value,)) if name in single else value
+        if found.get("seed") is not None:
+            say(f"{self.chosen.path}: `seed` is left out, as --seeds says how many there are")
+        taken = {name: value for name, value in found.items() if name not in {"seed", *NOT_TAKEN}}
+        return self.chosen._replace(file=taken).over(values)
 
 
 def resume(run_dir: Path, *, loudness: Mapping[str, Any], device: str | None) -> int:

@@ -56,7 +56,8 @@ class Train(options.Command):
         return cls.with_fields(
             chosen,
             [
-                ("env", options.Env),
+                chosen.env_field(),
+                ("config", options.ConfigFile, None),
                 *(option.field() for option in chosen.options),
                 ("load_path", LoadPath, None),
                 ("load_parts", LoadParts, None),
@@ -70,7 +71,8 @@ class Train(options.Command):
     def __call__(self) -> int:
         from ppo2.training import run_directory
 
-        values = dict(vars(self))
+        values = self.chosen.over(vars(self))
+        del values["config"]
         extras = {field.name: values.pop(field.name) for field in dataclasses.fields(options.TrainingOptions)}
         auto_resume, by_default = values.pop("auto_resume"), values["run_dir"] == self.chosen.run_dir_pattern()
         if auto_resume and (values["load_path"] is not None or values["run_dir"] is None or by_default):
@@ -92,15 +94,17 @@ class Train(options.Command):
 
     def _environments_arguments(self, env: str, eval_env: str | None) -> dict[str, Any]:
         """The arguments of the environments, of which those to evaluate on have all of the others'."""
-        mine = self.env_kwargs(env)
+        mine = self.env_kwargs(env, self.chosen.file.get("env_kwargs"))
+        before = self.chosen.file.get("eval_env_kwargs")
         if not self.words.eval_env:
-            return {"env_kwargs": mine or None, "eval_env_kwargs": None}
+            return {"env_kwargs": mine or None, "eval_env_kwargs": before}
         if eval_env is None:
             raise UsageError(f"--eval-env.{next(iter(self.words.eval_env))}: give --eval-env ID too.")
         from ppo2.envs import inherited
 
+        others = inherited(eval_env, env, mine) if before is None else before
         theirs = env_kwargs(eval_env, self.words.eval_env, "eval-env")
-        return {"env_kwargs": mine or None, "eval_env_kwargs": {**inherited(eval_env, env, mine), **theirs}}
+        return {"env_kwargs": mine or None, "eval_env_kwargs": {**others, **theirs}}
 
     def _make_run_dir(self, values: dict[str, Any]) -> str | None:
         """Makes the directory that has no other name than its default, after drawing the seed, which is in it."""
@@ -280,7 +284,7 @@ def _resolved(chosen: options.Chosen, values: Mapping[str, Any]) -> str:
         f"{option.name} {shown(values[option.name])}"
         for option in options.setting_options()
         if option.name not in IN_THE_PLAN | {"network", "value_network"}
-        and (option.name in chosen.preset or values[option.name] != option.default)
+        and (option.name in {**chosen.preset, **chosen.file} or values[option.name] != option.default)
     ]
     arguments = [f"{name} {shown(value)}" for name, value in (values["env_kwargs"] or {}).items()]
     env = [f"{values['env']} ({chosen.family} preset)", *arguments]

@@ -11,6 +11,8 @@ from ppo2.config.config import (
     settings_help,
 )
 from ppo2.config.placeholders import PLACEHOLDER, coded, decoded, is_placeholder, jsonable, placeholder_in
+from ppo2.config.settings_file import read as read_settings
+from ppo2.config.settings_file import write as write_settings
 
 __all__ = [
     "PLACEHOLDER",
@@ -25,6 +27,8 @@ __all__ = [
     "jsonable",
     "names",
     "placeholder_in",
+    "read_settings",
     "separate_settings",
     "settings_help",
+    "write_settings",
 ]

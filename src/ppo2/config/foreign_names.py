@@ -84,6 +84,21 @@ def counterpart(name: str, value: Any, known: Known) -> Foreign | None:
     return None if converted is None else converted(value, known)
 
 
+def explained(given: Mapping[str, Any], known: Known) -> dict[str, Foreign]:
+    """The counterparts of those names among `given` that are another library's.
+
+    Args:
+        known: settings of the run, for values that depend on them; those that `given` has by other names go before.
+    """
+    settings = dict(known)
+    for name, value in given.items():
+        same = counterpart(name, value, {})
+        if same is not None and name not in CONVERTED:
+            settings |= same.settings
+    found = {name: counterpart(name, value, settings) for name, value in given.items()}
+    return {name: foreign for name, foreign in found.items() if foreign is not None}
+
+
 def _minibatches(value: Any, known: Known) -> Foreign:
     """Samples in a minibatch as a number of minibatches, which must divide the batch."""
     envs, steps = known.get("num_envs"), known.get("nsteps")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo2.config.config import SETTINGS
-from ppo2.config.foreign_names import counterpart
+from ppo2.config.foreign_names import explained
 from ppo2.config.placeholders import decoded, is_placeholder, jsonable, placeholder_in
 from ppo2.config.yaml_text import dumped, parsed
 
@@ -60,15 +60,25 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
-def check_names(path: str | os.PathLike[str], settings: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raises ValueError for settings that aren't known, with the nearest names; other libraries' are explained."""
-    for name, value in settings.items():
-        if name in known:
-            continue
-        foreign = counterpart(name, value, settings)
+def check_names(
+    path: str | os.PathLike[str], settings: Mapping[str, Any], known: Collection[str], defaults: Mapping[str, Any]
+) -> None:
+    """Raises ValueError for settings that aren't known, with the nearest names; other libraries' are explained.
+
+    Args:
+        known: names that there are.
+        defaults: settings that hold where the file says nothing.
+    """
+    unknown = {name: value for name, value in settings.items() if name not in known}
+    foreign = explained(unknown, {**defaults, **settings})
+    told = []
+    for name, value in unknown.items():
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f": {foreign.words('file')}" if foreign else f"; did you mean `{close[0]}`?" if close else "."
-        raise ValueError(f"{path}: there is no setting `{name}` (={value!r}){hint}")
+        hint = f"; did you mean `{close[0]}`?" if close else "."
+        words = f": {foreign[name].words('file')}" if name in foreign else hint
+        told.append(f"`{name}` (={value!r}) is no setting{words}")
+    if told:
+        raise ValueError(f"{path}: {' '.join(told)}")
 
 
 def write(

@@ -268,7 +268,7 @@ def _as_asked(
             f"`{of}` (={dict(env_kwargs)!r}) applies where `{name}` is an id, or a function or class that makes "
             f"environments; {env!r} exists already: leave it out, and set this where the environment is made."
         )
-    for key in sorted({*env_kwargs} & {"num_envs", "seed", "info_keys", "kwargs"}):
+    for key in sorted({*env_kwargs} & {"num_envs", "seed", "info_keys", "kwargs", "verbose"}):
         raise ValueError(f"`{of}` (={dict(env_kwargs)!r}) has {key!r}, an argument by itself: {key}=... beside it.")
     own = {key: value for key, value in env_kwargs.items() if key in _parameters()}
     others = {key: value for key, value in env_kwargs.items() if key not in own}

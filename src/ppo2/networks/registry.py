@@ -30,25 +30,6 @@ B = TypeVar("B", bound=Builder)
 
 _builders: dict[str, Builder] = {}
 
-OTHER_NAMES = {
-    "learning_rate": "lr",
-    "n_steps": "nsteps",
-    "num_steps": "nsteps",
-    "n_epochs": "noptepochs",
-    "update_epochs": "noptepochs",
-    "num_minibatches": "nminibatches",
-    "n_envs": "num_envs",
-    "nenvs": "num_envs",
-    "clip_range": "cliprange",
-    "clip_coef": "cliprange",
-    "clip_range_vf": "value_cliprange",
-    "gae_lambda": "lam",
-    "policy": "network",
-    "policy_kwargs": "num_hidden",
-    "callback": "update_fn",
-}
-"""Names of other PPO libraries for arguments of `learn`."""
-
 
 def register(name: str) -> Callable[[B], B]:
     """Makes a builder known by `name` (a decorator): `learn(network=name, **network_kwargs)`.
@@ -131,7 +112,7 @@ def _check_options(builder: Builder, kwargs: Mapping[str, Any], name: str) -> No
 
 def _hint(name: str, known: Iterable[str], form: str) -> str:
     """The end of an error about an unknown name: the known one that is nearest to it, if any is."""
-    close = [OTHER_NAMES[name]] if name in OTHER_NAMES else difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {form.format(close[0])}?" if close else "."
 
 

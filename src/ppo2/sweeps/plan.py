@@ -14,7 +14,7 @@ from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.config import Config, separate_settings
 from ppo2.envs import DEFAULT_NUM_ENVS, AnyEnvs
 from ppo2.envs.host.vec_env import is_made
-from ppo2.training.construction import build_config, build_model
+from ppo2.training.construction import build_config, build_model, check_names
 from ppo2.training.start import Start
 from ppo2.training.trainers import Numbers, scheduled_numbers
 
@@ -121,6 +121,7 @@ def plan_run(
         swept: names of the settings that are swept.
     """
     mine, network_kwargs = separate_settings({"total_timesteps": 1e6, **settings, "env": given_env})
+    check_names(settings.get("network", Config.network), network_kwargs, settings)
     seed, num_envs, shards = (mine.pop(name, None) for name in ("seed", "num_envs", "shards"))
     if is_made(given_env):
         if num_envs not in (None, env.num_envs):

@@ -3,17 +3,19 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ppo2 import distributed, envs, spaces
+from ppo2 import distributed, envs, networks, spaces
 from ppo2.agent.model import Model
 from ppo2.agent.placement import Placement, choose
 from ppo2.agent.policy import build_policy
 from ppo2.algorithm.faults import Fault
 from ppo2.config import Config
+from ppo2.config.foreign_names import explained
 from ppo2.distributed import collectives, parts
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host.failures import FailureLog
@@ -45,6 +47,26 @@ def check_callable(**functions: object) -> None:
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise TypeError(f"`{name}` (={function!r}) must be a function, or None.")
+
+
+def check_names(network: Any, network_kwargs: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises ValueError for arguments under the names that other libraries have for them.
+
+    Args:
+        network_kwargs: arguments of `learn` that it doesn't have itself.
+        known: arguments that it has, for values that depend on them.
+    """
+    builder = networks.check(network)
+    parameters = {} if builder is None else inspect.signature(builder).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    others = {name: value for name, value in network_kwargs.items() if name not in parameters}
+    counted = {"num_envs": known.get("num_envs") or envs.DEFAULT_NUM_ENVS}
+    found = explained(others, {"nsteps": Config.nsteps, **known, **counted})
+    if found:
+        told = [f"`{name}` (={others[name]!r}): {foreign.words('python')}" for name, foreign in found.items()]
+        which = f"{'these are' if len(found) > 1 else 'this is'} no argument{'s' if len(found) > 1 else ''}"
+        raise ValueError(f"{' '.join(told)} ({which} of learn(), nor of the network.)")
 
 
 def open_environment(

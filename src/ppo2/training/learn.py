@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ppo2 import distributed, networks
+from ppo2 import distributed
 from ppo2.agent import placement
 from ppo2.agent.model import Model
 from ppo2.callbacks.base import Callback
@@ -167,7 +167,8 @@ def learn(
         if distributed.world().is_first:  # which alone writes
             logs.check(settings["log"], run_dir)
         placement.asked_place(device)
-        networks.check(network)
+        counted = getattr(env, "num_envs", None) if num_envs is None else num_envs
+        construction.check_names(network, network_kwargs, {"num_envs": counted, "nsteps": nsteps, "lr": lr})
         lock = stack.enter_context(run_directory.locked(run_dir))
         start = find_start(load_path, run_dir, load_parts)
         vector = construction.open_training_environment(stack, env, num_envs, start, info_keys, env_kwargs)
