@@ -24,8 +24,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "evaluation": ("eval_env", "eval_interval", "eval_episodes", "episodes", "stochastic", "partial_episodes"),
     "saving": (
-        "config", "run_dir", "auto_resume", "save_interval", "keep", "log", "log_interval", "monitor_limit",
-        "tensorboard", "wandb", "video", "video_interval",
+        "config", "run_dir", "auto_resume", "save_interval", "keep", "log", "log_options", "log_interval",
+        "monitor_limit", "tensorboard", "wandb", "video", "video_interval",
     ),
     "network": ("network", "value_network", "encoders", "action_dist", "precision"),
     "display": ("progress", "verbose", "debug"),
@@ -68,6 +68,9 @@ TEXTS = {
     "without, that is a true end, as in the original",
     "normalize_rewards": "divide rewards by the running standard deviation of discounted returns",
     "eval_interval": "updates between two evaluations; None: as --log-interval",
+    "log": "formats of the log beside CSV and JSON lines, which --run-dir always has: tensorboard, and the trackers "
+    "wandb, trackio and mlflow. Without: those that the environment variable PPO2_LOG_FORMAT names",
+    "log_options": "options of trackers, by name: wandb.project robots mlflow.experiment legs",
     "env_kwargs": "arguments of the environment, and of how it is made: --env.NAME on the command line",
     "eval_env_kwargs": "the same for the environment to evaluate on, in place of env_kwargs; null: env_kwargs",
 }
