@@ -34,8 +34,9 @@ def test_defaults_are_learns_under_the_preset(given):
     learns = {name: p.default for name, p in inspect.signature(ppo2.learn).parameters.items()}
     del learns["env"], learns["network_kwargs"]
     expected = learns | ppo2.preset("CartPole-v1") | {"env": "CartPole-v1", "run_dir": "runs/y", "progress": True}
+    expected["callbacks"] = []
     expected |= {"num_layers": 2, "num_hidden": 64, "activation": "tanh", "layer_norm": False}
-    assert arguments == {k: v for k, v in expected.items() if k not in ("model_fn", "init_fn")}
+    assert arguments == {k: v for k, v in expected.items() if k not in ("model_fn", "update_fn", "init_fn")}
 
 
 def test_what_is_given_wins(given):
