@@ -7,11 +7,13 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import jax
 import numpy as np
 import pytest
 
 import ppo2
+from ppo2.sweeps.plan import Returns, SweepRun, plan_run
 from support.device_envs import Count, Line
 from support.environments import Script
 from support.runs import SWEPT
@@ -213,3 +215,76 @@ def test_numbers_of_info_are_in_the_table(env: Any, parallel: Any, tmp_path: Any
     assert [(row["info/distance"], row["info/is_success"]) for row in result.table] == [(1.5, 1.0)] * 2
     with (tmp_path / "table.csv").open() as file:
         assert [row["info/is_success"] for row in csv.DictReader(file)] == ["1.0", "1.0"]
+
+
+def test_curves_have_a_point_for_each_update(env: Line, tmp_path: Any) -> None:
+    """Though the log has rows of the first and the last alone, from which the figures of the table are made."""
+    settings = {**SWEPT, "total_timesteps": 5 * 8 * 16, "log_interval": 100}
+    (curve,) = ppo2.sweep(env=env, seed=[0], **settings).curves
+    result = ppo2.sweep(env=env, seed=[0], **{**settings, "log_interval": 1})
+    (each,) = result.curves
+    np.testing.assert_array_equal(curve.timesteps, np.arange(1, 6) * 128)
+    np.testing.assert_allclose(curve.returns, each.returns, rtol=1e-6)
+    np.testing.assert_allclose(curve.recent, each.recent, rtol=1e-6)
+    seldom = ppo2.sweep(env=env, seed=[0], **settings).table[0]
+    assert seldom["auc"] == pytest.approx((curve.returns[0] + curve.returns[-1]) / 2)
+    assert result.table[0]["auc"] == pytest.approx(np.trapezoid(curve.returns, curve.timesteps) / 512)
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_curves_on_the_host_come_from_the_episodes(parallel: int, tmp_path: Any) -> None:
+    """So do those of a finished sweep that is asked for again, of its runs' monitor.csv."""
+    settings = {**SWEPT, "num_envs": 2, "total_timesteps": 5 * 32, "log_interval": 100, "seed": [0, 1]}
+    first, again = (ppo2.sweep(env=_rising, parallel=parallel, run_dir=tmp_path / "s", **settings) for _ in range(2))
+    for one, other in zip(first.curves, again.curves, strict=True):
+        np.testing.assert_array_equal(one.timesteps, np.arange(1, 6) * 32)
+        for mine, theirs in zip(one, other, strict=True):
+            np.testing.assert_allclose(theirs, mine)
+        # the k-th episode returns k, and four of each environment end in each update of 16 steps; one of the two
+        # environments was reset before, to ask for its spaces, so that it begins with the second
+        np.testing.assert_allclose(one.recent, [3, 7, 11, 15, 19])
+        np.testing.assert_allclose(one.returns, [3, 5, 7, 9, 11])
+
+
+class Rising(gym.Env[Any, Any]):
+    """Episodes of four steps, the k-th of which returns k."""
+
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
+    episode = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.t, self.episode = 0, self.episode + 1
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return np.zeros(2, np.float32), self.episode / 4, self.t == 4, False, {}
+
+
+def _rising() -> Rising:
+    return Rising()
+
+
+def test_recent_returns_are_those_within_a_twentieth_or_the_last_known() -> None:
+    """Of 40 updates a window has two: of the episodes' returns, or none, that ended in the first six updates."""
+    run = _planned(updates=40)
+    for update, ended in enumerate([[], [1.0, 3.0], [8.0], [], [], [np.inf, 5.0]], 1):
+        run.record(update, Returns.of(np.nan, ended))
+    # (1 + 3) / 2, (1 + 3 + 8) / 3, 8 twice (the second from before the window), 5
+    np.testing.assert_allclose(run.curve.recent, [np.nan, 2, 4, 8, 8, 5])
+
+
+def test_long_curves_are_thinned() -> None:
+    run = _planned(updates=5000)
+    for update in range(1, 5001):
+        run.record(update, Returns.of(1.0, [update]))
+    curve = run.curve
+    assert len(curve.timesteps) <= 2200
+    assert curve.recent[-1] == np.mean(np.arange(4751, 5001))  # of all updates within 5 %
+
+
+def _planned(updates: int) -> SweepRun:
+    env = ppo2.make("CartPole-v1", num_envs=2)
+    run = plan_run(env, env, {"total_timesteps": updates * 32, "nsteps": 16, "seed": 0})
+    env.close()
+    return run

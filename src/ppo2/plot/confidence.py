@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo2.plot.series import Line, thinned
+from ppo2.plot.series import RECENT_WORDS, Line, thinned
 from ppo2.reporting.run_curve import Floats
-from ppo2.runners.episodes import EPISODE_WINDOW
 
 FEWEST_SEEDS = 3
 """Runs that a confidence band needs."""
@@ -40,7 +39,7 @@ def confidence(groups: Sequence[tuple[str, Curves]], out: Path, *, title: str) -
     panel = Panel(
         lines,
         "environment timesteps",
-        f"episode return (sum of rewards),\nmean of the last {EPISODE_WINDOW} episodes",
+        f"episode return (sum of rewards),\n{RECENT_WORDS}",
         band="95 % confidence",
     )
     write(figure_of([panel], title, "; ".join(filter(None, (meaning, left_out)))), out)

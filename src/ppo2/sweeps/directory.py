@@ -1,16 +1,21 @@
 """The directory of a sweep that goes on: its settings, and what there is of its runs."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.progress import Progress, row_of
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.plot.sources import SETTINGS
+from ppo2.reporting.run_curve import read_episodes, read_table
 from ppo2.reporting.tables import rows_of
-from ppo2.sweeps.plan import SweepRun, has_row
+from ppo2.runners.episodes import EPISODE_WINDOW
+from ppo2.sweeps.plan import Returns, SweepRun, has_row
 from ppo2.sweeps.result import settings_json, write_settings_file
 from ppo2.system import files
 from ppo2.system.directory_lock import LOCK
@@ -113,15 +118,38 @@ def take_up(run: SweepRun) -> None:
     rows = {int(row["misc/nupdates"]): row for row in rows_of(folder)}
     if progress.unfinished is not None:  # the run that goes on writes it
         rows[progress.update] = row_of(progress.unfinished)
-    for update in sorted(rows):
-        if update <= progress.update and has_row(run.config, update):
-            row = rows[update]
-            infos = {key.removeprefix(INFO): value for key, value in row.items() if key.startswith(INFO)}
-            run.record(update, row["eprewmean"], infos)
+    logged = {u: row for u, row in rows.items() if u <= progress.update and has_row(run.config, u)}
+    for update, returns in _returns(folder, run.config.nbatch, progress.update, logged).items():
+        run.record(update, returns)
     run.update = progress.update
     if run.update >= run.config.nupdates:
         run.take_over(saved)
         run.status = "finished"
+
+
+def _returns(folder: Path, nbatch: int, updates: int, logged: Mapping[int, Mapping[str, float]]) -> dict[int, Returns]:
+    """What is known of a run's returns after each update.
+
+    Args:
+        logged: rows of the log, by update; of other updates the means are of the rows of monitor.csv.
+    """
+    found = dict[int, Returns]()
+    for update, row in sorted(logged.items()):
+        infos = {key.removeprefix(INFO): value for key, value in row.items() if key.startswith(INFO)}
+        found[update] = Returns.of(row["eprewmean"], [row["eprewmean"]], infos)
+    try:
+        timesteps, monitor = read_episodes(folder / "monitor.csv", read_table(folder / "progress.csv"))
+    except ValueError:  # damaged: the rows of the log are there
+        return found
+    ends = np.searchsorted(timesteps, np.arange(updates + 1) * nbatch, side="right")
+    for update in range(1, updates + 1):
+        before, end = ends[update - 1], ends[update]
+        window = monitor["r"][max(0, end - EPISODE_WINDOW) : end]
+        mean, infos = float(window.mean()) if window.size else math.nan, {}
+        if update in found:
+            mean, infos = found[update].mean, dict(found[update].infos)
+        found[update] = Returns.of(mean, monitor["r"][max(before, end - EPISODE_WINDOW) : end], infos)
+    return dict(sorted(found.items()))
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

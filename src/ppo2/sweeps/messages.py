@@ -20,7 +20,7 @@ from ppo2.agent.files import in_memory
 from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.checkpoint import Checkpoint
-from ppo2.sweeps.plan import has_row
+from ppo2.sweeps.plan import Returns, has_row
 from ppo2.system import processors
 from ppo2.training import run_directory
 from ppo2.training.learn import learn
@@ -28,16 +28,15 @@ from ppo2.training.learn import learn
 OWN_SETTINGS = ("jax_platforms", "jax_num_cpu_devices", "jax_default_device")
 """JAX's settings that each process makes for itself."""
 REPORT_SECONDS = 0.1
-"""Least time between two reports of a run, but for points of its learning curve."""
+"""Least time between two reports of a run, but for rows of its log."""
 
 
 class Reported(NamedTuple):
-    """An update that a run has made, and its mean return and `SweepRun.infos` if it has a row in the log."""
+    """Updates that a run has made: the last one, and the returns after each since the last report."""
 
     run: int
     update: int
-    mean_return: float | None = None
-    infos: Mapping[str, float] | None = None
+    returns: tuple[Returns, ...]
 
 
 class Trained(NamedTuple):
@@ -153,6 +152,20 @@ def train(
     return learn(env=env, run_dir=run_dir, load_path=load_path, update_fn=report, progress=False, **settings)
 
 
+class NewReturns:
+    """Finds the returns that are new in each update, in what an `update_fn` gets."""
+
+    def __init__(self) -> None:
+        self._episodes: int | None = None  # that ended before; unknown where a run goes on
+
+    def __call__(self, update: int, stats: UpdateStats) -> Returns:
+        episodes = int(stats.episodes)
+        before = self._episodes if self._episodes is not None else 0 if update == 1 else episodes
+        self._episodes, new = episodes, min(episodes - before, len(stats.last))
+        ended = [episode.r for episode in stats.last[len(stats.last) - new :]]
+        return Returns.of(float(stats.eprewmean), ended, stats.infos)
+
+
 class Reporter:
     """An `update_fn` that reports the updates of a run.
 
@@ -165,14 +178,14 @@ class Reporter:
         self.model: Model | None = None
         self.update = 0
         self._index, self._send, self._sent = index, send, -math.inf
+        self._returns, self._waiting = NewReturns(), list[Returns]()
 
     def __call__(self, update: int, model: Model, stats: UpdateStats) -> None:
         self.model, self.update, now = model, update, time.monotonic()
-        is_point = has_row(model.config, update)
-        if is_point or now - self._sent >= REPORT_SECONDS:
-            self._sent = now
-            figures = (float(stats.eprewmean), dict(stats.infos)) if is_point else ()
-            self._send(Reported(self._index, update, *figures))
+        self._waiting.append(self._returns(update, stats))
+        if has_row(model.config, update) or now - self._sent >= REPORT_SECONDS:
+            self._send(Reported(self._index, update, tuple(self._waiting)))
+            self._sent, self._waiting = now, []
 
 
 def trained(index: int, model: Model | None, *, stopped: bool = False) -> Trained:

@@ -1,9 +1,11 @@
 """The runs of a sweep, planned and then trained."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.config import Config, separate_settings
 from ppo2.envs import DEFAULT_NUM_ENVS, AnyEnvs
 from ppo2.envs.host.vec_env import is_made
+from ppo2.plot.series import MOST_POINTS
+from ppo2.reporting.episode_file import RECENT_SHARE
 from ppo2.training.construction import build_config, build_model, check_names
 from ppo2.training.start import Start
 from ppo2.training.trainers import Numbers, scheduled_numbers
@@ -23,10 +27,41 @@ Status = Literal["waiting", "running", "finished", "stopped", "failed"]
 
 
 class Curve(NamedTuple):
-    """A learning curve: at each row of the log, the timesteps so far and the mean return of the last 100 episodes."""
+    """A learning curve, with a point after each update; of more than `MOST_POINTS`, after every k-th and where the log
+    has a row.
+
+    Attributes:
+        timesteps: those so far.
+        returns: mean return of the last 100 episodes; NaN before the first.
+        recent: mean return of the episodes within the last 5 % of the run's timesteps, or else of the last update in
+            which one ended (of the last 100 of each update): it doesn't lag where 100 episodes are long.
+    """
 
     timesteps: NDArray
     returns: NDArray
+    recent: NDArray
+
+
+class Returns(NamedTuple):
+    """What is known of the returns after an update.
+
+    Attributes:
+        mean: that of the last 100 episodes; NaN before the first.
+        episodes, total: number and sum of the finite ones of those that ended in it, the last 100 at most.
+        infos: means of numbers of `info` at the ends of the last 100 episodes, by name.
+    """
+
+    mean: float
+    episodes: int = 0
+    total: float = 0.0
+    infos: Mapping[str, float] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, mean: float, ended: Any, infos: Mapping[str, float] = MappingProxyType({})) -> "Returns":
+        """Of the mean, the returns that ended in the update, and means of numbers of `info`."""
+        returns = np.asarray(ended, np.float64)
+        returns = returns[np.isfinite(returns)]
+        return cls(float(mean), len(returns), float(returns.sum()), dict(infos))
 
 
 class SweepFailure(NamedTuple):
@@ -62,7 +97,7 @@ class SweepRun:
         model: untrained at first.
         numbers: see `trainers.Numbers`.
         run_dir: its directory; None where nothing is written, or it has none of its own.
-        points: timesteps and mean returns of the learning curve so far.
+        points: timesteps and returns at each point of the learning curve so far.
         infos: means of numbers of `info` at the ends of the last 100 episodes, by name.
         update: the last update that was made.
         status: "stopped": a signal came while it was trained.
@@ -76,24 +111,47 @@ class SweepRun:
     model: Model
     numbers: Numbers
     run_dir: Path | None = None
-    points: list[tuple[int, float]] = field(default_factory=list)
+    points: list[tuple[int, Returns]] = field(default_factory=list)
     infos: Mapping[str, float] = field(default_factory=dict)
     update: int = 0
     status: Status = "waiting"
     failure: SweepFailure | None = None
+    _left_out: Returns = field(default_factory=lambda: Returns(math.nan))  # since the last point
 
     @property
     def curve(self) -> Curve:
-        return Curve(np.array([t for t, _ in self.points], np.int64), np.array([r for _, r in self.points], np.float64))
+        """All points, from which pictures are made."""
+        timesteps = np.array([t for t, _ in self.points], np.int64)
+        returns = np.array([returns.mean for _, returns in self.points], np.float64)
+        count, total = (np.cumsum([0, *(getattr(r, name) for _, r in self.points)]) for name in ("episodes", "total"))
+        window = RECENT_SHARE * self.config.nupdates * self.config.nbatch
+        start = np.searchsorted(timesteps, timesteps - window, "right")
+        # where none ended within, the window of the last point at which one did
+        start = np.minimum(start, np.maximum(np.searchsorted(count, count[1:], "left") - 1, 0))
+        number = count[1:] - count[start]
+        recent = np.divide(total[1:] - total[start], number, where=number > 0, out=np.full(len(number), np.nan))
+        return Curve(timesteps, returns, recent)
 
-    def record(self, update: int, mean_return: float, infos: Mapping[str, float]) -> bool:
-        """Takes note of an update that was made; True if it has a row, which is a point of the learning curve."""
+    @property
+    def logged(self) -> Curve:
+        """The points at rows of the log, from which the figures of the table are made."""
+        curve = self.curve
+        rows = np.array([has_row(self.config, int(t) // self.config.nbatch) for t in curve.timesteps], bool)
+        return Curve(*(column[rows] for column in curve))
+
+    def record(self, update: int, returns: Returns) -> bool:
+        """Takes note of an update that was made, which is a point of the learning curve; True if the log has a row of
+        it.
+        """
         self.update = update
-        if has_row(self.config, update):
-            self.points.append((update * self.config.nbatch, mean_return))
-            self.infos = dict(infos)
-            return True
-        return False
+        is_row = has_row(self.config, update)
+        self.infos = dict(returns.infos) if is_row else self.infos
+        at, before = update * self.config.nbatch, self._left_out
+        together = Returns(returns.mean, before.episodes + returns.episodes, before.total + returns.total)
+        is_point = is_row or update % -(-self.config.nupdates // MOST_POINTS) == 0
+        self.points += [(at, together)] if is_point else []
+        self._left_out = Returns(math.nan) if is_point else together
+        return is_row
 
     def take_over(self, saved: Checkpoint) -> None:
         """Gives the run the model that was trained somewhere else."""

@@ -250,8 +250,9 @@ def take_note(message: Message, run: SweepRun, screen: SweepScreen, stop: StopSi
     """Takes note of what a process, or an actor, says of the run that it trains."""
     if isinstance(message, Reported):
         screen.tick(message.update - run.update)
-        run.update = message.update
-        if message.mean_return is not None and run.record(message.update, message.mean_return, message.infos or {}):
+        first = message.update + 1 - len(message.returns)
+        has_row = [run.record(first + i, returns) for i, returns in enumerate(message.returns)]
+        if any(has_row):
             screen.show()
     elif isinstance(message, Failed):
         run.fail(message.unpickled(), message.traceback)

@@ -38,7 +38,7 @@ class Sweep:
             `skipped_updates`, those that were not finite, and `status`: "finished", "failed", or where a signal came
             "stopped" or "waiting" (not begun). NaN where no episode ended, and of a run that failed.
         models: the trained models; None for a run that failed.
-        curves: the learning curve of each run: timesteps and mean returns of its log.
+        curves: the learning curve of each run, with a point after each update: see `Curve`.
         failures: the runs that failed, each with its settings and its error.
         swept: the names of the settings that were swept, seed aside.
         run_dir: the directory that it was saved in, or None.
@@ -105,11 +105,11 @@ class Sweep:
         write_settings_file(path, settings)
         _write_csv(path / TABLE, self.table[0], (map(_shown, row.values()) for row in self.table))
         points = (
-            (i, t, r)
+            (i, t, r, recent)
             for i, curve in enumerate(self.curves)
-            for t, r in zip(*map(np.ndarray.tolist, curve), strict=True)
+            for t, r, recent in zip(*map(np.ndarray.tolist, curve), strict=True)
         )
-        _write_csv(path / CURVES, ("run", "timesteps", "return"), points)
+        _write_csv(path / CURVES, ("run", "timesteps", "return", "recent"), points)
         for i, model in enumerate(self.models):
             if model is not None:
                 model.save(path / MODELS / f"{i:04}.safetensors")
@@ -123,7 +123,7 @@ class Sweep:
         for members in self._by_configuration():
             label = "  ".join(f"{name} {_shown(self.table[members[0]][name])}" for name in self.swept)
             drawn = [self.curves[i] for i in members if self.models[i] is not None]
-            groups.append((label, [(curve.timesteps, curve.returns) for curve in drawn]))
+            groups.append((label, [(curve.timesteps, curve.recent) for curve in drawn]))
         titles = [str(_shown(model.config.env)) for model in self.models if model is not None]
         with_runs = [group for group in groups if group[1]]
         return confidence.confidence(with_runs, Path(out), title=titles[0]) if titles else None
@@ -150,7 +150,7 @@ def _info_names(runs: Sequence[SweepRun]) -> list[str]:
 
 def row_of(run: SweepRun, swept: Sequence[str], info_names: Sequence[str]) -> Row:
     """The row of a run in the table."""
-    config, (timesteps, returns) = run.config, run.curve
+    config, (timesteps, returns, _) = run.config, run.logged
     there = np.isfinite(returns) & (run.failure is None)
     known, at = returns[there], timesteps[there]
     if len(at) > 1:

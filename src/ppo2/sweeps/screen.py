@@ -39,7 +39,7 @@ class SweepScreen:
         """Shows the number of runs that are done, and the latest mean returns of all that have begun."""
         begun = [run for run in self.runs if run.points]
         done = sum(run.points[-1][0] == run.config.nupdates * run.config.nbatch for run in begun)
-        latest = [run.points[-1][1] for run in begun if run.failure is None]
+        latest = [run.points[-1][1].mean for run in begun if run.failure is None]
         known = [mean for mean in latest if np.isfinite(mean)]
         median, best = (float(np.median(known)), max(known)) if known else (np.nan, np.nan)
         self.display.show({"done": done, "median": median, "best": best})
@@ -54,7 +54,7 @@ class SweepScreen:
         table = [["run", *running[0].named, "done", "return"]]
         for run in running[:MOST_ROWS]:
             done = f"{100 * run.update // max(run.config.nupdates, 1)}%"
-            mean = human(run.points[-1][1]) if run.points else "-"
+            mean = human(run.points[-1][1].mean) if run.points else "-"
             table.append([str(run.index), *map(_short, run.named.values()), done, mean])
         if len(running) > MOST_ROWS:
             table.append([f"and {len(running) - MOST_ROWS} more", *[""] * (len(table[0]) - 1)])

@@ -11,7 +11,7 @@ from ppo2.agent.model import Model
 from ppo2.envs import adapters
 from ppo2.envs.device.env import is_device_env
 from ppo2.envs.host.vec_env import is_made
-from ppo2.sweeps.messages import obstacle, train
+from ppo2.sweeps.messages import NewReturns, obstacle, train
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import processors
@@ -28,7 +28,7 @@ def train_in_turn(env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop:
             return
         run.status = "running"
         try:
-            train(env, run.run_dir, run.settings, functools.partial(_record, run, screen))
+            train(env, run.run_dir, run.settings, functools.partial(_record, run, screen, NewReturns()))
             run.status = "finished"
         except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
             stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
@@ -38,11 +38,11 @@ def train_in_turn(env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop:
             screen.say_failure(run)
 
 
-def _record(run: SweepRun, screen: SweepScreen, update: int, model: Model, stats: Any) -> None:
-    """Keeps the model as it is now, and its mean return: an `update_fn`."""
+def _record(run: SweepRun, screen: SweepScreen, returns: NewReturns, update: int, model: Model, stats: Any) -> None:
+    """Keeps the model as it is now, and its returns: an `update_fn`."""
     run.model = model
     screen.tick(1)
-    if run.record(update, stats.eprewmean, stats.infos):
+    if run.record(update, returns(update, stats)):
         screen.show()
 
 

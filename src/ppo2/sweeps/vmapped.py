@@ -30,7 +30,7 @@ from ppo2.runners.chunk import HALTING, Chunk, ChunkSize
 from ppo2.runners.device_program import EnvState, collect, iterate, start
 from ppo2.runners.ends import UpdateEpisodes, handed_over, slot_bytes
 from ppo2.runners.episodes import EPISODE_WINDOW
-from ppo2.sweeps.plan import NDArray, SweepRun
+from ppo2.sweeps.plan import NDArray, Returns, SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system.signals import StopSignals
 from ppo2.training.construction import warm_up_steps
@@ -109,7 +109,7 @@ class VmappedRuns(Trainer):
 
     def train(self, screen: SweepScreen, stop: StopSignals) -> None:
         """Trains all to the end, or until a stop, and leaves what was learned in their models."""
-        tasks, signal = [RecordCurves(self, screen)], AgreedSignal(stop)
+        tasks, signal = [ShowRuns(self, screen)], AgreedSignal(stop)
 
         def record(update: int, advance: Advance) -> None:
             self.check_faults(update, advance)
@@ -131,7 +131,9 @@ class VmappedRuns(Trainer):
             self._states, self._env_states, self._hyperparameters(first, count), self.discount, np.int32(count)
         )
         advance = Advance(count, chunk.stats, chunk.fault, first + np.asarray(chunk.faulty))
-        self._count(jax.tree.map(lambda x: x[:, :count], jax.device_get(chunk.ended)))
+        ended = jax.device_get(chunk.ended)
+        for k in range(count):
+            self._count(first + k, jax.tree.map(lambda x, k=k: x[:, k], ended))
         self.chunk_size.seconds = (time.perf_counter() - began) / count
         return advance
 
@@ -157,16 +159,25 @@ class VmappedRuns(Trainer):
             warmed = program(self.model, _warm_up_runs, self.env, self.devices, steps, self.info_keys)
             models, env_states, fault, ended = warmed(models, env_states, self.discount)
             self.check_faults(0, Advance(0, UpdateStats.blank(), fault, np.zeros(nruns, int)))
-            self._count(jax.device_get(ended))
+            self._count(0, jax.device_get(ended))
         return models, env_states
 
-    def _count(self, ended: UpdateEpisodes) -> None:
-        """Takes note of the last episodes of each run, (R, ...): returns and numbers of `info`."""
+    def _count(self, update: int, ended: UpdateEpisodes) -> None:
+        """Takes note of the last episodes of each run in an update, (R, ...), returns and numbers of `info`; 0: those
+        before the first.
+        """
         slots = ended.rows if ended.last is None else ended.last
-        for i in range(len(self.runs)):
+        for i, run in enumerate(self.runs):
             there = slots.where[i] >= 0
             figures = np.concatenate([slots.returns[i][there][:, None], slots.infos[i][there]], axis=1)
             self.recent[i] = np.concatenate([self.recent[i], figures])[-EPISODE_WINDOW:]
+            if update:
+                returns, *numbers = (np.array(column) for column in self.recent[i].T)
+                known = [x[x == x] for x in numbers]
+                infos = [float(x.mean()) if x.size else np.nan for x in known]
+                mean = float(returns.mean()) if returns.size else np.nan
+                named = dict(zip(self.info_keys, infos, strict=True))
+                run.record(update, Returns.of(mean, figures[-EPISODE_WINDOW:, 0], named))
 
     def _hyperparameters(self, first: int, count: int) -> Hyperparameters:
         """(R, K), of which `count` of each run count."""
@@ -177,8 +188,8 @@ class VmappedRuns(Trainer):
         return stacked
 
 
-class RecordCurves(Task):
-    """Records the learning curves of runs that train together, and shows how they do."""
+class ShowRuns(Task):
+    """Shows how runs that train together do."""
 
     def __init__(self, trainer: VmappedRuns, screen: SweepScreen) -> None:
         self._trainer, self._screen = trainer, screen
@@ -188,12 +199,6 @@ class RecordCurves(Task):
         return super().is_due(update) or update == self._trainer.config.nupdates
 
     def run(self, update: int, stats: UpdateStats) -> None:
-        for run, recent in zip(self._trainer.runs, self._trainer.recent, strict=True):
-            returns, *numbers = (np.array(column) for column in recent.T)
-            mean = float(returns.mean()) if returns.size else np.nan
-            known = [x[x == x] for x in numbers]
-            infos = [float(x.mean()) if x.size else np.nan for x in known]
-            run.record(update, mean, dict(zip(self._trainer.info_keys, infos, strict=True)))
         self._screen.show()
 
 
