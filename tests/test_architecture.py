@@ -27,6 +27,7 @@ FLOORS = [
     ["callbacks", "plot"],
     ["__init__", "training"],
     ["deployment", "diagnosis", "reports", "sweeps"],
+    ["sharing"],
     ["cli"],
     ["__main__"],
 ]
@@ -36,8 +37,8 @@ ORDER = """\
 agent: __init__ compiled files noise placement policy model_programs model freezing copies loading microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 callbacks: base calls evaluation freezing saving stopping pruning __init__
-checkpoints: __init__ checkpoint state_dicts progress tensors writer
-cli: env_options checks output options help doctor listings report_commands model_commands export sweep train \
+checkpoints: __init__ hub addresses checkpoint state_dicts progress tensors writer
+cli: env_options checks output options help doctor listings report_commands model_commands export sharing sweep train \
     config_command __init__
 config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products loops policy_function policy_graph examples comparison \
@@ -58,11 +59,12 @@ networks: adapters layers stride_one convolution pooling mlp registry cnn cells 
 numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
     statistics traced numpy_calls numpy_translations numpy_function
 reporting: __init__ figures display screens episode_file sinks logs trackers trackio_run mlflow_run tracked \
-    health tables logger run_curve
+    health tables logger run_curve repeat card
 plot: series sources drawing confidence __init__
-reports: __init__ runs charts diagnostics repeat page watch
+reports: __init__ runs charts diagnostics page watch
 runners: __init__ episodes ends chunk experience action_log rollout_ends device_program host_program acting \
     rollout_buffers snapshot device protocol runner_state host ray_cluster ray_actor remote
+sharing: __init__ zoo push
 spaces: parts images space_json checks __init__ device
 sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
 system: __init__ garbage calls exits descendants files launch verbosity text lock_owner directory_lock processors \

@@ -15,7 +15,7 @@ PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.i
 """Folders whose files the pages name, from the root or from src/ppo2."""
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SNIPPETS = SNIPPET.findall(README)
-PAGES = ["callbacks", "doctor", "logging", "output", "report", "settings"]
+PAGES = ["callbacks", "doctor", "logging", "output", "report", "settings", "sharing"]
 """Pages of docs/ whose snippets run."""
 IN_PAGES = [
     pytest.param(snippet, id=f"{page}-{i}")

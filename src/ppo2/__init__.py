@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ppo2.reports.page import report
     from ppo2.runners.device import DeviceRunner
     from ppo2.runners.host import Runner
+    from ppo2.sharing.push import push
     from ppo2.sweeps.result import Sweep
     from ppo2.sweeps.sweep import sweep
     from ppo2.system.runtime import configure_runtime
@@ -60,6 +61,7 @@ __all__ = [
     "policy_loss",
     "ppo_loss",
     "preset",
+    "push",
     "register",
     "report",
     "sweep",
@@ -88,6 +90,7 @@ _MODULES = {
     "policy_loss": "ppo2.algorithm.losses",
     "ppo_loss": "ppo2.algorithm.losses",
     "preset": "ppo2.envs",
+    "push": "ppo2.sharing.push",
     "register": "ppo2.networks",
     "report": "ppo2.reports.page",
     "sweep": "ppo2.sweeps.sweep",

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ppo2.checkpoints import addresses
 from ppo2.system import files
 from ppo2.system.text import parse_json, printable
 
@@ -86,6 +87,10 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
         OSError: the file can't be written; what was at `path` is untouched.
         TypeError, ValueError: it is no path, or a pipe, a socket or a device is there.
     """
+    if addresses.is_elsewhere(path):
+        raise ValueError(
+            f"`path` (={str(path)!r}) is an address, where nothing can be saved: save here, `ppo2 push` it."
+        )
     path = _checked_path(path)
     _check_regular(path)
     if path.is_dir():
@@ -98,7 +103,7 @@ def save(path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, 
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """The newest checkpoint at `path`: a file, a folder of checkpoints, or a run directory.
+    """The newest checkpoint at `path`: a file, a folder of checkpoints, a run directory, or an address (`addresses`).
 
     Raises:
         ValueError: there is none, or the file is damaged, foreign, or of a newer format. Beside a damaged one it names
@@ -168,7 +173,7 @@ def _checked_path(path: Any) -> Path:
         raise TypeError(f"`path` (={path!r}) must be the path of a checkpoint, or of a run directory.")
     if not os.fspath(path) or "\0" in str(path):
         raise ValueError(f"`path` (={str(path)!r}) must name a file or a directory.")
-    return Path(path).expanduser()
+    return addresses.local(path)
 
 
 def _check_regular(path: Path) -> None:

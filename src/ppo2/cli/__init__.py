@@ -11,7 +11,18 @@ import tyro
 from tyro.conf import subcommand
 
 import ppo2
-from ppo2.cli import config_command, doctor, export, listings, model_commands, options, report_commands, sweep, train
+from ppo2.cli import (
+    config_command,
+    doctor,
+    export,
+    listings,
+    model_commands,
+    options,
+    report_commands,
+    sharing,
+    sweep,
+    train,
+)
 from ppo2.cli.checks import check_options
 from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
 from ppo2.cli.help import help_page
@@ -30,12 +41,14 @@ COMMANDS = {
     "eval": model_commands.Eval,
     "play": model_commands.Play,
     "export": export.Export,
+    "push": sharing.Push,
     "plot": listings.Plot,
     "report": report_commands.Report,
     "watch": report_commands.Watch,
     "envs": listings.Envs,
     "networks": listings.Networks,
     "presets": listings.Presets,
+    "zoo": sharing.Zoo,
     "doctor": doctor.Doctor,
 }
 

@@ -36,8 +36,10 @@ def formats(name: str, value: Any) -> tuple[str, ...]:
 
 def tracker_options(name: str, value: Any) -> dict[str, dict[str, Any]]:
     """Options by tracker, {"wandb": {"project": "x"}}; "wandb.project" is one in one word, as the command line has it:
-    the rule of the setting `log_options`.
+    the rule of the setting `log_options`. None is none.
     """
+    if value is None:
+        return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"`{name}` (={value!r}) must be a dict of trackers, as in {{'wandb': {{'project': 'x'}}}}.")
     found: dict[str, dict[str, Any]] = {}

@@ -30,12 +30,12 @@ class CurveFigure(Figure):
 
 
 class Panel(NamedTuple):
-    """What one axes shows.
+    """Content of one axes.
 
     Attributes:
         band: words for a band, if there is one line.
         episodes: place and return of single episodes, of one run.
-        evaluations: those of its evaluations.
+        evaluations: points of its evaluations.
     """
 
     lines: Sequence[Line]

@@ -51,7 +51,7 @@ class Series(NamedTuple):
     """One figure of one run.
 
     Attributes:
-        timesteps: those of each value, ascending.
+        timesteps: timesteps of each value, ascending.
         x: places on the axis.
         values: finite.
         of_episodes: True if there is a value for each episode, False for each row of the log.
@@ -101,7 +101,7 @@ def series_of(run: RunCurve, y: str, x: X) -> Series:
 
 
 def _places_of_episodes(run: RunCurve, x: X) -> Floats:
-    """Where on the axis each episode ended."""
+    """Places on the axis at which the episodes ended."""
     if x == "timesteps":
         return run.timesteps
     nowhere = np.full(len(run.timesteps), np.nan)

@@ -27,7 +27,7 @@ ADVICE = {
 
 
 class Finding(NamedTuple):
-    """What a run shows."""
+    """Verdict on a run, by one of its figures."""
 
     verdict: Verdict
     words: str
@@ -40,7 +40,7 @@ class Diagnosis(NamedTuple):
     """A figure of the log, and how to read it.
 
     Attributes:
-        columns: those that are drawn.
+        columns: columns of the log that are drawn.
         healthy: a sentence.
         judge: finds what a run shows.
     """

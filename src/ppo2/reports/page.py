@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from ppo2.plot.series import LENGTH, RETURN, labels_of
+from ppo2.reporting import repeat
 from ppo2.reporting.figures import clock, human
 from ppo2.reporting.run_curve import Floats
-from ppo2.reports import repeat
 from ppo2.reports.charts import Chart, histogram, line_chart
 from ppo2.reports.diagnostics import DIAGNOSES, warnings_of
 from ppo2.reports.runs import CLIPS, Run, gather, name_of, newest_clip
@@ -67,7 +67,7 @@ def report(
 
 
 def content(runs: Sequence[Run], evaluations: Returns | None = None, video: Path | None = None) -> dict[str, Any]:
-    """What the page shows: `charts` for its script, and what the template makes text of."""
+    """Content of the page: `charts` for its script, and what the template makes text of."""
     charts = _charts(runs, evaluations or {})
     drawn = {chart["id"] for chart in charts}
     diagnoses = [
@@ -149,7 +149,7 @@ def _charts(runs: Sequence[Run], evaluations: Returns) -> list[Chart]:
 
 
 def _findings(runs: Sequence[Run], judge: Any) -> list[dict[str, str]]:
-    """What each run shows; of many runs how many show the same, and the names of those that want a look."""
+    """Findings on each run; of many runs how many show the same, and the names of those that want a look."""
     found = [(run.name, judge(run)) for run in runs]
     if len(found) <= MOST_FINDINGS:
         return [
@@ -166,9 +166,8 @@ def _findings(runs: Sequence[Run], judge: Any) -> list[dict[str, str]]:
 
 
 def _about(run: Run) -> dict[str, Any]:
-    """What was trained, how far, on what, and how to do it again."""
+    """Facts about a run: what was trained, how far, on what, and how to do it again."""
     made, total = run.updates
-    names = _preset_names()
     python = repeat.python_call(run.config) if run.config.get("env") is not None else None
     return {
         "name": run.name,
@@ -178,18 +177,11 @@ def _about(run: Run) -> dict[str, Any]:
         "facts": [(name, value) for name, value in _facts(run) if value],
         "problems": run.problems,
         "warnings": warnings_of(run),
-        "command": repeat.command_line(run.config, names) if run.config else None,
+        "command": repeat.command_line(run.config) if run.config else None,
         "python": python,
         "objects": repeat.objects_in(run.config),
         "settings": [(printable(k), name_of(v)) for k, v in run.config.items() if k not in ("sessions", "versions")],
     }
-
-
-def _preset_names() -> list[str]:
-    """The settings that any family's preset has."""
-    from ppo2.envs.families.registry import FAMILIES
-
-    return list(dict.fromkeys(name for family in FAMILIES for name in family.settings))
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ class Run(NamedTuple):
 
     Attributes:
         name: its directory's, or its path where others have the same.
-        curve: what could be read.
+        curve: the part that could be read.
         problems: sentences about what couldn't.
     """
 

@@ -35,7 +35,7 @@ class Source:
         self.version = ""
 
     def now(self) -> dict[str, Any]:
-        """What the page shows."""
+        """Content of the page."""
         with self._lock:
             seen = self._signature()
             if not self._content or (seen != self._seen and time.monotonic() >= self._rest_until):

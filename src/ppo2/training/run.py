@@ -11,6 +11,7 @@ from ppo2.checkpoints.progress import row_of
 from ppo2.distributed import heartbeat, processes
 from ppo2.envs import AnyEnvs
 from ppo2.envs.time_limit import time_limit
+from ppo2.reporting import card
 from ppo2.reporting.health import EndlessEpisodes, NoProgress
 from ppo2.runners.episodes import EPISODE_WINDOW, Ended, side_by_side, thinned
 from ppo2.runners.snapshot import part_of
@@ -181,6 +182,7 @@ class Run:
             if self._saver.save_for_good(update):
                 self._saver.tell_callbacks(update)
             curve = self._draw_curve()
+            self._write_card()
             self._logger.close(failed=self._setup.signal.received is not None)
             if progress is not False:
                 self._logger.say(self._summary(update, curve))
@@ -224,6 +226,17 @@ class Run:
         except (OSError, ValueError) as error:
             self._logger.warn(f"the learning curve could not be drawn: {error}")
             return None
+
+    def _write_card(self) -> None:
+        """Writes the model card, unless a person has."""
+        run_dir = self._setup.run_dir
+        if run_dir is None:
+            return
+        self._logger.settle()
+        try:
+            card.write(run_dir)
+        except (OSError, ValueError) as error:
+            self._logger.warn(f"the model card could not be written: {error}")
 
     def _summary(self, update: int, curve: Path | None) -> str:
         """The last line that a person reads."""

@@ -1,4 +1,4 @@
-"""How to repeat a run: the command and the Python call that its config.json stands for."""
+"""Repeating a run: the command and the Python call that its config.json stands for."""
 
 import dataclasses
 import json
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ppo2.config import PLACEHOLDER, Config, is_placeholder, placeholder_in
+from ppo2.envs.families.registry import FAMILIES
 from ppo2.system.text import printable
 
 NOT_ARGUMENTS = ("network_kwargs", "env_kwargs", "eval_env_kwargs", "log", "log_options")
@@ -50,15 +51,14 @@ def python_call(config: Mapping[str, Any]) -> str:
     return "\n".join(["import ppo2", "", "model = ppo2.learn(", *lines, ")"])
 
 
-def command_line(config: Mapping[str, Any], preset_names: Iterable[str]) -> str | None:
+def command_line(config: Mapping[str, Any]) -> str | None:
     """The command, for a shell; None where an object was given, which no command can name.
 
-    Args:
-        preset_names: settings that a preset may have, which are all given, so that none changes the run.
+    All settings that any preset has are given, so that no other preset changes the run.
     """
     if objects_in(config) or not isinstance(config.get("env"), str):
         return None
-    arguments = arguments_of(config, preset_names)
+    arguments = arguments_of(config, {name for family in FAMILIES for name in family.settings})
     parts = [["ppo2", "train", arguments.pop("env")]]
     for prefix in ("env", "eval_env"):
         for name, value in arguments.pop(f"{prefix}_kwargs", {}).items():

@@ -9,10 +9,8 @@ import pytest
 
 from ppo2.cli import main, train
 from ppo2.config import Config, separate_settings
-from ppo2.envs.families.registry import FAMILIES
-from ppo2.reports.repeat import command_line, objects_in, python_call
+from ppo2.reporting.repeat import command_line, objects_in, python_call
 
-NAMES = {name for family in FAMILIES for name in family.settings}
 SETTINGS = [
     {
         "seed": 3,
@@ -35,7 +33,7 @@ def saved(settings):
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_the_command_makes_the_same_settings(settings, monkeypatch):
     config, data = saved(settings)
-    line = command_line(data, NAMES)
+    line = command_line(data)
     words = shlex.split(line.replace("\\\n", ""))
     assert words[:3] == ["ppo2", "train", "CartPole-v1"]
     given = {}
@@ -67,13 +65,13 @@ def test_objects_are_named_and_have_no_command():
     _, data = saved({})
     data |= {"env": {"object": "MyEnv"}, "lr": {"object": "warm_up"}}
     assert objects_in(data) == ["env", "lr"]
-    assert command_line(data, NAMES) is None
+    assert command_line(data) is None
     assert "env=<MyEnv>," in python_call(data)
 
 
 def test_what_a_stranger_wrote_is_quoted():
     data = {"env": "X-v0; rm -rf ~", "seed": "$(id)", "network_kwargs": {"a=1); import os #": 1, "b": "'\n"}}
-    words = shlex.split(command_line(data, ()).replace("\\\n", ""))
+    words = shlex.split(command_line(data).replace("\\\n", ""))
     assert words == ["ppo2", "train", "X-v0; rm -rf ~", "--seed", "$(id)", "--b", "'\n"]
     ast.parse(python_call(data))
     assert "import os" not in python_call(data)
@@ -81,5 +79,5 @@ def test_what_a_stranger_wrote_is_quoted():
 
 def test_environment_arguments():
     data = {"env": "FrozenLake-v1", "seed": 1, "env_kwargs": {"is_slippery": False, "map_name": "8x8"}}
-    assert command_line(data, ()) == "ppo2 train FrozenLake-v1 --env.is-slippery false --env.map-name 8x8 --seed 1"
+    assert command_line(data) == "ppo2 train FrozenLake-v1 --env.is-slippery false --env.map-name 8x8 --seed 1"
     assert "env_kwargs={'is_slippery': False, 'map_name': '8x8'}," in python_call(data)

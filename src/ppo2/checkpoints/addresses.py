@@ -1,0 +1,56 @@
+"""Addresses that stand in the place of a path: `hf://user/name` on the Hugging Face Hub, `zoo:NAME` in this package."""
+
+import difflib
+import os
+from pathlib import Path
+
+from ppo2.checkpoints import hub
+
+ZOO = "zoo:"
+ZOO_FOLDER = Path(__file__).parents[1] / "zoo"
+SUFFIX = ".safetensors"
+ONE_SLASH = "hf:/"
+"""`hf://` as a `pathlib.Path` has it."""
+
+
+def local(path: str | os.PathLike[str]) -> Path:
+    """The file on this machine that a path or an address means; a path is itself, whether it is there or not.
+
+    Raises:
+        ValueError, ImportError, OSError: an address of what isn't there; see `hub.download`.
+    """
+    text = os.fspath(path)
+    if text.startswith(ZOO):
+        return of_zoo(text.removeprefix(ZOO))
+    if text.startswith(ONE_SLASH):
+        return hub.download(hub.SCHEME + text.removeprefix(ONE_SLASH).removeprefix("/"))
+    return Path(text).expanduser()
+
+
+def is_elsewhere(path: str | os.PathLike[str]) -> bool:
+    """True for an address, False for a path."""
+    return str(path).startswith((ZOO, ONE_SLASH))
+
+
+def of_zoo(name: str) -> Path:
+    """The file of a trained policy in this package.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    known = names_in_zoo()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean zoo:{close[0]}?" if close else ""
+        raise ValueError(f"there is no zoo:{name}.{hint} There are {', '.join(known)}; `ppo2 zoo` tells of each.")
+    return ZOO_FOLDER / f"{file_name(name)}{SUFFIX}"
+
+
+def names_in_zoo() -> list[str]:
+    """The environments' ids of which a trained policy is in this package."""
+    return sorted(path.stem.replace("__", "/").replace("--", ":") for path in ZOO_FOLDER.glob(f"*{SUFFIX}"))
+
+
+def file_name(name: str) -> str:
+    """The stem of the file for an environment's id."""
+    return name.replace("/", "__").replace(":", "--")
