@@ -147,7 +147,7 @@ def learn(
         lr=lr, cliprange=cliprange, value_cliprange=value_cliprange, gamma=gamma, lam=lam, ent_coef=ent_coef,
         vf_coef=vf_coef, max_grad_norm=max_grad_norm, target_kl=target_kl, bootstrap_truncated=bootstrap_truncated,
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
-        log=log, log_options=log_options,
+        log=log, log_options={} if log_options is None else log_options,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
         info_keys=info_keys, monitor_limit=monitor_limit, devices=devices, device=device, on_nonfinite=on_nonfinite,
         precision=precision, env_kwargs={} if env_kwargs is None else env_kwargs, eval_env_kwargs=eval_env_kwargs,
