@@ -266,7 +266,7 @@ def _rising() -> Rising:
 
 
 def test_recent_returns_are_those_within_a_twentieth_or_the_last_known() -> None:
-    """Of 40 updates a window has two: of the episodes' returns, or none, that ended in the first six updates."""
+    """A window has two of 40 updates: of the episodes' returns, or none, that ended in the first six updates."""
     run = _planned(updates=40)
     for update, ended in enumerate([[], [1.0, 3.0], [8.0], [], [], [np.inf, 5.0]], 1):
         run.record(update, Returns.of(np.nan, ended))

@@ -128,7 +128,7 @@ def take_up(run: SweepRun) -> None:
 
 
 def _returns(folder: Path, nbatch: int, updates: int, logged: Mapping[int, Mapping[str, float]]) -> dict[int, Returns]:
-    """What is known of a run's returns after each update.
+    """Known figures of a run's returns after each update.
 
     Args:
         logged: rows of the log, by update; of other updates the means are of the rows of monitor.csv.

@@ -31,7 +31,7 @@ class Curve(NamedTuple):
     has a row.
 
     Attributes:
-        timesteps: those so far.
+        timesteps: timesteps so far.
         returns: mean return of the last 100 episodes; NaN before the first.
         recent: mean return of the episodes within the last 5 % of the run's timesteps, or else of the last update in
             which one ended (of the last 100 of each update): it doesn't lag where 100 episodes are long.
@@ -43,10 +43,10 @@ class Curve(NamedTuple):
 
 
 class Returns(NamedTuple):
-    """What is known of the returns after an update.
+    """Known figures of the returns after an update.
 
     Attributes:
-        mean: that of the last 100 episodes; NaN before the first.
+        mean: mean return of the last 100 episodes; NaN before the first.
         episodes, total: number and sum of the finite ones of those that ended in it, the last 100 at most.
         infos: means of numbers of `info` at the ends of the last 100 episodes, by name.
     """
@@ -58,7 +58,7 @@ class Returns(NamedTuple):
 
     @classmethod
     def of(cls, mean: float, ended: Any, infos: Mapping[str, float] = MappingProxyType({})) -> "Returns":
-        """Of the mean, the returns that ended in the update, and means of numbers of `info`."""
+        """The mean, the returns that ended in the update, and means of numbers of `info`."""
         returns = np.asarray(ended, np.float64)
         returns = returns[np.isfinite(returns)]
         return cls(float(mean), len(returns), float(returns.sum()), dict(infos))
