@@ -56,11 +56,19 @@ def test_only_the_others_learn(settings: dict[str, Any], tmp_path: Path, capsys:
     np.testing.assert_array_equal(params(resumed), params(kept))
 
 
-def test_frozen_until_an_update() -> None:
-    untrained = arrays(learn(total_timesteps=0))
-    two = learn(callbacks=[Freeze("trunk", until=2)], update_fn=lambda update: update < 2)
+class OwnLoss(ppo2.Model):
+    """A model whose programs are its own."""
+
+    def loss(self, *arguments: Any) -> Any:
+        return super().loss(*arguments)
+
+
+@pytest.mark.parametrize("settings", [{}, {"model_fn": OwnLoss}], ids=["usual", "own loss"])
+def test_frozen_until_an_update(settings: dict[str, Any]) -> None:
+    untrained = arrays(learn(total_timesteps=0, **settings))
+    two = learn(callbacks=[Freeze("trunk", until=2)], update_fn=lambda update: update < 2, **settings)
     assert not any("/trunk/" in name for name in changed(untrained, arrays(two)))
-    four = learn(callbacks=[Freeze("trunk", until=2)])
+    four = learn(callbacks=[Freeze("trunk", until=2)], **settings)
     assert any("/trunk/" in name for name in changed(untrained, arrays(four)))
     assert four.frozen == ()
 

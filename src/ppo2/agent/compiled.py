@@ -28,11 +28,12 @@ def program(model: "Model", make: Callable[..., P], *arguments: Any) -> P:
 
     `make` may use all of the model but its state, which is an argument of whatever it compiles. Its other arguments
     are compared. An argument that only equals itself, such as a user's environment, may change between two trainings,
-    so that its programs stay this model's own. Each place has programs of its own (`computing_on`).
+    so that its programs stay this model's own. Each place has programs of its own (`computing_on`), and so has each
+    choice of frozen parameters, which may change between two updates.
     """
     identity = model.trace_identity()
     shared = identity is not None and all(map(is_immutable, arguments))
-    key = (make, identity, chosen_place(), *map(typed_key if shared else identity_key, arguments))
+    key = (make, identity, model.frozen, chosen_place(), *map(typed_key if shared else identity_key, arguments))
     programs = SHARED if shared else model.own_programs
     if key not in programs:
         programs[key] = make(without_state(model), *arguments)
