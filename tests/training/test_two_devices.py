@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -107,6 +108,10 @@ def learn_from_samples(folder: Path) -> None:
             sharding.over_samples = divided
             trained = ppo2.learn(**settings, total_timesteps=2 * settings["num_envs"] * settings["nsteps"])
             np.savez(folder / f"{name} {devices}.npz", *leaves(trained.state))
+    images = ppo2.learn(**IMAGES, network="cnn_small", total_timesteps=0)
+    for steps, devices in ((64, 2), (65, 1)):  # rollouts of other sizes than the settings tell of
+        rollout: Any = SimpleNamespace(valid=np.zeros((2 * steps, 1)), recurrent_state=None)
+        assert images.learning_axis(rollout).devices == devices
 
 
 @pytest.fixture(scope="module")

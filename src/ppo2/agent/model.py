@@ -332,7 +332,7 @@ class Model:
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
         stats: UpdateStats
         with self.learning():
-            axis = self.learning_axis()
+            axis = self.learning_axis(rollout)
             specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
             train = program(self, train_program, axis)
             heartbeat.at_collective(axis)
@@ -340,13 +340,16 @@ class Model:
             self.state, stats = sharding.to_local(after, axis, REPLICATED)
             return stats.on_host()
 
-    def learning_axis(self) -> DataAxis:
-        """The devices that learn together: one of each process or, where a gradient takes long, all CPU devices."""
-        config, axis = self.config, sharding.across_processes()
+    def learning_axis(self, rollout: Rollout) -> DataAxis:
+        """The devices that learn together from a rollout, or from one of these shapes: one of each process or, where a
+        gradient takes long, all CPU devices.
+        """
+        axis = sharding.across_processes()
         if not self._convolves or type(self) is not Model or axis != ONE_DEVICE:
             return axis  # whatever a subclass computes of a minibatch, it may need the whole
-        length = config.nsteps // self.sequences_per_env(config.nsteps, config.num_envs) if self.is_recurrent else 1
-        return sharding.over_samples(config.nbatch // config.nminibatches // length, length)
+        steps, envs = rollout.valid.shape
+        rows = jax.tree.leaves(rollout.recurrent_state)[0].shape[0] if self.is_recurrent else steps
+        return sharding.over_samples(rows * envs // self.config.nminibatches, steps // rows)
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
         """The numbers for one update; see `train`."""

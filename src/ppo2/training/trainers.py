@@ -98,7 +98,7 @@ class HostTrainer(Trainer):
         if isinstance(runner, Runner) and as_usual and can_compile_aside():
             with compiling_aside() as aside:
                 rollout, hyper = runner.prepare(aside), model.hyperparameters(**self.numbers(first))
-                if model.learning_axis() == ONE_DEVICE:  # several want arguments that are bound to them
+                if model.learning_axis(rollout) == ONE_DEVICE:  # several want arguments that are bound to them
                     aside(program(model, train_program, ONE_DEVICE), model.state, rollout, hyper)
 
     def collect(self) -> None:
