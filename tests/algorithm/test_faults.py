@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ppo2.algorithm.faults import Fault, FaultKind, _across
+from ppo2.algorithm.faults import Fault, FaultKind, _across, is_finite
 
 
 def across(mine: tuple[FaultKind, int], theirs: tuple[FaultKind, int], nenvs: int = 3) -> tuple[int, int]:
@@ -30,3 +30,9 @@ def test_the_fault_that_causes_the_others_is_reported() -> None:
     assert across((action, 0), (loss, 0)) == (action, 3)
     assert across((loss, 0), (action, 5)) == (action, 5)
     assert across((FaultKind.NONE, 0), (FaultKind.NONE, 0))[0] == FaultKind.NONE
+
+
+def test_arrays_without_numbers_are_finite() -> None:
+    """The statistics of a part of observations that is empty."""
+    assert is_finite({"empty": jnp.zeros((0, 2)), "numbers": jnp.ones(2)})
+    assert not is_finite({"empty": jnp.zeros((0, 2)), "numbers": jnp.array([1, jnp.inf])})

@@ -182,3 +182,10 @@ def test_keys_of_environments_are_the_same_on_the_host(impl):
         expected = environment_keys(key, [Purpose.ACT], counter, jnp.asarray(envs))[0]
         found = as_keys(host_environment_keys(key, Purpose.ACT, counter, envs))
         np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(expected))
+
+
+def test_keys_on_the_host_overflow_without_a_warning():
+    key = jax.random.wrap_key_data(np.full(2, 2**32 - 1, np.uint32), impl="threefry2x32")
+    found = as_keys(host_environment_keys(key, Purpose.ACT, 0, np.arange(2)))
+    expected = environment_keys(key, [Purpose.ACT], 0, jnp.arange(2))[0]
+    np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(expected))

@@ -106,7 +106,7 @@ def first_not_finite(*parts: Any) -> Int[Array, ""]:
     by_shape: dict[tuple[int, ...], Any] = {}  # one reduction for all of a shape: each is three kernels on CPU
     for index, part in reversed([*enumerate(parts)]):
         for leaf in jax.tree.leaves(part):
-            if jnp.issubdtype(leaf.dtype, jnp.floating):
+            if leaf.size and jnp.issubdtype(leaf.dtype, jnp.floating):
                 before = by_shape.get(leaf.shape, np.int32(len(parts)))
                 by_shape[leaf.shape] = jnp.where(jnp.isfinite(leaf), before, np.int32(index))
     first: Array = functools.reduce(jnp.minimum, map(jnp.min, by_shape.values()), jnp.int32(len(parts)))

@@ -83,7 +83,7 @@ def host_environment_keys(key: PRNGKeyArray, purpose: Purpose, counter: int, env
         return environment_keys(key, [purpose], counter, jnp.asarray(envs, jnp.uint32))[0]
     root = np.asarray(jax.random.key_data(key))
     data = np.array([(counter * PURPOSES + purpose) % 2**32], np.uint32)
-    branch = threefry((root[0], root[1]), np.zeros_like(data), data, IN_NUMPY)
+    branch = threefry((root[:1], root[1:]), np.zeros_like(data), data, IN_NUMPY)  # arrays, which overflow in silence
     envs = envs.astype(np.uint32)
     return np.stack(threefry(branch, np.zeros_like(envs), envs, IN_NUMPY), axis=-1)
 
