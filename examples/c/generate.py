@@ -5,6 +5,7 @@ The header has a function `policy` of one observation (a batch of one): its argu
 in the order in which the comment above it lists them. Without convolutions; those are better left to a runtime.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def generate(path: Path) -> str:
 
 def c(name: str) -> str:
     """A name as C has it."""
-    return name.replace(".", "_")
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
 def declaration(name: str, array: Any, *, numbers: bool) -> str:

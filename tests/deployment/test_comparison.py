@@ -58,3 +58,12 @@ def test_how_much_is_allowed():
     assert allowed_difference(untrained(Box(-1, 1, (3, 2)), Discrete(2))) == 1e-5
     assert allowed_difference(untrained(IMAGE, network="cnn_small")) == 1e-4
     assert allowed_difference(untrained(precision="bf16")) == 3e-2
+
+
+def test_logits_that_a_mask_rules_out_are_no_measure():
+    right = example([0, 1], [[0, -0.5, -1e9], [-0.5, 0, -1e9]])
+    assert compared(untrained(), right).difference == 0
+    with pytest.raises(DifferentError, match=r"'logits' differs by up to 1\.0e-02; 1e-05 is allowed"):
+        compared(untrained(), right, logits=[[0, -0.51, -1e9], [-0.5, 0, -1e9]])
+    with pytest.raises(DifferentError, match="'action' is 1 where the model's is 0"):
+        compared(untrained(action_space=Discrete(3)), right, action=[1, 1])

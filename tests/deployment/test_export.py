@@ -189,8 +189,8 @@ def test_a_policy_that_differs_is_not_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(npz_file, "npz_bytes", wrong)
     with pytest.raises(DifferentError, match=r"on random observations the output '.*' differs by up to .* Nothing was"):
-        ppo2.export(untrained(), numpy=tmp_path / "policy.npz")
-    assert not list(tmp_path.iterdir())
+        ppo2.export(untrained(), stablehlo=tmp_path / "policy.stablehlo", numpy=tmp_path / "policy.npz")
+    assert not list(tmp_path.iterdir())  # of the file that is right, too
 
 
 def test_arguments_that_can_not_be(tmp_path, monkeypatch):

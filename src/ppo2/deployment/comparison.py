@@ -10,6 +10,7 @@ from ppo2 import spaces
 from ppo2.agent.model import Model
 from ppo2.deployment.examples import Example
 from ppo2.deployment.policy_function import Act, named
+from ppo2.distributions import ILLEGAL
 
 NDArray = np.ndarray[Any, Any]
 
@@ -66,7 +67,8 @@ def compare(act: Act, model: Model, examples: Iterable[Example], what: str, *, e
                     raise _error(what, name, f"is {mine[differ][0]} where the model's is {right[differ][0]}")
                 ties += int(differ.sum())
                 continue
-            off = np.abs(mine.astype(np.float64) - right) / max(1.0, float(np.abs(right).max(initial=0.0)))
+            scale = _logit_scale(right) if name.startswith("logits") else _scale(right)
+            off = np.abs(mine.astype(np.float64) - right) / scale
             largest = max(largest, float(off.max(initial=0.0)))
             if not off.max(initial=0.0) <= tolerance:
                 raise _error(what, name, f"differs by up to {off.max():.1e}; {tolerance:g} is allowed")
@@ -81,9 +83,19 @@ def allowed_difference(model: Model) -> float:
     return IMAGE_TOLERANCE if any(map(spaces.looks_like_image, leaves.values())) else TOLERANCE
 
 
+def _scale(numbers: NDArray) -> float:
+    """The size of the largest number, at least 1, by which differences are measured."""
+    return max(1.0, float(np.abs(numbers.astype(np.float64)).max(initial=0.0)))
+
+
+def _logit_scale(logits: NDArray) -> float:
+    """`_scale` of the options that no mask rules out."""
+    return _scale(logits[logits > ILLEGAL / 2])
+
+
 def _is_tied(space: Any, actions: NDArray, logits: NDArray, tolerance: float) -> bool:
     """True if no option has a logit above the chosen one's, but for the tolerance."""
-    near = tolerance * np.maximum(1.0, np.abs(logits).max())
+    near = tolerance * _logit_scale(logits)
     if isinstance(space, gym.spaces.MultiBinary):
         signs = 2.0 * actions.reshape(logits.shape) - 1
         return bool((signs * logits >= -near).all())

@@ -55,7 +55,7 @@ def export(
     """Writes the policy as files that other programs act with: from observations as the environment gives them to
     actions as it takes them, with normaliser, masks and recurrent state (see docs/export.md).
 
-    Each file acts as `Model.predict` does, on random observations and on some recorded from the environment, before it
+    Each file acts as `Model.predict` does, on random observations and on some recorded from the environment, before any
     is written.
 
     Args:
@@ -72,25 +72,26 @@ def export(
             translated, or the file doesn't act as the model.
     """
     wanted = {"onnx": onnx, "stablehlo": stablehlo, "numpy": numpy}
-    paths = {name: Path(path) for name, path in wanted.items() if path is not None}
+    paths = {name: Path(path).expanduser() for name, path in wanted.items() if path is not None}
     _check(paths)
     made = model if isinstance(model, Model) else load(model, device="cpu")
     function = PolicyFunction(made)
     graph = policy_graph(function) if set(paths) - {"stablehlo"} else None
     at_random = list(random_examples(function))
     recorded, unrecorded = _recorded(function, env, env_kwargs)
-    written = []
+    contents, written = {}, []
     for name, path in paths.items():
-        content, act = _made(name, function, graph)
+        contents[path], act = _made(name, function, graph)
         exact = name != "stablehlo"
         random = compare(act, made, at_random, "random observations", exact_types=exact)
         found = compare(act, made, recorded, "recorded observations", exact_types=exact) if recorded else None
-        files.replace(path, content)
-        if name == "numpy":
-            files.replace(path.with_name(npz_file.READER.name), npz_file.READER.read_bytes())
         inputs = function.inputs if exact else function.on_device
         outputs = {name: Argument(x.shape[1:], x.dtype) for name, x in in_order(act(at_random[0].inputs)).items()}
         written.append(ExportedFile(path, name, inputs, outputs, random, found, unrecorded))
+        if name == "numpy":
+            contents[path.with_name(npz_file.READER.name)] = npz_file.READER.read_bytes()
+    for path, content in contents.items():  # all are right
+        files.replace(path, content)
     return written
 
 
