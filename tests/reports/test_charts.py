@@ -100,4 +100,6 @@ def test_histograms_share_their_bins():
     assert places[1] - places[0] == pytest.approx(chart["width"])
     assert histogram("h", [("a", np.array([5.0]))], "return")["data"][1] == [1]
     assert histogram("h", [("a", np.empty(0))], "return") is None
+    alike = histogram("h", [("a", [0.955, 0.9550000000000001]), ("b", [1e300 * 10, -np.inf])], "return")
+    assert alike["data"] == [[0.955], [2]]
     assert len(histogram("h", [("a", np.random.default_rng(0).standard_cauchy(10_000))], "return")["data"][0]) <= 24

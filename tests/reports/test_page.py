@@ -133,6 +133,8 @@ def test_evaluations_and_films(tmp_path):
         ppo2.report(run, tmp_path / "r.html", video=tmp_path / "none.mp4")
     with pytest.raises(ValueError, match=r"`out` \(='r.pdf'\) must end in .html"):
         ppo2.report(run, "r.pdf")
+    with pytest.raises(TypeError, match=r"`evaluations` \(a ndarray\) must be a dict"):
+        ppo2.report(run, tmp_path / "r.html", evaluations=np.array([1.0, 2.0]))
 
 
 def test_films_that_are_too_large_stay_out(tmp_path, monkeypatch):

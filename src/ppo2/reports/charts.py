@@ -13,6 +13,8 @@ GRID_POINTS = 400
 """Places at which several lines are compared."""
 BINS = 24
 """Bars of a histogram."""
+SAME, LARGEST = 1e-12, 1e300
+"""Share of values below which their differences are those of their last digits; number above which there is no bar."""
 FEW_POINTS = 40
 """Points of a line below which each is marked."""
 
@@ -114,18 +116,25 @@ def _aligned(
 
 def histogram(chart_id: str, returns: Sequence[tuple[str, Floats]], x: str) -> Chart | None:
     """Histograms of returns, with the same bins; None where there is no return."""
-    known = [(label, values[np.isfinite(values)]) for label, values in returns]
-    known = [(label, values) for label, values in known if values.size]
+    numbers = [(label, np.asarray(values, np.float64).ravel()) for label, values in returns]
+    known = [(label, kept) for label, values in numbers if (kept := values[np.abs(values) < LARGEST]).size]
     if not known:
         return None
-    together = np.concatenate([values for _, values in known])
-    edges = np.histogram_bin_edges(together, BINS if len(np.unique(together)) > BINS else "auto")
-    if len(edges) - 1 > BINS:
-        edges = np.histogram_bin_edges(together, BINS)
+    edges = _edges(np.concatenate([values for _, values in known]))
     data = [_json((edges[:-1] + edges[1:]) / 2), *(_json(np.histogram(values, edges)[0]) for _, values in known)]
     series = [{"label": label, "color": i, "role": "bars", "marked": False} for i, (label, _) in enumerate(known)]
     width = float(edges[1] - edges[0])
     return {"id": chart_id, "kind": "bars", "x": x, "y": "episodes", "data": data, "series": series, "width": width}
+
+
+def _edges(values: Floats) -> Floats:
+    """Edges of a histogram's bars, `BINS` at most; of values that are the same but for their last digits, of one."""
+    low, high = float(values.min()), float(values.max())
+    if high - low <= SAME * max(abs(low), abs(high)):
+        half = max(0.5, SAME * abs(high))
+        return np.array([low - half, high + half])
+    edges = np.histogram_bin_edges(values, BINS if len(np.unique(values)) > BINS else "auto")
+    return edges if len(edges) - 1 <= BINS else np.histogram_bin_edges(values, BINS)
 
 
 def _json(values: Floats) -> list[float | None]:

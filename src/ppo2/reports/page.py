@@ -53,6 +53,7 @@ def report(
 
     Raises:
         ValueError: one is no run directory; `video` is no film.
+        TypeError: `evaluations` is no dict.
     """
     given = [runs] if isinstance(runs, os.PathLike | str) else list(runs)
     path = Path(out).expanduser()
@@ -61,6 +62,11 @@ def report(
     clip = None if video is None else Path(video).expanduser()
     if clip is not None and (clip.suffix.lower() not in CLIPS or not clip.is_file()):
         raise ValueError(f"`video` (={str(clip)!r}) must be a file that ends in one of {', '.join(CLIPS)}")
+    if evaluations is not None and not isinstance(evaluations, Mapping):
+        raise TypeError(
+            f"`evaluations` (a {type(evaluations).__name__}) must be a dict, of returns by a name for each, as in "
+            "{'newest policy': result.returns}"
+        )
     found = gather([Path(run).expanduser() for run in given])
     files.replace(path, page(content(found, evaluations or {}, clip)).encode())
     return path
