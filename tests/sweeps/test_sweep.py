@@ -246,6 +246,27 @@ def test_curves_on_the_host_come_from_the_episodes(parallel: int, tmp_path: Any)
         np.testing.assert_allclose(one.returns, [3, 5, 7, 9, 11])
 
 
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_curves_of_a_sweep_that_goes_on_leave_no_episode_out(parallel: int, tmp_path: Any) -> None:
+    """Not those of the first update after a stop: its curves are those that are made of monitor.csv afterwards."""
+    calls = []
+
+    class Stopping(Rising):
+        def step(self, action: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 40:
+                signal.raise_signal(signal.SIGINT)
+            return super().step(action)
+
+    settings = {**SWEPT, "num_envs": 1, "total_timesteps": 5 * 16, "seed": [0, 1], "run_dir": tmp_path / "s"}
+    with pytest.raises(KeyboardInterrupt):
+        ppo2.sweep(env=Stopping, parallel=1, **settings)
+    goes_on, again = (ppo2.sweep(env=Stopping, parallel=parallel, **settings) for _ in range(2))
+    for one, other in zip(goes_on.curves, again.curves, strict=True):
+        np.testing.assert_allclose(one.recent, other.recent)
+        assert len(one.recent) == 5
+
+
 class Rising(gym.Env[Any, Any]):
     """Episodes of four steps, the k-th of which returns k."""
 

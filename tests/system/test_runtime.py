@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import pytest
 
+from ppo2.sweeps.messages import environment_variables
 from ppo2.system import runtime
 from ppo2.system.processors import usable_processors
 from support.children import STRICT_PYTHON
@@ -299,3 +300,13 @@ def test_a_jax_that_has_started_keeps_its_platforms(monkeypatch: pytest.MonkeyPa
     runtime.leave_accelerators("cpu")
     assert names
     assert "jax_platforms" not in names
+
+
+def test_another_process_has_as_many_cpu_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that learn from images divide minibatches between them."""
+    monkeypatch.setenv("XLA_FLAGS", "")
+    for count, there in ((-1, "1"), (3, "3")):  # -1: nobody has said
+        monkeypatch.setattr(type(jax.config), "values", {runtime.CPU_DEVICES: count})
+        assert environment_variables()["JAX_NUM_CPU_DEVICES"] == there
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    assert runtime.cpu_devices_variable() == {}

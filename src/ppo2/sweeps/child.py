@@ -40,11 +40,13 @@ def main(connection: Connection, lifeline: int) -> None:
                 _send(connection, _train(connection, stop, *unpacked(connection.recv_bytes())))
 
 
-def _train(connection: Connection, stop: StopSignals, run: int, run_dir: Any, pickled: bytes) -> "Message":
+def _train(
+    connection: Connection, stop: StopSignals, run: int, episodes: int, run_dir: Any, pickled: bytes
+) -> "Message":
     """Trains a run, and reports of it. Returns the message about how it ended."""
     from ppo2.sweeps.messages import Failed, Reporter, train, trained, unpacked
 
-    report = Reporter(run, lambda message: _send(connection, message))
+    report = Reporter(run, episodes, lambda message: _send(connection, message))
     try:
         env, settings = unpacked(pickled)
         model: Model | None = train(env, run_dir, settings, report)

@@ -121,7 +121,7 @@ def take_up(run: SweepRun) -> None:
     logged = {u: row for u, row in rows.items() if u <= progress.update and has_row(run.config, u)}
     for update, returns in _returns(folder, run.config.nbatch, progress.update, logged).items():
         run.record(update, returns)
-    run.update = progress.update
+    run.update, run.episodes = progress.update, progress.episodes + progress.left_out
     if run.update >= run.config.nupdates:
         run.take_over(saved)
         run.status = "finished"

@@ -21,7 +21,7 @@ from ppo2.agent.model import Model
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.sweeps.plan import Returns, has_row
-from ppo2.system import processors
+from ppo2.system import processors, runtime
 from ppo2.training import run_directory
 from ppo2.training.learn import learn
 
@@ -131,7 +131,12 @@ def environment_variables() -> dict[str, str]:
     """Environment variables by which another process of Python finds the same modules and computes alike."""
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     alone = {"PPO2_ALONE": "1"}  # whatever has started this process
-    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", **alone, **processors.xla_threads()}
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", **alone, **alike()}
+
+
+def alike() -> dict[str, str]:
+    """Environment variables by which another process comes to the same bits."""
+    return {**processors.xla_threads(), **runtime.cpu_devices_variable()}
 
 
 def obstacle(env: Any, settings: Sequence[Mapping[str, Any]]) -> str | None:
@@ -153,15 +158,18 @@ def train(
 
 
 class NewReturns:
-    """Finds the returns that are new in each update, in what an `update_fn` gets."""
+    """Finds the returns that are new in each update, in what an `update_fn` gets.
 
-    def __init__(self) -> None:
-        self._episodes: int | None = None  # that ended before; unknown where a run goes on
+    Args:
+        episodes: number of those that ended before the first.
+    """
 
-    def __call__(self, update: int, stats: UpdateStats) -> Returns:
-        episodes = int(stats.episodes)
-        before = self._episodes if self._episodes is not None else 0 if update == 1 else episodes
-        self._episodes, new = episodes, min(episodes - before, len(stats.last))
+    def __init__(self, episodes: int) -> None:
+        self._episodes = episodes
+
+    def __call__(self, stats: UpdateStats) -> Returns:
+        before, self._episodes = self._episodes, int(stats.episodes)
+        new = min(self._episodes - before, len(stats.last))
         ended = [episode.r for episode in stats.last[len(stats.last) - new :]]
         return Returns.of(float(stats.eprewmean), ended, stats.infos)
 
@@ -169,20 +177,25 @@ class NewReturns:
 class Reporter:
     """An `update_fn` that reports the updates of a run.
 
+    Args:
+        index: number of the run.
+        episodes: see `SweepRun`.
+        send: is given the reports.
+
     Attributes:
         model: the model as it is now; None before the first update.
         update: the last update.
     """
 
-    def __init__(self, index: int, send: Callable[[Reported], None]) -> None:
+    def __init__(self, index: int, episodes: int, send: Callable[[Reported], None]) -> None:
         self.model: Model | None = None
         self.update = 0
         self._index, self._send, self._sent = index, send, -math.inf
-        self._returns, self._waiting = NewReturns(), list[Returns]()
+        self._returns, self._waiting = NewReturns(episodes), list[Returns]()
 
     def __call__(self, update: int, model: Model, stats: UpdateStats) -> None:
         self.model, self.update, now = model, update, time.monotonic()
-        self._waiting.append(self._returns(update, stats))
+        self._waiting.append(self._returns(stats))
         if has_row(model.config, update) or now - self._sent >= REPORT_SECONDS:
             self._send(Reported(self._index, update, tuple(self._waiting)))
             self._sent, self._waiting = now, []

@@ -100,6 +100,7 @@ class SweepRun:
         points: timesteps and returns at each point of the learning curve so far.
         infos: means of numbers of `info` at the ends of the last 100 episodes, by name.
         update: the last update that was made.
+        episodes: number of those that ended before it goes on, of a run that does.
         status: "stopped": a signal came while it was trained.
         failure: set where it failed.
     """
@@ -114,6 +115,7 @@ class SweepRun:
     points: list[tuple[int, Returns]] = field(default_factory=list)
     infos: Mapping[str, float] = field(default_factory=dict)
     update: int = 0
+    episodes: int = 0
     status: Status = "waiting"
     failure: SweepFailure | None = None
     _left_out: Returns = field(default_factory=lambda: Returns(math.nan))  # since the last point

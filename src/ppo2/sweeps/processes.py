@@ -78,7 +78,7 @@ class RunProcess:
         if not self._knows:
             self._send(surroundings)
             self._knows = True
-        self._send(packed((run.index, run.run_dir, packed((env, dict(run.settings))))))
+        self._send(packed((run.index, run.episodes, run.run_dir, packed((env, dict(run.settings))))))
 
     def interrupt(self, number: int) -> None:
         """Has it stop after its update, as this process was asked to by a signal."""

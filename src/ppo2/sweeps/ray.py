@@ -16,6 +16,7 @@ from ppo2.sweeps.messages import (
     Reported,
     Reporter,
     Surroundings,
+    alike,
     packed,
     train,
     trained,
@@ -40,9 +41,9 @@ class RunActor:
     def __init__(self) -> None:
         self._stop, self._reports = threading.Event(), list[Reported]()
 
-    def train(self, run: int, run_dir: Path | None, surroundings: bytes, pickled: bytes) -> bytes:
+    def train(self, run: int, episodes: int, run_dir: Path | None, surroundings: bytes, pickled: bytes) -> bytes:
         """Trains a run. Returns the message about how it ended, packed."""
-        return packed(self._train(run, run_dir, surroundings, pickled))
+        return packed(self._train(run, episodes, run_dir, surroundings, pickled))
 
     def reports(self, first: int) -> list[Reported]:
         """The reports so far, from a number of them on."""
@@ -52,8 +53,8 @@ class RunActor:
         """Has the run stop after its update, with a checkpoint."""
         self._stop.set()
 
-    def _train(self, run: int, run_dir: Path | None, surroundings: bytes, pickled: bytes) -> Message:
-        report = Reporter(run, lambda message: self._reports.append(message))
+    def _train(self, run: int, episodes: int, run_dir: Path | None, surroundings: bytes, pickled: bytes) -> Message:
+        report = Reporter(run, episodes, lambda message: self._reports.append(message))
 
         def update_fn(update: int, model: Model, stats: Any) -> bool:
             report(update, model, stats)
@@ -94,7 +95,7 @@ def train_on_cluster(
                 run = waiting.pop(0)
                 actor = _start(ray)
                 work = packed((env, dict(run.settings)))
-                running[actor.train.remote(run.index, run.run_dir, surroundings, work)] = run, actor
+                running[actor.train.remote(run.index, run.episodes, run.run_dir, surroundings, work)] = run, actor
                 run.status = "running"
             ended, _ = ray.wait([*running], timeout=LOOK_SECONDS)
             for answer, (run, actor) in running.items():
@@ -120,7 +121,7 @@ def train_on_cluster(
 
 
 def _start(ray: Any) -> Any:
-    variables = {**ray_cluster.jax_variables(), **processors.xla_threads(), "PPO2_ALONE": "1"}
+    variables = {**ray_cluster.jax_variables(), **alike(), "PPO2_ALONE": "1"}
     how = {"num_cpus": 1, "max_restarts": 0, "scheduling_strategy": "SPREAD", "max_concurrency": 2}
     return ray.remote(**how, runtime_env={"env_vars": variables})(RunActor).remote()
 

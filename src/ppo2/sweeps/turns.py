@@ -28,7 +28,7 @@ def train_in_turn(env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop:
             return
         run.status = "running"
         try:
-            train(env, run.run_dir, run.settings, functools.partial(_record, run, screen, NewReturns()))
+            train(env, run.run_dir, run.settings, functools.partial(_record, run, screen, NewReturns(run.episodes)))
             run.status = "finished"
         except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
             stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
@@ -42,7 +42,7 @@ def _record(run: SweepRun, screen: SweepScreen, returns: NewReturns, update: int
     """Keeps the model as it is now, and its returns: an `update_fn`."""
     run.model = model
     screen.tick(1)
-    if run.record(update, returns(update, stats)):
+    if run.record(update, returns(stats)):
         screen.show()
 
 

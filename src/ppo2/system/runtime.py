@@ -127,9 +127,21 @@ def _comes_too_late() -> bool:
 
 def _is_free(name: str) -> bool:
     """True if the user has said nothing of a setting: neither in its environment variable nor to `jax.config`."""
-    if name == CPU_DEVICES and "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    if name == CPU_DEVICES and _flags_say():
         return False
     return not os.environ.get(name.upper()) and jax.config.values[name] in (DEFAULTS[name], "")
+
+
+def _flags_say() -> bool:
+    """True if the user has said in XLA's flags how many CPU devices there are."""
+    return "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+
+
+def cpu_devices_variable() -> dict[str, str]:
+    """The environment variable by which another process has as many CPU devices as this one; none where XLA's flags,
+    which it inherits, say so. The last bits of what learns from images depend on it.
+    """
+    return {} if _flags_say() else {CPU_DEVICES.upper(): str(max(1, jax.config.values[CPU_DEVICES]))}
 
 
 def _configure(compilation_cache: bool, processes: int | None = None) -> None:
