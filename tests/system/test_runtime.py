@@ -303,7 +303,7 @@ def test_a_jax_that_has_started_keeps_its_platforms(monkeypatch: pytest.MonkeyPa
 
 
 def test_another_process_has_as_many_cpu_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that learn from images divide minibatches between them."""
+    """Minibatches of images are divided between them."""
     monkeypatch.setenv("XLA_FLAGS", "")
     for count, there in ((-1, "1"), (3, "3")):  # -1: nobody has said
         monkeypatch.setattr(type(jax.config), "values", {runtime.CPU_DEVICES: count})
