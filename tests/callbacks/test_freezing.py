@@ -73,6 +73,15 @@ def test_frozen_until_an_update(settings: dict[str, Any]) -> None:
     assert four.frozen == ()
 
 
+def test_two_that_freeze_the_same() -> None:
+    """The one that ends leaves the other's as they are; together they may not freeze all."""
+    both = learn(callbacks=[Freeze("trunk", until=1), Freeze("trunk")])
+    untrained = arrays(learn(total_timesteps=0))
+    assert not any("/trunk/" in name for name in changed(untrained, arrays(both)))
+    with pytest.raises(ValueError, match="fit all parameters together"):
+        learn(callbacks=[Freeze("trunk"), Freeze("*_head")])
+
+
 def test_parts_of_encoders_by_their_folder() -> None:
     assert fits("encoder*", "trunk/encoders/camera/dense/weight")
     assert fits("encoders/camera", "trunk/encoders/camera/dense/weight")

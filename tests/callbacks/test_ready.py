@@ -24,6 +24,8 @@ def test_checkpoints_by_wall_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     learn(callbacks=[CheckpointByTime(minutes=1)], run_dir=tmp_path, total_timesteps=7 * 64)
     # starts at 25; looks at 50, 75, 100, which saves and is over at 125; looks at 150, 175, 200, which saves
     assert sorted(path.stem for path in (tmp_path / "checkpoints").iterdir()) == ["00003", "00006", "00007"]
+    with pytest.raises(ValueError, match=r"`minutes` \(='10'\) must be a number"):
+        CheckpointByTime("10")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`run_dir`, which is None"):
         learn(callbacks=[CheckpointByTime()])
 
@@ -75,6 +77,22 @@ def test_optuna_prunes_trials(by: Any, tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
     study.optimize(objective, n_trials=1)
     assert study.trials[0].value == 1.0
+
+
+def test_an_evaluation_that_cannot_be_is_refused_before_training() -> None:
+    for given, words in (({"episodes": 0}, r"`episodes` \(=0\)"), ({"envs": {"x": "CartPool-v1"}}, "CartPool-v1")):
+        updates: list[int] = []
+        arguments: dict[str, Any] = {"envs": {"x": "CartPole-v1"}, **given}
+        with pytest.raises(ValueError, match=words):
+            learn(callbacks=[EvaluateOn(**arguments)], update_fn=updates.append)
+        assert not updates
+
+
+def test_an_interval_is_that_of_each_training() -> None:
+    each = EvaluateOn({"x": "CartPole-v1"}, episodes=1)
+    for log_interval in (3, 2):
+        learn(callbacks=[each], log_interval=log_interval, total_timesteps=64)
+        assert each.interval == log_interval
 
 
 def test_what_is_no_trial_is_refused() -> None:

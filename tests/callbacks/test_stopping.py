@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 from ppo2.callbacks import Callback, NoImprovement, RewardThreshold, Training
@@ -63,6 +64,14 @@ def test_the_threshold_is_the_environments_own() -> None:
     assert (own.threshold, own.reached) == (475.0, False)
 
 
+def test_the_threshold_of_a_function_that_makes_environments() -> None:
+    own = RewardThreshold()
+    learn(callbacks=[own], env=lambda: gym.make("CartPole-v1", max_episode_steps=20), total_timesteps=64)
+    assert own.threshold == 475.0
+    learn(callbacks=[own], env=lambda: gym.make("Acrobot-v1"), total_timesteps=64)
+    assert own.threshold == -100.0
+
+
 class Scores(Callback):
     """Overwrites the mean return that others see."""
 
@@ -87,6 +96,30 @@ def test_no_improvement_waits_as_long_as_it_says(tmp_path: Any) -> None:
     assert (int(model.state.counters.updates), second.best, second.waited) == (5, 2.0, 3)
 
 
+class Logs(Callback):
+    """Logs a figure at some updates."""
+
+    def __init__(self, values: dict[int, float]) -> None:
+        self.values = values
+
+    def on_update(self, training: Training) -> None:
+        if training.update in self.values:
+            training.log("eval/x/eprewmean", self.values[training.update])
+
+
+def test_figures_of_callbacks_are_looked_at_when_they_are_logged(capsys: Any) -> None:
+    """At updates 2, 4 and 6: rows of the log come after 1, 5 and 7, so that one waits while updates go by."""
+    settings: dict[str, Any] = {"total_timesteps": 7 * 64, "log_interval": 5}
+    values = {2: 3.0, 4: 2.0, 6: 1.0}
+    stop = NoImprovement(2, "eval/x/eprewmean")
+    for _ in range(2):  # as new in another training
+        model = learn(callbacks=[Logs(values), stop], **settings)
+        assert (int(model.state.counters.updates), stop.best, stop.waited) == (6, 3.0, 2)
+        assert capsys.readouterr().out.count("waits for 'eval/x/eprewmean'") == 1  # at update 1
+    assert learn(callbacks=[Logs({1: 1.0, **values}), stop], **settings).stop_reason
+    assert "waits for" not in capsys.readouterr().out
+
+
 def test_no_improvement_of_evaluations_and_its_mistakes() -> None:
     never = NoImprovement(1, min_delta=1e9)
     model = learn(callbacks=[never], eval_env="CartPole-v1", eval_interval=1, eval_episodes=1)
@@ -96,5 +129,9 @@ def test_no_improvement_of_evaluations_and_its_mistakes() -> None:
         learn(callbacks=[NoImprovement(1)])
     with pytest.raises(ValueError, match=r"`monitor` \(='typo'\) is no figure of this training: eprewmean, "):
         learn(callbacks=[NoImprovement(1, "typo")])
+    with pytest.raises(ValueError, match=r"`min_delta` \(='x'\)"):
+        NoImprovement(1, min_delta="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`threshold` \(='200'\)"):
+        RewardThreshold("200")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`patience` \(=0\)"):
         NoImprovement(0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from ppo2.callbacks import Freeze
 from ppo2.reporting import card
 from ppo2.reporting.card import Score
 from support.runs import learn_and_save
@@ -35,6 +36,15 @@ def test_training_writes_the_card(tmp_path: Path) -> None:
     assert "num_hidden=8" in text
     assert "![Mean return" in text
     assert "jax " in text
+    assert "not all of this run" not in text
+
+
+def test_what_no_setting_tells_is_said(tmp_path: Path) -> None:
+    first = learn_and_save(callbacks=[Freeze("trunk")], total_timesteps=64, run_dir=tmp_path / "x")
+    learn_and_save(load_path=first, total_timesteps=64, run_dir=tmp_path / "y")
+    x, y = ((tmp_path / name / "README.md").read_text() for name in "xy")
+    assert "These settings are not all of this run: it had the callbacks Freeze." in x
+    assert "These settings are not all of this run: it began with the weights of another." in y
 
 
 def test_a_persons_card_stays(tmp_path: Path) -> None:

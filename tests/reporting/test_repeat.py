@@ -77,6 +77,16 @@ def test_what_a_stranger_wrote_is_quoted():
     assert "import os" not in python_call(data)
 
 
+def test_a_preset_adds_nothing_that_the_run_had_not():
+    """Encoders for images in a Dict, and sizes of the network."""
+    _, data = saved({"env": "elsewhere/Parts-v0"})
+    assert "--encoders None" in command_line(data)
+    assert "--encoders" not in command_line(saved({})[1])
+    brax = command_line(saved({"env": "brax:ant", "network_kwargs": {"num_hidden": 8}})[1]).replace("\\\n", "")
+    assert [word in brax for word in ("--num-layers 2", "--num-hidden 8", "--activation tanh")] == [True] * 3
+    assert brax.count("--num-hidden") == 1
+
+
 def test_environment_arguments():
     data = {"env": "FrozenLake-v1", "seed": 1, "env_kwargs": {"is_slippery": False, "map_name": "8x8"}}
     assert command_line(data) == "ppo2 train FrozenLake-v1 --env.is-slippery false --env.map-name 8x8 --seed 1"

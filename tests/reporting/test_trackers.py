@@ -284,6 +284,26 @@ def test_a_tracker_that_joins_late_gets_the_rows_so_far(tmp_path: Path, monkeypa
     assert fake.steps == [100, 200, 300]
 
 
+def test_another_run_that_the_program_has_begun_gets_the_rows_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", Fake())
+    with opened(tmp_path, "wandb") as files:
+        files.log(row(1))
+    logged: list[Any] = []
+    run = types.SimpleNamespace(id="own", summary={}, log=logged.append, config={})
+    run.config = types.SimpleNamespace(update=lambda *_, **__: None)
+    monkeypatch.setitem(sys.modules, "wandb", Fake(run=run))
+    with opened(tmp_path, "wandb", resume_from=1) as files:
+        files.log(row(2))
+    assert [one["misc/total_timesteps"] for one in logged] == [100, 200]
+
+
+def test_names_that_mlflow_takes() -> None:
+    names = ["eval/hard one/eprewmean", "info/gain %", "../up", "/", "a//b"]
+    assert [mlflow_run._name(name) for name in names] == ["eval/hard one/eprewmean", "info/gain _", "up", "_", "a/b"]
+
+
 def test_rows_after_a_checkpoint_are_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run was stopped after its third row, and goes on from the first: rows 2 and 3 are the same again."""
     fake = Fake()
@@ -377,6 +397,11 @@ def test_errors_come_before_any_work(arguments: dict[str, Any], words: str) -> N
     with pytest.raises(ValueError, match=words):
         ppo2.learn(**{**SMALL, "env": lambda: made.append(1)}, **arguments)
     assert not made
+
+
+def test_options_of_a_tracker_that_gets_nothing_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    ppo2.learn(**{**SMALL, "total_timesteps": 0}, log_options={"wandb.project": "x"})
+    assert "`log_options` has options for wandb, and `log` (=()) doesn't name it" in capsys.readouterr().out
 
 
 def test_a_missing_package_is_an_error_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import io
 import json
+import shlex
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from ppo2.cli import main
 from ppo2.cli.output import shown
 from ppo2.envs.host.failures import EnvFailure, FailureLog
 from ppo2.reporting import figures, screens
-from ppo2.system.text import parse_json, printable, say_error
+from ppo2.system.text import as_options, parse_json, printable, say_error
 
 HOSTILE = "a\x1b[2J\x9b31m\u202e[red]b[/red]\r"
 HARMLESS = r"a\x1b[2J\x9b31m\u202e[red]b[/red]\r"
@@ -139,3 +140,9 @@ def test_titles_and_labels_of_plots(tmp_path, suffix):
     assert all((tmp_path / f"{name}{suffix}").stat().st_size > 1000 for name in ("all", "one"))
     (runs[0] / "config.json").write_text("{}")
     plot.curve(runs, tmp_path / f"names{suffix}")
+
+
+def test_arguments_of_an_environment_are_for_a_shell():
+    options = as_options({"is_slippery": False, "desc": ["SF", "HG"], "map": "a b"})
+    words = ["--env.is-slippery", "False", "--env.desc", "['SF', 'HG']", "--env.map", "a b"]
+    assert shlex.split(options) == words

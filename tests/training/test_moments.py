@@ -1,6 +1,7 @@
 """Callbacks: their moments, figures, stops, state and errors."""
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,18 @@ def test_only_callbacks_that_look_at_updates_shorten_chunks(tmp_path: Path) -> N
     np.testing.assert_array_equal(params(every), params(plain))
 
 
+def test_a_callback_of_checkpoints_alone_knows_the_update(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Sees(Callback):
+        def on_checkpoint(self, training: Training) -> None:
+            assert training.checkpoint is not None
+            seen.append((training.update, training.checkpoint.stem, training.stats is not None))
+
+    learn(callbacks=[Sees()], run_dir=tmp_path, save_interval=3, log_interval=2)
+    assert seen == [(1, "00001", True), (3, "00003", True), (4, "00004", True)]
+
+
 def test_stop_before_the_first_update() -> None:
     class Never(Callback):
         def on_start(self, training: Training) -> None:
@@ -219,14 +232,36 @@ def test_wrong_callbacks_and_figures() -> None:
         def on_start(self, training: Training) -> None:
             with pytest.raises(ValueError, match="column that the log has"):
                 training.log("loss/mine", 1)
-            with pytest.raises(TypeError, match="must be a number"):
-                training.log("mine", None)  # type: ignore[arg-type]
+            for value in (None, "1.5"):
+                with pytest.raises(TypeError, match="must be a number"):
+                    training.log("mine", value)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="in one line"):
+                training.log("my\nname", 1.0)
 
         def on_end(self, training: Training) -> None:
             with pytest.raises(RuntimeError, match="the last row of the log is written"):
                 training.log("mine", 1.0)
 
     learn(callbacks=[Logs()], total_timesteps=64)
+
+
+def test_methods_that_are_never_called_are_told(capsys: Any) -> None:
+    class Elsewhere(Callback):
+        def on_training_start(self) -> None: ...
+        def on_update(self, training: Training) -> None: ...
+
+    class Nothing(Callback):
+        def _on_step(self) -> None: ...
+
+    @dataclasses.dataclass
+    class Alike(Callback):
+        def on_end(self, training: Training) -> None: ...
+
+    learn(callbacks=[Elsewhere(), Nothing(), Alike(), Alike()], total_timesteps=64)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("`callbacks`")]
+    assert "Elsewhere has on_training_start, which is no moment" in told[0]
+    assert "Nothing does nothing, as it has none of on_checkpoint, " in told[1]
+    assert len(told) == 2
 
 
 def test_no_column_of_the_log_is_free_for_callbacks(tmp_path: Path) -> None:

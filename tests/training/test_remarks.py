@@ -149,6 +149,7 @@ def test_images_of_a_dict_that_are_flattened(capsys: pytest.CaptureFixture[str])
     lines = said(capsys, env)
     assert [line.split("'")[1] for line in lines] == ["floats", "tiny"]  # the grey one gets a CNN
     assert "encoders={'floats': \"cnn_small\"}" in lines[0]
+    assert "too small for `cnn_small`" in lines[1]
     assert [line.split("'")[1] for line in said(capsys, env, encoders={"floats": "cnn_small"})] == ["tiny"]
 
 

@@ -56,6 +56,16 @@ def parts_to_freeze(model: Model, patterns: Sequence[str]) -> tuple[list[str], P
     return frozen, tuple(parts)
 
 
+def freezes_all(model: Model) -> bool:
+    """True where the frozen parts of a model are all of its parameters."""
+    reached = 0
+    for start, end in sorted(model.frozen):
+        if start > reached:
+            break
+        reached = max(reached, end)
+    return reached >= model.state.params.size
+
+
 def fits(pattern: str, name: str) -> bool:
     """True if a pattern names a parameter, or what holds it."""
     steps = name.split("/")

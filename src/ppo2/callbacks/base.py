@@ -1,7 +1,7 @@
 """The base class of callbacks, and the view of the training that their methods get."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Training:
         run_dir: the run directory; None where nothing is written. Of several processes only the first writes there.
         update: the last update that was made; 0 before the first.
         say: prints a text, above the live table where there is one.
+        callbacks: all of this process.
         stats: figures of that update, as `update_fn` gets them; None before the first update of this call, and in
             `on_rollout` where nobody has looked at them.
         rollout: the steps that the model is about to learn from, arrays (nsteps, num_envs, ...) of this process's
@@ -42,6 +43,7 @@ class Training:
     env: Any
     run_dir: Path | None
     say: Callable[[str], None]
+    callbacks: Sequence["Callback"] = field(default=(), repr=False)
     update: int = 0
     stats: UpdateStats | None = None
     rollout: Rollout | None = None
@@ -96,14 +98,18 @@ class Training:
         In `on_update` and `on_evaluation` the next row is that of this update, if it has one (`log_interval`).
 
         Raises:
-            ValueError: the name is one of the log's own.
+            ValueError: the name is one of the log's own, or has characters that can't be printed.
             TypeError: it is no name, or no number.
             RuntimeError: training is over, and so is its log.
         """
         if type(name) is not str or not name:
             raise TypeError(f"`name` (={name!r}) must be the name of a column of the log.")
-        if name in OWN_COLUMNS or name.startswith(OWN_FOLDERS):
+        if is_own(name):
             raise ValueError(f"`name` (={name!r}) is a column that the log has by itself: choose another name.")
+        if not name.isprintable():  # a line break would end the header of the table
+            raise ValueError(f"`name` (={name!r}) must have characters that can be printed, in one line.")
+        if isinstance(value, str | bytes):
+            raise TypeError(f"`value` (={value!r}) of {name!r} must be a number, and is text.")
         if self.is_over:
             raise RuntimeError(
                 f"log({name!r}, {value!r}): the last row of the log is written; log in an earlier moment."
@@ -182,6 +188,11 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` returned, in a run that goes on; called before `on_start`."""
+
+
+def is_own(name: str) -> bool:
+    """True for a name of the log's own columns."""
+    return name in OWN_COLUMNS or name.startswith(OWN_FOLDERS)
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, float]:

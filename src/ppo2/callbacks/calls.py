@@ -24,7 +24,7 @@ def checked_callbacks(callbacks: Any) -> tuple[Callback, ...]:
                 f"`callbacks` holds {callback!r}, of type {type(callback).__name__}; it must be an object of a class "
                 f"derived from ppo2.callbacks.Callback.{hint}"
             )
-        if callbacks.count(callback) > 1:
+        if sum(one is callback for one in callbacks) > 1:
             raise ValueError(f"`callbacks` holds {callback!r} twice: give it once.")
     return tuple(callbacks)
 
@@ -32,6 +32,18 @@ def checked_callbacks(callbacks: Any) -> tuple[Callback, ...]:
 def has_moment(callback: Callback, method: str) -> bool:
     """True if a callback does anything at a moment."""
     return method in vars(callback) or getattr(type(callback), method) is not getattr(Callback, method)
+
+
+def never_called(callback: Callback) -> str:
+    """Words about methods that look like moments and are none, or about a callback without any; "" otherwise."""
+    names = [name for name in dir(Callback) if name.startswith("on_")]
+    others = [name for name in dir(callback) if name.startswith("on_") and name not in names]
+    others = [name for name in others if callable(getattr(callback, name, None))]
+    if others:
+        return f"{class_name(callback)} has {', '.join(others)}, which is no moment and never called by itself"
+    if any(has_moment(callback, name) for name in names):
+        return ""
+    return f"{class_name(callback)} does nothing, as it has none of {', '.join(names)}"
 
 
 def interval_of(callback: Callback) -> int:

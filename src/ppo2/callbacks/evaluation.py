@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ppo2 import envs as environments
 from ppo2.callbacks.base import Callback, Training, evaluation_figures
-from ppo2.evaluation.evaluate import Evaluation, evaluate
+from ppo2.evaluation.evaluate import Evaluation, check_request, evaluate
 from ppo2.evaluation.not_finite import NotFiniteError
 
 
@@ -37,12 +38,17 @@ class EvaluateOn(Callback):
                 f"`envs` (={envs!r}) must be a dict of environments by name, as in {{'hard': 'CartPole-v1'}}."
             )
         self.envs, self.episodes, self.max_steps = dict(envs), episodes, max_steps
-        self.interval = interval
+        self.interval = self._interval = interval
         self.results: dict[str, Evaluation] = {}
 
     def on_start(self, training: Training) -> None:
-        if self.interval is None:
-            self.interval = training.config.eval_interval or training.config.log_interval
+        """Raises ValueError for an id that there isn't, or no number of episodes."""
+        self.results = {}
+        self.interval = self._interval or training.config.eval_interval or training.config.log_interval
+        check_request(training.model, self.episodes, "auto")
+        for env in self.envs.values():
+            if isinstance(env, str):
+                environments.check_id(env)
 
     def on_update(self, training: Training) -> None:
         for name, env in self.envs.items():

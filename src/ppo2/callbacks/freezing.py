@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ppo2.agent.freezing import parts_to_freeze
+from ppo2.agent.freezing import freezes_all, parts_to_freeze
 from ppo2.algorithm.update import Parts
 from ppo2.callbacks.base import Callback, Training
 
@@ -33,14 +33,23 @@ class Freeze(Callback):
 
     def on_start(self, training: Training) -> None:
         names, parts = parts_to_freeze(training.model, self.patterns)
+        self._parts = ()
         if not self._is_over(training):
             self._parts = parts
             training.model.frozen += parts
+            if freezes_all(training.model):
+                raise ValueError(
+                    f"`patterns` (={self.patterns!r}) and those of the Freeze before fit all parameters together, so "
+                    "that nothing would be learned: leave some out."
+                )
             training.say(f"frozen    {', '.join(names)}")
 
     def on_update(self, training: Training) -> None:
         if self._parts and self._is_over(training):
-            training.model.frozen = tuple(part for part in training.model.frozen if part not in self._parts)
+            left = list(training.model.frozen)
+            for part in self._parts:
+                left.remove(part)  # once: another Freeze may have the same
+            training.model.frozen = tuple(left)
             self._parts = ()
             training.say(f"update {training.update:,}: {', '.join(self.patterns)} learn from now on")
 

@@ -26,6 +26,7 @@ class OptunaPruning(Callback):
         self._pruned = ""
 
     def on_start(self, training: Training) -> None:
+        self._pruned = ""
         if self.by == "evaluation":
             check_evaluates(training, "OptunaPruning")
 

@@ -1,5 +1,6 @@
 """Checkpoints by wall time."""
 
+import numbers
 import time
 
 from ppo2.callbacks.base import Callback, Training
@@ -15,8 +16,8 @@ class CheckpointByTime(Callback):
     interval = None
 
     def __init__(self, minutes: float = 10.0) -> None:
-        if isinstance(minutes, bool) or not minutes > 0:
-            raise ValueError(f"`minutes` (={minutes!r}) must be above 0.")
+        if isinstance(minutes, bool) or not isinstance(minutes, numbers.Real) or not minutes > 0:
+            raise ValueError(f"`minutes` (={minutes!r}) must be a number above 0.")
         self.minutes = minutes
         self._last = 0.0
 

@@ -1,11 +1,12 @@
 """Stopping early: a mean return that is high enough, or a figure that no longer improves."""
 
 import math
+import numbers
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ppo2.callbacks.base import Callback, Training
+from ppo2.callbacks.base import Callback, Training, is_own
 from ppo2.reporting.episode_file import RECENT_SHARE
 from ppo2.runners.episodes import EPISODE_WINDOW
 
@@ -34,19 +35,19 @@ class RewardThreshold(Callback):
     """
 
     def __init__(self, threshold: float | None = None, *, by: By = "episodes") -> None:
-        if threshold is not None and (isinstance(threshold, bool) or not math.isfinite(threshold)):
+        if threshold is not None and not (_is_number(threshold) and math.isfinite(threshold)):
             raise ValueError(f"`threshold` (={threshold!r}) must be a number, or None.")
-        self.threshold, self.by = threshold, checked_by(by)
+        self.threshold, self._given, self.by = threshold, threshold, checked_by(by)
         self.mean, self.reached = math.nan, False
-        self._is_solved_there = threshold is None
         if by == "evaluation":
             self.interval = None  # evaluations are enough
 
     def on_start(self, training: Training) -> None:
         if self.by == "evaluation":
             check_evaluates(training, "RewardThreshold(by='evaluation')")
-        if self.threshold is None:
-            self.threshold = reward_threshold(training.config.env)
+        self.mean, self.reached = math.nan, False  # it may have been in another training
+        if self._given is None:
+            self.threshold = reward_threshold(training.config.env, made=training.env)
 
     def on_update(self, training: Training) -> None:
         if self.by == "episodes" and training.stats is not None:
@@ -84,7 +85,7 @@ class RewardThreshold(Callback):
 
     def _stop_if_reached(self, training: Training) -> None:
         if self.reached:
-            training.stop("solved" if self._is_solved_there else self.verdict().removeprefix("solved: "))
+            training.stop("solved" if self._given is None else self.verdict().removeprefix("solved: "))
 
 
 class NoImprovement(Callback):
@@ -94,6 +95,8 @@ class NoImprovement(Callback):
         patience: looks in a row without improvement that end training: evaluations, if the figure is of those, else
             every `interval` updates.
         monitor: the figure's name in the log: "eval_eprewmean", "eprewmean", "info/is_success", "loss/value_loss", ...
+            One that a callback logs, such as "eval/NAME/eprewmean", is looked at when it is logged; that callback comes
+            before this one in the list.
         mode: "max": higher is better; "min": lower is.
         min_delta: change that counts as an improvement, at least.
         after: timesteps before which no look counts.
@@ -122,13 +125,20 @@ class NoImprovement(Callback):
             raise ValueError(f"`patience` (={patience!r}) must be a number of looks, at least 1.")
         if mode not in ("max", "min"):
             raise ValueError(f"`mode` (={mode!r}) must be 'max', where higher is better, or 'min'.")
-        if not min_delta >= 0:
-            raise ValueError(f"`min_delta` (={min_delta!r}) must be at least 0.")
+        if type(monitor) is not str or not monitor:
+            raise TypeError(f"`monitor` (={monitor!r}) must be the name of a figure, as in 'eprewmean'.")
+        for name, value in (("min_delta", min_delta), ("after", after)):
+            if not (_is_number(value) and value >= 0):
+                raise ValueError(f"`{name}` (={value!r}) must be a number, at least 0.")
         self.patience, self.monitor, self.mode, self.min_delta, self.after = patience, monitor, mode, min_delta, after
         self.interval = None if self._is_of_evaluations else interval
         self.best, self.waited = math.nan, 0
+        self._has_told = False
 
     def on_start(self, training: Training) -> None:
+        self._has_told = training.update > 0
+        if training.update == 0:  # it may have been in another training
+            self.best, self.waited = math.nan, 0
         if self._is_of_evaluations:
             check_evaluates(training, f"NoImprovement(monitor={self.monitor!r})")
 
@@ -137,15 +147,16 @@ class NoImprovement(Callback):
             self._look(training)
 
     def on_evaluation(self, training: Training) -> None:
-        if self._is_of_evaluations:
+        if self._is_of_evaluations or self.monitor in training.logged:
             self._look(training)
 
     def _look(self, training: Training) -> None:
         figures = training.figures
-        if self.monitor not in figures:
-            if self.monitor.startswith(("info/", "eval_info/")):  # from when an episode has it
-                return
-            raise ValueError(f"`monitor` (={self.monitor!r}) is no figure of this training: {', '.join(figures)}.")
+        if self.monitor not in (figures if is_own(self.monitor) else training.logged):
+            if not self.monitor.startswith(("info/", "eval_info/")):  # which are there from when an episode has it
+                self._wait_for_callback(training)
+            return
+        self._has_told = True
         now, sign = figures[self.monitor], 1.0 if self.mode == "max" else -1.0
         if math.isnan(now) or training.timesteps < self.after:
             return
@@ -154,6 +165,17 @@ class NoImprovement(Callback):
         if self.waited >= self.patience:
             looks = f"{self.waited} {'evaluations' if self._is_of_evaluations else 'looks'}"
             training.stop(f"no improvement: {self.monitor} hasn't been better than {self.best:g} for {looks}")
+
+    def _wait_for_callback(self, training: Training) -> None:
+        """Says once that no callback has logged the figure so far; raises ValueError where none could."""
+        if is_own(self.monitor) or len(training.callbacks) == 1:
+            known = ", ".join(training.figures)
+            raise ValueError(f"`monitor` (={self.monitor!r}) is no figure of this training: {known}.")
+        if not self._has_told and self.monitor not in training.figures:
+            training.say(
+                f"NoImprovement waits for {self.monitor!r}, which no callback before it in the list has logged so far"
+            )
+        self._has_told = True
 
     @property
     def _is_of_evaluations(self) -> bool:
@@ -180,8 +202,11 @@ def check_evaluates(training: Training, what: str) -> None:
         raise ValueError(f"{what} looks at evaluations, and there are none: give `eval_env`.")
 
 
-def reward_threshold(env: Any, what: str = "RewardThreshold()") -> float:
+def reward_threshold(env: Any, what: str = "RewardThreshold()", made: Any = None) -> float:
     """The mean return at which an environment counts as solved.
+
+    Args:
+        made: the vector environment that was made of it, for a function.
 
     Raises:
         ValueError: it is registered without one.
@@ -190,7 +215,7 @@ def reward_threshold(env: Any, what: str = "RewardThreshold()") -> float:
 
     from ppo2 import envs
 
-    spec = getattr(env, "spec", None)
+    spec = getattr(env, "spec", None) or getattr(made, "spec", None)
     if isinstance(env, str):
         envs.check_id(env)
         spec = None if envs.adapter_of(env) else gym.spec(env.rpartition(":")[2])
@@ -202,6 +227,10 @@ def reward_threshold(env: Any, what: str = "RewardThreshold()") -> float:
             "RewardThreshold(200), or leave it out."
         )
     return float(threshold)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _recent(episodes: Sequence[Any], most: float) -> list[float]:

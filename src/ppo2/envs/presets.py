@@ -34,7 +34,7 @@ def preset(env: Any) -> dict[str, Any]:
     if isinstance(env, str):
         check_id(env)
         settings = family_of(env).preset(env)
-        found = {} if _is_known(env) else for_images(_space_of(env))
+        found = {} if is_known(env) else for_images(_space_of(env))
         return {**IMAGES.settings, **found} if found else settings
     env_id = getattr(getattr(env, "spec", None), "id", None)
     settings = family_of(env_id).preset(env_id) if isinstance(env_id, str) else dict(DEFAULT.settings)
@@ -66,7 +66,7 @@ def _is_image(space: spaces.AnySpace) -> bool:
     )
 
 
-def _is_known(env_id: str) -> bool:
+def is_known(env_id: str) -> bool:
     """True for an id whose family, or package, says what its observations are."""
     if family_of(env_id) is not DEFAULT:
         return True

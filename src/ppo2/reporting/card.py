@@ -170,7 +170,8 @@ def _repeated(config: Mapping[str, Any]) -> list[str]:
     """The command and the call that train the same policy."""
     command = repeat.command_line(config)
     parts = [] if command is None else [f"```sh\n{command}\n```"]
-    return [*parts, f"```python\n{repeat.python_call(config)}\n```"]
+    parts.append(f"```python\n{repeat.python_call(config)}\n```")
+    return [*parts, *filter(None, [repeat.untold(config)])]
 
 
 def _versions(config: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """Logs of a run: which formats it has, by `log` or by an environment variable."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ppo2.config.logs import FORMATS, PACKAGES, check_installed
 
@@ -29,6 +30,11 @@ def chosen(log: Sequence[str], run_dir: Path | None) -> frozenset[str]:
     if log:
         return frozenset({*log, "csv", "json"})
     return frozenset() if run_dir is None else formats_from_environment()
+
+
+def unused(log: Sequence[str], log_options: Mapping[str, Any], run_dir: Path | None) -> list[str]:
+    """The trackers that have options, and get nothing."""
+    return sorted(log_options.keys() - chosen(log, run_dir))
 
 
 def check(log: Sequence[str], run_dir: Path | None) -> None:

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -70,7 +71,7 @@ class MLflow(Tracker):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(key, float(value), now, timestep) for key, value in row.items()]
+        metrics = [Metric(_name(key), float(value), now, timestep) for key, value in row.items()]
         self._courier.send(lambda: self._client.log_batch(self._id, metrics=metrics))
 
     def _film(self, path: Path, timestep: int) -> None:
@@ -121,6 +122,11 @@ class _Courier:
                 call()
             except Exception as error:  # whatever it is, training goes on
                 self._error = error
+
+
+def _name(key: str) -> str:
+    """A figure's name as MLflow takes it, which refuses all rows with another."""
+    return "/".join(re.sub(r"[^\w. -]", "_", part) for part in key.split("/") if part.strip(".")) or "_"
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ppo2.config import PLACEHOLDER, Config, is_placeholder, placeholder_in
-from ppo2.envs.families.registry import FAMILIES
+from ppo2.envs.families.registry import FAMILIES, family_of
+from ppo2.envs.presets import is_known
 from ppo2.system.text import printable
 
 NOT_ARGUMENTS = ("network_kwargs", "env_kwargs", "eval_env_kwargs", "log", "log_options")
@@ -51,6 +52,16 @@ def python_call(config: Mapping[str, Any]) -> str:
     return "\n".join(["import ppo2", "", "model = ppo2.learn(", *lines, ")"])
 
 
+def untold(config: Mapping[str, Any]) -> str:
+    """A sentence about what took part in a run and neither the command nor the call says; "" if there is nothing."""
+    sessions = config.get("sessions")
+    known = [one for one in sessions if isinstance(one, Mapping)] if isinstance(sessions, list) else []
+    named = [name for one in known if isinstance(one.get("callbacks"), list) for name in one["callbacks"]]
+    parts = ["it began with the weights of another"] if any(one.get("from_weights") is True for one in known) else []
+    parts += [f"it had the callbacks {', '.join(map(printable, dict.fromkeys(map(str, named))))}"] if named else []
+    return f"These settings are not all of this run: {' and '.join(parts)}." if parts else ""
+
+
 def command_line(config: Mapping[str, Any]) -> str | None:
     """The command, for a shell; None where an object was given, which no command can name.
 
@@ -58,7 +69,9 @@ def command_line(config: Mapping[str, Any]) -> str | None:
     """
     if objects_in(config) or not isinstance(config.get("env"), str):
         return None
-    arguments = arguments_of(config, {name for family in FAMILIES for name in family.settings})
+    names = {name for family in FAMILIES for name in family.settings}
+    names |= set() if is_known(config["env"]) else {"encoders"}  # whose preset may have some
+    arguments = {**arguments_of(config, names), **_of_network(config)}
     parts = [["ppo2", "train", arguments.pop("env")]]
     for prefix in ("env", "eval_env"):
         for name, value in arguments.pop(f"{prefix}_kwargs", {}).items():
@@ -72,6 +85,20 @@ def command_line(config: Mapping[str, Any]) -> str | None:
         else:
             lines.append(f"    {part}")
     return " \\\n".join(lines)
+
+
+def _of_network(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the network that the run left at their defaults, where the environment's preset has others."""
+    given = config.get("network_kwargs")
+    names = [name for name in family_of(config["env"]).settings if name not in Config.__dataclass_fields__]
+    names = [name for name in names if not (isinstance(given, Mapping) and name in given)]
+    if not names:
+        return {}
+    from ppo2 import networks  # which starts JAX
+
+    builder = networks.known().get(str(config.get("network")))
+    options = {} if builder is None else networks.options(builder)
+    return {name: options[name].default for name in names if name in options}
 
 
 def _option(name: str, value: Any) -> list[str]:

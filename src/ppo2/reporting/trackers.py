@@ -168,7 +168,7 @@ class Tracker(Sink[Row]):
         self.is_open = True
         if self._id_file is not None and begun != known:
             self._id_file.write_text(begun)
-        if known is not None and self.run.sent is not None:
+        if begun == known and self.run.sent is not None:  # else another, which the program has begun
             self._sent = self.run.sent
         elif before:
             self.append(before)

@@ -186,6 +186,7 @@ def _about(run: Run) -> dict[str, Any]:
         "command": repeat.command_line(run.config) if run.config else None,
         "python": python,
         "objects": repeat.objects_in(run.config),
+        "untold": repeat.untold(run.config),
         "settings": [(printable(k), name_of(v)) for k, v in run.config.items() if k not in ("sessions", "versions")],
     }
 

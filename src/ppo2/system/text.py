@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -97,8 +98,8 @@ def install_command(extra: str) -> str:
 
 
 def as_options(env_kwargs: Mapping[str, Any]) -> str:
-    """Arguments of an environment as options of the command line, with a blank before each."""
-    return "".join(f" --env.{name.replace('_', '-')} {value}" for name, value in env_kwargs.items())
+    """Arguments of an environment as options of the command line, for a shell, with a blank before each."""
+    return "".join(f" --env.{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in env_kwargs.items())
 
 
 def say_error(words: object, *, prefix: str = "ppo2: ", level: int = logging.WARNING) -> None:

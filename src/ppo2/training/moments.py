@@ -10,7 +10,7 @@ import numpy as np
 from ppo2 import distributed
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.callbacks.base import Callback, Training
-from ppo2.callbacks.calls import class_name, has_moment, interval_of, type_name
+from ppo2.callbacks.calls import class_name, has_moment, interval_of, never_called, type_name
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.progress import row_of
 from ppo2.checkpoints.state_dicts import CALLBACKS, saved_states, to_stored
@@ -32,6 +32,7 @@ class Moments:
 
     Attributes:
         any: a process has a callback.
+        names: of the classes of this process's.
         training: the callbacks' view of the training; None before `start`, and where no process has a callback.
         logged: figures that callbacks logged, until a row of the log has them.
         intervals: intervals of all callbacks with `on_rollout` or `on_update`; 0 for None.
@@ -42,6 +43,7 @@ class Moments:
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = callbacks
         self.any = any(collectives.all_gather(bool(callbacks)))
+        self.names = [class_name(callback) for callback in callbacks]
         self.training: Training | None = None
         self.logged: dict[str, float] = {}
         self.intervals: list[int] = []
@@ -93,9 +95,12 @@ class Moments:
             env=getattr(env, "env", env) if isinstance(env, DeviceVector) else env,
             run_dir=None if setup.saved_in is None else Path(setup.saved_in),
             say=setup.logger.say,
+            callbacks=tuple(self._callbacks),
             update=setup.start.progress.update,
             pending=self.logged,
         )
+        for words in filter(None, map(never_called, self._callbacks)):
+            setup.logger.warn(f"`callbacks`: {words}")
         self._call("on_start")
         self._agree(training)
         self.stored()  # complains before the first update of what no file can hold
@@ -153,6 +158,8 @@ class Moments:
         training = self.training
         if training is None or not self.waits_for_checkpoints:
             return False
+        if self._last is not None and self._last[0] == update:  # which nobody may have looked at
+            self._looking_at(*self._last)
         training.checkpoint = path
         self._call("on_checkpoint")
         training.checkpoint = None

@@ -152,10 +152,11 @@ def _flattened_images(model: Model) -> Iterator[str]:
     encoders = [leaf for leaf in leaves if isinstance(leaf, Encoders)]
     for number, (path, space) in enumerate(named):
         if spaces.looks_like_image(space) and any(front.parts[number] is flat for front in encoders):
+            name = networks.for_images(space.shape or ())
             yield (
                 f"the part {path!r} of observations, which looks like an image {space.shape}, is flattened: images get "
                 "a convolutional network where they are declared 0..255 and are large enough; "
-                f'`encoders={{{path!r}: "cnn_small"}}` sets one'
+                + (f'`encoders={{{path!r}: "{name}"}}` sets one' if name else "this one is too small for `cnn_small`")
             )
 
 

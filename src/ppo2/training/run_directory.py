@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -234,6 +234,7 @@ def prepare(
     start: "Start",
     layout: Mapping[str, int],
     kept: Mapping[str, Any] | None = None,
+    callbacks: Sequence[str] = (),
 ) -> Prepared:
     """Makes the directory ready for the run.
 
@@ -241,6 +242,7 @@ def prepare(
         run_dir: see `absolute`; None does nothing.
         layout: see `RolloutRunner.layout`.
         kept: more that a run does as before when it goes on, by name; see `Start.kept`.
+        callbacks: names of the classes of callbacks, which no setting tells.
 
     Raises:
         ValueError: it holds another run, or this one under other settings.
@@ -255,6 +257,10 @@ def prepare(
     else:
         check_free(path)
     now = sessions.current_session(done, config.total_timesteps)
+    if start.kind == "weights":
+        now[sessions.FROM_WEIGHTS] = True
+    if callbacks:
+        now[sessions.CALLBACKS] = list(callbacks)
     aside = "" if start.resumed is None else set_aside(path, done)
     remove_interim(path, config, done)
     lines = [aside, _other_total(start, config), sessions.changes(history, now)]

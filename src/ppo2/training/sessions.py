@@ -11,6 +11,8 @@ from ppo2.numerics.compilation import devices_here
 PACKAGES = ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")
 SESSIONS = "sessions"
 """The entry of config.json that lists them."""
+FROM_WEIGHTS, CALLBACKS = "from_weights", "callbacks"
+"""Entries of a session for what no setting tells: True where it began with another's weights; classes of callbacks."""
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from ppo2.config import Config
 from ppo2.distributed import collectives, parts
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.evaluation.evaluate import Evaluation
+from ppo2.reporting import logs
 from ppo2.reporting.episode_file import episode_of
 from ppo2.reporting.logger import Logger
 from ppo2.runners.episodes import Episode
@@ -71,7 +72,7 @@ class Setup:
         before, world = start.progress, distributed.world()
         kept = {"placement": model.placement.saved(), "acts_with": model.acts_with}
         self.saved_in, self.settings, lines = collectives.run_on_first(
-            lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout, kept)
+            lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout, kept, moments.names)
         )
         self.run_dir = Path(self.saved_in) if self.saved_in is not None and world.is_first else None
         self.logger = logger = Logger(
@@ -96,6 +97,11 @@ class Setup:
         last, rows = collectives.broadcast([logger.last, logger.monitor_rows])
         if not world.is_first:
             logger.take_up([Episode(*one) for one in last], rows, before.left_out)
+        unused = logs.unused(config.log, config.log_options, self.run_dir) if world.is_first else []
+        if unused:
+            logger.warn(
+                f"`log_options` has options for {', '.join(unused)}, and `log` (={config.log!r}) doesn't name it"
+            )
         if lock is not None and lock.note:
             logger.say(lock.note)
         for line in lines:

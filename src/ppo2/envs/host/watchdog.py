@@ -1,5 +1,6 @@
 """Interruption of environments that hang in this very process, in whose place no other process can be put."""
 
+import contextvars
 import signal
 import sys
 import threading
@@ -49,7 +50,8 @@ class Watchdog:
         in_main_thread = threading.current_thread() is threading.main_thread()
         if SIGNAL and in_main_thread and signal.getsignal(SIGNAL) is signal.SIG_DFL:
             signal.signal(SIGNAL, _interrupt)  # for good: where nothing hangs it does nothing, as the default
-        threading.Thread(target=_watch, args=(weakref.ref(self),), name="ppo2-watchdog", daemon=True).start()
+        run = contextvars.copy_context().run  # as quiet as the call that steps
+        threading.Thread(target=run, args=(_watch, weakref.ref(self)), name="ppo2-watchdog", daemon=True).start()
 
     def begin(self) -> None:
         """Begins to watch, until `busy` is set to False."""
