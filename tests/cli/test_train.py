@@ -83,8 +83,12 @@ def test_prints_what_it_resolved_to(given, capsys):
 
 def test_logs_asked_for(given, monkeypatch):
     pytest.importorskip("tensorboardX")
-    given("train", "CartPole-v1", "--tensorboard")
+    seen = given("train", "CartPole-v1", "--tensorboard")
+    assert seen["log"] == ("tensorboard",)  # which a resumed run has too
     assert os.environ["PPO2_LOG_FORMAT"] == "tensorboard"
+    assert given("train", "CartPole-v1", "--log", "csv", "--wandb")["log"] == ("csv", "wandb")
+    monkeypatch.setenv("PPO2_LOG_FORMAT", "mlflow")
+    assert given("train", "CartPole-v1", "--tensorboard")["log"] == ("mlflow", "tensorboard")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from ppo2.cli import options, sweep
 from ppo2.cli.env_options import UsageError, env_kwargs
 from ppo2.cli.output import say, shown, start_processes
-from ppo2.config import Config, Device, placeholder_in
+from ppo2.config import Config, Device, logs, placeholder_in
 from ppo2.system.text import say_error, screen_width
 
 IN_THE_PLAN = frozenset({"total_timesteps", "num_envs", "nsteps", "nminibatches", "noptepochs", "seed"})
@@ -243,10 +243,10 @@ def _learn(arguments: dict[str, Any], *, until_solved: bool, tensorboard: bool, 
     solved = RewardThreshold() if until_solved else None
     if solved is not None:
         reward_threshold(arguments["env"], "--until-solved")  # complains before anything is made
-    if arguments.get("log"):
-        arguments["log"] = (*arguments["log"], *("tensorboard",) * tensorboard, *("wandb",) * wandb)
-    else:
-        _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
+    if tensorboard or wandb:  # saved with the run, as what --log says
+        before = logs.formats("log", arguments.get("log") or os.environ.get("PPO2_LOG_FORMAT", ""))
+        arguments["log"] = (*before, *("tensorboard",) * tensorboard, *("wandb",) * wandb)
+    _ask_for_logs(tensorboard=tensorboard, wandb=wandb)
     with _telling_how_to_resume(run_dir, quiet=arguments["verbose"] == 0):
         model = learn(**arguments, callbacks=[] if solved is None else [solved])
         stopped = interrupted()
