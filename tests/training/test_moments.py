@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,27 @@ def test_an_error_names_callback_and_moment_and_all_are_told_of_the_end(tmp_path
     kind, update, reason, error = notes.seen[-1]
     assert (kind, update, reason, type(error)) == ("end", 2, None, KeyError)
     assert load(tmp_path).metadata["run"]["update"] == 2
+
+
+@pytest.mark.parametrize("ends", ["by itself", "by a signal"])
+def test_an_error_at_the_end_hides_no_other(ends: str, capsys: Any) -> None:
+    class Fails(Callback):
+        def on_end(self, training: Training) -> None:
+            raise ValueError("late")
+
+    class Again(Callback):
+        def on_end(self, training: Training) -> None:
+            raise OSError("later")
+
+    def update_fn(update: int) -> None:
+        if ends == "by a signal" and update == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(ValueError if ends == "by itself" else KeyboardInterrupt):
+        learn(callbacks=[Fails(), Again()], update_fn=update_fn)
+    printed = capsys.readouterr().out
+    assert "OSError: later Raised by the callback Again, in on_end, after update " in printed
+    assert ("ValueError: late" in printed) == (ends == "by a signal")
 
 
 def test_state_that_no_file_can_hold_is_an_error_before_the_first_update(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Moments:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Calls `on_end` of all callbacks, whatever one of them raises."""
+        """Calls `on_end` of all callbacks, whatever one of them raises; an error that ended training goes first."""
         training, failures = self.training, list[Exception]()
         if training is None:
             return
@@ -69,7 +69,10 @@ class Moments:
                 self._call_one(callback, "on_end")
             except Exception as raised:
                 failures.append(raised)
-        if failures:
+        for failure in failures if error is not None else failures[1:]:
+            words = " ".join(getattr(failure, "__notes__", []))
+            self._setup.logger.warn(f"`callbacks`: {type(failure).__name__}: {failure} {words}")
+        if failures and error is None:
             raise failures[0]
 
     def attach(self, setup: "Setup") -> None:
