@@ -80,7 +80,12 @@ def test_optuna_prunes_trials(by: Any, tmp_path: Path) -> None:
 
 
 def test_an_evaluation_that_cannot_be_is_refused_before_training() -> None:
-    for given, words in (({"episodes": 0}, r"`episodes` \(=0\)"), ({"envs": {"x": "CartPool-v1"}}, "CartPool-v1")):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"episodes": 0}, r"`episodes` \(=0\)"),
+        ({"envs": {"x": "CartPool-v1"}}, "CartPool-v1"),
+        ({"envs": {"x": lambda: gym.make("Pendulum-v1")}}, r"`envs\['x'\]` has another observation space"),
+    ]
+    for given, words in cases:
         updates: list[int] = []
         arguments: dict[str, Any] = {"envs": {"x": "CartPole-v1"}, **given}
         with pytest.raises(ValueError, match=words):

@@ -5,7 +5,7 @@ from typing import Any
 
 from ppo2 import envs as environments
 from ppo2.callbacks.base import Callback, Training, evaluation_figures
-from ppo2.evaluation.evaluate import Evaluation, check_request, evaluate
+from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, evaluate, kwargs_for, side_by_side
 from ppo2.evaluation.not_finite import NotFiniteError
 
 
@@ -32,7 +32,7 @@ class EvaluateOn(Callback):
         if (
             not callable(getattr(envs, "items", None))
             or not envs
-            or not all(type(name) is str and name for name in envs)
+            or not all(type(name) is str and name and name.isprintable() for name in envs)
         ):
             raise TypeError(
                 f"`envs` (={envs!r}) must be a dict of environments by name, as in {{'hard': 'CartPole-v1'}}."
@@ -42,13 +42,18 @@ class EvaluateOn(Callback):
         self.results: dict[str, Evaluation] = {}
 
     def on_start(self, training: Training) -> None:
-        """Raises ValueError for an id that there isn't, or no number of episodes."""
+        """Raises ValueError for an environment that can't be made or has other spaces, or for no number of episodes."""
         self.results = {}
         self.interval = self._interval or training.config.eval_interval or training.config.log_interval
         check_request(training.model, self.episodes, "auto")
-        for env in self.envs.values():
-            if isinstance(env, str):
-                environments.check_id(env)
+        for name, env in self.envs.items():
+            count = None if side_by_side(env, 1) is None else 1
+            made = environments.resolve(env, count, env_kwargs=kwargs_for(training.model, env, None))
+            try:
+                check_spaces(training.model, made.env, f"envs[{name!r}]")
+            finally:
+                if made.owned:
+                    made.env.close()
 
     def on_update(self, training: Training) -> None:
         for name, env in self.envs.items():
