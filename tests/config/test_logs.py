@@ -40,6 +40,7 @@ def test_options_in_one_word_and_in_two() -> None:
     words = {"wandb.project": "x", "wandb.tags": "a,b", "mlflow.experiment": "y"}
     assert tracker_options("log_options", words) == tracker_options("log_options", nested) == nested
     assert Config(log_options=words).log_options == nested
+    assert tracker_options("log_options", {"trackio.private": "false"}) == {"trackio": {"private": False}}
     assert Config.from_json(Config(log_options=words).to_json()) == Config(log_options=nested)
 
 
@@ -49,6 +50,7 @@ def test_options_in_one_word_and_in_two() -> None:
         ({"wanb": {}}, ValueError, "has 'wanb', which is none of wandb, trackio, mlflow; did you mean 'wandb'"),
         ({"wandb": {"projct": "x"}}, ValueError, "has 'projct' for wandb, .* did you mean 'project'"),
         ({"wandb.entty": "x"}, ValueError, "did you mean 'entity'"),
+        ({"wandb.save_code": "no"}, ValueError, r"'save_code' \(='no'\) must be true or false"),
         ({"wandb": "x"}, TypeError, "'wandb' must be a dict of options: entity, project"),
         ("wandb", TypeError, "must be a dict of trackers"),
     ],

@@ -19,6 +19,8 @@ OPTIONS = {
     "mlflow": ("tracking_uri", "experiment", "name", "tags"),
 }
 """Options of trackers: arguments of `wandb.init` and `trackio.init`; MLflow's store, experiment, run and tags."""
+YES_OR_NO = {"save_code", "private"}
+"""Options that are true or false: trackers would take the text "false" for yes."""
 
 
 def formats(name: str, value: Any) -> tuple[str, ...]:
@@ -53,9 +55,19 @@ def tracker_options(name: str, value: Any) -> dict[str, dict[str, Any]]:
             if one not in OPTIONS[tracker]:
                 known = _listed(one, OPTIONS[tracker])
                 raise ValueError(f"`{name}` (={value!r}) has {one!r} for {tracker}, which is none of {known}")
-            listed = one == "tags" and isinstance(content, str)
-            found.setdefault(tracker, {})[one] = content.split(",") if listed else content
+            found.setdefault(tracker, {})[one] = _from_text(name, one, content) if isinstance(content, str) else content
     return found
+
+
+def _from_text(name: str, option: str, text: str) -> Any:
+    """An option that was given as text, as the command line has it."""
+    if option == "tags":
+        return text.split(",")
+    if option not in YES_OR_NO:
+        return text
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"`{name}`: {option!r} (={text!r}) must be true or false.")
+    return text.lower() == "true"
 
 
 def check_installed(asked: Iterable[str], who: str) -> None:
