@@ -1,6 +1,7 @@
 """The base class of callbacks, and the view of the training that their methods get."""
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +109,8 @@ class Training:
             raise ValueError(f"`name` (={name!r}) is a column that the log has by itself: choose another name.")
         if not name.isprintable():  # a line break would end the header of the table
             raise ValueError(f"`name` (={name!r}) must have characters that can be printed, in one line.")
-        if isinstance(value, str | bytes):
+        given: Any = value
+        if isinstance(given, str | bytes):  # which float() would read
             raise TypeError(f"`value` (={value!r}) of {name!r} must be a number, and is text.")
         if self.is_over:
             raise RuntimeError(
@@ -188,6 +190,11 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` returned, in a run that goes on; called before `on_start`."""
+
+
+def is_number(value: Any) -> bool:
+    """True for a real number, of Python or NumPy."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def is_own(name: str) -> bool:

@@ -1,9 +1,8 @@
 """Checkpoints by wall time."""
 
-import numbers
 import time
 
-from ppo2.callbacks.base import Callback, Training
+from ppo2.callbacks.base import Callback, Training, is_number
 
 
 class CheckpointByTime(Callback):
@@ -16,7 +15,7 @@ class CheckpointByTime(Callback):
     interval = None
 
     def __init__(self, minutes: float = 10.0) -> None:
-        if isinstance(minutes, bool) or not isinstance(minutes, numbers.Real) or not minutes > 0:
+        if not (is_number(minutes) and minutes > 0):
             raise ValueError(f"`minutes` (={minutes!r}) must be a number above 0.")
         self.minutes = minutes
         self._last = 0.0

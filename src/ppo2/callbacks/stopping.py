@@ -1,12 +1,11 @@
 """Stopping early: a mean return that is high enough, or a figure that no longer improves."""
 
 import math
-import numbers
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ppo2.callbacks.base import Callback, Training, is_own
+from ppo2.callbacks.base import Callback, Training, is_number, is_own
 from ppo2.reporting.episode_file import RECENT_SHARE
 from ppo2.runners.episodes import EPISODE_WINDOW
 
@@ -35,7 +34,7 @@ class RewardThreshold(Callback):
     """
 
     def __init__(self, threshold: float | None = None, *, by: By = "episodes") -> None:
-        if threshold is not None and not (_is_number(threshold) and math.isfinite(threshold)):
+        if threshold is not None and not (is_number(threshold) and math.isfinite(threshold)):
             raise ValueError(f"`threshold` (={threshold!r}) must be a number, or None.")
         self.threshold, self._given, self.by = threshold, threshold, checked_by(by)
         self.mean, self.reached = math.nan, False
@@ -128,7 +127,7 @@ class NoImprovement(Callback):
         if type(monitor) is not str or not monitor:
             raise TypeError(f"`monitor` (={monitor!r}) must be the name of a figure, as in 'eprewmean'.")
         for name, value in (("min_delta", min_delta), ("after", after)):
-            if not (_is_number(value) and value >= 0):
+            if not (is_number(value) and value >= 0):
                 raise ValueError(f"`{name}` (={value!r}) must be a number, at least 0.")
         self.patience, self.monitor, self.mode, self.min_delta, self.after = patience, monitor, mode, min_delta, after
         self.interval = None if self._is_of_evaluations else interval
@@ -227,10 +226,6 @@ def reward_threshold(env: Any, what: str = "RewardThreshold()", made: Any = None
             "RewardThreshold(200), or leave it out."
         )
     return float(threshold)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _recent(episodes: Sequence[Any], most: float) -> list[float]:

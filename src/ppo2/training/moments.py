@@ -32,7 +32,7 @@ class Moments:
 
     Attributes:
         any: a process has a callback.
-        names: of the classes of this process's.
+        names: names of the classes of this process's callbacks.
         training: the callbacks' view of the training; None before `start`, and where no process has a callback.
         logged: figures that callbacks logged, until a row of the log has them.
         intervals: intervals of all callbacks with `on_rollout` or `on_update`; 0 for None.
