@@ -26,7 +26,8 @@ def test_a_run_directory_holds_everything(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     learn(run_dir=run_dir, total_timesteps=64 * 20)
     names = {path.name for path in run_dir.iterdir()}
-    assert names == {"config.json", "progress.csv", "progress.jsonl", "monitor.csv", "checkpoints", "curve.png"}
+    files = {"README.md", "config.json", "progress.csv", "progress.jsonl", "monitor.csv", "curve.png"}
+    assert names == {*files, "checkpoints"}
     config = json.loads((run_dir / "config.json").read_text())
     assert config["env"] == "CartPole-v1"
     assert config["network_kwargs"] == {"num_hidden": 8}
