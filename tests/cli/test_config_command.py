@@ -7,6 +7,7 @@ import pytest
 import ppo2
 from ppo2.cli import main
 from ppo2.config import read_settings
+from ppo2.reporting.repeat import command_line, python_call
 
 TINY = ["--num-envs", "2", "--nsteps", "8", "--nminibatches", "2", "--num-hidden", "4", "--total-timesteps", "32"]
 
@@ -98,3 +99,24 @@ def test_a_file_without_an_environment_needs_one(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("lr: 1e-3")
     assert main(["train", "--config", str(tmp_path / "a.yaml")]) == 2
     assert "ENV" in capsys.readouterr().err
+
+
+def test_options_that_are_no_settings_are_written_where_they_are_given(capsys):
+    lines = written(capsys, "CartPole-v1", "--verbose", "0", "--until-solved").splitlines()
+    assert {"verbose: 0", "until_solved: true"} <= {*lines}
+    assert not any(line.startswith(("verbose", "debug")) for line in written(capsys, "CartPole-v1").splitlines())
+
+
+def test_a_run_that_began_from_weights_begins_from_them_again(tmp_path, given):
+    zoo = {"env": "CartPole-v1", "value_network": "copy", "total_timesteps": 0, "verbose": 0}
+    ppo2.learn(run_dir=tmp_path / "b", load_path="zoo:CartPole-v1", load_parts="weights", **zoo)
+    file = tmp_path / "b" / "config.json"
+    again = given("train", "--config", file)
+    assert (again["load_path"], tuple(again["load_parts"])) == ("zoo:CartPole-v1", ("weights",))
+    data = json.loads(file.read_text())
+    assert "--load-path zoo:CartPole-v1 --load-parts weights" in command_line(data).replace("\\\n    ", "")
+    assert "load_path='zoo:CartPole-v1'," in python_call(data)
+    for checkpoint in (tmp_path / "b" / "checkpoints").iterdir():  # as if it was stopped before
+        checkpoint.unlink()
+    with pytest.raises(ValueError, match=r"had begun from `load_path` \(='zoo:CartPole-v1'\)"):
+        ppo2.learn(run_dir=tmp_path / "b", load_path=tmp_path / "b", **zoo)

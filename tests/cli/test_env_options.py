@@ -8,6 +8,7 @@ import pytest
 import ppo2
 from ppo2.cli import env_options, main
 from ppo2.cli.env_options import EnvArgument, EnvWords, UsageError, env_kwargs, literal, read, separated
+from ppo2.cli.output import shown
 
 FROZEN = "FrozenLake-v1"
 WORDS = ["--env.is-slippery", "false", "--env.max_episode_steps=50", "--env.frame-stack", "4", "--env.workers", "0"]
@@ -121,3 +122,13 @@ def test_atari_and_open_constructors():
 def test_every_argument_of_make_has_words():
     names = set(inspect.signature(ppo2.make).parameters) - env_options.NOT_GIVEN_HERE
     assert names == set(env_options.TEXTS)
+
+
+@pytest.mark.parametrize("command", ["eval", "play", "export", "doctor"])
+def test_commands_that_evaluate_on_nothing_else_refuse_eval_env(command, capsys):
+    assert main([command, "x", "--eval-env.is-slippery", "true"]) == 2
+    assert f"--eval-env.is_slippery: `ppo2 {command}` takes --env.NAME alone" in capsys.readouterr().err
+
+
+def test_numbers_that_are_not_finite_are_shown():
+    assert [shown(value) for value in (math.inf, -math.inf, math.nan, 1e6)] == ["inf", "-inf", "nan", "1,000,000"]

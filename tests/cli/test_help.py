@@ -1,6 +1,9 @@
 """Help: groups, defaults of the environment named, and lines that fit."""
 
+import gymnasium as gym
+import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from ppo2.cli import COMMANDS, main
 from ppo2.cli.help import GROUPS
@@ -46,3 +49,15 @@ def test_every_option_has_a_group(command):
 
 def test_the_id_of_presets_is_optional(capsys):
     assert "Usage: ppo2 presets [ID] [OPTIONS]" in shown(capsys, "presets")
+
+
+def test_help_of_an_environment_whose_defaults_are_arrays_or_infinite(capsys, monkeypatch):
+    class Odd(gym.Env):
+        def __init__(self, at=np.zeros(2), limit=float("inf"), size: [int, float] = 3):  # noqa: B008
+            self.observation_space, self.action_space = gym.spaces.Box(0, 1), gym.spaces.Discrete(2)
+
+    monkeypatch.setitem(gym.registry, "Odd-v0", EnvSpec("Odd-v0", Odd))
+    assert main(["train", "Odd-v0", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Default: [0. 0.]" in out
+    assert "Default: inf" in out

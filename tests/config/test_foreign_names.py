@@ -73,3 +73,14 @@ def test_learn_says_them(call):
         call(env="CartPole-v1", learning_rate=1e-3, n_steps=64, batch_size=64)
     assert "nsteps=64" in str(raised.value)
     assert "nminibatches=8" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["track", "use_wandb", "tensorboard_log"])
+def test_logs_that_are_off_stay_off(name):
+    assert explained({name: None}, {})[name].settings == {}
+    assert "log" in explained({name: True}, {})[name].settings
+
+
+def test_a_rate_that_is_not_annealed_stays_a_number():
+    assert explained({"anneal_lr": False, "learning_rate": 1e-3}, {})["anneal_lr"].settings == {"lr": 1e-3}
+    assert explained({"anneal_lr": True, "learning_rate": 1e-3}, {})["anneal_lr"].settings == {"lr": "linear:0.001"}

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 
-from ppo2.config import PLACEHOLDER, Config, is_placeholder, jsonable
+from ppo2.config import PLACEHOLDER, Config, is_placeholder, jsonable, placeholder_in
 
 
 def test_objects_become_placeholders():
@@ -33,3 +33,11 @@ def test_only_placeholders_are_placeholders():
 def test_nested_values_are_kept():
     value = {"a": [1, 2.5, None, (True, "x")], "b": {"c": math.sin}}
     assert jsonable(value) == {"a": [1, 2.5, None, [True, "x"]], "b": {"c": {PLACEHOLDER: "sin"}}}
+
+
+def test_objects_are_found_however_deep():
+    value = {"wrappers": [{"by": [jsonable(math.sin)]}], "size": 3}
+    assert placeholder_in("env_kwargs", value) == {PLACEHOLDER: "sin"}
+    assert placeholder_in("encoders", {"camera": jsonable(math.sin)}) == {PLACEHOLDER: "sin"}
+    assert placeholder_in("env_kwargs", {"object": "cube"}) is None  # an argument of this name
+    assert placeholder_in("network", {"object": "Net"}) == {PLACEHOLDER: "Net"}

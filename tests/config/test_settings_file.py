@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from ppo2.config import Config, read_settings, write_settings
@@ -47,6 +48,8 @@ def test_formats(tmp_path, name, content):
         ("a.json", "{", "can't be read"),
         ("a.txt", "lr: 1", "must end in .yaml"),
         ("none.yaml", None, "No such file"),
+        ("a.yaml", "env_kwargs: 5", r"a.yaml: `env_kwargs` \(=5\) must be a dict"),
+        ("a.yaml", "env_kwargs: {[a]: 5}", r"\['a'\] can't be a name, in line 1"),
         ("a.yaml", "network: {object: Net}", "given as an object.*network"),
         ("a.yaml", "env_kwargs: {f: {object: Net}}", "given as an object.*env_kwargs"),
         ("a.yaml", "!!python/object/apply:os.system [echo]", "can't be read: .*constructor"),
@@ -69,3 +72,20 @@ def test_unknown_names_say_the_nearest_and_other_libraries_names():
 
 def test_objects_are_told_in_comments():
     assert text({"model_fn": dict}).splitlines()[-1] == "# model_fn: dict (an object, given from Python)"
+
+
+def test_an_argument_may_be_called_object(tmp_path):
+    write_settings(tmp_path / "mine.yaml", {"env_kwargs": {"object": "cube"}})
+    assert read_settings(tmp_path / "mine.yaml") == {"env_kwargs": {"object": "cube"}}
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    write_settings(tmp_path / "mine.yaml", {"lr": np.float64(0.5), "env_kwargs": {"size": np.int64(3), "at": (1, 2)}})
+    assert read_settings(tmp_path / "mine.yaml") == {"lr": 0.5, "env_kwargs": {"size": 3, "at": [1, 2]}}
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "a.toml", "a.json"])
+def test_a_byte_order_mark_is_passed_over(tmp_path, name):
+    content = {"a.yaml": "lr: 1", "a.toml": "lr = 1", "a.json": '{"lr": 1}'}[name]
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert read_settings(tmp_path / name) == {"lr": 1}

@@ -2,9 +2,11 @@
 
 import json
 import threading
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -12,6 +14,9 @@ import ppo2
 from ppo2.cli import main
 from ppo2.diagnosis import installation, machine
 from ppo2.diagnosis.findings import Diagnosis, Finding, Proposal, lines
+from ppo2.diagnosis.proposal import propose
+from ppo2.diagnosis.subject import Case, Subject
+from ppo2.envs import FAMILIES
 from support import patients
 
 QUICK: dict[str, Any] = {"seconds": 0.8, "env_timeout": 0.5}
@@ -126,3 +131,18 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert faults == ["reset and step"]  # what it stops later isn't told again as a fault
     assert main(["doctor", "Nowhere-v0"]) == 1
     assert "no environment of this id is registered" in capsys.readouterr().err
+
+
+def test_every_extra_is_looked_for() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert {*project["project"]["optional-dependencies"]} - {"all", "dev"} == {*installation.EXTRAS}
+
+
+def test_the_proposed_command_has_flags_as_the_command_line_does() -> None:
+    preset = dict(FAMILIES[-1].settings)
+    case = Case(Subject("X-v0", "host", patients.Healthy, preset, family="default", command="X-v0"))
+    spaces = {"observation_space": gym.spaces.Box(-1, 1), "action_space": gym.spaces.Discrete(2)}
+    case.facts |= {**spaces, "normalize_rewards": True, "return_size": 1e5}
+    words = str(propose(case).command).split()
+    assert words[-1] == "--normalize-rewards"
+    assert "True" not in words

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.wrappers.vector import DictInfoToList
 
 import ppo2
-from ppo2.envs.construction import resolve
+from ppo2.envs.construction import inherited, resolve
 from support.adapters import needs
 from support.environments import Script
 from support.host_envs import Counting
@@ -142,3 +142,24 @@ class Timed(Script):
 def test_what_makes_no_environments_is_refused(given: Any, how: Any, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         ppo2.make(given, num_envs=1, **how)
+
+
+def test_env_id_is_an_argument_of_a_function_that_has_one() -> None:
+    def make_env(env_id: str, size: int = 1) -> Any:
+        return gym.make(env_id)
+
+    made = resolve(make_env, 2, env_kwargs={"env_id": "CartPole-v1", "workers": 0})
+    made.env.close()
+    made = resolve(make_env, 2, env_kwargs={"env_id": "CartPole-v1"})
+    assert made.env.single_observation_space.shape == (4,)
+    made.env.close()
+
+
+def test_a_function_is_the_same_by_its_name_where_a_file_names_it() -> None:
+    kwargs = {"size": 5}
+    assert inherited(Counting, Counting, kwargs) == kwargs
+    assert inherited(Counting, {"object": "Counting"}, kwargs) == kwargs
+    assert inherited(Counting, {"object": "Script"}, kwargs) == {}
+    assert inherited(lambda: Counting(), {"object": "<lambda>"}, kwargs) == {}
+    with pytest.raises(ValueError, match="that no file can hold"):
+        inherited("CartPole-v1", "CartPole-v1", {"wrappers": [{"object": "Wrapper"}]})

@@ -2,12 +2,14 @@
 
 import ast
 import dataclasses
+import inspect
 import json
 import shlex
 
 import pytest
 
 from ppo2.cli import main, train
+from ppo2.cli.env_options import EnvArgument, read, separated
 from ppo2.config import Config, separate_settings
 from ppo2.reporting.repeat import command_line, objects_in, python_call
 
@@ -91,3 +93,12 @@ def test_environment_arguments():
     data = {"env": "FrozenLake-v1", "seed": 1, "env_kwargs": {"is_slippery": False, "map_name": "8x8"}}
     assert command_line(data) == "ppo2 train FrozenLake-v1 --env.is-slippery false --env.map-name 8x8 --seed 1"
     assert "env_kwargs={'is_slippery': False, 'map_name': '8x8'}," in python_call(data)
+
+
+def test_a_text_that_reads_as_something_else_is_in_quotes():
+    given = {"level": "3", "mode": "-x", "name": "8x8", "flag": "true", "pair": "(1, 2)", "bad": "["}
+    words = shlex.split(command_line({"env": "FrozenLake-v1", "env_kwargs": given}).replace("\\\n", ""))
+    _, found = separated(words[2:])
+    empty = EnvArgument(None, inspect.Parameter.empty, False)
+    assert {name: read(word, empty, name) for name, word in found.env.items()} == given
+    assert "env_kwargs={'object': 'cube'}" in python_call({"env": "X-v0", "env_kwargs": {"object": "cube"}})

@@ -104,6 +104,8 @@ def test_without_a_connection_the_copy_is_taken(hub: Hub, run: tuple[Path, Any])
     np.testing.assert_array_equal(params(loaded), params(run[1]))
     with pytest.raises(OSError, match=r"can't be reached .* and no copy is here"):
         ppo2.load("hf://someone/else")
+    with pytest.raises(OSError, match=r"can't be reached .*: push someone/cartpole again later"):
+        push(run[0], REPO)
 
 
 @pytest.mark.parametrize(

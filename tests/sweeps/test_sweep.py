@@ -113,7 +113,9 @@ def test_what_is_saved(swept: Any) -> None:
 
 def test_runs_on_host_environments(tmp_path: Any) -> None:
     settings = {**SWEPT, "num_envs": 2, "total_timesteps": 64}
-    result = ppo2.sweep(env=lambda: Script(3), seed=[3, 4], lr=[1e-3], run_dir=tmp_path / "s", **settings)
+    result = ppo2.sweep(
+        env=lambda: Script(3), seed=[3, 4], lr=[1e-3], run_dir=tmp_path / "s", env_kwargs=None, **settings
+    )
     assert [row["seed"] for row in result.table] == [3, 4]
     assert result.table[0]["final"] == 6.0  # 1 + 2 + 3
     alone = ppo2.learn(env=lambda: Script(3), seed=4, lr=1e-3, **settings)

@@ -76,12 +76,15 @@ def download(text: str) -> Path:
     except (OSError, hub.errors.OfflineModeIsEnabled) as error:
         return _downloaded_before(hub, text, address, error)
     except Exception as error:  # of the HTTP library, which changed from version to version
-        if not _is_of_network(error):
+        if not is_of_network(error):
             raise
         return _downloaded_before(hub, text, address, error)
     files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     name = _chosen(text, address, list(files))
-    path = Path(hub.hf_hub_download(address.repo, name, revision=address.revision))  # its name is kept for later
+    try:
+        path = Path(hub.hf_hub_download(address.repo, name, revision=address.revision))  # its name is kept for later
+    except hub.errors.HfHubHTTPError as error:
+        raise refusal(error, address.repo, address.revision) from error
     check_hash(path, files[name], text)
     return path
 
@@ -95,7 +98,7 @@ def refusal(error: Any, repo: str, revision: str | None = None) -> ValueError:
             f"the Hugging Face Hub has no repository {repo!r}{at}, or you may not use it: look at its name, and for a "
             "private one log in by `hf auth login`, or set HF_TOKEN."
         )
-    return ValueError(f"the Hugging Face Hub refused {repo!r}{at}: {printable(str(error).splitlines()[0])}")
+    return ValueError(f"the Hugging Face Hub refused {repo!r}{at}: {_first_line(error)}")
 
 
 def check_hash(path: Path, sibling: Any, text: str) -> None:
@@ -137,8 +140,13 @@ def _listed(names: list[str]) -> str:
     return ", ".join(map(printable, sorted(names)[:10])) or "no file"
 
 
-def _is_of_network(error: Exception) -> bool:
-    return type(error).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout", "NetworkError", "ReadError")
+def _first_line(error: Exception) -> str:
+    return printable(next(iter(str(error).splitlines()), "") or type(error).__name__)
+
+
+def is_of_network(error: Exception) -> bool:
+    """True for an error of the HTTP library about the connection."""
+    return any(base.__name__ in ("TransportError", "RequestException") for base in type(error).__mro__)
 
 
 def _downloaded_before(hub: ModuleType, text: str, address: Address, error: Exception) -> Path:
@@ -147,7 +155,7 @@ def _downloaded_before(hub: ModuleType, text: str, address: Address, error: Exce
     Raises:
         OSError: it isn't there.
     """
-    why = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    why = _first_line(error)
     patterns = [address.file] if address.file else ["checkpoints/*", "*.safetensors"]
     try:
         folder = hub.snapshot_download(

@@ -52,6 +52,9 @@ COMMANDS = {
     "doctor": doctor.Doctor,
 }
 
+OF_TRAINING = (train.Train, config_command.ConfigCommand, sweep.SweepCommand)
+"""Commands whose options depend on the environment and the network."""
+
 __all__ = ["main"]
 
 
@@ -113,9 +116,11 @@ def _run(arguments: list[str]) -> int:
         return 2
     if chosen is not None and issubclass(chosen, TakesEnvironment):
         rest, words = separated(arguments[1:])
+        if words.eval_env and chosen not in OF_TRAINING:
+            raise UsageError(f"--eval-env.{next(iter(words.eval_env))}: `ppo2 {arguments[0]}` takes --env.NAME alone.")
         arguments = [arguments[0], *rest]
         commands[arguments[0]] = chosen.with_words(words)
-    if chosen in (train.Train, config_command.ConfigCommand, sweep.SweepCommand):
+    if chosen in OF_TRAINING:
         commands[arguments[0]] = commands[arguments[0]].with_options(arguments[1:])
     if chosen is not None:
         command = commands[arguments[0]]

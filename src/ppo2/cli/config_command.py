@@ -5,11 +5,14 @@ import inspect
 from typing import Any
 
 from ppo2.cli import help as help_pages
-from ppo2.cli.options import network_options
+from ppo2.cli.options import TrainingOptions, network_options
 from ppo2.cli.train import Train
 from ppo2.config import Config, settings_file
 
-LEFT_OUT = frozenset({"config", "run_dir", "progress", "auto_resume", "load_path", "load_parts", "model_fn"})
+LEFT_OUT = frozenset(
+    {"config", "run_dir", "progress", "auto_resume", "load_path", "load_parts", "model_fn"}
+    | {field.name for field in dataclasses.fields(TrainingOptions)}
+)
 """Options that are of one command, not of what it does; they are written where they are given."""
 
 

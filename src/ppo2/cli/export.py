@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ppo2.cli.env_options import TakesEnvironment
+from ppo2.cli.env_options import TakesEnvironment, UsageError
 from ppo2.cli.options import Debug
 from ppo2.cli.output import say, start_jax
 
@@ -35,6 +35,8 @@ class Export(TakesEnvironment):
         start_jax("cpu")
         model, kwargs = load(self.run, device="cpu"), None
         env = model.config.env if self.env is None else self.env
+        if self.words.env and not isinstance(env, str):
+            raise UsageError("--env.NAME is for an environment that has an id: give --env ID too.")
         if self.words.env and isinstance(env, str):
             kwargs = self.env_kwargs(env, envs.inherited(env, model.config.env, model.config.env_kwargs))
         written = export(

@@ -86,9 +86,9 @@ class Shown(NamedTuple):
 
     def _has_default(self) -> bool:
         """True where there is a default, and the text has not said what None means."""
-        if self.default is inspect.Parameter.empty or self.default == ():
+        if self.default is inspect.Parameter.empty or _is_tuple(self.default):
             return False
-        is_none = self.default is None or self.default == (None,)
+        is_none = self.default is None or _is_tuple(self.default, None)
         return not (is_none and (not self.text or "None" in self.text)) and self.flags != "-h, --help"
 
     def lines(self, width: int, column: int) -> Iterator[str]:
@@ -103,6 +103,11 @@ class Shown(NamedTuple):
         else:
             yield f"{first:<{column}}{wrapped.pop(0)}".rstrip()
         yield from (" " * column + line for line in wrapped)
+
+
+def _is_tuple(default: Any, *content: Any) -> bool:
+    """True for a tuple of this content; an array isn't compared, as that would give an array."""
+    return isinstance(default, tuple) and default == content
 
 
 def help_page(name: str, command: type) -> str:
@@ -198,7 +203,8 @@ def _value_word(kind: Any) -> str:
         return "|".join(map(str, arguments))
     if origin in (tuple, list, dict):
         return f"{_value_word(arguments[0])} ..." if arguments else "VALUE ..."
-    return {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT"}.get(kind, "VALUE")
+    words = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT"}
+    return words.get(kind, "VALUE") if isinstance(kind, type) else "VALUE"  # an annotation may be anything
 
 
 def _default(value: Any) -> str:

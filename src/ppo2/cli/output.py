@@ -4,6 +4,7 @@ The modules of the command line import what is slow (JAX, Gymnasium, the environ
 it, so that help is printed at once.
 """
 
+import math
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ HEADING = "Traceback (most recent call last):"
 
 def shown(value: Any) -> str:
     """A setting in few characters: 3e-4 stays 0.0003, 1000000.0 is 1,000,000."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return printable(value)
     return f"{int(value):,}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"
 

@@ -24,7 +24,7 @@ class Push:
         from ppo2.sharing.push import push
 
         page = push(self.run, self.repo, private=self.private, message=self.message)
-        say(f"{page}; ppo2 play hf://{self.repo} plays it")
+        say(f"{page}; ppo2 play hf://{self.repo.removeprefix('hf://')} plays it")
         return 0
 
 

@@ -109,7 +109,7 @@ class SweepCommand(options.Command):
             if name in NOT_TAKEN and value not in (None, getattr(Config, name, None)):
                 raise ValueError(f"{self.chosen.path}: `{name}` (={value!r}) is of no use in a sweep: take it out.")
             found[name] = (tuple(value) if isinstance(value, list) else (value,)) if name in single else value
-        if found.get("seed") is not None:
+        if found.get("seed") is not None and values["verbose"] != 0:
             say(f"{self.chosen.path}: `seed` is left out, as --seeds says how many there are")
         taken = {name: value for name, value in found.items() if name not in {"seed", *NOT_TAKEN}}
         return self.chosen._replace(file=taken).over(values)

@@ -155,8 +155,10 @@ def _value_clip(value: Any, _: Known) -> Foreign:
     return Foreign({"value_cliprange": "same" if value in (True, 1) else None})
 
 
-def _annealed(_: Any, known: Known) -> Foreign:
+def _annealed(value: Any, known: Known) -> Foreign:
     lr = known.get("lr", 3e-4)
+    if value in (False, 0):
+        return Foreign({"lr": lr}, "a number stays as it is")
     number = lr if isinstance(lr, int | float) else str(lr).rpartition(":")[2]
     return Foreign({"lr": f"linear:{number:g}" if isinstance(number, int | float) else f"linear:{number}"})
 
@@ -169,6 +171,10 @@ def _normalised(value: Any, _: Known) -> Foreign:
 
 def _device(value: Any, _: Known) -> Foreign:
     return Foreign({"device": "auto" if value in (True, 1) else "cpu"})
+
+
+def _logged(log: str) -> Callable[[Any, Known], Foreign]:
+    return lambda value, _: Foreign({"log": log}) if value else Foreign({}, "without `log` there is none: leave it out")
 
 
 def _fixed(*remark: str, **settings: Any) -> Callable[[Any, Known], Foreign]:
@@ -198,10 +204,10 @@ CONVERTED: dict[str, Callable[[Any, Known], Foreign]] = {
     "use_cuda": _device,
     "use_sde": _fixed("exploration that depends on the state isn't here: leave it out"),
     "sde_sample_freq": _fixed("exploration that depends on the state isn't here: leave it out"),
-    "tensorboard_log": _fixed(log="tensorboard"),
-    "track": _fixed(log="wandb"),
-    "use_wandb": _fixed(log="wandb"),
-    "capture_video": _fixed("in updates", video_interval="..."),
+    "tensorboard_log": _logged("tensorboard"),
+    "track": _logged("wandb"),
+    "use_wandb": _logged("wandb"),
+    "capture_video": _fixed("`ppo2 play RUN --video FILE` films a policy: leave it out"),
     "reward_scaling": lambda value, _: Foreign({"env_kwargs": {"reward_scale": value}}),
     "max_episode_steps": lambda value, _: Foreign({"env_kwargs": {"max_episode_steps": value}}),
     "frame_stack": lambda value, _: Foreign({"env_kwargs": {"frame_stack": value}}),

@@ -22,10 +22,10 @@ def jsonable(value: object) -> Any:
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
+    if isinstance(value, np.generic):  # before the others, as some of NumPy's are Python's too
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     return {PLACEHOLDER: getattr(value, "__name__", type(value).__name__)}
 
 
@@ -59,8 +59,16 @@ def decoded(value: object) -> Any:
 
 def placeholder_in(name: str, value: object) -> Mapping[str, str] | None:
     """The placeholder that the setting `name`, read from JSON, is or (a mapping) holds; None if there is none."""
-    parts = value.values() if name in HOLDING and isinstance(value, Mapping) else [value]
-    return next((part for part in parts if isinstance(part, Mapping) and is_placeholder(part)), None)
+    if name in HOLDING and isinstance(value, Mapping):
+        return next(filter(None, map(_inner, value.values())), None)
+    return value if isinstance(value, Mapping) and is_placeholder(value) else None
+
+
+def _inner(value: object) -> Mapping[str, str] | None:
+    """The first placeholder in a value, however deep."""
+    if isinstance(value, Mapping):
+        return value if is_placeholder(value) else next(filter(None, map(_inner, value.values())), None)
+    return next(filter(None, map(_inner, value)), None) if isinstance(value, list | tuple) else None
 
 
 def is_placeholder(value: object) -> bool:

@@ -17,13 +17,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ppo2.config.config import SETTINGS
+from ppo2.config.config import SETTINGS, check_settings
 from ppo2.config.foreign_names import explained
-from ppo2.config.placeholders import decoded, is_placeholder, jsonable, placeholder_in
+from ppo2.config.placeholders import ENV_KWARGS, HOLDING, decoded, is_placeholder, jsonable, placeholder_in
 from ppo2.config.yaml_text import dumped, parsed
 
 OF_A_RUN = frozenset({"engine", "placement", "acts_with", "versions", "sessions"})
 """Entries of a run's config.json that are no settings."""
+LOADED, LOAD = "loaded", ("load_path", "load_parts")
+"""The entry of a session that has the arguments by which its run began from a checkpoint, and these."""
 FORMATS = {".yaml": "YAML", ".yml": "YAML", ".toml": "TOML", ".json": "JSON"}
 WIDTH = 80
 
@@ -47,17 +49,31 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
         raise ValueError(f"the settings file {str(path)!r} must have settings by name, as in `lr: 3e-4`.")
     settings = {name: decoded(value) for name, value in found.items() if name not in OF_A_RUN}
+    settings = {**began_from(found), **settings}
     network_kwargs = settings.pop("network_kwargs", None)
     if network_kwargs is not None and not isinstance(network_kwargs, Mapping):
         raise ValueError(f"{path}: `network_kwargs` (={network_kwargs!r}) must be arguments by name.")
     settings |= network_kwargs or {}
-    objects = [name for name, value in settings.items() if is_placeholder(value) or placeholder_in(name, value)]
+    for name in {*ENV_KWARGS} & {*settings}:
+        try:
+            settings |= check_settings({name: settings[name]}) if settings[name] is not None else {}
+        except TypeError as error:
+            raise ValueError(f"{path}: {error}") from None
+    objects = [name for name, value in settings.items() if placeholder_in(name, value)]
     if objects:
         raise ValueError(
             f"{path} has what was given as an object, which no file can hold: {', '.join(objects)}. Name it there, or "
             "take the line out."
         )
     return settings
+
+
+def began_from(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`load_path` and `load_parts` of the run that has this config.json, from its first session; {}: it began anew."""
+    sessions = config.get("sessions")
+    first = sessions[0] if isinstance(sessions, list) and sessions else None
+    loaded = first.get(LOADED) if isinstance(first, Mapping) else None
+    return {name: loaded[name] for name in LOAD if name in loaded} if isinstance(loaded, Mapping) else {}
 
 
 def check_names(
@@ -106,12 +122,12 @@ def text(settings: Mapping[str, Any], *, title: str = "", texts: Mapping[str, st
         if name in known:
             parts.append(_comment(known[name]))
         plain = jsonable(value)
-        if is_placeholder(plain):
+        if is_placeholder(plain) and name not in HOLDING:
             parts.append(f"# {name}: {plain['object']} (an object, given from Python)")
-        elif isinstance(value, Mapping) and value:
-            parts += [f"{name}:", *(f"  {dumped(key)}: {dumped(one)}" for key, one in value.items())]
+        elif isinstance(plain, Mapping) and plain:
+            parts += [f"{name}:", *(f"  {dumped(key)}: {dumped(one)}" for key, one in plain.items())]
         else:
-            parts.append(f"{name}: {dumped(list(value) if isinstance(value, tuple) else value)}")
+            parts.append(f"{name}: {dumped(plain)}")
     return "\n".join(parts) + "\n"
 
 
@@ -125,7 +141,7 @@ def _parsed(file: Path) -> Any:
         raise ValueError(f"its name must end in {', '.join(FORMATS)}")
     if file.exists() and not file.is_file():  # reading a pipe would wait for ever
         raise ValueError("it is no regular file")
-    words = file.read_text(encoding="utf-8")
+    words = file.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
     if kind == "TOML":
         return _nulls(tomllib.loads(words))
     return json.loads(words) if kind == "JSON" else parsed(words)

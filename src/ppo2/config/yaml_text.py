@@ -75,6 +75,8 @@ def _mapping(loader: Any, node: Any) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in node.value:
         name = loader.construct_object(key, deep=True)
+        if isinstance(name, list | dict):
+            raise ValueError(f"{name!r} can't be a name, in line {key.start_mark.line + 1}")
         if name in found:
             raise ValueError(f"{name!r} is there twice, in line {key.start_mark.line + 1}")
         found[name] = loader.construct_object(value, deep=True)

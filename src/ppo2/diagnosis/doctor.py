@@ -1,7 +1,6 @@
 """`doctor`: checks of an installation, or of an environment, before a run."""
 
 import functools
-import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,10 +15,11 @@ from ppo2.diagnosis.installation import installation
 from ppo2.diagnosis.subject import Copies, Own, Subject, kind_of, packed
 from ppo2.envs import adapters
 from ppo2.envs.device.env import is_device_env
+from ppo2.envs.families.arguments import fitting
 from ppo2.envs.families.factories import Options
 from ppo2.envs.families.foreign import hint
-from ppo2.envs.families.ids import ENVPOOL, check_id, spec_of
-from ppo2.envs.families.keywords import SHADOWING, check_arguments, name_of
+from ppo2.envs.families.ids import ENVPOOL, check_id, import_named, spec_of
+from ppo2.envs.families.keywords import SHADOWING, name_of
 from ppo2.envs.host.vec_env import as_gymnasium
 from ppo2.system import runtime
 from ppo2.system.text import as_options
@@ -120,7 +120,7 @@ def subject_of(env: Any, kwargs: dict[str, Any], how: dict[str, Any]) -> Subject
             f"or a function or class that makes one.{hint(env)}"
         )
     options, own = _separated(kwargs)
-    check_arguments(env, own, "env")
+    own = fitting(env, own, "env")
     name = name_of(env)
     return Subject(name, "own", Own(env, own, options), preset, env=name, kwargs=kwargs, **how)
 
@@ -138,7 +138,7 @@ def _of_id(env_id: str, kwargs: dict[str, Any], how: dict[str, Any]) -> Subject:
         made = functools.partial(envs.make, env_id, num_envs=preset["num_envs"], **kwargs)
         return Subject(env_id, "vector", made, preset, **how)
     spec, (options, own) = spec_of(env_id), _separated(kwargs)
-    factory = family.factory(spec, own, options)
+    factory = family.factory(spec, fitting(env_id, own, "env"), options)
     return Subject(env_id, "host", factory, preset, threshold=spec.reward_threshold, **how)
 
 
@@ -156,7 +156,7 @@ def class_in_a_module(env_id: str) -> Any:
     if not module or name in gym.registry or adapters.adapter_of(env_id) is not None or env_id.startswith(ENVPOOL):
         return env_id
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        found = getattr(import_named(module, env_id), name, None)
     except ModuleNotFoundError:  # which the look-up of the id will tell of
         return env_id
     return found if callable(found) and name not in gym.registry else env_id

@@ -22,10 +22,14 @@ EXTRAS = {
     "minigrid": (("minigrid",), "MiniGrid and BabyAI"),
     "mujoco": (("mujoco",), "MuJoCo's tasks (HalfCheetah-v5)"),
     "jax-envs": (("gymnax", "brax", "xminigrid"), "environments in JAX (gymnax:, brax:, xminigrid:)"),
+    "onnx": (("onnx", "onnxruntime"), "`ppo2 export --onnx`"),
+    "hub": (("huggingface_hub",), "`ppo2 push`, and models by hf://user/name"),
     "video": (("imageio", "imageio_ffmpeg"), "films"),
     "play": (("pygame",), "windows to watch in"),
     "tensorboard": (("tensorboardX",), "logs for TensorBoard"),
     "wandb": (("wandb",), "logs to Weights & Biases"),
+    "trackio": (("trackio",), "logs to Trackio"),
+    "mlflow": (("mlflow",), "logs to MLflow"),
     "ray": (("ray",), "environments on other machines"),
 }
 """Modules of each extra, and what they bring."""

@@ -10,6 +10,7 @@ from ppo2.diagnosis.findings import Proposal
 from ppo2.diagnosis.subject import Case, named
 from ppo2.envs.families.registry import IMAGES
 from ppo2.envs.presets import for_images
+from ppo2.reporting.repeat import option
 from ppo2.system.processors import usable_processors
 
 LEAST_STEPS, MOST_STEPS = 128, 2048
@@ -55,7 +56,7 @@ def propose(case: Case) -> Proposal:
         settings.pop("num_envs", None)
     command = None
     if case.subject.command is not None:
-        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
+        options = " ".join(word for name, value in changed.items() for word in option(name, value))
         command = f"ppo2 train {case.subject.command} {options}".strip()
     if case.subject.kwargs:
         settings["env_kwargs"] = dict(case.subject.kwargs)

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 
-from ppo2.config import is_placeholder
+from ppo2.config import is_placeholder, jsonable, placeholder_in
 from ppo2.envs import adapters
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceVector, is_device_env
@@ -270,7 +270,8 @@ def _as_asked(
         )
     for key in sorted({*env_kwargs} & {"num_envs", "seed", "info_keys", "kwargs", "verbose"}):
         raise ValueError(f"`{of}` (={dict(env_kwargs)!r}) has {key!r}, an argument by itself: {key}=... beside it.")
-    own = {key: value for key, value in env_kwargs.items() if key in _parameters()}
+    # `env_id` is `env` here, and an argument of many functions that make environments
+    own = {key: value for key, value in env_kwargs.items() if key in _parameters() and key != "env_id"}
     others = {key: value for key, value in env_kwargs.items() if key not in own}
     if isinstance(env, str) and adapters.adapter_of(env) is not None:
         return _make(env, {**own, "kwargs": others}, name), None
@@ -296,15 +297,21 @@ def inherited(env: Any, trained_on: Any, env_kwargs: Mapping[str, Any]) -> Mappi
 
     They are for an id, or the same function; Ray's actors only train.
     """
-    if not isinstance(env, str) and (env is not trained_on or not _is_factory(env)):
+    if not isinstance(env, str) and not (_is_factory(env) and _is_same(env, trained_on)):
         return {}
-    if any(is_placeholder(value) for value in env_kwargs.values()):
+    if placeholder_in("env_kwargs", env_kwargs):
         raise ValueError(
             f"the environment was trained on with arguments that no file can hold: {dict(env_kwargs)!r}. Give "
             "env_kwargs={...}, from Python."
         )
     is_ray = env_kwargs.get("backend") == "ray"
     return {key: value for key, value in env_kwargs.items() if not (is_ray and key in ("backend", "actors", "workers"))}
+
+
+def _is_same(env: Any, trained_on: Any) -> bool:
+    """True for the function or class that was trained on; of one that a file names, by its name."""
+    is_named = is_placeholder(trained_on) and getattr(env, "__name__", "").isidentifier()  # no lambda
+    return env is trained_on or (is_named and jsonable(env) == trained_on)
 
 
 def _vectorized(first: First, count: int, options: dict[str, Any]) -> Made:

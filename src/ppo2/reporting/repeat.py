@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ppo2.config import PLACEHOLDER, Config, is_placeholder, placeholder_in
+from ppo2.config.placeholders import ENV_KWARGS
+from ppo2.config.settings_file import began_from
+from ppo2.config.yaml_text import parsed
 from ppo2.envs.families.registry import FAMILIES, family_of
 from ppo2.envs.presets import is_known
 from ppo2.system.text import printable
 
-NOT_ARGUMENTS = ("network_kwargs", "env_kwargs", "eval_env_kwargs", "log", "log_options")
+NOT_ARGUMENTS = ("network_kwargs", *ENV_KWARGS, "log", "log_options")
 """Settings that are no options of these names, or make no other run."""
 ALWAYS = ("seed", "total_timesteps", "num_envs", "shards")
 """Settings whose defaults depend on more than this library's version."""
@@ -33,9 +36,10 @@ def arguments_of(config: Mapping[str, Any], preset_names: Iterable[str] = ()) ->
             plain = json.loads(json.dumps(default, default=str))
             if name in always or config[name] != plain:
                 chosen[name] = config[name]
-    for name in ("env_kwargs", "eval_env_kwargs"):
+    for name in ENV_KWARGS:
         if isinstance(config.get(name), Mapping) and config[name]:
             chosen[name] = dict(config[name])
+    chosen |= began_from(config)
     network_kwargs = config.get("network_kwargs")
     more = network_kwargs if isinstance(network_kwargs, Mapping) else {}
     return {**chosen, **{name: value for name, value in more.items() if name.isidentifier()}}
@@ -48,7 +52,7 @@ def objects_in(config: Mapping[str, Any]) -> list[str]:
 
 def python_call(config: Mapping[str, Any]) -> str:
     """The call of `learn`; an object that the file could not hold is a name in angle brackets."""
-    lines = [f"    {name}={_literal(value)}," for name, value in arguments_of(config).items()]
+    lines = [f"    {name}={_literal(name, value)}," for name, value in arguments_of(config).items()]
     return "\n".join(["import ppo2", "", "model = ppo2.learn(", *lines, ")"])
 
 
@@ -75,9 +79,8 @@ def command_line(config: Mapping[str, Any]) -> str | None:
     parts = [["ppo2", "train", arguments.pop("env")]]
     for prefix in ("env", "eval_env"):
         for name, value in arguments.pop(f"{prefix}_kwargs", {}).items():
-            text = value if isinstance(value, str) else json.dumps(value)
-            parts.append([f"--{prefix}.{name}".replace("_", "-"), text])
-    parts += [_option(name, value) for name, value in arguments.items()]
+            parts.append(_env_option(f"--{prefix}.{name}".replace("_", "-"), value))
+    parts += [option(name, value) for name, value in arguments.items()]
     lines = [""]
     for part in (" ".join(shlex.quote(printable(word)) for word in words) for words in parts):
         if len(lines[-1]) + len(part) < LINE:
@@ -101,11 +104,23 @@ def _of_network(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name].default for name in names if name in options}
 
 
-def _option(name: str, value: Any) -> list[str]:
-    option = name.replace("_", "-")
+def option(name: str, value: Any) -> list[str]:
+    """The words of a command line for a setting."""
+    words = name.replace("_", "-")
     if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    return [f"--{option}", *_words(value)]
+        return [f"--{words}" if value else f"--no-{words}"]
+    return [f"--{words}", *_words(value)]
+
+
+def _env_option(name: str, value: Any) -> list[str]:
+    """The words for an argument of an environment; a text that would be read as something else is in quotes."""
+    if not isinstance(value, str):
+        return [name, json.dumps(value)]
+    try:
+        is_plain = parsed(value) == value and not value.startswith(("-", "("))
+    except ValueError:
+        is_plain = not value.startswith(("-", "("))
+    return [name, value if is_plain else json.dumps(value)]
 
 
 def _words(value: Any) -> list[str]:
@@ -116,5 +131,6 @@ def _words(value: Any) -> list[str]:
     return [str(value)]
 
 
-def _literal(value: Any) -> str:
-    return f"<{printable(value[PLACEHOLDER])}>" if is_placeholder(value) else printable(repr(value))
+def _literal(name: str, value: Any) -> str:
+    is_object = is_placeholder(value) and name not in ENV_KWARGS
+    return f"<{printable(value[PLACEHOLDER])}>" if is_object else printable(repr(value))

@@ -39,6 +39,7 @@ def push(
     Raises:
         ValueError: no run, no such name, or what arrived isn't what was sent; or the Hub refuses it.
         ImportError: `huggingface_hub` isn't installed.
+        OSError: the Hub can't be reached.
     """
     if not NAME.fullmatch(str(repo).removeprefix(hub.SCHEME)):
         raise ValueError(f"`repo` (={repo!r}) must be of the form user/name.")
@@ -54,6 +55,10 @@ def push(
         listed = api.model_info(repo, revision=commit.oid, files_metadata=True)
     except client.errors.HfHubHTTPError as error:
         raise hub.refusal(error, repo) from error
+    except Exception as error:  # of the HTTP library
+        if not hub.is_of_network(error):
+            raise
+        raise OSError(f"the Hugging Face Hub can't be reached ({error}): push {repo} again later.") from error
     there = {sibling.rfilename: sibling for sibling in listed.siblings or ()}
     for name, of in files.items():
         _check_arrived(name, of, there.get(name), repo)

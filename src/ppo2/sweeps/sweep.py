@@ -102,6 +102,8 @@ def sweep(
     check_parallel(parallel, backend)
     if backend == "ray":
         check_ray()
+    if arguments.get("env_kwargs", {}) is None:  # as in `learn`
+        del arguments["env_kwargs"]
     for name in NOT_TAKEN:
         if arguments.pop(name, None):
             raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")

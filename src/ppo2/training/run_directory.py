@@ -256,7 +256,7 @@ def prepare(
             history = sessions.sessions_in(read_config(path))
     else:
         check_free(path)
-    now = sessions.current_session(done, config.total_timesteps)
+    now = sessions.current_session(done, config.total_timesteps, start.loaded)
     if start.kind == "weights":
         now[sessions.FROM_WEIGHTS] = True
     if callbacks:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ppo2.config.settings_file import LOADED
 from ppo2.numerics.compilation import devices_here
 
 PACKAGES = ("ppo2", "jax", "jaxlib", "gymnasium", "numpy")
@@ -22,12 +23,13 @@ def versions() -> dict[str, str]:
     return {**found, "python": platform.python_version()}
 
 
-def current_session(update: int, total_timesteps: int) -> dict[str, Any]:
+def current_session(update: int, total_timesteps: int, loaded: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The session that begins now.
 
     Args:
         update: the update that the run has come to before it.
         total_timesteps: the total that it trains to.
+        loaded: the arguments of `learn` by which a new run begins from a checkpoint; None: it has none.
     """
     device = devices_here()[0]
     return {
@@ -36,6 +38,7 @@ def current_session(update: int, total_timesteps: int) -> dict[str, Any]:
         "total_timesteps": total_timesteps,
         "versions": versions(),
         "platform": {"system": platform.system(), "machine": platform.machine(), "device": device.device_kind},
+        **({LOADED: dict(loaded)} if loaded else {}),
     }
 
 

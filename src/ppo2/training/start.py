@@ -15,6 +15,8 @@ from ppo2.checkpoints import checkpoint
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.checkpoints.progress import Progress
 from ppo2.checkpoints.tensors import PARTS
+from ppo2.config import jsonable
+from ppo2.config.settings_file import began_from
 from ppo2.distributed import collectives
 from ppo2.numerics.randomness import root_key
 from ppo2.training import run_directory
@@ -33,13 +35,15 @@ class Start(NamedTuple):
     | resumed | the run in `run_dir` goes on from one of its checkpoints | that checkpoint | those of the run |
     | restarted | the run in `run_dir` begins again: it has no checkpoint yet | | those of the run |
 
-    `parts`: those of `PARTS` that a new run takes from the checkpoint; None: all.
+    `parts`: those of `PARTS` that a new run takes from the checkpoint; None: all. `loaded`: the arguments of `learn` by
+    which it does, for its config.json.
     """
 
     kind: StartKind = "fresh"
     saved: Checkpoint | None = None
     settings: Mapping[str, Any] = {}
     parts: Collection[str] | None = None
+    loaded: Mapping[str, Any] | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -122,7 +126,14 @@ def find_start(
     if saved is None:
         return Start(kind, settings=settings)
     tensors = collectives.broadcast_tensors({} if mine.saved is None else mine.saved.tensors)
-    return Start(kind, Checkpoint(Path(saved[0]), tensors, saved[1]), settings, parts)
+    loaded = _loaded(load_path, parts) if kind == "weights" else None
+    return Start(kind, Checkpoint(Path(saved[0]), tensors, saved[1]), settings, parts, loaded)
+
+
+def _loaded(load_path: LoadPath, parts: Collection[str] | None) -> dict[str, Any]:
+    """The arguments of `learn`, as a file holds them."""
+    path = str(load_path) if isinstance(load_path, str | os.PathLike) else jsonable(load_path)
+    return {"load_path": path, **({} if parts is None else {"load_parts": list(parts)})}
 
 
 def checked_parts(load_parts: str | Collection[str] | None) -> tuple[str, ...] | None:
@@ -155,6 +166,13 @@ def read_start(load_path: LoadPath, run_dir: str | os.PathLike[str] | None) -> S
     if path is None or not run_directory.contains(path, Path(load_path)):
         return Start("weights", checkpoint.load(load_path))
     if (path / run_directory.CONFIG).is_file() and not checkpoint.numbered(path / checkpoint.FOLDER):
-        return Start("restarted", settings=run_directory.read_config(path))
+        settings = run_directory.read_config(path)
+        if began := began_from(settings):
+            raise ValueError(
+                f"the run in {path} was stopped before its first checkpoint, so that nothing of it is there to go on "
+                f"from, and it had begun from `load_path` (={began['load_path']!r}): give that again, with another "
+                "`run_dir`, or remove this one."
+            )
+        return Start("restarted", settings=settings)
     saved = checkpoint.load(load_path)
     return Start("resumed", saved, saved.section("config"))

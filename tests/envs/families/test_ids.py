@@ -70,3 +70,13 @@ def test_the_closest_ids_are_those_of_other_namespaces_too() -> None:
         ppo2.make("pong")
     with pytest.raises(ValueError, match="closest known are CartPole-v1, CartPole-v0"):
         ppo2.make("cartpole-v7")
+
+
+def test_a_module_that_fails_where_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spoiled_envs.py").write_text("import gymnasium\n\n1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = (
+        r"importing 'spoiled_envs' raised ZeroDivisionError: division by zero, in <module> \(.*spoiled_envs.py, line 3"
+    )
+    with pytest.raises(ValueError, match=words):
+        ppo2.make("spoiled_envs:X-v0")

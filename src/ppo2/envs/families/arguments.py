@@ -51,9 +51,10 @@ def constructor_arguments(env: str | Callable[..., Any]) -> Arguments:
     spec = spec_of(env)
     try:
         creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    except (ImportError, AttributeError):  # whoever makes the environment tells what is missing
+    except Exception:  # of whatever it imports: whoever makes the environment tells what is wrong
         return Arguments({}, True)
-    assert creator is not None
+    if creator is None:  # it has a vector form alone
+        return Arguments({}, True)
     known, is_open = _parameters(creator)
     registered = {name: Argument(known.get(name, Argument()).kind, value) for name, value in spec.kwargs.items()}
     known = {**known, **registered}

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import re
+import types
 import warnings
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from ppo2.envs import adapters
 from ppo2.envs.families.foreign import old_gym_id
 from ppo2.envs.families.packages import PACKAGES, Package
 from ppo2.envs.families.registry import FAMILIES, Family
+from ppo2.envs.host.constructors import ConstructorError, what_and_where
 
 ENVPOOL = "envpool:"
 
@@ -48,7 +50,7 @@ def spec_of(env_id: str) -> EnvSpec:
         # an old version is the user's choice
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             if module:
-                importlib.import_module(module)  # gym.spec doesn't, gym.make does
+                import_named(module, env_id)  # gym.spec doesn't, gym.make does
             return gym.spec(name)
     except ModuleNotFoundError as error:
         hint = f" {missing[0]}" if missing else ""
@@ -59,6 +61,22 @@ def spec_of(env_id: str) -> EnvSpec:
             f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
             "own package is 'module:Name-v0'."
         ) from error
+
+
+def import_named(module: str, env_id: str) -> types.ModuleType:
+    """Imports the module that an id names.
+
+    Raises:
+        ModuleNotFoundError: it isn't there, or another that it needs.
+        ConstructorError: it raised another error.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # of whatever it does
+        said = what_and_where(error)
+        raise ConstructorError(f"`env` (={env_id!r}): importing {module!r} raised {said}. Mend it there.") from error
 
 
 def _closest(name: str) -> str:
