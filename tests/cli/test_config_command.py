@@ -120,3 +120,18 @@ def test_a_run_that_began_from_weights_begins_from_them_again(tmp_path, given):
         checkpoint.unlink()
     with pytest.raises(ValueError, match=r"had begun from `load_path` \(='zoo:CartPole-v1'\)"):
         ppo2.learn(run_dir=tmp_path / "b", load_path=tmp_path / "b", **zoo)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("progress: no", "`progress` (='no') must be true or false"),  # which is text in YAML 1.2
+        ("until_solved: 'off'", "`until_solved` (='off') must be true or false"),
+        ("normalize_obs: 1", "`normalize_obs` (=1) must be true or false"),
+        ("model_fn: Mine", "`model_fn` (='Mine') is an object, given from Python: take it out"),
+    ],
+)
+def test_values_that_the_command_line_would_not_take(tmp_path, capsys, line, words):
+    (tmp_path / "a.yaml").write_text(f"env: CartPole-v1\n{line}\n")
+    assert main(["train", "--config", str(tmp_path / "a.yaml")]) == 1
+    assert words in capsys.readouterr().err

@@ -154,6 +154,11 @@ class Chosen(NamedTuple):
         """
         known = {*values, *Config.__dataclass_fields__}
         settings_file.check_names(self.path, self.file, known, self.defaults())
+        for name, value in self.file.items():
+            if value is not None and name not in {*values, "env_kwargs", "eval_env_kwargs"}:
+                raise ValueError(f"{self.path}: `{name}` (={value!r}) is an object, given from Python: take it out.")
+            if isinstance(values.get(name), bool) and not isinstance(value, bool | None):
+                raise ValueError(f"{self.path}: `{name}` (={value!r}) must be true or false.")
         from_file = {name: value for name, value in self.file.items() if name in values and name not in self.given}
         return {**values, **{n: _tuples(v) if isinstance(values[n], tuple) else v for n, v in from_file.items()}}
 
