@@ -80,3 +80,16 @@ def test_a_module_that_fails_where_it_is_imported(tmp_path: Path, monkeypatch: p
     )
     with pytest.raises(ValueError, match=words):
         ppo2.make("spoiled_envs:X-v0")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "words"),
+    [
+        ("cartpole_v1", "The closest known are .*CartPole-v1"),
+        ("lunar_lander_v3", "The closest known are .*LunarLander-v3"),
+        ("pistonball_v6", "PettingZoo's environments have several agents"),
+    ],
+)
+def test_a_misspelt_id_is_none_of_pettingzoo(env_id: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ppo2.make(env_id)

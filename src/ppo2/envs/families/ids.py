@@ -45,6 +45,8 @@ def spec_of(env_id: str) -> EnvSpec:
     # the package that registers ids of this form, if it is known, must be imported first
     known: list[Family | Package] = [] if name in gym.registry else [*FAMILIES, *PACKAGES]
     packages = [one for one in known if one.ids and re.fullmatch(one.ids, name)]
+    if any(_letters(env_id) == _letters(name) for env_id in gym.registry):  # cartpole_v1 is none of PettingZoo's
+        packages = [one for one in packages if one.package is not None]
     missing = [words for package in packages if (words := _obstacle(package))]
     try:
         # an old version is the user's choice
@@ -96,6 +98,11 @@ def _closest(name: str) -> str:
 def _plain(env_id: str) -> str:
     """The name in an id, without namespace and version."""
     return re.sub(r"-v\d+$", "", env_id).rpartition("/")[2].lower()
+
+
+def _letters(env_id: str) -> str:
+    """The name in an id, without namespace, version and all but letters and digits."""
+    return re.sub(r"[\W_]", "", re.sub(r"[-_]?v\d+$", "", env_id.rpartition("/")[2])).lower()
 
 
 def register_all() -> None:
