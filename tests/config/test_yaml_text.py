@@ -40,3 +40,9 @@ def test_what_is_written_is_read(value):
     found = parsed(dumped(value))
     assert (found, type(found)) == (value, type(value))
     assert "\n" not in dumped(value)
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "!!timestamp x", "{[a]: 1}", "!!int x", "!!bool x", "{{a: 1}: 2}"])
+def test_what_no_value_can_be_made_of(text):
+    with pytest.raises(ValueError, match=r"."):
+        parsed(text)

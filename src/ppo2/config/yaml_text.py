@@ -20,7 +20,14 @@ def parsed(text: str) -> Any:
 
     try:
         return yaml.load(text, Loader=_loader())
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (
+        yaml.YAMLError,
+        AttributeError,
+        TypeError,
+        KeyError,
+    ) as error:  # of tags on what isn't theirs
         raise ValueError(" ".join(str(error).split())) from None
 
 
