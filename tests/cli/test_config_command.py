@@ -135,3 +135,9 @@ def test_values_that_the_command_line_would_not_take(tmp_path, capsys, line, wor
     (tmp_path / "a.yaml").write_text(f"env: CartPole-v1\n{line}\n")
     assert main(["train", "--config", str(tmp_path / "a.yaml")]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_logs_are_a_list_or_a_text(tmp_path, given):
+    (tmp_path / "a.yaml").write_text("env: CartPole-v1\nlog: tensorboard, wandb\n")
+    assert given("train", "--config", tmp_path / "a.yaml")["log"] == ("tensorboard", "wandb")
+    assert given("train", "CartPole-v1", "--log", "csv,tensorboard", "--wandb")["log"] == ("csv", "tensorboard", "wandb")

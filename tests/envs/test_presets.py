@@ -182,3 +182,16 @@ def test_encoders_of_a_preset_on_the_command_line(
 
 def test_a_script_without_images_is_of_the_default_family() -> None:
     assert ppo2.preset(lambda: Script(3)) == DEFAULT.settings
+
+
+def test_a_preset_is_for_the_environment_with_its_arguments(
+    registered: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = "ppo2-tests/Seen-v0"
+    assert ppo2.preset(env)["network"] == "cnn"
+    assert ppo2.preset(env, {"flatten": True, "workers": 2})["network"] == "mlp"
+    assert len(registered) == 2
+    assert main(["config", env, "--env.flatten"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "network: mlp" in lines
+    assert "  flatten: true" in lines

@@ -20,7 +20,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ppo2.cli import checks
-from ppo2.cli.env_options import TakesEnvironment
+from ppo2.cli.env_options import TakesEnvironment, UsageError, env_kwargs
 from ppo2.cli.output import start_processes
 from ppo2.config import Config, settings_file
 from ppo2.system import launch
@@ -216,12 +216,15 @@ def loudness(verbose: int | None, progress: bool) -> dict[str, Any]:
     return {"verbose": verbose, "progress": None if progress else False}
 
 
-def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
+def choose(
+    arguments: Sequence[str], *, many: bool = False, env_words: Mapping[str, str | None] | None = None
+) -> Chosen:
     """Looks through the arguments of a command for the environment and the network.
 
     Args:
         arguments: the words behind the command's name.
         many: options take several values, as those of `sweep` do.
+        env_words: words of `--env.NAME`, on which the preset may depend.
 
     Raises:
         ValueError: no such environment or network, in arguments that have no other fault.
@@ -240,7 +243,10 @@ def choose(arguments: Sequence[str], *, many: bool = False) -> Chosen:
                 runtime.leave_accelerators("cpu")
             if not many and len(words) == len(arguments) and envs.adapter_of(env) is not None:
                 _join_others(words)
-            preset = envs.preset(env)
+            kwargs = dict(file["env_kwargs"]) if file.get("env_kwargs") else {}
+            with contextlib.suppress(UsageError):  # the proper reading tells why
+                kwargs |= env_kwargs(env, env_words or {})
+            preset = envs.preset(env, kwargs)
             family = envs.family_with(env, preset)
         if "num_envs" in preset:  # as many in each process
             size = launch.detected().size

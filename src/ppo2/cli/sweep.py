@@ -43,7 +43,7 @@ class SweepCommand(options.Command):
     @classmethod
     def with_options(cls, arguments: Sequence[str]) -> type:
         """The command with options and defaults for the environment and the network in `arguments`."""
-        chosen = options.choose(arguments, many=True)
+        chosen = options.choose(arguments, many=True, env_words=cls.words.env)
         seeds = Annotated[int, arg(help="how many seeds to train each configuration with: 0, 1, ...")]
         run_dir = Annotated[str | None, arg(help="directory for table, curves and models; None writes nothing")]
         return cls.with_fields(

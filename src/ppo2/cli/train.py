@@ -52,7 +52,7 @@ class Train(options.Command):
     @classmethod
     def with_options(cls, arguments: Sequence[str]) -> type:
         """The command with options and defaults for the environment and the network in `arguments`."""
-        chosen = options.choose(arguments)
+        chosen = options.choose(arguments, env_words=cls.words.env)
         return cls.with_fields(
             chosen,
             [

@@ -24,12 +24,11 @@ YES_OR_NO = {"save_code", "private"}
 
 
 def formats(name: str, value: Any) -> tuple[str, ...]:
-    """Names of formats; one text may have several, with commas between them: the rule of the setting `log`."""
-    words = value.split(",") if isinstance(value, str) else value
-    listed = tuple(words) if isinstance(words, Iterable) else (words,)
+    """Names of formats; a text may have several, with commas between them: the rule of the setting `log`."""
+    listed = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not all(isinstance(word, str) for word in listed):
         raise TypeError(f"`{name}` (={value!r}) must be a list of names, as in ('csv', 'tensorboard').")
-    found = dict.fromkeys(word.strip().lower() for word in listed)
+    found = dict.fromkeys(word.strip().lower() for text in listed for word in text.split(","))
     for word in found:
         if word and word not in FORMATS:
             raise ValueError(f"`{name}` (={value!r}) has {word!r}, which is none of {_listed(word, FORMATS)}")

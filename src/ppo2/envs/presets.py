@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from ppo2 import networks, spaces
 from ppo2.envs.construction import resolve
 from ppo2.envs.device.env import is_device_env
 from ppo2.envs.families.ids import check_id
+from ppo2.envs.families.keywords import NOT_OF_ONE
 from ppo2.envs.families.registry import DEFAULT, IMAGES, family_of
 from ppo2.system import runtime
 
@@ -18,7 +20,7 @@ WITHOUT_IMAGES = "gymnasium."
 """Beginning of entry points of environments that are known to give no images, unless their family says so."""
 
 
-def preset(env: Any) -> dict[str, Any]:
+def preset(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments of `learn` that suit an environment; the command line starts from them.
 
     They are those of the family of its id. An id of a package that no family has is made once, to look at its
@@ -27,6 +29,7 @@ def preset(env: Any) -> dict[str, Any]:
     Args:
         env: an id, or an environment in any other form that `learn` takes; of one that exists already, `num_envs` is
             left out.
+        env_kwargs: arguments of the environment, on which its observations may depend: see `learn`.
 
     Raises:
         ValueError: no environment of this id is registered.
@@ -34,11 +37,11 @@ def preset(env: Any) -> dict[str, Any]:
     if isinstance(env, str):
         check_id(env)
         settings = family_of(env).preset(env)
-        found = {} if is_known(env) else for_images(_space_of(env))
+        found = {} if is_known(env) else for_images(_space_of(env, env_kwargs))
         return {**IMAGES.settings, **found} if found else settings
     env_id = getattr(getattr(env, "spec", None), "id", None)
     settings = family_of(env_id).preset(env_id) if isinstance(env_id, str) else dict(DEFAULT.settings)
-    if settings["network"] == DEFAULT.settings["network"] and (found := for_images(_space_of(env))):
+    if settings["network"] == DEFAULT.settings["network"] and (found := for_images(_space_of(env, env_kwargs))):
         settings = {**IMAGES.settings, **found}
     if isinstance(env, gym.Env | gym.vector.VectorEnv):
         settings.pop("num_envs", None)
@@ -74,7 +77,7 @@ def is_known(env_id: str) -> bool:
     return spec is not None and not spec.additional_wrappers and str(spec.entry_point).startswith(WITHOUT_IMAGES)
 
 
-def _space_of(env: Any) -> spaces.AnySpace | None:
+def _space_of(env: Any, env_kwargs: Mapping[str, Any] | None) -> spaces.AnySpace | None:
     """The space of an environment's observations; None where it can't be made, which training will tell."""
     if is_device_env(env):
         return env.observation_space  # type: ignore[no-any-return]
@@ -83,7 +86,8 @@ def _space_of(env: Any) -> spaces.AnySpace | None:
         return space
     runtime.begin()  # constructors of environments may compute
     with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
-        made = resolve(env, 1)
+        of_one = {name: value for name, value in (env_kwargs or {}).items() if name not in NOT_OF_ONE}
+        made = resolve(env, 1, env_kwargs=of_one)
         try:
             return made.env.single_observation_space
         finally:

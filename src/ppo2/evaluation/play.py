@@ -17,6 +17,7 @@ import gymnasium.error
 from ppo2 import envs
 from ppo2.agent.model import Model
 from ppo2.config import Config, Device
+from ppo2.envs.families.keywords import NOT_OF_ONE
 from ppo2.envs.host.env_types import AnyEnv, EnvTraits
 from ppo2.envs.host.failures import ContractError
 from ppo2.envs.host.vec_env import is_made
@@ -29,9 +30,6 @@ from ppo2.system.calls import told_plainly
 from ppo2.system.signals import Interrupted, StopSignals
 from ppo2.system.text import install_command
 from ppo2.system.verbosity import spoken
-
-NOT_OF_ONE = ("workers", "groups", "backend", "actors", "own_vector")
-"""Arguments of `ppo2.make` that say how several environments are stepped."""
 
 
 @told_plainly("play(model, 'CartPole-v1', video='film.mp4')")

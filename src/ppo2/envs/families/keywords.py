@@ -16,6 +16,8 @@ SHADOWING = (
     *("env_timeout", "replay_limit", "own_vector", "actors", "verbose"),
 )
 """Keywords of `ppo2.make` that a constructor may have too, with a meaning of its own; a seed has the same."""
+NOT_OF_ONE = ("workers", "groups", "backend", "actors", "own_vector")
+"""Arguments of `ppo2.make` that say how several environments are stepped."""
 
 
 def check_makes(env_id: Any) -> None:
