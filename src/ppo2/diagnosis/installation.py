@@ -30,6 +30,7 @@ EXTRAS = {
     "wandb": (("wandb",), "logs to Weights & Biases"),
     "trackio": (("trackio",), "logs to Trackio"),
     "mlflow": (("mlflow",), "logs to MLflow"),
+    "tune": (("optuna",), "`ppo2.callbacks.OptunaPruning`"),
     "ray": (("ray",), "environments on other machines"),
 }
 """Modules of each extra, and what they bring."""
