@@ -18,6 +18,12 @@ from ppo2.cli.checks import given_options
         (["train", "--n-steps", "128", "CartPole-v1", "--batch-size", "64"], "--nminibatches 16; the batch"),
         (["train", "CartPole-v1", "--nsteps", "128", "--batch-size", "32"], "--nminibatches 32; the batch"),
         (["train", "CartPole-v1", "--policy", "CnnPolicy"], "it is called --network here: --network cnn."),
+        (["train", "--env", "CartPole-v1"], "--env: it is given without a name: `ppo2 train CartPole-v1`."),
+        (["train", "--env-id", "CartPole-v1"], "--env-id: it is given without a name: CartPole-v1."),
+        (["eval", "--run", "runs/x"], "--run: it is given without a name: `ppo2 eval runs/x`."),
+        (["train", "CartPole-v1", "--callback", "x"], "`callbacks` is an argument of ppo2.learn, in Python."),
+        (["train", "CartPole-v1", "--env-kwargs", "{a: 1}"], "they are given one by one: --env.NAME VALUE."),
+        (["train", "CartPole-v1", "--frame-stack", "4"], "it is called --env.NAME here: --env.frame-stack 4."),
         (["train", "CartPole-v1", "--bogus"], "Unrecognized options: --bogus. `ppo2 train --help` lists"),
     ],
 )

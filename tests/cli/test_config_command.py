@@ -140,4 +140,5 @@ def test_values_that_the_command_line_would_not_take(tmp_path, capsys, line, wor
 def test_logs_are_a_list_or_a_text(tmp_path, given):
     (tmp_path / "a.yaml").write_text("env: CartPole-v1\nlog: tensorboard, wandb\n")
     assert given("train", "--config", tmp_path / "a.yaml")["log"] == ("tensorboard", "wandb")
-    assert given("train", "CartPole-v1", "--log", "csv,tensorboard", "--wandb")["log"] == ("csv", "tensorboard", "wandb")
+    arguments = given("train", "CartPole-v1", "--log", "csv,tensorboard", "--wandb")
+    assert arguments["log"] == ("csv", "tensorboard", "wandb")

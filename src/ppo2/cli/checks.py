@@ -8,6 +8,11 @@ from typing import Any
 
 from ppo2.cli.env_options import UsageError, literal
 
+IN_PYTHON = ("callbacks", "init_fn", "model_fn", "update_fn")
+"""Arguments of `learn` that no text can give."""
+KWARGS = {"env_kwargs": "--env.NAME", "eval_env_kwargs": "--eval-env.NAME"}
+"""Arguments of `learn` that have options of another form."""
+
 
 def given_options(arguments: Sequence[str]) -> dict[str, str | None]:
     """The options in the words behind a command, by their names in Python, with the word behind each, if there is one.
@@ -38,6 +43,12 @@ def flags_of(command: type) -> set[str]:
     return names | {"help", "help_verbose"}
 
 
+def positional_of(command: type) -> set[str]:
+    """The names of what a command takes by position."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    return {field.name for field in dataclasses.fields(command) if "positional" in str(hints[field.name]).lower()}
+
+
 def check_options(name: str, command: type, arguments: Sequence[str], known: Mapping[str, Any]) -> None:
     """Raises UsageError for options that a command doesn't have.
 
@@ -47,7 +58,8 @@ def check_options(name: str, command: type, arguments: Sequence[str], known: Map
     """
     from ppo2.config.foreign_names import explained
 
-    flags = flags_of(command)
+    positional = positional_of(command)
+    flags = flags_of(command) - positional
     given = given_options(arguments)
     unknown = {option: word for option, word in given.items() if option not in flags}
     if not unknown:
@@ -58,7 +70,14 @@ def check_options(name: str, command: type, arguments: Sequence[str], known: Map
     told, listed = [], ", ".join(f"--{option.replace('_', '-')}" for option in unknown)
     for option in unknown:
         flag = f"--{option.replace('_', '-')}"
-        if option in foreign:
+        called = next(iter(foreign[option].settings), "") if option in foreign else option
+        if option in positional:
+            told.append(f"{flag}: it is given without a name: `ppo2 {name} {unknown[option] or option.upper()}`.")
+        elif called in IN_PYTHON:
+            told.append(f"{flag}: `{called}` is an argument of ppo2.learn, in Python.")
+        elif option in KWARGS:
+            told.append(f"{flag}: they are given one by one: {KWARGS[option]} VALUE.")
+        elif option in foreign:
             told.append(f"{flag}: {foreign[option].words('option')}")
         elif close := difflib.get_close_matches(option, sorted(flags - {f"no_{one}" for one in flags}), n=1):
             told.append(f"Did you mean --{close[0].replace('_', '-')}?")

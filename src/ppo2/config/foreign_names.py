@@ -71,7 +71,10 @@ class Foreign(NamedTuple):
         listed = given(forms[style](name, value) for name, value in self.settings.items())
         called = next(iter(self.settings), "")
         name = f"--{called.replace('_', '-')}" if style == "option" else f"`{called}`"
+        name = "--env.NAME" if style == "option" and called == "env_kwargs" else name
         said = f"it is called {name} here: {listed}" if self.settings else ""
+        if style == "option" and called == "env":
+            said = f"it is given without a name: {listed}"
         return "; ".join(filter(None, [said, self.remark])) + "."
 
 
