@@ -269,7 +269,10 @@ def _as_asked(
             f"environments; {env!r} exists already: leave it out, and set this where the environment is made."
         )
     for key in sorted({*env_kwargs} & {"num_envs", "seed", "info_keys", "kwargs", "verbose"}):
-        raise ValueError(f"`{of}` (={dict(env_kwargs)!r}) has {key!r}, an argument by itself: {key}=... beside it.")
+        raise ValueError(
+            f"`{of}` (={dict(env_kwargs)!r}) has {key!r}, an argument by itself: {key}=... beside it. "
+            f"({of}={{'env_kwargs': {{{key!r}: ...}}}} is for the environment's constructor.)"
+        )
     # `env_id` is `env` here, and an argument of many functions that make environments
     own = {key: value for key, value in env_kwargs.items() if key in _parameters() and key != "env_id"}
     others = {key: value for key, value in env_kwargs.items() if key not in own}
