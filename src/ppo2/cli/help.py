@@ -203,8 +203,8 @@ def _value_word(kind: Any) -> str:
         return "|".join(map(str, arguments))
     if origin in (tuple, list, dict):
         return f"{_value_word(arguments[0])} ..." if arguments else "VALUE ..."
-    words = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT"}
-    return words.get(kind, "VALUE") if isinstance(kind, type) else "VALUE"  # an annotation may be anything
+    shown_as: dict[Any, str] = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT"}
+    return shown_as.get(kind, "VALUE") if isinstance(kind, type) else "VALUE"  # an annotation may be anything
 
 
 def _default(value: Any) -> str:

@@ -246,7 +246,7 @@ def choose(
             kwargs = dict(file["env_kwargs"]) if file.get("env_kwargs") else {}
             with contextlib.suppress(UsageError):  # the proper reading tells why
                 kwargs |= env_kwargs(env, env_words or {})
-            preset = envs.preset(env, kwargs)
+            preset = envs.preset(env, kwargs) if kwargs else envs.preset(env)
             family = envs.family_with(env, preset)
         if "num_envs" in preset:  # as many in each process
             size = launch.detected().size
