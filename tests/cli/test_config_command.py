@@ -6,7 +6,7 @@ import pytest
 
 import ppo2
 from ppo2.cli import main
-from ppo2.config import read_settings
+from ppo2.config import Config, read_settings
 from ppo2.reporting.repeat import command_line, python_call
 
 TINY = ["--num-envs", "2", "--nsteps", "8", "--nminibatches", "2", "--num-hidden", "4", "--total-timesteps", "32"]
@@ -139,6 +139,6 @@ def test_values_that_the_command_line_would_not_take(tmp_path, capsys, line, wor
 
 def test_logs_are_a_list_or_a_text(tmp_path, given):
     (tmp_path / "a.yaml").write_text("env: CartPole-v1\nlog: tensorboard, wandb\n")
-    assert given("train", "--config", tmp_path / "a.yaml")["log"] == ("tensorboard", "wandb")
+    assert Config(log=given("train", "--config", tmp_path / "a.yaml")["log"]).log == ("tensorboard", "wandb")
     arguments = given("train", "CartPole-v1", "--log", "csv,tensorboard", "--wandb")
     assert arguments["log"] == ("csv", "tensorboard", "wandb")

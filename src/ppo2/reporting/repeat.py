@@ -61,7 +61,9 @@ def untold(config: Mapping[str, Any]) -> str:
     sessions = config.get("sessions")
     known = [one for one in sessions if isinstance(one, Mapping)] if isinstance(sessions, list) else []
     named = [name for one in known if isinstance(one.get("callbacks"), list) for name in one["callbacks"]]
-    parts = ["it began with the weights of another"] if any(one.get("from_weights") is True for one in known) else []
+    is_told = isinstance(began_from(config).get("load_path"), str)
+    from_weights = not is_told and any(one.get("from_weights") is True for one in known)
+    parts = ["it began with the weights of another"] if from_weights else []
     parts += [f"it had the callbacks {', '.join(map(printable, dict.fromkeys(map(str, named))))}"] if named else []
     return f"These settings are not all of this run: {' and '.join(parts)}." if parts else ""
 
