@@ -113,3 +113,18 @@ def test_runs_of_a_sweep_have_them(tmp_path):
 def test_arguments_that_can_not_be(arguments, words):
     with pytest.raises((ValueError, TypeError), match=words):
         ppo2.learn(**arguments, **SMALL)
+
+
+def test_the_environment_to_evaluate_on_has_arguments_of_its_own():
+    ends = []
+    ppo2.learn(
+        env="FrozenLake-v1",
+        env_kwargs=FROZEN,
+        eval_env="FrozenLake-v1",
+        eval_env_kwargs={"max_episode_steps": 2},
+        eval_interval=1,
+        eval_episodes=4,
+        update_fn=lambda _update, _model, stats: ends.append(stats.evaluation.lengths.max()),
+        **SMALL | {"num_hidden": 5},  # no other test has compiled its programs
+    )
+    assert ends == [2, 2]

@@ -48,7 +48,7 @@ def without_state(model: "Model") -> "Model":
     """A copy of a model without what programs must not keep alive: arrays, environments, other programs."""
     copied = copy.copy(model)
     del copied.state, copied.own_programs, copied._acting
-    copied.config = dataclasses.replace(model.config, env=None, eval_env=None, model_fn=None)
+    copied.config = dataclasses.replace(model.config, env=None, eval_env=None, eval_env_kwargs=None, model_fn=None)
     return copied
 
 
