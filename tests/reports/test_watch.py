@@ -1,5 +1,6 @@
 """The live report: its server, and the page in a real browser while a run goes on."""
 
+import functools
 import http.client
 import json
 import signal
@@ -109,14 +110,20 @@ def test_long_logs_are_not_read_without_pause(tmp_path, monkeypatch):
 
 def test_ctrl_c_ends_the_command(tmp_path):
     command = [sys.executable, "-m", "ppo2", "watch", str(write_run_files(tmp_path / "x")), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    line = process.stdout.readline()
-    address = line.split()[0]
-    assert address.startswith("http://127.0.0.1:"), line
-    with urllib.request.urlopen(address, timeout=30) as answer:
-        assert b"CartPole-v1" in answer.read()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    # tests may run in the background of a script, where Ctrl-C is ignored and children inherit that
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, preexec_fn=heard) as process:
+        try:
+            line = process.stdout.readline()
+            address = line.split()[0]
+            assert address.startswith("http://127.0.0.1:"), line
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert b"CartPole-v1" in answer.read()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, "", "")
 
 

@@ -1,6 +1,7 @@
 """Two devices learn what one does, with the same shards."""
 
 import functools
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,10 +105,12 @@ def learn_from_samples(folder: Path) -> None:
     assert usual(65) == usual(62) == usual(1, 128) == ONE_DEVICE  # no halves of 32 samples
     for name, more in BY_SAMPLES.items():
         settings = {**IMAGES, **more}
-        for devices, divided in ((1, lambda *_: ONE_DEVICE), (2, usual)):
+        for devices, divided in ((1, lambda *_, **__: ONE_DEVICE), (2, usual)):
             sharding.over_samples = divided
             trained = ppo2.learn(**settings, total_timesteps=2 * settings["num_envs"] * settings["nsteps"])
             np.savez(folder / f"{name} {devices}.npz", *leaves(trained.state))
+    sharding.over_samples = usual
+    ppo2.learn(**IMAGES, network="cnn_small", total_timesteps=128, run_dir=folder / "run")
     images = ppo2.learn(**IMAGES, network="cnn_small", total_timesteps=0)
     for steps, devices in ((64, 2), (65, 1)):  # rollouts of other sizes than the settings tell of
         rollout: Any = SimpleNamespace(valid=np.zeros((2 * steps, 1)), recurrent_state=None)
@@ -126,3 +129,14 @@ def test_minibatches_divided_between_two_devices_teach_the_same(by_samples: Path
     one, two = (list(np.load(by_samples / f"{name} {devices}.npz").values()) for devices in (1, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_goes_on_with_as_many_parts(by_samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or says that it can't: this process has one CPU device."""
+    run = by_samples / "run"
+    again = ppo2.learn(**IMAGES, network="cnn_small", total_timesteps=256, load_path=run, run_dir=run)
+    assert again.most_parts == 2
+    assert json.loads((run / "config.json").read_text())["most_parts"] == 2
+    assert "JAX_NUM_CPU_DEVICES=2" in " ".join(capsys.readouterr().out.split())
+    fresh = ppo2.learn(**IMAGES, network="cnn_small", total_timesteps=0, load_path=run)
+    assert fresh.most_parts == 1

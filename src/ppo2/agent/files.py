@@ -53,6 +53,7 @@ def _metadata(model: "Model") -> dict[str, Any]:
         "responses": model.act_count,
         "placement": model.placement.saved(),
         "acts_with": model.acts_with,
+        "most_parts": model.most_parts,
     }
 
 

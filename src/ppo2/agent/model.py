@@ -34,7 +34,7 @@ from ppo2.algorithm.update import update as ppo_update
 from ppo2.config import Config, names
 from ppo2.distributed import heartbeat
 from ppo2.numerics import schedules, sharding
-from ppo2.numerics.compilation import Place, computing_on, place_of, transfers_allowed
+from ppo2.numerics.compilation import Place, computing_on, devices_here, place_of, platform, transfers_allowed
 from ppo2.numerics.flat import ravelled
 from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
@@ -68,6 +68,7 @@ class Model:
         own_programs: compiled programs that no other model may share.
         placement: the processors that it acts and learns on; see `place`.
         acts_with: "numpy" or "xla", in runners of host environments; see `ppo2.runners.acting`.
+        most_parts: CPU devices that minibatches of images are divided among, where there are as many.
         unsaved: words about why the last checkpoint of its training isn't on the disk; "" where all is well.
         stop_reason: the reason for which a callback, or `update_fn`, ended its training; "" otherwise.
         frozen: beginnings and ends of those parts of the flat parameters that learning leaves as they are.
@@ -106,6 +107,7 @@ class Model:
         self.frozen: tuple[tuple[int, int], ...] = ()
         self.placement = UNPLACED
         self.acts_with = "xla"
+        self.most_parts = len(devices_here())
         self._acting: tuple[Any, ActingState] | None = None
 
     # --- devices --------------------------------------------------------------------------------------------------
@@ -349,7 +351,14 @@ class Model:
             return axis  # whatever a subclass computes of a minibatch, it may need the whole
         steps, envs = rollout.valid.shape
         rows = jax.tree.leaves(rollout.recurrent_state)[0].shape[0] if self.is_recurrent else steps
-        return sharding.over_samples(rows * envs // self.config.nminibatches, steps // rows)
+        of_minibatch = rows * envs // self.config.nminibatches
+        return sharding.over_samples(of_minibatch, steps // rows, most=self.most_parts)
+
+    @property
+    def lacks_devices(self) -> bool:
+        """True if there are fewer CPU devices here than its minibatches were divided among."""
+        divides = self._convolves and type(self) is Model and platform() == "cpu"
+        return divides and self.most_parts > len(devices_here())
 
     def hyperparameters(self, *, lr: float, cliprange: float, value_cliprange: float | None = None) -> Hyperparameters:
         """The numbers for one update; see `train`."""

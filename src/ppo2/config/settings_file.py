@@ -22,7 +22,7 @@ from ppo2.config.foreign_names import explained
 from ppo2.config.placeholders import ENV_KWARGS, HOLDING, decoded, is_placeholder, jsonable, placeholder_in
 from ppo2.config.yaml_text import dumped, parsed
 
-OF_A_RUN = frozenset({"engine", "placement", "acts_with", "versions", "sessions"})
+OF_A_RUN = frozenset({"engine", "placement", "acts_with", "most_parts", "versions", "sessions"})
 """Entries of a run's config.json that are no settings."""
 LOADED, LOAD = "loaded", ("load_path", "load_parts")
 """The entry of a session that has the arguments by which its run began from a checkpoint, and these."""

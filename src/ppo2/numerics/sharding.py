@@ -124,15 +124,17 @@ def across_processes() -> DataAxis:
     return DataAxis(jax.process_count(), jax.process_count())
 
 
-def over_samples(rows: int, length: int = 1) -> DataAxis:
-    """The layout that divides a minibatch's rows, of `length` samples each, among the CPU devices of this process.
+def over_samples(rows: int, length: int = 1, *, most: int | None = None) -> DataAxis:
+    """The layout that divides a minibatch's rows, of `length` samples each, among CPU devices of this process, `most`
+    of them at most.
 
     A device computes in a thread of its own, so that both of two cores work all the time; the threads that share an
     operation wait for each other at its end. On an accelerator, or where there are several processes: `ONE_DEVICE`.
     """
     if platform() != "cpu" or jax.process_count() > 1:
         return ONE_DEVICE
-    most = min(len(devices_here()), rows * length // LEAST_SAMPLES)
+    there = len(devices_here())
+    most = min(there if most is None else most, there, rows * length // LEAST_SAMPLES)
     parts = next((n for n in range(most, 1, -1) if rows % n == 0), 1)
     return ONE_DEVICE if parts == 1 else DataAxis(parts, 1, by_sample=True)
 

@@ -25,7 +25,7 @@ ROW_COLUMNS = {"timesteps": TIMESTEPS, "updates": UPDATES, "time": SECONDS}
 NOT_CONFIGURATION = frozenset(
     {"seed", "run_dir", "load_path", "progress", "log_interval", "monitor_limit", "save_interval", "keep"}
     | {"eval_interval", "eval_episodes", "eval_env", "eval_env_kwargs", "log", "log_options", "versions", "sessions"}
-    | {"device", "devices", "engine", "placement", "acts_with"}
+    | {"device", "devices", "engine", "placement", "acts_with", "most_parts"}
 )
 """Entries of config.json in which runs of one configuration may differ."""
 MOST_POINTS = 2000

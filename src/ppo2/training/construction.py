@@ -198,6 +198,8 @@ def place_model(model: Model, env: AnyEnvs, start: Start) -> None:
         saved=start.kept.get("placement") if start.goes_on else None,
     )
     model.place(Placement(*collectives.broadcast(list(found))))
+    if start.goes_on and type(most_parts := start.kept.get("most_parts")) is int:
+        model.most_parts = most_parts
     if not isinstance(env, DeviceVector):
         acts_with = acting.choose(model, env.num_envs, saved=start.kept if start.goes_on else None)
         model.acts_with = collectives.broadcast(acts_with)

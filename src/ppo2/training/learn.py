@@ -195,6 +195,7 @@ def learn(
         for line in (
             placement.changed(start.kept.get("placement"), model.placement),
             acting.changed(start.kept, model.acts_with),
+            remarks.fewer_devices(model),
         ):
             if line:
                 setup.logger.warn(line)

@@ -49,6 +49,16 @@ def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list
     return [f"warning: {line}" for line in found]
 
 
+def fewer_devices(model: Model) -> str:
+    """A line where a run goes on with fewer CPU devices than its minibatches were divided among; "" elsewhere."""
+    if not model.lacks_devices:
+        return ""
+    return (
+        f"this run divided its minibatches among {model.most_parts} CPU devices, and there are fewer here: its last "
+        f"bits may differ; with JAX_NUM_CPU_DEVICES={model.most_parts} they don't"
+    )
+
+
 def _named_leaves(space: spaces.AnySpace) -> list[tuple[str, spaces.AnySpace]]:
     """The parts of a space with their paths, as `encoders` has them; "" of a single array."""
     found = jax.tree.leaves_with_path(spaces.tree(space))

@@ -70,7 +70,7 @@ class Setup:
         self.evaluated = 0
         self.last_evaluation: Evaluation | None = None
         before, world = start.progress, distributed.world()
-        kept = {"placement": model.placement.saved(), "acts_with": model.acts_with}
+        kept = {"placement": model.placement.saved(), "acts_with": model.acts_with, "most_parts": model.most_parts}
         self.saved_in, self.settings, lines = collectives.run_on_first(
             lambda: run_directory.prepare(run_dir, config, start, trainer.runner.layout, kept, moments.names)
         )
