@@ -1,6 +1,5 @@
 """The live report: its server, and the page in a real browser while a run goes on."""
 
-import functools
 import http.client
 import json
 import signal
@@ -109,11 +108,13 @@ def test_long_logs_are_not_read_without_pause(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_ends_the_command(tmp_path):
-    command = [sys.executable, "-m", "ppo2", "watch", str(write_run_files(tmp_path / "x")), "--port", "0"]
     # tests may run in the background of a script, where Ctrl-C is ignored and children inherit that
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, preexec_fn=heard) as process:
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from ppo2.cli import main; raise SystemExit(main())"
+    )
+    command = [sys.executable, "-c", program, "watch", str(write_run_files(tmp_path / "x")), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
             address = line.split()[0]

@@ -75,7 +75,7 @@ def test_schedules_follow_frac(tmp_path: Path) -> None:
 def test_a_run_directory_holds_everything(tmp_path: Path) -> None:
     learn(total_timesteps=7 * 128, log_interval=3, save_interval=2, run_dir=tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"config.json", "progress.csv", "progress.jsonl", "monitor.csv", "checkpoints"}
+    assert names == {"README.md", "config.json", "progress.csv", "progress.jsonl", "monitor.csv", "checkpoints"}
     assert json.loads((tmp_path / "config.json").read_text())["shards"] == 1
     assert saved(tmp_path) == [1, 2, 4, 6, 7]
     logged = rows(tmp_path)
