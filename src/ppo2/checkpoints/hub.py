@@ -1,7 +1,6 @@
 """Models on the Hugging Face Hub: `hf://user/name`, downloaded and checked."""
 
 import hashlib
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -169,4 +168,4 @@ def _downloaded_before(hub: ModuleType, text: str, address: Address, error: Exce
     warnings.warn(
         f"{text}: the Hugging Face Hub can't be reached ({why}); the copy downloaded before is taken.", stacklevel=2
     )
-    return Path(os.fspath(path))
+    return path

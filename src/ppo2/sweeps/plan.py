@@ -58,7 +58,7 @@ class Returns(NamedTuple):
 
     @classmethod
     def of(cls, mean: float, ended: Any, infos: Mapping[str, float] = MappingProxyType({})) -> "Returns":
-        """The mean, the returns that ended in the update, and means of numbers of `info`."""
+        """The figures, from the mean, the returns of the episodes that ended in the update, and means of `info`."""
         returns = np.asarray(ended, np.float64)
         returns = returns[np.isfinite(returns)]
         return cls(float(mean), len(returns), float(returns.sum()), dict(infos))
