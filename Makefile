@@ -5,7 +5,7 @@ BIN := .venv/bin
 LIBRARY := .venv/.library
 STAMP := .venv/.ready
 
-.PHONY: setup train test test-rest test-all test-versions lint soak bench bench-docs bench-check clean
+.PHONY: setup train test test-rest test-all test-versions lint docs docs-serve soak bench bench-docs bench-check clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,13 @@ test-all: lint
 # The quick tests on every Python found, with the newest and with the lowest versions; `make test-versions PYTHONS=...`.
 test-versions: setup
 	$(BIN)/python tools/versions.py $(PYTHONS)
+
+# The documentation site, in build/site; `make docs-serve` shows it at http://localhost:8000 while you write.
+docs: setup
+	$(BIN)/python tools/docs.py
+
+docs-serve: setup
+	$(BIN)/python tools/docs.py --serve
 
 soak: setup
 	$(BIN)/python tests/support/soak.py

@@ -56,6 +56,11 @@ class Page:
             assert time.monotonic() < end, f"{expression} did not come true; console: {self.said}"
             time.sleep(0.05)
 
+    def write(self, element: str, text: str) -> None:
+        """Writes a text into an input, named by an expression."""
+        self.evaluate(f"{element}.focus(); 1")
+        self._call("Input.insertText", text=text)
+
     def move_mouse(self, selector: str, across: float, down: float) -> None:
         """Moves the pointer over an element, to these shares of its width and height, once it is in view."""
         corners = (

@@ -37,10 +37,14 @@ def load(
     """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
 
     Args:
-        network, value_network, encoders, model_fn, network_kwargs: the objects given to `learn`; names and numbers are
-            in the checkpoint.
+        path: a file, a folder of checkpoints, or a run directory.
+        network: the network that was given to `learn`, if it was an object; a name is in the checkpoint.
+        value_network: the same for the value's network.
+        encoders: the same for encoders of parts of the observation.
+        model_fn: the function or class that was given to `learn`.
         device: processor to act and learn on: "cpu", "gpu", or "auto": where the saved one did, if this
             machine can.
+        **network_kwargs: arguments of the network's builder that were objects; numbers are in the checkpoint.
 
     Raises:
         ValueError: no checkpoint, a damaged or foreign one, or one that needs an argument it wasn't given; or no such

@@ -197,7 +197,8 @@ class Model:
 
         Args:
             obs: one observation or a batch (N, ...).
-            states, M: as for `step`.
+            states: as `S` of `step`.
+            M: as for `step`.
             deterministic: False samples, from the same stream as `step`.
 
         Raises:
@@ -328,7 +329,8 @@ class Model:
 
         Args:
             rollout: from a runner.
-            lr, cliprange: for this update.
+            lr: learning rate of this update.
+            cliprange: clip range of this update.
             value_cliprange: for this update; None: the value of `config.value_cliprange` at the start of training.
         """
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
@@ -479,7 +481,8 @@ class Model:
 
         Args:
             path: the file; by convention it ends in `.safetensors`.
-            run, runner: the progress of training, for `learn` to go on from, and its runner's arrays.
+            run: the progress of training, for `learn` to go on from.
+            runner: arrays of the runner, for the same.
 
         Raises:
             OSError: it can't be written; what was there before is untouched.

@@ -256,7 +256,7 @@ def separate_settings(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     return settings, {name: value for name, value in arguments.items() if name not in SETTINGS}
 
 
-def settings_help(indent: str = " " * 8) -> str:
+def settings_help(indent: str) -> str:
     """The settings and their texts, as the lines of a docstring."""
     texts = (f"{name}: {info.text}" for name, info in SETTINGS.items() if name != "network_kwargs")
     more = indent + " " * 4

@@ -79,7 +79,11 @@ def make(
             `DeviceRunner`. Or a function or class that makes a new environment at each call.
         num_envs: number of environments.
         seed: seeds them (each with a stream of its own), so that `reset()` without a seed is reproducible.
-        max_episode_steps, reward_scale, frame_stack, flatten: see `ppo2.envs.families.factories.Options`.
+        max_episode_steps: steps after which an episode is truncated; None: as registered.
+        reward_scale: factor of rewards, for training: logs have unscaled returns.
+        frame_stack: number of observations that make one, the newest last: images along their channels, others along
+            the last axis; None: as the family has it.
+        flatten: True makes observations vectors, Discrete parts one-hot.
         info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos, and recorded
             by `learn` and `evaluate` at episodes' ends as if named there.
         workers: processes that step environments beside this one; "auto": as many as there are other processors, if

@@ -67,7 +67,8 @@ def play(
         on_episode: called at each episode's end: on_episode(number from 1, return, length in timesteps).
         max_steps: steps of one episode after which it is cut: see `evaluate`.
         progress: say on standard error, every few seconds, how far a film is.
-        device, env_kwargs: see `evaluate`.
+        device: see `evaluate`.
+        env_kwargs: see `evaluate`.
         verbose: 0 prints nothing: see `learn`.
 
     Raises:

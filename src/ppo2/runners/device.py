@@ -49,9 +49,12 @@ class DeviceRunner:
     The environments are split over the devices as `model.config.shards` allows.
 
     Args:
-        env, num_envs: the environment, and the number of its copies.
+        env: the environment.
+        num_envs: number of its copies.
         model: acts; its key seeds the environments.
-        nsteps, gamma, lam: see `Runner`.
+        nsteps: see `Runner`.
+        gamma: see `Runner`.
+        lam: see `Runner`.
         checked: `env` is known to keep its contract; else it is traced to see whether it does.
 
     Attributes:

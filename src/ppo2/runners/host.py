@@ -52,7 +52,8 @@ class Runner:
             SuperSuit; of several processes, this one's.
         model: acts; its config's seed seeds the environments.
         nsteps: steps of the vector environment in a rollout.
-        gamma, lam: discount per step and GAE's lambda, passed on in the rollout.
+        gamma: discount per step, passed on in the rollout.
+        lam: lambda of GAE, the same.
         first: the global index of the first environment; None: by the process's rank, all having as many.
 
     Raises:

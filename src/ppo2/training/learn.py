@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -235,4 +236,4 @@ def learn(
     return model
 
 
-learn.__doc__ = (learn.__doc__ or "").replace("{settings}", settings_help())
+learn.__doc__ = inspect.cleandoc(learn.__doc__ or "").replace("{settings}", settings_help(" " * 4))
