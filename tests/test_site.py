@@ -38,7 +38,7 @@ def test_every_page_has_one_place_in_the_navigation() -> None:
 @pytest.mark.core
 @pytest.mark.parametrize("page", PAGES)
 def test_links_of_a_page_stay_inside_the_site(page: str) -> None:
-    """Nothing but docs/ is beside a built page: name other files of the repository as code."""
+    """A built page has no other files beside it: name those of the repository as code."""
     for link in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", (DOCS / page).read_text(encoding="utf-8")):
         assert (DOCS / page).parent.joinpath(link).resolve().is_relative_to(DOCS), link
 

@@ -1,0 +1,143 @@
+"""What the pages show is true: their snippets run, their commands are understood, their links lead somewhere."""
+
+import ast
+import importlib.util
+import re
+import shlex
+import subprocess
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppo2 import cli
+from support.children import STRICT_PYTHON
+from support.pages import DOCS, ROOT, SHELLS, blocks, command_lines, commands, documents, named, prose
+
+PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.iterdir() if path.is_dir()}
+"""Folders whose files the pages name, from the root or from src/ppo2."""
+OPTIONAL = {"ale_py", "brax", "flax", "gymnax", "jax", "keras", "mujoco", "onnx", "onnxruntime", "optuna", "torch"}
+"""Packages that a page may need; where one isn't installed, its snippets are only compiled."""
+WITH_SNIPPETS = [page for page in documents() if any(block.language == "python" for block in blocks(page))]
+SHELL_LINES = [
+    pytest.param(words, id=f"{named(page)}:{block.line}: {shlex.join(words)}"[:120])
+    for page in documents()
+    for block in blocks(page)
+    if block.language in SHELLS
+    for line in command_lines(block)
+    for words in commands(line)
+]
+INLINE = [
+    pytest.param(words, id=f"{named(page)}: {shlex.join(words)}"[:120])
+    for page in documents()
+    for text in dict.fromkeys(re.findall(r"`(ppo2 [^`]+)`", prose(page)))
+    if "..." not in text and "|" not in text
+    for words in commands(text)
+]
+
+
+def whole(page: Path) -> str:
+    """A program of the snippets that run, one after the other in one namespace, as their reader runs them."""
+    parts = []
+    for block in blocks(page):
+        if block.language == "python":
+            ast.parse(block.text, f"{page.name}:{block.line}")
+            if block.reason is None:
+                source = "\n" * (block.line - 1) + block.text  # so that a traceback has the page's lines
+                parts.append(f"exec(compile({source!r}, {named(page)!r}, 'exec'), globals())")
+    return "\n".join(["import sys; sys.path.insert(0, '')", *parts])
+
+
+def imported(page: Path) -> Iterator[str]:
+    for block in blocks(page):
+        if block.language == "python" and block.reason is None:
+            for node in ast.walk(ast.parse(block.text)):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+                yield from (name.partition(".")[0] for name in names)
+
+
+@pytest.mark.parametrize("page", WITH_SNIPPETS, ids=named)
+def test_snippets(page: Path, tmp_path: Path) -> None:
+    """One after the other in one process. A snippet that can't run here says why, `<!-- not run: ... -->` above it."""
+    program = whole(page)
+    missing = [name for name in imported(page) if name in OPTIONAL and importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    done = subprocess.run([*STRICT_PYTHON, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], int]:
+    """The command line without what it calls: its exit status tells whether it was understood."""
+    real = cli.tyro.cli
+
+    def parsed(*arguments: Any, **keywords: Any) -> Callable[[], int]:
+        real(*arguments, **keywords)
+        return lambda: 0
+
+    monkeypatch.setattr(cli, "tyro", types.SimpleNamespace(cli=parsed))  # of this module alone
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("env: CartPole-v1\nnsteps: 64\n", encoding="utf-8")
+    run = tmp_path / "runs" / "x"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text('{"env": "CartPole-v1", "nsteps": 64}', encoding="utf-8")
+    return cli.main
+
+
+@pytest.mark.parametrize("words", SHELL_LINES)
+def test_commands_are_understood(
+    words: list[str], understood: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in words if word != "..."]
+    assert understood(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", INLINE)
+def test_commands_in_sentences_are_understood(
+    words: list[str], understood: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words[0] in cli.COMMANDS or words[0].startswith("-") or words[0] == "COMMAND", words
+    options = [word for word in words[1:] if word.startswith("--") and not word.startswith(("--env.", "--eval-env."))]
+    if words[0] in cli.COMMANDS and options:
+        status = understood([words[0], *(word.replace("ENV", "CartPole-v1") for word in words[1:])])
+        assert status == 0 or "unknown" not in capsys.readouterr().err
+
+
+def anchor(heading: str) -> str:
+    """GitHub's anchor of a heading, and the site's."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("page", documents(), ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, heading in re.findall(r"\]\((?!https?://|mailto:)([^)#]*)#?([^)]*)\)", prose(page)):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if heading and not heading.startswith("ppo2."):  # of the reference, which the site's build checks
+            headings = re.findall(r"^#+ (.*)$", prose(file), re.MULTILINE)
+            assert heading in map(anchor, headings), f"{target}#{heading}"
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("page", documents(), ids=named)
+def test_files_that_are_named_exist(page: Path) -> None:
+    for name in re.findall(r"`((?:[\w-]+/)+(?:[\w-]+\.(?:py|md))?|tests/[\w/.-]+)`", prose(page)):
+        if name.split("/")[0] in PLACES:
+            assert any((root / name).exists() for root in (ROOT, ROOT / "src" / "ppo2", page.parent)), name
+
+
+@pytest.mark.core
+def test_pictures_of_the_pages_are_shown() -> None:
+    pictures = {path for path in DOCS.rglob("*") if path.suffix in (".png", ".svg", ".gif")}
+    shown = {
+        (page.parent / name).resolve()
+        for page in documents()
+        for name in re.findall(r"(?:!\[[^\]]*\]\(|src=\")(?!https?:)([^)\"]+)", page.read_text(encoding="utf-8"))
+    }
+    assert pictures <= shown
