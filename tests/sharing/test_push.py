@@ -1,6 +1,7 @@
 """Pushing runs to the Hugging Face Hub and loading them from there, against a stand-in of its HTTP interface."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,3 +153,16 @@ def test_the_card_has_what_the_hub_reads(run: tuple[Path, Any]) -> None:
     assert result["metrics"][0]["type"] == "mean_reward"
     assert checkpoint.newest(run[0]).is_file()
     assert "ppo2 train CartPole-v1" in text
+
+
+def test_secrets_of_an_older_run_are_not_uploaded(hub: Hub, run: tuple[Path, Any], tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    shutil.copytree(run[0], path)
+    config = json.loads((path / "config.json").read_text())
+    config["log_options"] = {"mlflow": {"tracking_uri": "https://me:secret@host"}}
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match=r"holds what looks like a secret: log_options\.mlflow\.tracking_uri\. Nothing is"
+    ):
+        push(path, REPO)
+    assert not hub.repos

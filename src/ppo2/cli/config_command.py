@@ -7,7 +7,8 @@ from typing import Any
 from ppo2.cli import help as help_pages
 from ppo2.cli.options import TrainingOptions, network_options
 from ppo2.cli.train import Train
-from ppo2.config import Config, settings_file
+from ppo2.config import Config, secrets, settings_file
+from ppo2.system.text import say_error
 
 LEFT_OUT = frozenset(
     {"config", "run_dir", "progress", "auto_resume", "load_path", "load_parts", "model_fn"}
@@ -35,6 +36,9 @@ class ConfigCommand(Train):
         at = names.index("network") + 1
         names = [*names[:at], *network, *names[at:], *(name for name in sorted(LEFT_OUT & given) if name in values)]
         settings = {name: values[name] for name in names if not _says_nothing(name, values[name])}
+        if found := secrets.in_settings({"log_options": settings.get("log_options")}):
+            say_error(f"warning: {', '.join(found)} holds what looks like a secret, and is left out")
+            settings["log_options"] = secrets.without(settings["log_options"])
         title = (
             f"What `ppo2 train {values['env']}` does. `ppo2 train --config FILE` reads this; options win over it.\n"
             f"{help_pages.SCHEDULE}"

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ppo2.checkpoints import checkpoint
-from ppo2.config import is_placeholder
+from ppo2.config import is_placeholder, secrets
 from ppo2.reporting import repeat
 from ppo2.reporting.run_curve import read_run
 from ppo2.runners.episodes import EPISODE_WINDOW
@@ -113,6 +113,7 @@ def _card(
     timesteps: int | None,
     has_curve: bool,
 ) -> str:
+    config = secrets.shown(config)
     env, network = (_named(config.get(name)) for name in ("env", "network"))
     title = f"# PPO on {env}"
     trained = "" if timesteps is None else f" for {timesteps:,} timesteps"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppo2.config import PLACEHOLDER
+from ppo2.config import PLACEHOLDER, secrets
 from ppo2.plot.series import SECONDS, TIMESTEPS, UPDATES
 from ppo2.plot.sources import SETTINGS, directories_of, read_all
 from ppo2.reporting.run_curve import Floats, RunCurve, read_episodes, read_table
@@ -142,7 +142,7 @@ def read(path: Path) -> tuple[RunCurve, list[str]]:
 
 def _config(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        return parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return secrets.shown(parse_json(path.read_text(encoding="utf-8"))) if path.is_file() else {}
     except (OSError, ValueError) as error:
         problems.append(f"{printable(path)} is damaged: {printable(error)}")
         return {}

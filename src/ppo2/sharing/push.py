@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ppo2.checkpoints import checkpoint, hub
+from ppo2.config import secrets
 from ppo2.reporting import card
 from ppo2.reports.runs import newest_clip
-from ppo2.system.text import printable
+from ppo2.system.text import parse_json, printable
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("config.json", "progress.csv", "monitor.csv", "curve.png")
@@ -37,15 +38,17 @@ def push(
         The address of the repository's page.
 
     Raises:
-        ValueError: no run, no such name, or what arrived isn't what was sent; or the Hub refuses it.
+        ValueError: no run, no such name, settings with a password or key, or what arrived isn't what was sent; or the
+            Hub refuses it.
         ImportError: `huggingface_hub` isn't installed.
         OSError: the Hub can't be reached.
     """
     if not NAME.fullmatch(str(repo).removeprefix(hub.SCHEME)):
         raise ValueError(f"`repo` (={repo!r}) must be of the form user/name.")
     repo = repo.removeprefix(hub.SCHEME)
-    newest = checkpoint.load(run).path  # it is whole
-    files = files_of(Path(run).expanduser(), newest)
+    found = checkpoint.load(run)  # it is whole
+    files = files_of(Path(run).expanduser(), found.path)
+    _check_secrets(found, files.get("config.json"))
     client = hub.client()
     api = client.HfApi()
     try:
@@ -78,6 +81,21 @@ def files_of(run: Path, newest: Path) -> dict[str, Path | bytes]:
     own = run / card.NAME
     files[card.NAME] = own if own.is_file() else card.of_run(run).encode()
     return files
+
+
+def _check_secrets(found: checkpoint.Checkpoint, config: Path | bytes | None) -> None:
+    """Raises ValueError for a password or key among the settings, which earlier versions saved."""
+    told = secrets.in_settings(found.section("config"))
+    if isinstance(config, Path):
+        told += secrets.in_settings(parse_json(config.read_text(encoding="utf-8")))
+    if told:
+        listed = ", ".join(map(printable, dict.fromkeys(told)))
+        raise ValueError(
+            f"{found.path}, or the config.json of its run, holds what looks like a secret: {listed}. Nothing is "
+            "uploaded. Without it: ppo2.load(...).save('policy.safetensors') keeps no options of trackers, and `ppo2 "
+            "push policy.safetensors USER/NAME` shares that; arguments of environments stay, so train without the "
+            "secret."
+        )
 
 
 def _check_arrived(name: str, of: Path | bytes, sibling: Any, repo: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ppo2.agent.model import Model
-from ppo2.config import coded, jsonable, names
+from ppo2.config import coded, jsonable, names, secrets
 from ppo2.plot import confidence
 from ppo2.plot.sources import CURVES, SETTINGS, TABLE
 from ppo2.sweeps.plan import Curve, SweepFailure, SweepRun
@@ -177,6 +177,8 @@ def settings_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: jsonable(value) for name, value in settings.items()}
     if settings["fixed"].get("env_kwargs"):
         plain["fixed"]["env_kwargs"] = coded(settings["fixed"]["env_kwargs"])
+    if secrets.LOG_OPTIONS in plain["fixed"]:
+        plain["fixed"][secrets.LOG_OPTIONS] = secrets.without(plain["fixed"][secrets.LOG_OPTIONS])
     return plain
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from ppo2 import distributed
 from ppo2.agent.placement import asked_place, place_to_begin
-from ppo2.config import Config, check_settings
+from ppo2.config import Config, check_settings, separate_settings
+from ppo2.config.secrets import check_none_would_be_saved
 from ppo2.envs import DeviceVector, adapter_of
 from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
@@ -113,6 +114,7 @@ def sweep(
     fixed = {name: value for name, value in arguments.items() if name not in axes}
     asked_place(fixed.get("device", Config.device))
     fixed |= check_settings({"env_kwargs": fixed["env_kwargs"]}) if fixed.get("env_kwargs") else {}
+    check_none_would_be_saved({**fixed, "network_kwargs": separate_settings(fixed)[1]})
     axes["seed"] = axes.pop("seed", [fixed.pop("seed", None)])  # last: neighbours differ in the seed
     with run_directory.locked(run_dir):
         path = run_directory.absolute(run_dir)  # now: an environment may change the current directory

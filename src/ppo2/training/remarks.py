@@ -12,7 +12,7 @@ import numpy as np
 
 from ppo2 import networks, spaces
 from ppo2.agent.model import Model
-from ppo2.config import Config
+from ppo2.config import Config, secrets
 from ppo2.envs import AnyEnvs
 from ppo2.networks.adapters import Adapted
 from ppo2.networks.encoders import Encoded, Encoders
@@ -42,7 +42,7 @@ def at_start(config: Config, model: Model, env: AnyEnvs, *, fresh: bool) -> list
     Args:
         fresh: the model was never trained: its policy acts around 0.
     """
-    found = [*_settings(), *_normalisers(env), *_statistics(config, model)]
+    found = [*_settings(), *_secrets(config), *_normalisers(env), *_statistics(config, model)]
     found += [*_flattened_image(config, model), *_flattened_images(model), *_products(config, model)]
     if fresh and config.action_dist == "gaussian":
         found += out_of_reach(model.action_space)
@@ -72,6 +72,16 @@ def _settings() -> Iterator[str]:
             "something was computed with JAX before the first call of ppo2, which therefore left JAX's settings alone: "
             "on CPU acting takes up to twice as long; call `ppo2.configure_runtime()` right after the imports (or set "
             "PPO2_CONFIGURE=0, which leaves them alone without this line)"
+        )
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    """A line about options of trackers that aren't saved."""
+    found = [name for name in secrets.in_settings(vars(config)) if name.startswith(secrets.LOG_OPTIONS)]
+    if found:
+        yield (
+            f"{', '.join(found)} holds what looks like a secret: it is used now, but not saved, neither with the run "
+            "nor with its policy; give it again when the run goes on, best in the tracker's own environment variable"
         )
 
 
