@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -148,3 +150,33 @@ def test_the_page_follows_a_run_without_being_loaded_again(serve, tmp_path):
         assert float(at.replace(",", "")) > 1900
         assert page.evaluate("window.mine") == 1
         assert page.said == []
+
+
+def test_a_film_is_sent_once_for_each_version(serve, tmp_path):
+    run = write_run_files(tmp_path / "x", updates=2)
+    (run / "videos").mkdir()
+    film = run / "videos" / "one.mp4"
+    film.write_bytes(b"0123456789" * 1000)
+    port = serve(run)
+    text = ask(port)[1]
+    (address,) = re.findall(r'<video src="(/film/[0-9a-f]+)"', text)
+    assert "media-src data: 'self'" in text
+    assert "base64" not in text.partition("<main")[2].partition("</main>")[0]
+    answer, content = ask(port, address)
+    assert (answer.status, answer.headers["Content-Type"], content) == (200, "video/mp4", "0123456789" * 1000)
+    assert "immutable" in answer.headers["Cache-Control"]
+    part, content = ask(port, address, Range="bytes=2-5")
+    assert (part.status, part.headers["Content-Range"], content) == (206, "bytes 2-5/10000", "2345")
+    assert ask(port, address, Range="bytes=9998-")[1] == "89"
+    assert ask(port, address, Host="evil.example")[0].status == 403
+    write_run_files(run, updates=3)
+    news = json.loads(ask(port, "/state")[1])
+    assert "3 of 40 updates" in news["body"]
+    assert address in news["body"]
+    film.write_bytes(b"new")
+    os.utime(run / "videos")
+    (later,) = re.findall(r'<video src="(/film/[0-9a-f]+)"', ask(port)[1])
+    assert later != address
+    assert ask(port, address)[0].status == 404
+    assert ask(port, later)[1] == "new"
+    assert ask(port, "/film/../config.json")[0].status == 404

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,22 @@ def report(
     return path
 
 
-def content(runs: Sequence[Run], evaluations: Returns | None = None, video: Path | None = None) -> dict[str, Any]:
-    """Content of the page: `charts` for its script, and what the template makes text of."""
+def as_data(file: Path) -> str:
+    """The address of a film that is part of the page."""
+    return f"data:{CLIPS[file.suffix.lower()]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def content(
+    runs: Sequence[Run],
+    evaluations: Returns | None = None,
+    video: Path | None = None,
+    address_of: Callable[[Path], str] = as_data,
+) -> dict[str, Any]:
+    """Content of the page: `charts` for its script, and what the template makes text of.
+
+    Args:
+        address_of: gives the address that the page has a film from.
+    """
     charts = _charts(runs, evaluations or {})
     drawn = {chart["id"] for chart in charts}
     diagnoses = [
@@ -81,9 +95,10 @@ def content(runs: Sequence[Run], evaluations: Returns | None = None, video: Path
         for d in DIAGNOSES
     ]
     envs = list(dict.fromkeys(name_of(run.config["env"]) for run in runs if run.config.get("env")))
-    clips = [found for run in runs[:1] if video is not None and (found := _clip(run.name, video))]
+    clips = [found for run in runs[:1] if video is not None and (found := _clip(run.name, video, address_of))]
     if video is None:
-        clips = [made for run in runs if (file := newest_clip(run.curve.path)) and (made := _clip(run.name, file))]
+        newest = [(run.name, file) for run in runs if (file := newest_clip(run.curve.path))]
+        clips = [made for name, file in newest if (made := _clip(name, file, address_of))]
     return {
         "title": ", ".join(envs[:4]) or "Runs",
         "made": time.strftime("%Y-%m-%d %H:%M"),
@@ -227,15 +242,15 @@ def _listed(values: Any) -> str:
     return ", ".join(f"{printable(name)} {printable(value)}" for name, value in pairs)
 
 
-def _clip(name: str, file: Path) -> dict[str, Any] | None:
+def _clip(name: str, file: Path, address_of: Callable[[Path], str]) -> dict[str, Any] | None:
     """A film as part of the page, or a word about one that is too large."""
     try:
         size = file.stat().st_size
         if size > MOST_CLIP_BYTES:
             limit = human_bytes(MOST_CLIP_BYTES)
             return {"name": name, "file": printable(file), "data": None, "why": f"{human_bytes(size)}, above {limit}"}
-        data = base64.b64encode(file.read_bytes()).decode()
+        address = address_of(file)
     except OSError as error:
         return {"name": name, "file": printable(file), "data": None, "why": error.strerror or str(error)}
     mime = CLIPS[file.suffix.lower()]
-    return {"name": name, "file": printable(file.name), "data": f"data:{mime};base64,{data}", "mime": mime, "why": ""}
+    return {"name": name, "file": printable(file.name), "data": address, "mime": mime, "why": ""}

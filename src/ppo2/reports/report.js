@@ -142,7 +142,7 @@
     [...made.content.querySelectorAll("details")].forEach((one, i) => i < open.length && (one.open = open[i]));
     for (const [id, { plot }] of plots) made.content.getElementById(id)?.append(plot.root);
     for (const clip of document.querySelectorAll("figure video, figure img")) {
-      const same = [...made.content.querySelectorAll("video, img")].find((one) => one.src === clip.src);
+      const same = [...made.content.querySelectorAll("video, img")].find((one) => one.getAttribute("src") === clip.getAttribute("src"));
       if (same) same.replaceWith(clip);
     }
     document.getElementById("body").replaceChildren(made.content);

@@ -1,11 +1,13 @@
 """A report that is served live, to this machine alone, while training goes on."""
 
+import hashlib
 import json
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ppo2.plot.sources import CURVES, SETTINGS, TABLE, directories_of
 from ppo2.reports.page import body, content, page
-from ppo2.reports.runs import FILES, gather
+from ppo2.reports.runs import CLIPS, FILES, gather
 
 LOOPBACK = "127.0.0.1"
 PORT, PORTS = 8420, 20
@@ -22,6 +24,11 @@ PORT, PORTS = 8420, 20
 REST = 4.0
 """Times as long as reading took that pass before files are read again: a long log doesn't cost the trainer a core."""
 LEAST_REST = 1.0
+FILM = "/film/"
+"""Beginning of the paths of films."""
+RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+FOR_GOOD = "private, max-age=86400, immutable"
+"""Caching of what has another address once it changes."""
 
 
 class Source:
@@ -32,6 +39,7 @@ class Source:
         self._seen: object = None
         self._rest_until = 0.0
         self._content: dict[str, Any] = {}
+        self._films: dict[str, Path] = {}
         self.version = ""
 
     def now(self) -> dict[str, Any]:
@@ -40,11 +48,31 @@ class Source:
             seen = self._signature()
             if not self._content or (seen != self._seen and time.monotonic() >= self._rest_until):
                 began = time.monotonic()
-                self._content = content(gather(self._paths, may_be_missing=True))
+                found = gather(self._paths, may_be_missing=True)
+                self._content = content(found, address_of=self._address_of)
                 took = time.monotonic() - began
                 self._rest_until = time.monotonic() + max(LEAST_REST, REST * took)
                 self._seen, self.version = seen, f"{os.getpid()}-{time.time():.3f}"
             return self._content
+
+    def _address_of(self, file: Path) -> str:
+        """The address of a film, which is another one for each of its versions: a browser gets each once."""
+        status = file.stat()
+        version = f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
+        address = f"{FILM}{hashlib.sha256(version.encode(errors='surrogateescape')).hexdigest()[:32]}"
+        self._films[address] = file
+        return address
+
+    def film(self, address: str) -> tuple[bytes, str] | None:
+        """The film that was given this address, and its type; None if there is none, or it has changed."""
+        with self._lock:
+            file = self._films.get(address)
+            try:
+                if file is None or self._address_of(file) != address:
+                    return None
+                return file.read_bytes(), CLIPS[file.suffix.lower()]
+            except OSError:
+                return None
 
     def _signature(self) -> object:
         """Sizes and times of all files that are read."""
@@ -106,7 +134,7 @@ def _server(port: int | None, source: Source) -> _Server:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD: the page at /, its news at /state."""
+    """Answers GET and HEAD: the page at /, its news at /state, its films at addresses of their own."""
 
     server: _Server
     server_version, sys_version = "ppo2", ""
@@ -127,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 news = {"version": version, "charts": found["charts"], "body": body(found)}
             self._answer(HTTPStatus.OK, json.dumps(news), "application/json")
+        elif (film := self.server.source.film(asked.path)) is not None:
+            self._answer_with_film(*film)
         else:
             self._answer(HTTPStatus.NOT_FOUND, "there is nothing here but /\n")
 
@@ -140,12 +170,26 @@ class _Handler(BaseHTTPRequestHandler):
         port = self.server.server_port
         return host in {f"{name}:{port}" for name in (LOOPBACK, "localhost", "[::1]")}
 
+    def _answer_with_film(self, data: bytes, kind: str) -> None:
+        """Answers with a film, or with the part that is asked for, as browsers do that seek in it."""
+        more, asked = {"Accept-Ranges": "bytes"}, RANGE.fullmatch(self.headers.get("Range", ""))
+        if asked is None or int(asked[1]) >= len(data):
+            self._send(HTTPStatus.OK, data, kind, FOR_GOOD, more)
+            return
+        first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+        more["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+        self._send(HTTPStatus.PARTIAL_CONTENT, data[first : last + 1], kind, FOR_GOOD, more)
+
     def _answer(self, status: HTTPStatus, text: str, kind: str = "text/plain") -> None:
-        data = text.encode("utf-8", errors="replace")
+        self._send(status, text.encode("utf-8", errors="replace"), f"{kind}; charset=utf-8", "no-store", {})
+
+    def _send(self, status: HTTPStatus, data: bytes, kind: str, caching: str, more: Mapping[str, str]) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
-        self.send_header("Cache-Control", "no-store")
+        self.send_header("Cache-Control", caching)
+        for name, value in more.items():
+            self.send_header(name, value)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("X-Frame-Options", "DENY")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
