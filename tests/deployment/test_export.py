@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import gymnasium as gym
 import jax
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ppo2.cli import main
 from ppo2.deployment import export as exporting
 from ppo2.deployment import npz_file
 from ppo2.deployment.comparison import DifferentError
+from ppo2.deployment.policy_function import joined
 from support.device_cartpole import CartPole
 from support.policies import CASES, untrained
 from support.runs import SMALL
@@ -261,3 +263,17 @@ def test_whatever_jax_is_set_to(name, value, tmp_path):
         ppo2.export(model, numpy=tmp_path / "policy.npz")
     finally:
         jax.config.update(name, before)
+
+
+def test_keys_with_dots_have_names_of_their_own(tmp_path):
+    """Each input goes where it belongs, which the comparison shows; actions have names like those, too."""
+    box, two = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+    parts = gym.spaces.Dict({"a.b": box, "a": gym.spaces.Dict({"b": gym.spaces.Box(-1, 1, (3,))})})
+    actions = gym.spaces.Dict({"a.b": two, "a": gym.spaces.Dict({"b": gym.spaces.Discrete(3)})})
+    model = untrained(observation_space=parts, action_space=actions)
+    (file,) = ppo2.export(model, numpy=tmp_path / "p.npz")
+    assert {name: of.shape for name, of in file.inputs.items()} == {"obs.a.b": (3,), "obs.a..b": (2,)}
+    assert {*file.outputs} == {"action.a.b", "action.a..b", "value", "logits.a.b", "logits.a..b"}
+    assert joined("obs", [("a.b",), ("c", "d")]) == ["obs.a.b", "obs.c.d"]  # none is like another
+    with pytest.raises(ValueError, match=r"two parts of `obs` would have the name 'obs\.a\.\.b' in the file"):
+        joined("obs", [("a.b",), ("a", "", "b"), ("a", "b")])

@@ -16,7 +16,7 @@
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -125,10 +125,10 @@ class PolicyFunction:
         params, normaliser = learned
         distribution, values, after = self.model.policy_of(params)(normaliser, *self.structured(inputs))
         count = values.shape[0]
-        numbers = {
-            ".".join([name, *path]): jnp.broadcast_to(x, (count, x.shape[-1]))
-            for name, path, x in _numbers(distribution)
-        }
+        parts = list(_numbers(distribution))
+        paths = list(dict.fromkeys(path for _, path, _ in parts))
+        ends = dict(zip(paths, joined("", paths), strict=True))
+        numbers = {f"{name}{ends[path]}": jnp.broadcast_to(x, (count, x.shape[-1])) for name, path, x in parts}
         states = {} if after is None else self.named_state(after, "next_state")
         return distribution.mode(), {"value": values, **numbers, **states}
 
@@ -140,17 +140,32 @@ class PolicyFunction:
 
 def named(name: str, tree: Any) -> Named:
     """The leaves of a tree of dicts, tuples and records by name: `obs`, or `obs.arm.angles` of a part."""
-    found = jax.tree.leaves_with_path(tree, is_leaf=_is_argument)
-    return {_joined(name, path): leaf for path, leaf in found}
+    return dict(zip(jax.tree.leaves(_names(name, tree)), jax.tree.leaves(tree, is_leaf=_is_argument), strict=True))
 
 
 def _names(name: str, tree: Any) -> Any:
     """The names of a tree's leaves, as a tree."""
-    return jax.tree.map_with_path(lambda path, _: _joined(name, path), tree)
+    found, structure = jax.tree.flatten_with_path(tree, is_leaf=_is_argument)
+    paths = [tuple(jax.tree_util.keystr((key,), simple=True) for key in path) for path, _ in found]
+    return jax.tree.unflatten(structure, joined(name, paths))
 
 
-def _joined(name: str, path: Any) -> str:
-    return ".".join(filter(None, [name, jax.tree_util.keystr(path, simple=True, separator=".")]))
+def joined(name: str, paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """Names of parts by their paths: `obs.arm.angles`. Where two would have the same, as {"a.b": ...} and {"a": {"b":
+    ...}} have, each dot in a key is two: `obs.a..b`.
+
+    Raises:
+        ValueError: they still have.
+    """
+    for dot in (".", ".."):
+        names = [".".join([name, *(key.replace(".", dot) for key in path)]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(one for one in names if names.count(one) > 1)
+    raise ValueError(
+        f"two parts of `{name}` would have the name {twice!r} in the file: keys that are empty, or have dots at their "
+        "ends, can't be told apart; rename one."
+    )
 
 
 def _is_argument(x: object) -> bool:
