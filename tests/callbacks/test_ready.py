@@ -103,3 +103,31 @@ def test_an_interval_is_that_of_each_training() -> None:
 def test_what_is_no_trial_is_refused() -> None:
     with pytest.raises(TypeError, match="must be a trial of Optuna"):
         OptunaPruning("trial")
+
+
+def test_environments_to_evaluate_on_are_made_once_and_closed() -> None:
+    made: list[Any] = []
+
+    class Counted(gym.Wrapper[Any, Any, Any, Any]):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+            super().close()
+
+    def make() -> gym.Env[Any, Any]:
+        made.append(Counted(gym.make("CartPole-v1", max_episode_steps=5)))
+        return made[-1]  # type: ignore[no-any-return]
+
+    seen = []
+    own = Counted(gym.make("CartPole-v1", max_episode_steps=4))
+    each = EvaluateOn({"made": make, "own": own}, episodes=2, interval=1)
+    learn(callbacks=[each], update_fn=lambda _: seen.append((len(made), any(env.is_closed for env in made))))
+    assert len(seen) == 4
+    assert set(seen) == {(2, False)}
+    assert [env.is_closed for env in made] == [True, True]
+    assert not own.is_closed
+    assert each.results["own"].returns.tolist() == [4.0, 4.0]
+    with pytest.raises(ValueError, match="another observation space"):
+        learn(callbacks=[EvaluateOn({"made": make, "other": "FrozenLake-v1"}, interval=1)])
+    assert all(env.is_closed for env in made)

@@ -1,17 +1,29 @@
 """Evaluating on several environments while training goes on."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from ppo2 import envs as environments
 from ppo2.callbacks.base import Callback, Training, evaluation_figures
-from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, evaluate, kwargs_for, side_by_side
+from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.evaluation.evaluate import (
+    Evaluation,
+    check_request,
+    check_spaces,
+    kwargs_for,
+    placed_for,
+    run_episodes,
+    side_by_side,
+)
+from ppo2.evaluation.limits import EpisodeLimit
 from ppo2.evaluation.not_finite import NotFiniteError
 
 
 class EvaluateOn(Callback):
     """Evaluates on environments beside `eval_env`, with the same seeds each time; each one's figures are in the log as
-    `eval/NAME/eprewmean`, `eval/NAME/eplenmean` and `eval/NAME/info/KEY`.
+    `eval/NAME/eprewmean`, `eval/NAME/eplenmean` and `eval/NAME/info/KEY`. They are made when training starts, and
+    closed at its end.
 
     Of several processes give it to one.
 
@@ -40,26 +52,40 @@ class EvaluateOn(Callback):
         self.envs, self.episodes, self.max_steps = dict(envs), episodes, max_steps
         self.interval = self._interval = interval
         self.results: dict[str, Evaluation] = {}
+        self._made: dict[str, environments.AnyEnvs] = {}
+        self._open = contextlib.ExitStack()
 
     def on_start(self, training: Training) -> None:
         """Raises ValueError for an environment that can't be made or has other spaces, or for no number of episodes."""
-        self.results = {}
+        self.results, self._made = {}, {}
         self.interval = self._interval or training.config.eval_interval or training.config.log_interval
         check_request(training.model, self.episodes, "auto")
         for name, env in self.envs.items():
-            count = None if side_by_side(env, 1) is None else 1
-            made = environments.resolve(env, count, env_kwargs=kwargs_for(training.model, env, None))
-            try:
-                check_spaces(training.model, made.env, f"envs[{name!r}]")
-            finally:
-                if made.owned:
-                    made.env.close()
+            own = env.info_keys if isinstance(env, HostVectorEnv) else training.config.info_keys
+            how: dict[str, Any] = {"info_keys": own, "env_kwargs": kwargs_for(training.model, env, None)}
+            made = environments.resolve(env, side_by_side(env, self.episodes), **how)
+            if made.owned:
+                self._open.callback(made.env.close)
+            check_spaces(training.model, made.env, f"envs[{name!r}]")
+            EpisodeLimit(made.env, self.max_steps)  # checks it
+            self._made[name] = made.env
+
+    def on_end(self, training: Training) -> None:
+        """Closes the environments."""
+        self._made = {}
+        self._open.close()
 
     def on_update(self, training: Training) -> None:
-        for name, env in self.envs.items():
+        for name, env in self._made.items():
             try:
-                result = evaluate(
-                    training.model, env, episodes=self.episodes, seed=training.config.seed, max_steps=self.max_steps
+                result = run_episodes(
+                    placed_for(training.model, env, "auto"),
+                    env,
+                    episodes=self.episodes,
+                    deterministic=True,
+                    seed=training.config.seed,
+                    info_keys=env.info_keys if isinstance(env, HostVectorEnv) else training.config.info_keys,
+                    limit=EpisodeLimit(env, self.max_steps),
                 )
             except NotFiniteError as error:
                 if training.config.on_nonfinite == "raise":
