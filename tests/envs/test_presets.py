@@ -195,3 +195,46 @@ def test_a_preset_is_for_the_environment_with_its_arguments(
     lines = capsys.readouterr().out.splitlines()
     assert "network: mlp" in lines
     assert "  flatten: true" in lines
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "network", "others"),
+    [
+        ("CarRacing-v3", {"flatten": True}, "mlp", {"value_network": "copy", "normalize_obs": True, "nsteps": 512}),
+        ("CarRacing-v3", {"frame_stack": 4}, "cnn", {"value_network": None, "nsteps": 512}),
+        ("CarRacing-v3", {"max_episode_steps": 9, "workers": 0}, "cnn", {"value_network": None}),
+        ("CartPole-v1", {"sutton_barto_reward": True}, "mlp", {"lr": "linear:1e-3"}),
+    ],
+)
+def test_the_network_follows_what_the_arguments_make(
+    env_id: str, kwargs: dict[str, Any], network: str, others: dict[str, Any]
+) -> None:
+    pytest.importorskip("Box2D")
+    preset = ppo2.preset(env_id, kwargs)
+    assert (preset["network"], {name: preset.get(name) for name in others}) == (network, others)
+
+
+def test_a_known_family_with_images_by_its_wrappers() -> None:
+    """And with parts, of which one is an image."""
+
+    class Drawn(gym.ObservationWrapper[Any, Any, Any]):
+        def __init__(self, env: gym.Env[Any, Any], among_parts: bool = False) -> None:
+            super().__init__(env)
+            self.observation_space = spaces.Dict({"eye": BYTES, "n": TWO}) if among_parts else BYTES
+
+        def observation(self, _: Any) -> Any:
+            return self.observation_space.sample()
+
+    wrapper = gym.envs.registration.WrapperSpec("Drawn", f"{__name__}:Drawn", {})
+    entry = "gymnasium.envs.classic_control:CartPoleEnv"
+    gym.register("ppo2-tests/Drawn-v0", entry_point=entry, additional_wrappers=(wrapper,))
+    globals()["Drawn"] = Drawn
+    try:
+        assert ppo2.preset("ppo2-tests/Drawn-v0") == {**IMAGES.settings, "network": "cnn"}
+        assert choose(["ppo2-tests/Drawn-v0"]).family == "images"
+    finally:
+        del gym.registry["ppo2-tests/Drawn-v0"], globals()["Drawn"]
+    assert ppo2.preset(Drawn(gym.make("CartPole-v1")))["network"] == "cnn"
+    assert ppo2.preset(Drawn(gym.make("CartPole-v1"), True))["encoders"] == {"eye": "cnn"}
+    pytest.importorskip("Box2D")
+    assert ppo2.preset(gym.wrappers.FlattenObservation(gym.make("CarRacing-v3")))["network"] == "mlp"

@@ -9,7 +9,7 @@ from ppo2 import spaces
 from ppo2.diagnosis.findings import Proposal
 from ppo2.diagnosis.subject import Case, named
 from ppo2.envs.families.registry import IMAGES
-from ppo2.envs.presets import for_images
+from ppo2.envs.presets import suited
 from ppo2.reporting.repeat import option
 from ppo2.system.processors import usable_processors
 
@@ -26,13 +26,14 @@ SLOW_STEP = 1e-3
 def propose(case: Case) -> Proposal:
     """Settings for the environment of a case, the family's preset where there is one."""
     facts, known = case.facts, case.subject.is_known
-    images = {} if known else for_images(facts["observation_space"])
-    preset = {**IMAGES.settings, **images} if images else case.subject.preset
+    preset = suited(case.subject.preset, facts["observation_space"])
     settings: dict[str, Any] = dict(preset)
     changed: dict[str, Any] = {}
     if known:
         reasons = [f"the preset of {case.subject.family} environments ({case.subject.source})"]
-    elif images:
+        if preset != case.subject.preset:
+            reasons.append(f"network={preset['network']!r}: these observations are others than those that it is for")
+    elif preset != case.subject.preset:
         reasons = [f"the preset for images, which observations are or have ({IMAGES.source})"]
     else:
         reasons = ["this library's default settings, and what follows"]

@@ -13,18 +13,23 @@ from ppo2.envs.construction import resolve
 from ppo2.envs.device.env import is_device_env
 from ppo2.envs.families.ids import check_id
 from ppo2.envs.families.keywords import NOT_OF_ONE
-from ppo2.envs.families.registry import DEFAULT, IMAGES, family_of
+from ppo2.envs.families.registry import DEFAULT, IMAGES, TWO_MLPS, family_of
 from ppo2.system import runtime
 
 WITHOUT_IMAGES = "gymnasium."
 """Beginning of entry points of environments that are known to give no images, unless their family says so."""
+NOT_SEEN = ("max_episode_steps", "reward_scale", "info_keys", "env_timeout", "replay_limit", "verbose")
+"""Arguments of `ppo2.make` that change nothing of observations."""
+CONVOLUTIONAL = "cnn"
+"""Part of the names of networks that want images."""
 
 
 def preset(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments of `learn` that suit an environment; the command line starts from them.
 
-    They are those of the family of its id. An id of a package that no family has is made once, to look at its
-    observations: images get a convolutional network.
+    They are those of the family of its id. Where its observations may be others than the family's (an id of a package
+    that no family has; `env_kwargs`; wrappers that it is registered with) it is made once, to look at them: images get
+    a convolutional network, other observations none.
 
     Args:
         env: an id, or an environment in any other form that `learn` takes; of one that exists already, `num_envs` is
@@ -37,15 +42,26 @@ def preset(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> dict[str, A
     if isinstance(env, str):
         check_id(env)
         settings = family_of(env).preset(env)
-        found = {} if is_known(env) else for_images(_space_of(env, env_kwargs))
-        return {**IMAGES.settings, **found} if found else settings
+        return settings if is_known(env, env_kwargs) else suited(settings, _space_of(env, env_kwargs))
     env_id = getattr(getattr(env, "spec", None), "id", None)
     settings = family_of(env_id).preset(env_id) if isinstance(env_id, str) else dict(DEFAULT.settings)
-    if settings["network"] == DEFAULT.settings["network"] and (found := for_images(_space_of(env, env_kwargs))):
-        settings = {**IMAGES.settings, **found}
+    settings = suited(settings, _space_of(env, env_kwargs))
     if isinstance(env, gym.Env | gym.vector.VectorEnv):
         settings.pop("num_envs", None)
     return settings
+
+
+def suited(settings: Mapping[str, Any], space: spaces.AnySpace | None) -> dict[str, Any]:
+    """A family's preset with the networks that observations of a space want; as it is where that isn't known."""
+    if space is None:
+        return dict(settings)
+    found, convolves = for_images(space), CONVOLUTIONAL in settings["network"]
+    if found:
+        return {**(settings if convolves else IMAGES.settings), **found}
+    if not convolves:
+        return dict(settings)
+    leaves = spaces.leaves(spaces.unmasked(space), spaces.tree(spaces.unmasked(space)))
+    return {**settings, **TWO_MLPS, **({"normalize_obs": True} if any(map(spaces.has_statistics, leaves)) else {})}
 
 
 def for_images(space: spaces.AnySpace | None) -> dict[str, Any]:
@@ -69,12 +85,14 @@ def _is_image(space: spaces.AnySpace) -> bool:
     )
 
 
-def is_known(env_id: str) -> bool:
-    """True for an id whose family, or package, says what its observations are."""
-    if family_of(env_id) is not DEFAULT:
-        return True
+def is_known(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> bool:
+    """True for an id whose family, or package, says what its observations are, made with these arguments."""
+    if {*(env_kwargs or {})} - {*NOT_OF_ONE, *NOT_SEEN}:
+        return False
     spec = gym.registry.get(env_id.rpartition(":")[2])
-    return spec is not None and not spec.additional_wrappers and str(spec.entry_point).startswith(WITHOUT_IMAGES)
+    if spec is not None and spec.additional_wrappers:
+        return False
+    return family_of(env_id) is not DEFAULT or (spec is not None and str(spec.entry_point).startswith(WITHOUT_IMAGES))
 
 
 def _space_of(env: Any, env_kwargs: Mapping[str, Any] | None) -> spaces.AnySpace | None:

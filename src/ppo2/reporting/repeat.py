@@ -76,7 +76,7 @@ def command_line(config: Mapping[str, Any]) -> str | None:
     if objects_in(config) or not isinstance(config.get("env"), str):
         return None
     names = {name for family in FAMILIES for name in family.settings}
-    names |= set() if is_known(config["env"]) else {"encoders"}  # whose preset may have some
+    names |= set() if is_known(config["env"], config.get("env_kwargs")) else {"encoders"}  # its preset may have some
     arguments = {**arguments_of(config, names), **_of_network(config)}
     parts = [["ppo2", "train", arguments.pop("env")]]
     for prefix in ("env", "eval_env"):

@@ -229,4 +229,4 @@ def family_with(env_id: str, preset: Mapping[str, Any]) -> Family:
     """The family that the preset of an id came from."""
     family = family_of(env_id)
     common = {name: value for name, value in IMAGES.settings.items() if name != "network"}
-    return IMAGES if family is DEFAULT and all(preset.get(name) == value for name, value in common.items()) else family
+    return IMAGES if all(preset.get(name) == value for name, value in common.items()) else family
