@@ -138,3 +138,20 @@ def test_a_quiet_evaluation(capfd: pytest.CaptureFixture[str], caplog: pytest.Lo
     assert capfd.readouterr() == ("", "")
     assert any("were cut" in record.getMessage() for record in caplog.records)
     np.testing.assert_array_equal(loud.returns, quiet.returns)
+
+
+def test_lines_of_workers_are_as_loud_as_the_call(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Locked(Script):
+        def reset(self, **how: Any) -> Any:
+            obs, _ = super().reset(**how)
+            return obs, {"lock": threading.Lock()}
+
+    settings = {**SWEPT, "num_envs": 2, "total_timesteps": 64, "env_kwargs": {"workers": 1}, "info_keys": ["n"]}
+    ppo2.learn(env=Locked, **settings, verbose=0)
+    assert capfd.readouterr() == ("", "")
+    said = [record.getMessage() for record in caplog.records if "info['lock'] is left out" in record.getMessage()]
+    assert len(said) == 1
+    ppo2.learn(env=Locked, **settings)
+    assert capfd.readouterr().err.count("info['lock'] is left out: it can't travel") == 1

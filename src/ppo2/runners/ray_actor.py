@@ -18,14 +18,16 @@ from ppo2.runners.episodes import Ended
 from ppo2.runners.host import Runner
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.snapshot import Snapshot
+from ppo2.system import verbosity
 
 
 class RolloutPart(NamedTuple):
-    """An actor's answer: its environments' part of a rollout, as arrays of the host."""
+    """An actor's answer: its environments' part of a rollout, as arrays of the host; and its messages for people."""
 
     rollout: Rollout
     ended: Ended
     seconds: Seconds
+    told: list[verbosity.Message]
 
 
 class ActorLocation(NamedTuple):
@@ -79,8 +81,9 @@ class RolloutActor:
             runner.mark_learned()
         runner.rollouts = rollouts
         runner.start_clock(time.perf_counter() - elapsed)
-        rollout = jax.tree.map(np.asarray, runner.run(steps))
-        return RolloutPart(rollout, runner.ended(), runner.seconds)
+        with verbosity.keeping() as told:
+            rollout = jax.tree.map(np.asarray, runner.run(steps))
+        return RolloutPart(rollout, runner.ended(), runner.seconds, told)
 
     def snapshot(self, learned: bool) -> Snapshot:
         """See `Runner.snapshot`; `learned` as in `run`."""

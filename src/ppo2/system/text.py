@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from ppo2.system import verbosity
@@ -104,18 +104,27 @@ def as_options(env_kwargs: Mapping[str, Any]) -> str:
 
 def say_error(words: object, *, prefix: str = "ppo2: ", level: int = logging.WARNING) -> None:
     """Prints a message on standard error, as `for_screen` has it, if it can be written there; in a call that is quiet
-    (`verbose=0`) it goes to `logging` instead.
+    (`verbose=0`) it goes to `logging` instead. A process that works for another hands it on (`verbosity.keeping`).
 
     Messages that belong to a run's log are its display's (`ppo2.reporting.display`).
 
     Args:
         level: the level that `logging` gives it.
     """
+    if (kept := verbosity.kept()) is not None:
+        kept.append(verbosity.Message(str(words), prefix, level))
+        return
     if verbosity.is_quiet():
         verbosity.log(printable(f"{prefix}{words}".removeprefix("ppo2: ")), level)
         return
     with contextlib.suppress(OSError, ValueError):  # a full disk; a file that was closed
         print(for_screen(f"{prefix}{words}", sys.stderr), file=sys.stderr, flush=True)
+
+
+def say_kept(messages: Iterable[verbosity.Message]) -> None:
+    """Says what another process has kept: see `verbosity.keeping`."""
+    for message in messages:
+        say_error(message.words, prefix=message.prefix, level=message.level)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,11 +20,38 @@ LEVELS = {0: "prints nothing", 1: "the plan, and what is notable", 2: "progress 
 """Values of `verbose`."""
 
 _QUIET: ContextVar[bool] = ContextVar("ppo2_quiet", default=False)
+_KEPT: ContextVar["list[Message] | None"] = ContextVar("ppo2_kept", default=None)
+
+
+class Message(NamedTuple):
+    """A message for people: the arguments of `say_error`."""
+
+    words: str
+    prefix: str
+    level: int
 
 
 def is_quiet() -> bool:
     """True in a call that prints nothing."""
     return _QUIET.get()
+
+
+def kept() -> list[Message] | None:
+    """The messages that a `keeping` context has so far; None outside of one."""
+    return _KEPT.get()
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[list[Message]]:
+    """Context in which messages are kept, not said: the process that started this one says them, as loud as the call is
+    there.
+    """
+    messages: list[Message] = []
+    token = _KEPT.set(messages)
+    try:
+        yield messages
+    finally:
+        _KEPT.reset(token)
 
 
 def log(text: object, level: int = logging.WARNING) -> None:

@@ -22,6 +22,7 @@ from ppo2.envs.host.semaphore import CHECK_SECONDS, Semaphore
 from ppo2.envs.host.worker_envs import ResetRequest
 from ppo2.envs.host.worker_loop import CLOSE, COMMAND, CURRENT, FLAGS, FULL_STEP, NEWS, REQUEST, STEP, WorkerSetup
 from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS
+from ppo2.system.text import say_kept
 
 START_SECONDS = 120.0
 """Seconds that starting a process and making its environments may take."""
@@ -154,7 +155,8 @@ class ProcessWorker:
     def _answer_of(self, group: int) -> Any:
         """A group's answer; one of the other group, which has come before it, is kept."""
         while group not in self._arrived:
-            whose, answer = self._receive()
+            whose, answer, told = self._receive()
+            say_kept(told)
             self._arrived[whose] = answer
         return self._arrived.pop(group)
 
@@ -230,7 +232,8 @@ class ProcessWorker:
             self._launch()
         if self._ready:
             return
-        answer = self._receive()
+        answer, told = self._receive()
+        say_kept(told)
         if isinstance(answer, ContractError):
             raise answer
         if isinstance(answer, Exception):

@@ -19,6 +19,7 @@ from ppo2.envs.host.infos import EnvInfo
 from ppo2.envs.host.semaphore import Semaphore
 from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.worker_envs import WorkerEnvs
+from ppo2.system import verbosity
 from ppo2.system.text import say_error
 
 STEP, REQUEST, CLOSE, FULL_STEP = 1, 2, 3, 4
@@ -66,6 +67,18 @@ def answer_request(groups: Sequence[WorkerEnvs], method: str, arguments: Mapping
 
 
 def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: list[WorkerEnvs]) -> None:
+    """Works as `_run` does; messages for people go to the process that trains, with the next answer."""
+    with verbosity.keeping() as told:
+        _run(connection, go, done, groups, told)
+
+
+def _run(
+    connection: Connection,
+    go: Semaphore,
+    done: list[Semaphore],
+    groups: list[WorkerEnvs],
+    told: list[verbosity.Message],
+) -> None:
     """Receives the setup and obeys commands, each a release of `go`, until it is told to close.
 
     `done[group]` is released when a group's command has been obeyed; `connection` takes what the buffers can't, with
@@ -86,9 +99,10 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: li
             groups.append(envs)
         check_distinct(env for envs in groups for env in envs.envs)
     except ENV_ERRORS as error:
-        connection.send_bytes(cloudpickle.dumps(_portable(error)))
+        connection.send_bytes(cloudpickle.dumps((_portable(error), told)))
         return
-    connection.send_bytes(cloudpickle.dumps(None))
+    connection.send_bytes(cloudpickle.dumps((None, told)))
+    told.clear()
     turn = 0
     while True:
         go.acquire(spin=setup.spin)
@@ -110,7 +124,8 @@ def run(connection: Connection, go: Semaphore, done: list[Semaphore], groups: li
         control[NEWS + turn] = answer is not None
         done[turn].release()
         if answer is not None:
-            connection.send_bytes(message_of(turn, answer))
+            connection.send_bytes(message_of(turn, answer, told))
+            told.clear()
         turn = (turn + 1) % len(groups)
 
 
@@ -130,12 +145,12 @@ def _portable(error: Any) -> Any:
     return portable
 
 
-def message_of(group: int, answer: Any) -> bytes:
-    """A group and its answer as bytes, without entries of infos that no other process could have."""
+def message_of(group: int, answer: Any, told: list[verbosity.Message]) -> bytes:
+    """A group, its answer and messages for people as bytes, without entries of infos that can't be sent."""
     error = TypeError(f"the environments gave {answer!r}, which can't travel between processes.")
     for some in (lambda: answer, lambda: _without_unpicklable(answer), lambda: error):
         with contextlib.suppress(Exception):
-            message: bytes = cloudpickle.dumps((group, some()))
+            message: bytes = cloudpickle.dumps((group, some(), told))
             return message
     raise error
 
