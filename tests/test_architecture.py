@@ -40,7 +40,7 @@ callbacks: base calls evaluation freezing saving stopping pruning __init__
 checkpoints: __init__ hub addresses checkpoint state_dicts progress tensors writer
 cli: env_options checks output options help doctor listings report_commands model_commands export sharing sweep train \
     config_command __init__
-config: yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
+config: secrets yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products loops policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
 diagnosis: __init__ findings subject making contract_checks repeating playing judging acting proposal on_device \

@@ -132,3 +132,19 @@ def test_commands_that_evaluate_on_nothing_else_refuse_eval_env(command, capsys)
 
 def test_numbers_that_are_not_finite_are_shown():
     assert [shown(value) for value in (math.inf, -math.inf, math.nan, 1e6)] == ["inf", "-inf", "nan", "1,000,000"]
+
+
+def test_another_environment_without_the_arguments_of_the_run(tmp_path, capsys):
+    tiny = ["--num-envs", "2", "--nsteps", "8", "--nminibatches", "2", "--no-progress", "--num-hidden", "4"]
+    words = ["--env.sutton-barto-reward", "true", "--env.max-episode-steps", "3", "--run-dir", str(tmp_path / "r")]
+    assert main(["train", "CartPole-v1", "--total-timesteps", "16", *words, *tiny]) == 0
+    capsys.readouterr()
+    assert main(["eval", str(tmp_path / "r"), "--episodes", "2", "--no-inherit", "--max-steps", "5"]) == 0
+    assert "CartPole-v1, 2 episodes" in capsys.readouterr().out
+    assert main(["eval", str(tmp_path / "r"), "--episodes", "2", "--env", "CartPole-v0"]) == 0
+    assert "CartPole-v0, sutton_barto_reward True, max_episode_steps 3, 2" in capsys.readouterr().out
+    for command in ("eval", "play"):
+        assert main([command, str(tmp_path / "r"), "--env", "FrozenLake-v1"]) == 1
+        assert "takes no `sutton_barto_reward` (=True), with which" in capsys.readouterr().err
+        assert main([command, str(tmp_path / "r"), "--env", "FrozenLake-v1", "--no-inherit"]) == 1
+        assert "has another observation space" in capsys.readouterr().err

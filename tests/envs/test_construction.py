@@ -127,7 +127,11 @@ class Timed(Script):
         (gym.vector.SyncVectorEnv([Script]), {}, TypeError, "is one vector environment that exists already"),
         (3, {}, TypeError, r"`env_id` \(=3\) must be an id, such as 'CartPole-v1', or a function or class"),
         (int, {}, TypeError, r"is a factory that gave 0; it must make a gymnasium.Env"),
-        (Script, {"size": 3}, ValueError, r"`env_kwargs` \(=\{'size': 3\}\) don't fit `env_id`, Script\(.*'size'"),
+        (Script, {"size": 3}, ValueError, r"^`size` \(=3\) doesn't fit `env_id`, Script\(.*'size'"),
+        (Script, {"env_kwargs": {"size": 3}}, ValueError, r"^`env_kwargs` \(=\{'size': 3\}\) don't fit `env_id`, Scr"),
+        (Script, {"env_kwargs": {"size": 3}, "length": 4}, ValueError, r"^`length` \(=4\), `env_kwargs` .*3\}\) don't"),
+        ("CartPole-v1", {"size": 3}, ValueError, r"^`size` \(=3\): CartPole-v1 has no argument 'size'"),
+        ("CartPole-v1", {"env_kwargs": {"size": 3}}, ValueError, r"^`env_kwargs` \(=\{'size': 3\}\): CartPole-v1"),
         (Script, {"env_kwargs": 3}, ValueError, r"`env_kwargs` \(=3\) must be a dict"),
         (Script, {"env_kwargs": {"length": 3}, "length": 4}, ValueError, "`length` is given twice"),
         (Script, {"own_vector": True}, ValueError, "own_vector"),
@@ -163,3 +167,16 @@ def test_a_function_is_the_same_by_its_name_where_a_file_names_it() -> None:
     assert inherited(lambda: Counting(), {"object": "<lambda>"}, kwargs) == {}
     with pytest.raises(ValueError, match="that no file can hold"):
         inherited("CartPole-v1", "CartPole-v1", {"wrappers": [{"object": "Wrapper"}]})
+
+
+def test_another_environment_inherits_what_it_takes() -> None:
+    kwargs = {"is_slippery": False, "max_episode_steps": 5}
+    assert inherited("FrozenLake8x8-v1", "FrozenLake-v1", kwargs) == kwargs
+    assert inherited("CartPole-v1", "FrozenLake-v1", {"max_episode_steps": 5}) == {"max_episode_steps": 5}
+    words = (
+        r"^`env` \(='CartPole-v1'\) takes no `is_slippery` \(=False\), .* `env_kwargs`, \{\} for none \(--no-inherit"
+    )
+    with pytest.raises(ValueError, match=words):
+        inherited("CartPole-v1", "FrozenLake-v1", kwargs)
+    with pytest.raises(ValueError, match=r"^`eval_env` .* give `eval_env_kwargs`, \{\} for none\.$"):
+        inherited("CartPole-v1", "FrozenLake-v1", kwargs, "eval_env")

@@ -11,8 +11,10 @@ from ppo2.agent.model import Model
 from ppo2.agent.policy import build_policy
 from ppo2.config import Config
 from ppo2.numerics import memory as numerics_memory
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
+from ppo2.system.text import human_bytes
 from ppo2.training import memory, plan
-from ppo2.training.memory import check_memory, memory_need
+from ppo2.training.memory import check_memory, in_one_memory, memory_need
 from support.runs import learn
 
 IMAGE = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
@@ -94,3 +96,22 @@ def test_the_plan_tells_what_the_device_has(
     assert "3.01 kB for a rollout, 139 parameters; about " in line
     assert " of 1.07 GB in all, " in line
     assert line.endswith("inside the network; seed 7")
+
+
+def test_each_of_the_cpus_devices_has_a_copy_of_what_it_divides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices have a half of each minibatch, and both the whole rollout."""
+    monkeypatch.setattr("ppo2.numerics.sharding.devices_here", lambda: [0, 1])
+    model = model_of(IMAGE, "cnn_small", num_envs=16, nsteps=128, nminibatches=4)
+    model.most_parts = 1
+    alone = memory_need(model.config, model)
+    assert (model.minibatch_parts, in_one_memory(model, ONE_DEVICE, on_device=False)) == (1, 1)
+    model.most_parts = 2
+    assert (model.minibatch_parts, in_one_memory(model, ONE_DEVICE, on_device=False)) == (2, 2)
+    shared = memory_need(model.config, model)
+    assert (shared.rollout, shared.parameters) == (alone.rollout, alone.parameters)
+    # of images two copies are halves; of the rest, 47 bytes, two are whole and three are halves
+    assert shared.copies == 2048 * 28_224 + 2 * 2048 * 47 + 3 * 2048 * 47 // 2
+    assert in_one_memory(model, DataAxis(3), on_device=True) == 3
+    told = plan.batch_plan(model.config, model, shared, first=1, warm_up_steps=0, together=2)
+    assert f"about {human_bytes(2 * shared.total)} in all" in told
+    assert ", on 2 CPU devices; seed 0" in told

@@ -72,10 +72,8 @@ def download(text: str) -> Path:
         info = hub.HfApi().model_info(address.repo, revision=address.revision, files_metadata=True)
     except hub.errors.HfHubHTTPError as error:
         raise refusal(error, address.repo, address.revision) from error
-    except (OSError, hub.errors.OfflineModeIsEnabled) as error:
-        return _downloaded_before(hub, text, address, error)
-    except Exception as error:  # of the HTTP library, which changed from version to version
-        if not is_of_network(error):
+    except Exception as error:
+        if not (isinstance(error, OSError) or is_of_network(error)):
             raise
         return _downloaded_before(hub, text, address, error)
     files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
@@ -144,8 +142,11 @@ def _first_line(error: Exception) -> str:
 
 
 def is_of_network(error: Exception) -> bool:
-    """True for an error of the HTTP library about the connection."""
-    return any(base.__name__ in ("TransportError", "RequestException") for base in type(error).__mro__)
+    """True for an error about the connection: of the HTTP library, which changed from version to version, or of the
+    Hub's, which was told to work without one.
+    """
+    names = {"TransportError", "RequestException", "OfflineModeIsEnabled"}
+    return any(base.__name__ in names for base in type(error).__mro__)
 
 
 def _downloaded_before(hub: ModuleType, text: str, address: Address, error: Exception) -> Path:

@@ -59,6 +59,9 @@ class EnvArgument(NamedTuple):
         return _members(self.kind)
 
 
+NO_INHERIT = "make the environment without the `--env.NAME` that the policy was trained with"
+
+
 class UsageError(ValueError):
     """A command line that says what can't be."""
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ppo2.cli.env_options import TakesEnvironment, UsageError
-from ppo2.cli.options import Debug
+from ppo2.cli.env_options import NO_INHERIT, TakesEnvironment, UsageError
+from ppo2.cli.options import Debug, Flag
 from ppo2.cli.output import say, start_jax
 
 
@@ -25,6 +25,7 @@ class Export(TakesEnvironment):
     env: Annotated[
         str | None, arg(metavar="ID", help="environment to check on; None: the one trained on, if it can be made")
     ] = None
+    no_inherit: Annotated[Flag, arg(help=NO_INHERIT)] = False
     debug: Debug = False
 
     def __call__(self) -> int:
@@ -37,8 +38,9 @@ class Export(TakesEnvironment):
         env = model.config.env if self.env is None else self.env
         if self.words.env and not isinstance(env, str):
             raise UsageError("--env.NAME is for an environment that has an id: give --env ID too.")
-        if self.words.env and isinstance(env, str):
-            kwargs = self.env_kwargs(env, envs.inherited(env, model.config.env, model.config.env_kwargs))
+        if (self.words.env or self.no_inherit) and isinstance(env, str):
+            before = {} if self.no_inherit else envs.inherited(env, model.config.env, model.config.env_kwargs)
+            kwargs = self.env_kwargs(env, before)
         written = export(
             model, onnx=self.onnx, stablehlo=self.stablehlo, numpy=self.numpy, env=self.env, env_kwargs=kwargs
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from ppo2.cli.env_options import TakesEnvironment
+from ppo2.cli.env_options import NO_INHERIT, TakesEnvironment
 from ppo2.cli.options import Debug, Flag
 from ppo2.cli.output import console, say, shown, start_jax, table
 from ppo2.config import Config, Device, is_placeholder
@@ -26,6 +26,7 @@ class _PolicyCommand(TakesEnvironment):
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")]
     env: Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")] = None
+    no_inherit: Annotated[Flag, arg(help=NO_INHERIT)] = False
     max_steps: Annotated[
         int | None, arg(help="steps after which an episode is cut; None: 10,000, or the environment's own time limit")
     ] = None
@@ -47,7 +48,7 @@ class _PolicyCommand(TakesEnvironment):
         model = load(self.run, device=self.device)
         env = model.config.env if self.env is None else self.env
         if isinstance(env, str):
-            before = envs.inherited(env, model.config.env, model.config.env_kwargs)
+            before = {} if self.no_inherit else envs.inherited(env, model.config.env, model.config.env_kwargs)
             return model, env, self.env_kwargs(env, before)
         what = f" ({env['object']})" if is_placeholder(env) else ""  # type: ignore[index]
         raise ValueError(f"{self.run} was trained on an environment given as an object{what}: name one with --env ID.")

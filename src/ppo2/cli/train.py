@@ -102,7 +102,7 @@ class Train(options.Command):
             raise UsageError(f"--eval-env.{next(iter(self.words.eval_env))}: give --eval-env ID too.")
         from ppo2.envs import inherited
 
-        others = inherited(eval_env, env, mine) if before is None else before
+        others = inherited(eval_env, env, mine, "eval_env") if before is None else before
         theirs = env_kwargs(eval_env, self.words.eval_env, "eval-env")
         return {"env_kwargs": mine or None, "eval_env_kwargs": {**others, **theirs}}
 

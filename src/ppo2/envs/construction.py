@@ -16,7 +16,7 @@ from ppo2.envs import adapters
 from ppo2.envs.device.check import check_device_env
 from ppo2.envs.device.env import DeviceVector, is_device_env
 from ppo2.envs.families import own_vectors
-from ppo2.envs.families.arguments import fitting
+from ppo2.envs.families.arguments import constructor_arguments, fitting
 from ppo2.envs.families.factories import Options
 from ppo2.envs.families.foreign import hint
 from ppo2.envs.families.ids import ENVPOOL
@@ -131,6 +131,7 @@ def _make(env_id: str | Callable[..., Any], arguments: Mapping[str, Any], name: 
     is_device = isinstance(env_id, str) and adapters.adapter_of(env_id) is not None
     if is_device and backend not in BACKENDS:
         kwargs, backend = {"backend": backend, **kwargs}, "local"
+    by_keyword = [*kwargs] if name == "env_id" else []
     kwargs = merged(given["env_kwargs"], kwargs)
     if own_vector and not isinstance(env_id, str):
         raise ValueError(f"`own_vector` (=True) is for ids; `env_id` is {name_of(env_id)}. Leave it out.")
@@ -146,12 +147,12 @@ def _make(env_id: str | Callable[..., Any], arguments: Mapping[str, Any], name: 
             _refuse(f"needs environments that are made one by one, which those of {which} are not", backend=backend)
         reason = "is of no use with backend='ray' (`learn` is told the seed; actors give whole rollouts, in one group)"
         _refuse(reason, seed=seed, groups=groups)
-        first = first_of(env_id, fitting(env_id, kwargs, name), options, name)
+        first = first_of(env_id, fitting(env_id, kwargs, name, by_keyword), options, name)
         own: dict[str, Any] = {"env_timeout": given["env_timeout"], "replay_limit": given["replay_limit"]}
         return remote(first.factory, first.env, num_envs, given["actors"], workers, info_keys=tuple(info_keys), **own)
     _refuse("is the number of Ray's actors, for backend='ray'", actors=given["actors"])
     if one_by_one:
-        first = first_of(env_id, fitting(env_id, kwargs, name), options, name)
+        first = first_of(env_id, fitting(env_id, kwargs, name, by_keyword), options, name)
         tell_shadowed(env_id, first.env, _given(given, SHADOWING), given["env_kwargs"] or {})
         vector = vectorize(
             first.env,
@@ -299,10 +300,16 @@ def _is_factory(env: Any) -> bool:
     return callable(env) and (isinstance(env, type) or not (hasattr(env, "step") or hasattr(env, "num_envs")))
 
 
-def inherited(env: Any, trained_on: Any, env_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+def inherited(env: Any, trained_on: Any, env_kwargs: Mapping[str, Any], name: str = "env") -> Mapping[str, Any]:
     """The arguments of `make` for an environment to evaluate on: those for the environment that was trained on.
 
     They are for an id, or the same function; Ray's actors only train.
+
+    Args:
+        name: the name of the argument that the environment is, for errors.
+
+    Raises:
+        ValueError: no file could hold one; or another id doesn't take one.
     """
     if not isinstance(env, str) and not (_is_factory(env) and _is_same(env, trained_on)):
         return {}
@@ -312,7 +319,24 @@ def inherited(env: Any, trained_on: Any, env_kwargs: Mapping[str, Any]) -> Mappi
             "env_kwargs={...}, from Python."
         )
     is_ray = env_kwargs.get("backend") == "ray"
-    return {key: value for key, value in env_kwargs.items() if not (is_ray and key in ("backend", "actors", "workers"))}
+    kept = {key: value for key, value in env_kwargs.items() if not (is_ray and key in ("backend", "actors", "workers"))}
+    if kept and isinstance(env, str) and env != trained_on:
+        _check_taken(env, kept, name)
+    return kept
+
+
+def _check_taken(env_id: str, env_kwargs: Mapping[str, Any], name: str) -> None:
+    """Raises ValueError for inherited arguments that another environment than the one trained on doesn't take."""
+    known, is_open = constructor_arguments(env_id)
+    own = () if adapters.adapter_of(env_id) is not None else _parameters()
+    foreign = {} if is_open else {key: env_kwargs[key] for key in env_kwargs if key not in {*known, *own}}
+    if foreign:
+        listed = ", ".join(f"`{key}` (={value!r})" for key, value in foreign.items())
+        of, how = kwargs_of(name), " (--no-inherit on the command line)" if name == "env" else ""
+        raise ValueError(
+            f"`{name}` (={env_id!r}) takes no {listed}, with which the environment of training was made, and which it "
+            f"would inherit: give `{of}`, {{}} for none{how}."
+        )
 
 
 def _is_same(env: Any, trained_on: Any) -> bool:

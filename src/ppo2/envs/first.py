@@ -12,7 +12,7 @@ from ppo2.distributions import action_distribution
 from ppo2.envs.families.arguments import constructor_arguments
 from ppo2.envs.families.factories import MaskedFactory, Options, OwnFactory
 from ppo2.envs.families.ids import spec_of
-from ppo2.envs.families.keywords import check_arguments, name_of
+from ppo2.envs.families.keywords import name_of
 from ppo2.envs.families.masks import METHOD, MaskedEnv, MaskedVectorEnv, has_method
 from ppo2.envs.families.registry import family_of
 from ppo2.envs.host import contract, identity
@@ -38,7 +38,6 @@ def first_of(
 ) -> First:
     """The first environment of an id or a factory, an argument called `name`."""
     if not isinstance(env_id, str):
-        check_arguments(env_id, kwargs, name)
         own = OwnFactory(env_id, kwargs, options)
         how = "Give its arguments by name, in env_kwargs={...}."
         return checked(made_by(own, f"`{name}` (={name_of(env_id)})", how), own)

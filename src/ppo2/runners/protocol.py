@@ -1,9 +1,10 @@
 """The protocol of runners, whatever steps their environments."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.numerics.compilation import Aside
 from ppo2.numerics.sharding import DataAxis
 from ppo2.runners.episodes import Ended
 from ppo2.runners.snapshot import Snapshot
@@ -60,3 +61,8 @@ class HostRunner(RolloutRunner, Protocol):
     """
 
     seconds: Seconds
+
+    def prepare(self, aside: Aside) -> Any:
+        """Has the programs that collect a rollout compiled. Returns the shapes of the rollout; None where nothing is
+        known of it beforehand.
+        """

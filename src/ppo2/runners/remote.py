@@ -18,13 +18,14 @@ from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
+from ppo2.numerics.compilation import Aside
 from ppo2.numerics.sharding import BY_ENV, BY_STEP, ONE_DEVICE
 from ppo2.runners import ray_cluster
 from ppo2.runners.episodes import Ended, EpisodeQueue, side_by_side
 from ppo2.runners.protocol import Seconds
 from ppo2.runners.ray_actor import ActorLocation, RolloutActor, RolloutPart
 from ppo2.runners.snapshot import Snapshot, facts_of, join_snapshots, layout_changes, part_of
-from ppo2.system.text import printable, say_error
+from ppo2.system.text import printable, say_error, say_kept
 
 START_SECONDS = 30.0
 """Seconds after which a line says that actors have not begun yet."""
@@ -67,6 +68,9 @@ class RemoteRunner:
     def layout(self) -> dict[str, int]:
         return {"groups": 1, "actors": self.envs.actors}
 
+    def prepare(self, aside: Aside) -> None:
+        """See `HostRunner`: the actors have programs of their own."""
+
     def run(self, steps: int | None = None) -> Rollout:
         """See `Runner.run`; arrays of the host."""
         parts: list[RolloutPart] = []
@@ -80,6 +84,8 @@ class RemoteRunner:
             self.rollouts += 1
             self._replace_lost(answers)
             parts = [answer for answer in answers if isinstance(answer, RolloutPart)]
+            for part in parts:
+                say_kept(part.told)
         self._episodes.extend(side_by_side([part.ended for part in parts]), self.nsteps)
         act = sum(part.seconds.act for part in parts) / len(parts)
         self.seconds = Seconds(act=act, step=time.perf_counter() - began - act)

@@ -20,6 +20,7 @@ from ppo2.distributed import collectives, parts
 from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.identity import training_on
+from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.envs.host.vec_env import is_made
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import check_spaces, side_by_side
@@ -119,7 +120,7 @@ def open_eval_environment(stack: contextlib.ExitStack, eval_env: Any, model: Mod
     config = model.config
     kwargs = config.eval_env_kwargs
     if kwargs is None:
-        kwargs = envs.inherited(eval_env, config.env, config.env_kwargs)
+        kwargs = envs.inherited(eval_env, config.env, config.env_kwargs, "eval_env")
     options = {"info_keys": config.info_keys, "env_kwargs": kwargs}
     vector = open_environment(stack, eval_env, mine, "eval_env", **options)
     check_spaces(model, vector, "eval_env")
@@ -188,12 +189,16 @@ def build_model(
 
 
 @collection_put_off()
-def place_model(model: Model, env: AnyEnvs, start: Start) -> None:
-    """Has a model act and learn where its settings, the run so far and this machine say; see `ppo2.agent.placement`."""
+def place_model(model: Model, env: Any, start: Start) -> None:
+    """Has a model act and learn where its settings, the run so far and this machine say; see `ppo2.agent.placement`.
+
+    One copy of the policy acts for all environments of this process or, where actors hold them, of an actor.
+    """
+    at_once = env.each if isinstance(env, RemoteEnvs) else env.num_envs
     found = choose(
         model,
         model.config.device,
-        num_envs=env.num_envs,
+        num_envs=at_once,
         on_device=isinstance(env, DeviceVector),
         saved=start.kept.get("placement") if start.goes_on else None,
     )
@@ -201,7 +206,7 @@ def place_model(model: Model, env: AnyEnvs, start: Start) -> None:
     if start.goes_on and type(most_parts := start.kept.get("most_parts")) is int:
         model.most_parts = most_parts
     if not isinstance(env, DeviceVector):
-        acts_with = acting.choose(model, env.num_envs, saved=start.kept if start.goes_on else None)
+        acts_with = acting.choose(model, at_once, saved=start.kept if start.goes_on else None)
         model.acts_with = collectives.broadcast(acts_with)
 
 

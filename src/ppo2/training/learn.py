@@ -13,6 +13,7 @@ from ppo2.agent.model import Model
 from ppo2.callbacks.base import Callback
 from ppo2.callbacks.calls import checked_callbacks
 from ppo2.config import ActionDist, Config, Device, Precision, check_settings, separate_settings, settings_help
+from ppo2.config.secrets import check_none_would_be_saved
 from ppo2.distributed import heartbeat, processes
 from ppo2.distributed.agreed_signal import AgreedSignal
 from ppo2.envs import DeviceVector
@@ -27,7 +28,7 @@ from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.verbosity import spoken
 from ppo2.training import construction, interruption, remarks, run_directory
 from ppo2.training.loop import run_updates
-from ppo2.training.memory import check_memory, memory_need
+from ppo2.training.memory import check_memory, in_one_memory, memory_need
 from ppo2.training.moments import Moments
 from ppo2.training.plan import batch_plan
 from ppo2.training.run import Run
@@ -164,6 +165,7 @@ def learn(
         moments = Moments(checked_callbacks(callbacks))
         run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
         settings = check_settings(configure.keywords)
+        check_none_would_be_saved(settings)
         env_kwargs = settings["env_kwargs"]
         if distributed.world().is_first:  # which alone writes
             logs.check(settings["log"], run_dir)
@@ -200,7 +202,9 @@ def learn(
         ):
             if line:
                 setup.logger.warn(line)
-        setup.logger.say(batch_plan(config, model, need, first=run.first, warm_up_steps=warm_up, stepped_by=stepped_by))
+        told: dict[str, Any] = {"stepped_by": stepped_by}
+        told["together"] = in_one_memory(model, trainer.runner.axis, on_device=on_device)
+        setup.logger.say(batch_plan(config, model, need, first=run.first, warm_up_steps=warm_up, **told))
         if too_large is not None:
             setup.logger.warn(too_large)
         for line in remarks.at_start(config, model, vector, fresh=start.saved is None):

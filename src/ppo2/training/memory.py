@@ -14,8 +14,9 @@ from ppo2.agent.model import Model
 from ppo2.agent.noise import draws_each_step
 from ppo2.algorithm.rollout import Batch
 from ppo2.config import Config
-from ppo2.numerics.compilation import memory_limit
+from ppo2.numerics.compilation import memory_limit, platform
 from ppo2.numerics.memory import peak_bytes
+from ppo2.numerics.sharding import DataAxis
 from ppo2.runners.experience import Experience, evaluate_steps
 from ppo2.system.text import human_bytes
 
@@ -25,6 +26,9 @@ OBS_COPIES = 3
 in XLA's `memory_analysis` of the program that makes updates: 3.1 for images."""
 OTHER_COPIES = 6
 """Copies of all else of a rollout: as it was, with advantages, flattened, shuffled, of the current epoch, XLA's own."""
+WHOLE_COPIES = 3
+"""Copies that each device has whole, of OTHER_COPIES, where several divide a minibatch: as it was, with advantages,
+flattened."""
 PARAMETER_COPIES = 8
 """Arrays of a parameter's size: parameters, Adam's moments, a gradient; before and after."""
 WORTH_TRACING = 2**26
@@ -55,20 +59,36 @@ class MemoryNeed(NamedTuple):
 
 
 def memory_need(config: Config, model: Model, devices: int = 1, *, on_device: bool = False) -> MemoryNeed:
-    """The memory that training needs on each of the devices that share the environments.
+    """The memory that training needs on each of the devices that share the environments, or the minibatches.
 
     Args:
         on_device: the environments are stepped there, too.
     """
+    parts = 1 if on_device else model.minibatch_parts
     obs, other = (size // devices for size in _rollout_parts(config, model))
     remembered = config.nbatch // devices * _state_bytes(model) if on_device else 0
     wanted = memory_limit() is not None or obs + other >= WORTH_TRACING
     return MemoryNeed(
         rollout=obs + other,
-        copies=(OBS_COPIES - 1) * obs + (OTHER_COPIES - 1) * other + remembered,
-        activations=activation_bytes(config, model, devices) if wanted else 0,
+        copies=(OBS_COPIES - 1) * obs // parts
+        + (WHOLE_COPIES - 1) * other
+        + (OTHER_COPIES - WHOLE_COPIES) * other // parts
+        + remembered,
+        activations=activation_bytes(config, model, devices, parts) if wanted else 0,
         parameters=PARAMETER_COPIES * FLOAT32 * model.state.params.size,
     )
+
+
+def in_one_memory(model: Model, axis: DataAxis, *, on_device: bool) -> int:
+    """The number of devices that have their memory in common: those of a CPU, each of which needs `memory_need`.
+
+    Args:
+        axis: the devices that rollouts lie on.
+        on_device: see `memory_need`.
+    """
+    if platform() != "cpu":
+        return 1
+    return axis.local_devices if on_device else model.minibatch_parts
 
 
 def check_memory(config: Config, need: MemoryNeed) -> str | None:
@@ -124,13 +144,18 @@ def _state_bytes(model: Model) -> int:
 # --- activations --------------------------------------------------------------------------------------------------
 
 
-def activation_bytes(config: Config, model: Model, devices: int = 1) -> int:
-    """The most bytes inside the network at once: of a gradient, or of completing a rollout; both in their pieces."""
+def activation_bytes(config: Config, model: Model, devices: int = 1, parts: int = 1) -> int:
+    """The most bytes inside the network at once: of a gradient, or of completing a rollout; both in their pieces.
+
+    Args:
+        devices: number of devices that share the environments.
+        parts: number of devices that share a minibatch.
+    """
     nenvs, normaliser = max(1, config.num_envs // devices), model.state.normaliser
     count = model.sequences_per_env(config.nsteps, config.num_envs)
     length = config.nsteps // count
     experience = _experience(model, config.nsteps, nenvs, count)
-    rows = max(1, nenvs * count * (1 if model.is_recurrent else config.nsteps) // config.nminibatches)
+    rows = max(1, nenvs * count * (1 if model.is_recurrent else config.nsteps) // config.nminibatches // parts)
     batch = _minibatch(model, (rows, length) if model.is_recurrent else (rows,))
     params = model.state.params
     hyper = model.hyperparameters(lr=0.0, cliprange=0.0)

@@ -9,13 +9,21 @@ from ppo2.training.memory import MemoryNeed, rollout_bytes
 
 
 def batch_plan(
-    config: Config, model: Model, need: MemoryNeed, *, first: int, warm_up_steps: int, stepped_by: str | None = None
+    config: Config,
+    model: Model,
+    need: MemoryNeed,
+    *,
+    first: int,
+    warm_up_steps: int,
+    stepped_by: str | None = None,
+    together: int = 1,
 ) -> str:
     """Environments, batch, minibatches, updates, steps that will really be taken, memory of the device.
 
     Args:
         need: memory of each device.
         stepped_by: name of the processes that step the environments; None if unknown.
+        together: devices that have one memory.
     """
     if first > config.nupdates:
         done = ", all done before" if first > 1 else ""
@@ -33,7 +41,7 @@ def batch_plan(
         f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update{_products(config)}\n"
         f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}\n"
         f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, {model.state.params.size:,} parameters; "
-        f"{_total(need)}; seed {config.seed}"
+        f"{_total(need, together)}; seed {config.seed}"
     )
 
 
@@ -45,8 +53,9 @@ def _products(config: Config) -> str:
     return "" if users is None else f", products by jax_default_matmul_precision ({users})"
 
 
-def _total(need: MemoryNeed) -> str:
-    """The estimate for a device, and what it has."""
-    limit = memory_limit()
-    inside = f", {human_bytes(need.activations)} of it inside the network" if need.activations else ""
-    return f"about {human_bytes(need.total)}{'' if limit is None else f' of {human_bytes(limit)}'} in all{inside}"
+def _total(need: MemoryNeed, together: int) -> str:
+    """The estimate for a device, or for several that have one memory, and what there is of it."""
+    limit, here = memory_limit(), MemoryNeed(*(together * size for size in need))
+    inside = f", {human_bytes(here.activations)} of it inside the network" if here.activations else ""
+    by = f", on {together} CPU devices" if together > 1 else ""
+    return f"about {human_bytes(here.total)}{'' if limit is None else f' of {human_bytes(limit)}'} in all{inside}{by}"

@@ -18,7 +18,6 @@ from ppo2.numerics import schedules
 from ppo2.numerics.compilation import can_compile_aside, compiling_aside
 from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.device import DeviceRunner
-from ppo2.runners.host import Runner
 from ppo2.runners.protocol import HostRunner
 from ppo2.system.garbage import collection_put_off
 
@@ -95,10 +94,11 @@ class HostTrainer(Trainer):
         """See `Trainer`. To trace an update takes as long as to compile what precedes it: both are done at once."""
         model, runner = self.model, self.runner
         as_usual = type(model).train is Model.train and distributed.world().size == 1
-        if isinstance(runner, Runner) and as_usual and can_compile_aside():
+        if as_usual and can_compile_aside():
             with compiling_aside() as aside:
                 rollout, hyper = runner.prepare(aside), model.hyperparameters(**self.numbers(first))
-                if model.learning_axis(rollout) == ONE_DEVICE:  # several want arguments that are bound to them
+                # several devices want arguments that are bound to them
+                if rollout is not None and model.learning_axis(rollout) == ONE_DEVICE:
                     aside(program(model, train_program, ONE_DEVICE), model.state, rollout, hyper)
 
     def collect(self) -> None:

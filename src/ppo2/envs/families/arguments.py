@@ -4,7 +4,7 @@ import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from gymnasium.envs.registration import load_env_creator
@@ -12,7 +12,7 @@ from gymnasium.envs.registration import load_env_creator
 from ppo2.envs import adapters
 from ppo2.envs.families.atari import AtariFactory, AtariTreatment
 from ppo2.envs.families.ids import ENVPOOL, spec_of
-from ppo2.envs.families.keywords import SHADOWING, check_arguments, kwargs_of, name_of
+from ppo2.envs.families.keywords import SHADOWING, as_given, check_arguments, name_of
 from ppo2.envs.families.registry import family_of
 
 TREATMENT = ("noops", "frame_skip", "clip_rewards", "life_loss_ends")
@@ -66,24 +66,28 @@ def constructor_arguments(env: str | Callable[..., Any]) -> Arguments:
     return Arguments(known, is_open)
 
 
-def fitting(env: str | Callable[..., Any], kwargs: Mapping[str, Any], name: str) -> dict[str, Any]:
+def fitting(
+    env: str | Callable[..., Any], kwargs: Mapping[str, Any], name: str, by_keyword: Collection[str] = ()
+) -> dict[str, Any]:
     """Arguments for a constructor: a list, as files have it, as a tuple where that is what the constructor expects.
 
     Args:
         name: the name of the argument that the environment is, for errors.
+        by_keyword: see `as_given`.
 
     Raises:
         ValueError: the constructor has no argument of a name.
     """
+    if not isinstance(env, str):
+        check_arguments(env, kwargs, name, by_keyword)
     if not kwargs:
         return {}
-    if not isinstance(env, str):
-        check_arguments(env, kwargs, name)
     known, is_open = constructor_arguments(env)
     for key in kwargs:
         if key not in known and not is_open and isinstance(env, str):
             takes = takes_words(env, key)
-            raise ValueError(f"`{kwargs_of(name)}` (={dict(kwargs)!r}): {name_of(env)} has no argument {key!r}{takes}")
+            given = as_given({key: kwargs[key]} if key in by_keyword else kwargs, name, by_keyword)
+            raise ValueError(f"{given}: {name_of(env)} has no argument {key!r}{takes}")
     return {key: _suited(value, known.get(key, Argument())) for key, value in kwargs.items()}
 
 

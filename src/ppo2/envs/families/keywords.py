@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ppo2.envs.device.env import is_device_env
@@ -62,8 +62,22 @@ def kwargs_of(name: str) -> str:
     return "eval_env_kwargs" if name == "eval_env" else "env_kwargs"
 
 
-def check_arguments(factory: Callable[..., Any], kwargs: Mapping[str, Any], name: str = "env_id") -> None:
-    """Raises ValueError where a factory doesn't take such arguments."""
+def as_given(kwargs: Mapping[str, Any], name: str, by_keyword: Collection[str]) -> str:
+    """Words for arguments of a constructor as the caller gave them, for errors.
+
+    Args:
+        name: the name of the argument that the environment is.
+        by_keyword: names of those that were given by themselves, not in `env_kwargs`.
+    """
+    beside = {key: value for key, value in kwargs.items() if key not in by_keyword}
+    words = [f"`{key}` (={kwargs[key]!r})" for key in kwargs if key in by_keyword]
+    return ", ".join([*words, *([f"`{kwargs_of(name)}` (={beside!r})"] if beside or not words else [])])
+
+
+def check_arguments(
+    factory: Callable[..., Any], kwargs: Mapping[str, Any], name: str = "env_id", by_keyword: Collection[str] = ()
+) -> None:
+    """Raises ValueError where a factory doesn't take such arguments. For `by_keyword` see `as_given`."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # of a class that says nothing about itself
@@ -73,8 +87,9 @@ def check_arguments(factory: Callable[..., Any], kwargs: Mapping[str, Any], name
     except TypeError as error:
         close = [near for key in kwargs for near in difflib.get_close_matches(key, [*signature.parameters], n=1)]
         hint = [near for near in close if near not in kwargs]
+        verb = "doesn't" if [*kwargs] == [*by_keyword][:1] else "don't"
         raise ValueError(
-            f"`{kwargs_of(name)}` (={dict(kwargs)!r}) don't fit `{name}`, {name_of(factory)}{signature}: {error}"
+            f"{as_given(kwargs, name, by_keyword)} {verb} fit `{name}`, {name_of(factory)}{signature}: {error}"
             f"{f'; did you mean {hint[0]!r}?' if hint else '.'}"
         ) from None
 
