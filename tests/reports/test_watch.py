@@ -21,6 +21,7 @@ from support.run_files import write_run_files
 @pytest.fixture
 def serve(monkeypatch):
     """A function that serves paths, and gives the port."""
+    monkeypatch.setattr(watch, "REST", 0.0)
     monkeypatch.setattr(watch, "LEAST_REST", 0.0)
     servers = []
 
@@ -62,6 +63,19 @@ def test_the_page_and_its_news(serve, tmp_path):
     assert later["version"] != news["version"]
     assert "3 of 40 updates" in later["body"]
     assert len(later["charts"]) == len(news["charts"])
+
+
+def test_files_are_not_read_again_at_once(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    source = watch.Source([write_run_files(tmp_path / "x", updates=2)])
+    first, version = source.now(), source.version
+    write_run_files(tmp_path / "x", updates=3)
+    now[0] += 0.9 * watch.LEAST_REST
+    assert (source.now(), source.version) == (first, version)
+    now[0] += 0.2 * watch.LEAST_REST
+    assert "3 of 40 updates" in watch.body(source.now())
+    assert source.version != version
 
 
 def test_a_run_that_has_not_begun(serve, tmp_path):

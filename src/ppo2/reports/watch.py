@@ -52,7 +52,7 @@ class Source:
                 self._content = content(found, address_of=self._address_of)
                 took = time.monotonic() - began
                 self._rest_until = time.monotonic() + max(LEAST_REST, REST * took)
-                self._seen, self.version = seen, f"{os.getpid()}-{time.time():.3f}"
+                self._seen, self.version = seen, f"{os.getpid()}-{time.time_ns()}"
             return self._content
 
     def _address_of(self, file: Path) -> str:
