@@ -70,7 +70,8 @@ def main() -> None:
             results["versions"][contender.program.title] = contender.measure("import")["versions"]  # warms the disk
         best = [variants[0] for variants in peers]
         for name in options.workloads:
-            chosen = [bench.best_variant(WORKLOADS[name], variants) for variants in peers]
+            able = [variants for variants in peers if WORKLOADS[name].network in variants[0].program.networks]
+            chosen = [bench.best_variant(WORKLOADS[name], variants) for variants in able]
             best = [contender for contender, _ in chosen]
             trials = {title: rate for _, rates in chosen for title, rate in rates.items()}
             results["workloads"][name] = {**bench.speed(WORKLOADS[name], ours, best), "trials": trials}

@@ -32,6 +32,7 @@ class Program:
         script: file in `bench/peers`; it may not bear the name of a package that it imports.
         variants: ways to run it, as the settings that its script is told.
         requirements: arguments of `pip install`, call by call, in an environment of its own; none for ours.
+        networks: those that it has, of `Workload.network`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Program:
     title: str
     variants: Mapping[str, Settings]
     requirements: tuple[tuple[str, ...], ...] = ()
+    networks: tuple[str, ...] = ("mlp", "cnn", "lstm")
 
 
 OURS = Program(
@@ -66,6 +68,14 @@ PEERS = {
                 ("torch==2.13.0",),
                 ("stable-baselines3>=2.9,<2.10", "gymnasium[mujoco]", "ale-py", "opencv-python-headless"),
             ),
+        ),
+        Program(
+            name="sbx",
+            script="sb3.py",
+            title="SBX",
+            variants={"jitted": {"library": "sbx"}},
+            requirements=(("torch==2.13.0",), ("sbx-rl", "stable-baselines3>=2.9,<2.10", "gymnasium[mujoco]")),
+            networks=("mlp",),
         ),
     )
 }

@@ -14,6 +14,8 @@ STEPPING_COLUMNS = (
     *("this process", "ratio to Sync", "with one worker", "ratio to Sync, worker"),
     *("ratio to Async, worker", "Sync"),
 )
+PEER_TABLES = {"SBX": "sbx"}
+"""Tables beside other libraries than the one that the table `peers` is about."""
 GPU_COLUMNS = ("ppo2", "other", "other's", "ratio")
 SWEEP_COLUMNS = ("all runs", "one run", "ratio")
 HOST_SWEEP_COLUMNS = ("seconds", "times one run alone")
@@ -29,7 +31,9 @@ def table(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[Cell]]], so
 def host(raw: Raw, source: str) -> dict[str, Any]:
     """Tables of `bench/host.py` and `bench/recurrent.py`."""
     workloads = list(raw["workloads"].values())
-    found = {"settings": _settings(workloads, source), "peers": _peers(workloads, source)}
+    found = {"settings": _settings(workloads, source)}
+    peers = dict.fromkeys(_peer(title) for of in workloads for title in of["contenders"] if not _is_ours(title))
+    found |= {PEER_TABLES.get(peer, "peers"): _beside_peer(workloads, peer, source) for peer in peers}
     if raw.get("startup"):
         rows = ((title, _started(row)) for title, row in raw["startup"]["contenders"].items())
         found["startup"] = table(STARTUP_COLUMNS, rows, source)
@@ -40,7 +44,7 @@ def host(raw: Raw, source: str) -> dict[str, Any]:
 
 
 def _settings(workloads: Sequence[Raw], source: str) -> dict[str, Any]:
-    variants = [title for title in workloads[0]["contenders"] if title.startswith("ppo2")] if workloads else []
+    variants = [title for title in workloads[0]["contenders"] if _is_ours(title)] if workloads else []
     columns = [title.removeprefix("ppo2, ") for title in variants]
     columns += [f"{columns[0]} / {other}" for other in columns[1:]] if columns else []
 
@@ -55,14 +59,22 @@ def peer_columns(peer: str) -> tuple[str, ...]:
     return "ppo2", peer, "ratio", SHARES, "of env alone"
 
 
-def _peers(workloads: Sequence[Raw], source: str) -> dict[str, Any]:
-    rows, peer = [], ""
+def _is_ours(title: str) -> bool:
+    return title.startswith("ppo2")
+
+
+def _peer(title: str) -> str:
+    """The library of a contender, without the variant."""
+    return title.partition(",")[0]
+
+
+def _beside_peer(workloads: Sequence[Raw], peer: str, source: str) -> dict[str, Any]:
+    rows = []
     for of in workloads:
         (_, ours), *others = of["contenders"].items()
         alone = of["environment_alone"]["steps_per_second"]["median"]
         rate, shares = ours["steps_per_second"], ours.get("shares")
-        for title, row in ((title, row) for title, row in others if not title.startswith("ppo2")):
-            peer = title.partition(",")[0]
+        for row in (row for title, row in others if _peer(title) == peer):
             told = [f"{100 * shares[name]:.0f}" for name in ("step", "act", "train")] if shares else []
             cells = [_figure(rate, "steps/s"), _figure(row["steps_per_second"], "steps/s"), _paired(row["ratio"])]
             rows.append((of["title"], [*cells, " / ".join(told), figure([100 * rate["median"] / alone], "%")]))

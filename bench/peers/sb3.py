@@ -1,7 +1,8 @@
-"""Measures Stable-Baselines3, or sb3-contrib's RecurrentPPO, in a process of its own; needs nothing of ppo2. See
+"""Measures Stable-Baselines3, SBX or sb3-contrib's RecurrentPPO, in a process of its own; needs nothing of ppo2. See
 `bench/host.py` and `bench/recurrent.py`.
 """
 
+import importlib
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ def train(job: Job, watch: Watch) -> None:
     from stable_baselines3.common.env_util import make_atari_env, make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
-    if job["threads"] is not None:
+    if job.get("threads") is not None:
         torch.set_num_threads(job["threads"])
     workload = job["workload"]
 
@@ -34,6 +35,11 @@ def train(job: Job, watch: Watch) -> None:
     hidden = list(workload["hidden"])
     algorithm: Any = PPO
     policy, policy_kwargs = "MlpPolicy", {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": torch.nn.Tanh}
+    if job.get("library") == "sbx":
+        import flax.linen
+        import sbx
+
+        algorithm, policy_kwargs["activation_fn"] = sbx.PPO, flax.linen.tanh
     how = {"n_envs": workload["num_envs"], "seed": job["seed"], "vec_env_cls": DummyVecEnv}
     if workload["network"] == "cnn":
         import ale_py
@@ -126,14 +132,14 @@ def learning(job: Job) -> Result:
     return {"last_100": float(sum(last) / len(last)), "deterministic": float(mean), "seconds": seconds}
 
 
-def import_time(job: Job) -> Result:  # noqa: ARG001
+def import_time(job: Job) -> Result:
+    library = job.get("library", "stable_baselines3")
     begin = time.perf_counter()
-    import stable_baselines3  # noqa: F401
-
+    importlib.import_module(library)
     seconds = time.perf_counter() - begin
     from importlib.metadata import version
 
-    names = ("stable_baselines3", "torch", "numpy", "gymnasium")
+    names = ["stable_baselines3", "torch", "numpy", "gymnasium", *(("sbx-rl", "jax") if library == "sbx" else ())]
     return {"seconds": seconds, "versions": {name: version(name) for name in names}}
 
 
