@@ -470,7 +470,7 @@ class Model:
         """`trace_identity` of models of this very class; None for other classes, and where the network has no hash."""
         leaves, structure = jax.tree.flatten(self._static)
         identity = (type(self), tuple(leaves), structure, self._shapes, self.config.trace)
-        patched = set(vars(self)) & set(dir(type(self)))  # a method replaced on the instance
+        patched = any(hasattr(type(self), name) for name in vars(self))  # a method replaced on the instance
         return identity if type(self) is kind and not patched and is_hashable(identity) else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
