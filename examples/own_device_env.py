@@ -1,4 +1,7 @@
-"""A custom environment in JAX: a point on a plane must move to the origin and stay there, against the wind."""
+"""A custom environment in JAX: a point on a plane must move to the origin and stay there, against the wind.
+
+Usage: python examples/own_device_env.py --total-timesteps 500000
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +10,7 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 
 import ppo2
 
@@ -34,7 +38,11 @@ class Homing:
         return position, position, jnp.exp(-distance / self.reach), distance > 3.0, False, {}
 
 
-if __name__ == "__main__":
+def main(total_timesteps: int = 200_000, seed: int = 0) -> None:
     env = ppo2.envs.TimeLimit(Homing(), 100)
-    model = ppo2.learn(env=env, num_envs=64, nsteps=32, total_timesteps=200_000, lr=2e-3, seed=0)
-    print(f"mean return {ppo2.evaluate(model, env, episodes=20).mean:.1f}")
+    model = ppo2.learn(env=env, num_envs=64, nsteps=32, total_timesteps=total_timesteps, lr=2e-3, seed=seed)
+    print(f"mean return {ppo2.evaluate(model, env, episodes=20, seed=seed).mean:.1f}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,8 +1,12 @@
-"""A custom loss: PPO with a higher upper limit of the probability ratio ("clip higher", DAPO, arXiv:2503.14476)."""
+"""A custom loss: PPO with a higher upper limit of the probability ratio ("clip higher", DAPO, arXiv:2503.14476).
+
+Usage: python examples/own_loss.py --total-timesteps 50000
+"""
 
 from typing import Any
 
 import jax.numpy as jnp
+import tyro
 
 import ppo2
 
@@ -23,7 +27,11 @@ class ClipHigher(ppo2.Model):
         return loss - stats.policy_loss + policy_loss, stats._replace(policy_loss=policy_loss)
 
 
+def main(total_timesteps: int = 20_000, seed: int = 0) -> None:
+    settings = {**ppo2.preset("CartPole-v1"), "total_timesteps": total_timesteps, "seed": seed}
+    model = ppo2.learn(env="CartPole-v1", model_fn=ClipHigher, **settings)
+    print(f"mean return {ppo2.evaluate(model, 'CartPole-v1', episodes=20, seed=seed).mean:.1f}")
+
+
 if __name__ == "__main__":
-    settings = {**ppo2.preset("CartPole-v1"), "total_timesteps": 20_000}
-    model = ppo2.learn(env="CartPole-v1", seed=0, model_fn=ClipHigher, **settings)
-    print(f"mean return {ppo2.evaluate(model, 'CartPole-v1', episodes=20).mean:.1f}")
+    tyro.cli(main)
