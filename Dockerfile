@@ -19,7 +19,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".${EXTRAS:+[$EXTRAS
 
 ENV XDG_CACHE_HOME=/cache \
     HOME=/cache
-USER ppo2
+USER 1000
 WORKDIR /
 ENTRYPOINT ["ppo2"]
 CMD ["--help"]

@@ -5,7 +5,8 @@ BIN := .venv/bin
 LIBRARY := .venv/.library
 STAMP := .venv/.ready
 
-.PHONY: setup train test test-rest test-all test-versions lint docs docs-serve soak bench bench-docs bench-check clean
+.PHONY: setup train test test-rest test-all test-versions lint coverage docs docs-serve notebooks package soak bench bench-docs \
+	bench-check clean
 
 setup: $(STAMP)
 
@@ -42,12 +43,26 @@ test-all: lint
 test-versions: setup
 	$(BIN)/python tools/versions.py $(PYTHONS)
 
+# The lines and branches of the package that the quick tests run, also in the processes that they start.
+coverage: setup
+	$(BIN)/pytest --numprocesses 2 --cov --cov-report=term:skip-covered
+
 # The documentation site, in build/site; `make docs-serve` shows it at http://localhost:8000 while you write.
 docs: setup
 	$(BIN)/python tools/docs.py
 
 docs-serve: setup
 	$(BIN)/python tools/docs.py --serve
+
+# Runs the notebooks of examples/notebooks and keeps their output.
+notebooks: setup
+	$(BIN)/python tools/notebooks.py
+
+# What is published: dist/*.tar.gz and dist/*.whl, with their page checked.
+package: setup
+	rm -rf dist
+	$(BIN)/uv build
+	$(BIN)/uv tool run twine check --strict dist/*
 
 soak: setup
 	$(BIN)/python tests/support/soak.py
@@ -66,4 +81,4 @@ bench-check: setup
 	$(BIN)/python bench/check.py
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist .coverage* .mypy_cache .pytest_cache .ruff_cache

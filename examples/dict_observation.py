@@ -45,8 +45,8 @@ def make_env() -> gym.Env[Any, Any]:
 
 def main(total_timesteps: int = 10_000, seed: int = 0) -> None:
     encoders = {"camera": "cnn_small", "motor": "mlp"}  # their outputs, side by side, go into `network`
-    settings: dict[str, Any] = {"num_envs": 16, "nsteps": 20, "lr": 2e-3, "gamma": 0.9, "total_timesteps": total_timesteps}
-    model = ppo2.learn(env=make_env, encoders=encoders, network="mlp", seed=seed, **settings)
+    settings: dict[str, Any] = {"num_envs": 16, "nsteps": 20, "lr": 2e-3, "gamma": 0.9, "seed": seed}
+    model = ppo2.learn(env=make_env, encoders=encoders, total_timesteps=total_timesteps, **settings)
     mean = ppo2.evaluate(model, make_env, episodes=100, seed=seed).mean
     print(f"of the best return, in per cent: {10 * mean:.1f}")
 

@@ -68,6 +68,14 @@ def test_the_site_is_built_without_warnings(site: Path) -> None:
     )
 
 
+def test_language_models_find_the_pages_as_markdown(site: Path) -> None:
+    links = re.findall(r"^- .*?\]\(([^)]+)\)", (site / "llms.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    inside = [link for link in links if not link.startswith("https://")]
+    assert "environments.md" in inside
+    assert all((site / link).is_file() for link in inside), inside
+    assert all("/blob/HEAD/" in link for link in set(links) - set(inside))
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
 def test_search_works_in_a_folder(site: Path, tmp_path: Path) -> None:
     """Opened as files, without a server and without the network."""

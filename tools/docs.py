@@ -9,6 +9,7 @@ elsewhere, are looked for here. `--serve` shows the site at http://localhost:800
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,19 @@ def faults() -> list[str]:
     ]
 
 
+def keep_markdown() -> None:
+    """Puts the Markdown of each page beside it, and llms.txt, whose links lead there (llmstxt.org)."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        place = SITE / page.relative_to(ROOT / "docs")
+        if place.with_suffix(".html").exists():
+            place.write_bytes(page.read_bytes())
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    address = settings["tool"]["hatch"]["metadata"]["hooks"]["custom"]["address"]
+    text = (ROOT / "llms.txt").read_text(encoding="utf-8").replace("](docs/", "](")
+    others = re.compile(r"\]\((?=[A-Z][\w.-]*\.md\)|examples/)")
+    (SITE / "llms.txt").write_text(others.sub(f"]({address}/blob/HEAD/", text), encoding="utf-8")
+
+
 def main() -> int:
     zensical = [sys.executable, "-m", "zensical"]
     if "--serve" in sys.argv[1:]:
@@ -53,6 +67,7 @@ def main() -> int:
     if done.returncode or found or WARNING.search(said):
         print("The documentation has warnings.")
         return 1
+    keep_markdown()
     print(f"The documentation is in {SITE.relative_to(ROOT)}: open {(SITE / 'index.html').relative_to(ROOT)}.")
     return 0
 
