@@ -2,8 +2,7 @@
 
 Usage: python examples/self_play.py --rounds 12
 
-The game is Nim: two players take 1 to 3 stones by turns, and who takes the last one wins. A perfect player leaves a
-multiple of 4.
+The game is Nim: two players take 1 to 3 stones by turns, and who takes the last wins. Perfect: leave a multiple of 4.
 """
 
 from typing import Any
@@ -15,6 +14,7 @@ import tyro
 import ppo2
 
 STONES = 12
+SETTINGS: dict[str, Any] = {"lr": 3e-3, "gamma": 0.9, "ent_coef": 0.01}
 
 
 class Nim(gym.Env[Any, Any]):
@@ -39,7 +39,6 @@ class Nim(gym.Env[Any, Any]):
         return self.stones, -float(not self.stones), not self.stones, False, {}
 
     def answer(self) -> Any:
-        """The opponent's action; while there is none, a random one."""
         if self.opponent is None:
             return self.np_random.integers(1, 4)
         return self.opponent.predict(np.int64(self.stones), deterministic=False)[0]
@@ -49,11 +48,11 @@ def main(rounds: int = 4, timesteps: int = 5_000, seed: int = 0) -> None:
     model: ppo2.Model | None = None
     for _ in range(rounds):  # each begins with the weights of the last one, against the last one
         env = ppo2.make(Nim, opponent=model, num_envs=8, workers=0, seed=seed)  # workers=0: the model stays here
-        model = ppo2.learn(env=env, load_path=model, nsteps=64, total_timesteps=timesteps, lr=3e-3, seed=seed)
+        model = ppo2.learn(env=env, load_path=model, nsteps=64, total_timesteps=timesteps, seed=seed, **SETTINGS)
         env.close()
     assert model is not None
-    winning = [stones for stones in range(1, STONES + 1) if stones % 4]  # where a perfect move exists
-    right = [model.predict(np.int64(stones))[0] == stones % 4 for stones in winning]
+    moves = {stones: int(model.predict(np.int64(stones))[0]) for stones in range(1, STONES + 1) if stones % 4}
+    right = [max(stones - taken, 0) % 4 == 0 for stones, taken in moves.items()]
     print(f"perfect moves, in per cent: {100 * np.mean(right):.0f}")
 
 

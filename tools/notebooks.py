@@ -29,6 +29,10 @@ def executed(notebook: Path, folder: Path) -> Any:
         content, resources={"metadata": {"path": str(folder)}}, kernel_name="python3", record_timing=False
     )
     client.execute()
+    for cell in content.cells:
+        for output in cell.get("outputs", ()):
+            if output.output_type == "stream":  # paths below the folder become relative
+                output.text = output.text.replace(f"{folder}/", "")
     content.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     return content
 
