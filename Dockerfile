@@ -8,7 +8,7 @@ ARG EXTRAS=""
 ARG JAX="jax"
 
 # Runs and compiled programs are written here, by whichever user the container runs as
-RUN useradd --create-home --uid 1000 ppo2 \
+RUN useradd --uid 1000 ppo2 \
     && mkdir --mode 1777 /runs /cache
 
 WORKDIR /source

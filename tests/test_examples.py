@@ -30,7 +30,7 @@ LEARNED = {
     "ppo_on_one_page": 50,
     "resume": 200,
     "self_play": 80,
-    "several_processes": 200,
+    "several_processes": 60,
     "sweep": 50,
     "train_evaluate_save": 200,
 }
@@ -68,12 +68,12 @@ def test_an_example_as_its_reader_starts_it(tmp_path: Path) -> None:
 
 
 def test_several_processes(tmp_path: Path) -> None:
-    job = Job(tmp_path, *STRICT_PYTHON, str(FOLDER / "several_processes.py"))
+    job = Job(tmp_path, *STRICT_PYTHON, str(FOLDER / "several_processes.py"), "--total-timesteps", "8192")
     assert job.end() == [0, 0], job.output()
     first, second = job.output("out")
     assert "2 processes" in first
     assert float(first.split()[-1]) > LEARNED["several_processes"]
-    assert not second  # one of them speaks
+    assert "mean return" not in second  # one of them speaks; JAX's Gloo may, too
 
 
 @pytest.mark.core
@@ -82,6 +82,16 @@ def test_an_example_is_short_and_says_how_to_start_it(name: str) -> None:
     text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LONG.get(name, 60)
     assert f"python examples/{name}.py" in text or name in LONG
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", LEARNED)
+def test_an_example_is_linked_from_its_page(name: str) -> None:
+    docs = FOLDER.parent / "docs"
+    pages = {str(page.relative_to(docs)): page.read_text(encoding="utf-8") for page in docs.rglob("*.md")}
+    linking = {page for page, text in pages.items() if f"/blob/HEAD/examples/{name}.py)" in text}
+    assert "examples.md" in linking
+    assert len(linking) > 1
 
 
 def test_ppo_on_one_page_ends_with_the_parameters_of_learn(monkeypatch: pytest.MonkeyPatch) -> None:
