@@ -5,11 +5,13 @@ import importlib.util
 import re
 import shlex
 import subprocess
+import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from ppo2 import cli
@@ -20,6 +22,17 @@ PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.i
 """Folders whose files the pages name, from the root or from src/ppo2."""
 OPTIONAL = {"ale_py", "brax", "flax", "gymnax", "jax", "keras", "mujoco", "onnx", "onnxruntime", "optuna", "torch"}
 """Packages that a page may need; where one isn't installed, its snippets are only compiled."""
+OWN_MODULE = """
+import gymnasium
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Homing(PendulumEnv):
+    def __init__(self, width=1.0):
+        super().__init__()
+
+gymnasium.register("Homing-v0", entry_point=Homing)
+"""
+"""A reader's module with an environment, `mygame`."""
 WITH_SNIPPETS = [page for page in documents() if any(block.language == "python" for block in blocks(page))]
 SHELL_LINES = [
     pytest.param(words, id=f"{named(page)}:{block.line}: {shlex.join(words)}"[:120])
@@ -71,7 +84,7 @@ def test_snippets(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], int]:
+def understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[list[str]], int]]:
     """The command line without what it calls: its exit status tells whether it was understood."""
     real = cli.tyro.cli
 
@@ -83,18 +96,24 @@ def understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[lis
     monkeypatch.syspath_prepend(".")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("env: CartPole-v1\nnsteps: 64\n", encoding="utf-8")
+    (tmp_path / "mygame.py").write_text(OWN_MODULE, encoding="utf-8")
     run = tmp_path / "runs" / "x"
     run.mkdir(parents=True)
     (run / "config.json").write_text('{"env": "CartPole-v1", "nsteps": 64}', encoding="utf-8")
-    return cli.main
+    yield cli.main
+    sys.modules.pop("mygame", None)
+    gymnasium.registry.pop("Homing-v0", None)
 
 
 @pytest.mark.parametrize("words", SHELL_LINES)
 def test_commands_are_understood(
     words: list[str], understood: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word for word in words if word != "..."]
-    assert understood(words) == 0, capsys.readouterr().err
+    words = [re.sub(r"\$\w+", "1", word) for word in words if word != "..."]  # a variable of a job's script
+    status, said = understood(words), capsys.readouterr().err
+    if status and "a package that isn't installed" in said:
+        pytest.skip(said)
+    assert status == 0, said
 
 
 @pytest.mark.parametrize("words", INLINE)
