@@ -102,7 +102,7 @@ def test_the_pages_agree_with_what_learn_says_of_other_names(page: Path) -> None
     for theirs, ours, conversion in rows_of_arguments(page):
         for name in re.findall(r"`-{0,2}([a-z][\w-]*?)(?:=[^`]*)?`", theirs):
             told = counterpart(name.replace("-", "_"), 4, {"num_envs": 8, "nsteps": 8, "lr": 3e-4})
-            if told is None or not told.settings:
+            if told is None or not told.settings or name == "policy_kwargs":  # several in one
                 continue
             first = next(iter(told.settings))
             assert f"`{first}" in ours, f"{name}: {first}, not {ours}"
