@@ -49,6 +49,10 @@ def test_every_name_leads_to_one_of_ours_and_is_none_itself():
         ("norm_adv", True, "advantages are always normalised"),
         ("eval_freq", 1280, "eval_interval=10; in updates"),
         ("use_sde", True, "leave it out"),
+        ("value_loss_coef", 1, "vf_coef=2.0; twice the value"),
+        ("vf_loss_coeff", None, "vf_coef=...; twice the value"),
+        ("desired_kl", 0.01, "target_kl=0.01; it ends an update early"),
+        ("vf_clip_param", 10.0, "RLlib cuts the squared error at it: leave it out"),
     ],
 )  # fmt: skip
 def test_values(name, value, words):

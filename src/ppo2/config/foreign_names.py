@@ -22,11 +22,11 @@ SAME_VALUE = {
     "gamma": "discount discounting discount_factor",
     "cliprange": "clip_range clip_coef clip_param clip_eps clip_epsilon clip_ratio clipping_epsilon eps_clip "
     "epsilon_clip ratio_clip cliprange_policy",
-    "value_cliprange": "clip_range_vf vf_clip_param value_clip cliprange_value cliprange_vf",
-    "vf_coef": "value_loss_coef vf_loss_coeff value_coef vf_coeff critic_coef value_coeff critic_loss_coeff",
+    "value_cliprange": "clip_range_vf value_clip cliprange_value cliprange_vf",
+    "vf_coef": "value_coef vf_coeff critic_coef value_coeff critic_loss_coeff",
     "ent_coef": "entropy_coef entropy_coeff entropy_cost entropy_loss_scale ent_coeff entropy_bonus",
     "max_grad_norm": "grad_clip grad_norm_clip max_gradient_norm gradient_clip max_norm grad_norm",
-    "target_kl": "desired_kl kl_target kl_threshold",
+    "target_kl": "kl_threshold",
     "total_timesteps": "total_steps n_timesteps num_timesteps timesteps max_timesteps total_env_steps num_env_steps "
     "max_env_steps",
     "normalize_obs": "normalize_observations norm_obs obs_norm normalize_observation",
@@ -166,6 +166,16 @@ def _annealed(value: Any, known: Known) -> Foreign:
     return Foreign({"lr": f"linear:{number:g}" if isinstance(number, int | float) else f"linear:{number}"})
 
 
+def _without_half(value: Any, _: Known) -> Foreign:
+    """The weight of a value loss that has no factor 1/2, as RSL-RL's and RLlib's."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Foreign({"vf_coef": 2.0 * value if is_number else "..."}, "twice the value: the value loss here has 1/2")
+
+
+def _wanted_kl(value: Any, _: Known) -> Foreign:
+    return Foreign({"target_kl": value}, "it ends an update early, and adapts neither a rate nor a penalty")
+
+
 def _normalised(value: Any, _: Known) -> Foreign:
     if value in (False, 0):
         return Foreign({}, "advantages are normalised in each minibatch; a model of your own (`model_fn`) changes that")
@@ -201,6 +211,11 @@ CONVERTED: dict[str, Callable[[Any, Known], Foreign]] = {
     **dict.fromkeys(("net_arch", "hidden_sizes", "fcnet_hiddens", "hidden_dims", "layer_sizes"), _layers),
     "clip_vloss": _value_clip,
     "use_clipped_value_loss": _value_clip,
+    **dict.fromkeys(("value_loss_coef", "vf_loss_coeff"), _without_half),
+    **dict.fromkeys(("desired_kl", "kl_target"), _wanted_kl),
+    "vf_clip_param": _fixed(
+        "RLlib cuts the squared error at it: leave it out; here `value_cliprange` limits how far the value may move"
+    ),
     "anneal_lr": _annealed,
     **dict.fromkeys(("normalize_advantage", "norm_adv", "normalize_advantages", "norm_advantages"), _normalised),
     "cuda": _device,
