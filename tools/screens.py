@@ -1,0 +1,125 @@
+"""Runs the commands that the pages show and writes what they print into the pages: nobody types a screen.
+
+    python tools/screens.py                       # all pages of docs/ with a mark
+    python tools/screens.py docs/tutorial.md      # one of them
+
+A screen stands between two marks, and whatever was there is replaced; the first mark has the command:
+
+    <!-- screen: ppo2 eval runs/x --episodes 20 -->
+    <!-- end -->
+
+`<!-- screen (12 lines): ... -->` keeps the first lines. `<!-- screen (terminal): ... -->` runs the command on a
+terminal, where it shows its table, and keeps the last picture of it. `<!-- run: ... -->` runs a command without showing
+it. The commands of a page run one after the other in one new directory. `<!-- picture NAME.png (WxH): FILE.html -->`
+draws a page that a command has written, by Chromium, into docs/images/. tests/test_screens.py checks the marks.
+"""
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+COLUMNS = 88
+MARK = re.compile(
+    r"<!-- (?P<kind>screen|run|picture (?P<name>\S+))(?: \((?P<how>[^)]+)\))?: (?P<command>.+?) -->\n"
+    r"(?P<old>(?!\n?<!-- end).*?<!-- end -->\n|<!-- end -->\n)?",
+    re.DOTALL,
+)
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+REDRAWN = re.compile(r"(?:\r?\x1b\[2K|\x1b\[\d*A)+")
+"""A terminal's line is cleared, or the cursor goes up: what follows is drawn over it."""
+
+
+def written(page: str, place: Path) -> str:
+    """The page with its screens as the commands print them now.
+
+    Args:
+        place: an empty directory to run them in.
+    """
+
+    def screen(mark: re.Match[str]) -> str:
+        head = mark[0].partition("\n")[0]
+        kind, how, command = mark["kind"], mark["how"] or "", mark["command"]
+        if kind == "run":
+            printed(command, place)
+            return f"{head}\n"
+        if kind != "screen":
+            draw(place / command, DOCS / "images" / mark["name"], how)
+            return f"{head}\n"
+        lines = on_terminal(command, place) if how == "terminal" else printed(command, place)
+        first = re.fullmatch(r"(\d+) lines", how)
+        if first is not None and len(lines) > int(first[1]):
+            lines = [*lines[: int(first[1])], "..."]
+        return "\n".join([head, "```console", f"$ {command}", *lines, "```", "<!-- end -->", ""])
+
+    return MARK.sub(screen, page)
+
+
+def printed(command: str, place: Path) -> list[str]:
+    """The lines that a command prints into a pipe."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return tidied(done.stdout, place)
+
+
+def on_terminal(command: str, place: Path) -> list[str]:
+    """The lines that are left on a terminal when a command has ended."""
+    mine, its = pty.openpty()
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=place, env={**environment(), "TERM": "xterm"}, stdin=its, stdout=its, stderr=its
+    ) as process:
+        os.close(its)
+        data = b""
+        try:
+            while more := os.read(mine, 65536):
+                data += more
+        except OSError:  # the other side is closed
+            pass
+        process.wait()
+    os.close(mine)
+    before, *frames = re.split(r"(?=compiling for the first update)", data.decode().replace("\r\n", "\n"))
+    last = REDRAWN.split("".join(frames))[-1]
+    return tidied(before + last, place)
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PPO2_", "DISPLAY", "WAYLAND"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
+    return {**kept, "PATH": path, "COLUMNS": str(COLUMNS), "LINES": "40", "PYTHONPATH": str(ROOT / "src")}
+
+
+def tidied(text: str, place: Path) -> list[str]:
+    """The lines without colours, and without the directory that they were printed in."""
+    text = ESCAPES.sub("", text).replace(f"{place}/", "").replace(str(place), ".")
+    return [line.rstrip() for line in text.strip("\n").splitlines()]
+
+
+def draw(page: Path, picture: Path, size: str) -> None:
+    """A picture of a page in a browser."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        raise SystemExit("the pictures of pages need Chromium (Debian: apt-get install chromium)")
+    wide, high = size.split("x")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={wide},{high}"]
+    command = [chromium, *flags, "--virtual-time-budget=4000", f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def main() -> None:
+    pages = [Path(name) for name in sys.argv[1:]] or sorted(DOCS.rglob("*.md"))
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        if MARK.search(text):
+            with tempfile.TemporaryDirectory() as place:
+                page.write_text(written(text, Path(place)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
