@@ -1,4 +1,4 @@
-"""Writes the tables of docs/benchmarks.md and docs/scaling.md from the kept results: none of their figures is typed.
+"""Writes the tables of docs/benchmarks.md, docs/scaling.md and README.md from the kept results: no figure is typed.
 
     python bench/document.py                      # the tables anew, from bench/results (`make bench-docs`)
     python bench/document.py host.json ...        # keeps new results first: what a script wrote by --json host.json
@@ -18,9 +18,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import headline
 from results import FOLDER, Results, load, markdown, merged, save
 
-PAGES = [Path(__file__).parents[1] / "docs" / name for name in ("benchmarks.md", "scaling.md")]
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "scaling.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]
 MARKED = re.compile(r"<!-- table: (?P<file>\S+) (?P<table>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -29,6 +31,7 @@ def main() -> None:
         keep(path)
     for page in PAGES:
         page.write_text(written(page.read_text()))
+    headline.drawn(headline.comparisons(load))
 
 
 def keep(path: Path) -> None:
@@ -52,7 +55,7 @@ def written(page: str, results: Callable[[str], Results] = load) -> str:
             raise ValueError(f"{mark[0].splitlines()[0]} names no table of {FOLDER}.") from None
         return "\n".join([f"<!-- table: {mark['file']} {mark['table']} -->", *lines, "", "<!-- end -->"])
 
-    return MARKED.sub(table, page)
+    return headline.written(MARKED.sub(table, page), results)
 
 
 if __name__ == "__main__":

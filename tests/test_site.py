@@ -18,8 +18,15 @@ PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 OUTWARD = re.compile(r"\]\((?!https?://|#)(?:\.\./)+(?P<first>[\w.-]+)")
 
 
+class Loader(yaml.SafeLoader):
+    """Reads functions that are named in a file as None."""
+
+
+Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+
+
 def settings() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    return yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
 
 
 def places(nav: Any) -> list[str]:

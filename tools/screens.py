@@ -10,8 +10,9 @@ A screen stands between two marks, and whatever was there is replaced; the first
 
 `<!-- screen (12 lines): ... -->` keeps the first lines. `<!-- screen (terminal): ... -->` runs the command on a
 terminal, where it shows its table, and keeps the last picture of it. `<!-- run: ... -->` runs a command without showing
-it. The commands of a page run one after the other in one new directory. `<!-- picture NAME.png (WxH): FILE.html -->`
-draws a page that a command has written, by Chromium, into docs/images/. tests/test_screens.py checks the marks.
+it. `<!-- picture NAME.png (WxH): FILE.html -->` draws a page that a command has written, into docs/images/.
+The commands of a page run one after the other in one new directory. Pages in docs/zh/ take the screens of the English
+page of the same name. tests/test_screens.py checks the marks.
 """
 
 import os
@@ -32,8 +33,8 @@ MARK = re.compile(
     re.DOTALL,
 )
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
-REDRAWN = re.compile(r"(?:\r?\x1b\[2K|\x1b\[\d*A)+")
-"""A terminal's line is cleared, or the cursor goes up: what follows is drawn over it."""
+CONTROL = re.compile(r"\x1b\[(?P<number>\d*)(?P<what>[AK])|(?P<break>\n)|(?P<start>\r)")
+"""What a terminal does with text: the cursor goes up, the line is cleared, a new line begins, the same begins again."""
 
 
 def written(page: str, place: Path) -> str:
@@ -64,7 +65,12 @@ def written(page: str, place: Path) -> str:
 def printed(command: str, place: Path) -> list[str]:
     """The lines that a command prints into a pipe."""
     done = subprocess.run(
-        ["bash", "-c", command], cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["bash", "-c", command],
+        cwd=place,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     return tidied(done.stdout, place)
 
@@ -84,9 +90,26 @@ def on_terminal(command: str, place: Path) -> list[str]:
             pass
         process.wait()
     os.close(mine)
-    before, *frames = re.split(r"(?=compiling for the first update)", data.decode().replace("\r\n", "\n"))
-    last = REDRAWN.split("".join(frames))[-1]
-    return tidied(before + last, place)
+    return tidied("\n".join(shown(data.decode().replace("\r\n", "\n"))), place)
+
+
+def shown(text: str) -> list[str]:
+    """The lines of a terminal that has got this text."""
+    text = re.sub(r"\x1b\[(?!\d*[AK])[0-9;?]*[A-Za-z]", "", text)
+    lines, row, at = [""], 0, 0
+    for control in [*CONTROL.finditer(text), None]:
+        lines[row] += text[at : control.start() if control else None]
+        if control is None:
+            break
+        at = control.end()
+        if control["break"]:
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif control["what"] == "A":
+            row = max(0, row - int(control["number"] or 1))
+        if control["start"] or control["what"]:
+            lines[row] = ""
+    return lines
 
 
 def environment() -> dict[str, str]:
@@ -112,11 +135,19 @@ def draw(page: Path, picture: Path, size: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def copied(page: str, english: str) -> str:
+    """The page with the screens of another one."""
+    screens = {found[0].partition("\n")[0]: found[0] for found in MARK.finditer(english)}
+    return MARK.sub(lambda mark: screens[mark[0].partition("\n")[0]], page)
+
+
 def main() -> None:
     pages = [Path(name) for name in sys.argv[1:]] or sorted(DOCS.rglob("*.md"))
-    for page in pages:
+    for page in sorted(pages, key=lambda page: page.parent.name == "zh"):
         text = page.read_text(encoding="utf-8")
-        if MARK.search(text):
+        if MARK.search(text) and page.parent.name == "zh":
+            page.write_text(copied(text, (DOCS / page.name).read_text(encoding="utf-8")), encoding="utf-8")
+        elif MARK.search(text):
             with tempfile.TemporaryDirectory() as place:
                 page.write_text(written(text, Path(place)), encoding="utf-8")
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
-PAGES = (PAGE, ROOT / "docs" / "scaling.md")
-BENCH = ("check", "document", "options", "programs", "report", "results", "tables", "workloads")
+PAGES = (PAGE, ROOT / "docs" / "scaling.md", ROOT / "README.md", ROOT / "README.zh-CN.md")
+BENCH = ("check", "document", "headline", "options", "programs", "report", "results", "tables", "workloads")
 
 
 @pytest.fixture
@@ -31,6 +32,12 @@ def test_the_page_is_what_the_results_give(bench: Any, page: Path) -> None:
     """`make bench-docs` writes it."""
     assert page in bench("document").PAGES
     assert bench("document").written(page.read_text()) == page.read_text()
+
+
+def test_the_picture_is_of_the_results(bench: Any) -> None:
+    headline = bench("headline")
+    with Image.open(headline.PICTURE) as picture:
+        assert picture.info[headline.NAME] == headline.figures(headline.comparisons(bench("document").load))
 
 
 def test_another_result_changes_the_page(bench: Any) -> None:

@@ -1,0 +1,85 @@
+"""Pages in Chinese say what the English ones say: the same headings, the same code, the same names."""
+
+import inspect
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import ppo2
+from support.pages import DOCS, Block, blocks, prose
+
+ENGLISH = {
+    "tutorial": "tutorial.md",
+    "distributed": "distributed.md",
+}
+OTHERS = {"arguments", "misunderstandings"}
+"""Checked below, and a page on what notes in Chinese say of Baselines."""
+PAIRS = [pytest.param(DOCS / "zh" / f"{name}.md", DOCS / english, id=name) for name, english in ENGLISH.items()]
+NAME = re.compile(r"`[^`]*[A-Za-z_]{2}[^`]*`")
+
+
+def levels(page: Path) -> list[int]:
+    return [len(found) for found in re.findall(r"^(#+) ", prose(page), re.MULTILINE)]
+
+
+def bare(block: Block) -> list[str]:
+    """The code without its comments and docstrings, which are translated."""
+    if block.language != "python":
+        return [
+            re.sub(r"\s+#(?!!|SBATCH).*", "", line) for line in block.text.splitlines() if not line.startswith("# ")
+        ]
+    tokens = tokenize.generate_tokens(io.StringIO(block.text).readline)
+    return [one.string for one in tokens if one.type != tokenize.COMMENT and not one.string.startswith('"""')]
+
+
+def names(page: Path) -> set[str]:
+    """What is written as code, but for words of a language."""
+    return {re.sub(r"\s+", " ", found) for found in NAME.findall(re.sub(r"<!--.*?-->", "", prose(page)))}
+
+
+def test_every_page_in_chinese_has_its_english_one() -> None:
+    assert {path.stem for path in (DOCS / "zh").glob("*.md")} == {*ENGLISH, *OTHERS}
+
+
+@pytest.mark.parametrize(("chinese", "english"), PAIRS)
+def test_the_same_headings(chinese: Path, english: Path) -> None:
+    assert levels(chinese) == levels(english)
+
+
+@pytest.mark.parametrize(("chinese", "english"), PAIRS)
+def test_the_same_code(chinese: Path, english: Path) -> None:
+    ours, theirs = list(blocks(chinese)), list(blocks(english))
+    assert [block.language for block in ours] == [block.language for block in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert bare(one) == bare(other)
+
+
+@pytest.mark.parametrize(("chinese", "english"), PAIRS)
+def test_the_same_names(chinese: Path, english: Path) -> None:
+    assert names(chinese) == names(english)
+
+
+def test_the_same_tables(chinese_rows: dict[str, str]) -> None:
+    """All arguments, in the order and under as many headings as in English, with the same defaults."""
+    english = (DOCS / "arguments.md").read_text(encoding="utf-8")
+    ours = re.findall(r"^\| `(\**\w+)` \| ([^|]*) \|", english, re.MULTILINE)
+    mlp = {"num_layers", "num_hidden", "activation", "layer_norm"}
+    assert [name for name in chinese_rows if name not in mlp] == [name for name, _ in ours]
+    assert set(chinese_rows) - mlp == {f"**{name}" if name == "network_kwargs" else name for name in signature()}
+    assert levels(DOCS / "zh" / "arguments.md") == levels(DOCS / "arguments.md")
+    for name, default in ours:
+        if default.strip("` ") not in ("", "1000000.0", "0.0003"):
+            assert default.strip("` ").strip("'") in chinese_rows[name].replace('"', ""), name
+
+
+@pytest.fixture
+def chinese_rows() -> dict[str, str]:
+    text = (DOCS / "zh" / "arguments.md").read_text(encoding="utf-8")
+    return {found[1]: found[2] for found in re.finditer(r"^\| `(\**\w+)` \|(.*)$", text, re.MULTILINE)}
+
+
+def signature() -> list[str]:
+    return list(inspect.signature(ppo2.learn).parameters)
