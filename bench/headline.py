@@ -1,6 +1,7 @@
 """The five figures of README.md, in a table and in a picture, from the kept results.
 
-`python bench/document.py` writes both, the table between the marks `<!-- headline -->` and `<!-- end -->`.
+`python bench/document.py` writes both, the table between the marks `<!-- headline -->` and `<!-- end -->`; between
+`<!-- headline zh -->` and the end it is in Chinese.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from results import Results, number
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "speed.png"
-MARKED = re.compile(r"<!-- headline -->\n.*?<!-- end -->", re.DOTALL)
+MARKED = re.compile(r"<!-- headline(?P<chinese> zh)? -->\n.*?<!-- end -->", re.DOTALL)
 NAME = "figures"
 """The entry of the picture's metadata that has the figures it was drawn from."""
 
@@ -21,10 +22,11 @@ class Row(NamedTuple):
     """A comparison: the words that say what was trained, and where its result is.
 
     Attributes:
-        file: of bench/results.
+        file: a file of bench/results.
         title: the beginning of the row's title.
         peer: the column of the other library.
         name: the other library, in words.
+        chinese: the same words in Chinese.
     """
 
     words: str
@@ -33,14 +35,32 @@ class Row(NamedTuple):
     title: str
     peer: str
     name: str
+    chinese: str
 
 
+SB3 = "Stable-Baselines3"
 ROWS = (
-    Row("CartPole, 8 environments", "host", "peers", "W1 ", "Stable-Baselines3", "Stable-Baselines3"),
-    Row("HalfCheetah (MuJoCo), 8 environments", "host", "peers", "W3b ", "Stable-Baselines3", "Stable-Baselines3"),
-    Row("CartPole with an LSTM", "recurrent", "peers", "R1 ", "sb3-contrib's RecurrentPPO", "sb3-contrib"),
-    Row("CartPole in JAX, 1,024 environments", "device", "speed", "D2 ", "rejax", "rejax"),
-    Row("Breakout (Atari images)", "host", "peers", "W4 ", "Stable-Baselines3", "Stable-Baselines3"),
+    Row("CartPole, 8 environments", "host", "peers", "W1 ", SB3, SB3, "CartPole，8 个环境"),
+    Row("HalfCheetah (MuJoCo), 8 environments", "host", "peers", "W3b ", SB3, SB3, "HalfCheetah（MuJoCo），8 个环境"),
+    Row(
+        "CartPole with an LSTM",
+        "recurrent",
+        "peers",
+        "R1 ",
+        "sb3-contrib's RecurrentPPO",
+        "sb3-contrib",
+        "CartPole，LSTM",
+    ),
+    Row(
+        "CartPole in JAX, 1,024 environments",
+        "device",
+        "speed",
+        "D2 ",
+        "rejax",
+        "rejax",
+        "JAX 版 CartPole，1,024 个环境",
+    ),
+    Row("Breakout (Atari images)", "host", "peers", "W4 ", SB3, SB3, "Breakout（Atari 图像）"),
 )
 
 
@@ -66,19 +86,28 @@ def comparisons(results: Callable[[str], Results]) -> list[Comparison]:
     return found
 
 
-def markdown(found: list[Comparison]) -> list[str]:
-    lines = ["| timesteps per second | ppo2 | other | ratio | measured by |", "|---|---|---|---|---|"]
+HEAD = "| timesteps per second | ppo2 | other | ratio | measured by |"
+HEAD_CHINESE = "| 每秒环境步数 | ppo2 | 其他库 | 比值 | 测量命令 |"
+
+
+def markdown(found: list[Comparison], chinese: bool = False) -> list[str]:
+    lines = [HEAD_CHINESE if chinese else HEAD, "|---|---|---|---|---|"]
     for one in found:
         ours, theirs = (number(value, "steps/s", value) for value in (one.ours, one.theirs))
         other, ratio = f"{theirs} ({one.row.name})", f"**{number(one.ratio, 'x', one.ratio)}**"
-        lines.append(f"| {one.row.words} | {ours} | {other} | {ratio} | `{one.command}` |")
+        words = one.row.chinese if chinese else one.row.words
+        lines.append(f"| {words} | {ours} | {other} | {ratio} | `{one.command}` |")
     return lines
 
 
 def written(page: str, results: Callable[[str], Results]) -> str:
     """The page with the table as the results have it."""
-    lines = ["<!-- headline -->", *markdown(comparisons(results)), "<!-- end -->"]
-    return MARKED.sub(lambda _: "\n".join(lines), page)
+
+    def table(mark: re.Match[str]) -> str:
+        rows = markdown(comparisons(results), mark["chinese"] is not None)
+        return "\n".join([mark[0].partition("\n")[0], *rows, "<!-- end -->"])
+
+    return MARKED.sub(table, page)
 
 
 def figures(found: list[Comparison]) -> str:
@@ -87,7 +116,6 @@ def figures(found: list[Comparison]) -> str:
 
 def drawn(found: list[Comparison], path: Path = PICTURE) -> None:
     """Draws how many times as fast each comparison is, unless the picture is of these figures already."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -105,4 +133,4 @@ def drawn(found: list[Comparison], path: Path = PICTURE) -> None:
     axes.set_xlabel("times as many timesteps per second, on two cores", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    FigureCanvasAgg(figure).print_png(path, metadata={NAME: figures(found)})
+    figure.savefig(path, metadata={NAME: figures(found)})

@@ -36,7 +36,7 @@ def bare(block: Block) -> list[str]:
 
 
 def names(page: Path) -> set[str]:
-    """What is written as code, but for words of a language."""
+    """The names and values that are written as code."""
     return {re.sub(r"\s+", " ", found) for found in NAME.findall(re.sub(r"<!--.*?-->", "", prose(page)))}
 
 

@@ -1,4 +1,4 @@
-"""What the pages show is true: their snippets run, their commands are understood, their links lead somewhere."""
+"""Pages are true: their snippets run, their commands are understood, their links lead somewhere."""
 
 import ast
 import importlib.util

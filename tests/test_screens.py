@@ -30,7 +30,7 @@ def screens() -> ModuleType:
 @pytest.mark.core
 @pytest.mark.parametrize(("how", "command", "block"), SCREENS)
 def test_each_screen_is_of_its_command(how: str | None, command: str, block: str) -> None:
-    """What it prints was written by tools/screens.py, and is a success."""
+    """The output was written by tools/screens.py, and is a success."""
     lines = block.splitlines()
     assert lines[:2] == ["```console", f"$ {command}"], "run tools/screens.py"
     assert lines[-1] == "```"

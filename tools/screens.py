@@ -34,7 +34,7 @@ MARK = re.compile(
 )
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 CONTROL = re.compile(r"\x1b\[(?P<number>\d*)(?P<what>[AK])|(?P<break>\n)|(?P<start>\r)")
-"""What a terminal does with text: the cursor goes up, the line is cleared, a new line begins, the same begins again."""
+"""Controls of a terminal: the cursor goes up, the line is cleared, a new line begins, the same begins again."""
 
 
 def written(page: str, place: Path) -> str:
