@@ -13,7 +13,9 @@ from support.pages import DOCS, Block, blocks, prose
 
 ENGLISH = {
     "tutorial": "tutorial.md",
+    "own-environment": "guides/own-environment.md",
     "distributed": "distributed.md",
+    "baselines": "coming-from/baselines.md",
 }
 OTHERS = {"arguments", "misunderstandings"}
 """Checked below, and a page on what notes in Chinese say of Baselines."""

@@ -165,3 +165,10 @@ def test_pictures_of_the_pages_are_shown() -> None:
         for name in re.findall(r"(?:!\[[^\]]*\]\(|src=\")(?!https?:)([^)\"]+)", page.read_text(encoding="utf-8"))
     }
     assert pictures <= shown
+
+
+@pytest.mark.core
+def test_every_answer_leads_to_a_page() -> None:
+    answers = re.split(r"^### ", (DOCS / "faq.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert len(answers) >= 29
+    assert not [answer.splitlines()[0] for answer in answers if "](" not in answer]

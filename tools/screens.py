@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 COLUMNS = 88
 MARK = re.compile(
-    r"<!-- (?P<kind>screen|run|picture (?P<name>\S+))(?: \((?P<how>[^)]+)\))?: (?P<command>.+?) -->\n"
-    r"(?P<old>(?!\n?<!-- end).*?<!-- end -->\n|<!-- end -->\n)?",
+    r"<!-- (?:screen|(?P<kind>run|picture (?P<name>\S+)))(?: \((?P<how>[^)]+)\))?: (?P<command>[^\n]+?) -->\n"
+    r"(?(kind)|.*?<!-- end -->\n)",  # of a screen all that is there
     re.DOTALL,
 )
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
@@ -50,7 +50,7 @@ def written(page: str, place: Path) -> str:
         if kind == "run":
             printed(command, place)
             return f"{head}\n"
-        if kind != "screen":
+        if kind is not None:
             draw(place / command, DOCS / "images" / mark["name"], how)
             return f"{head}\n"
         lines = on_terminal(command, place) if how == "terminal" else printed(command, place)
@@ -125,7 +125,8 @@ def tidied(text: str, place: Path) -> list[str]:
 
 
 def draw(page: Path, picture: Path, size: str) -> None:
-    """A picture of a page in a browser."""
+    """A picture of a page in a browser, with its details closed."""
+    page.write_text(page.read_text(encoding="utf-8").replace("<details open>", "<details>"), encoding="utf-8")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("the pictures of pages need Chromium (Debian: apt-get install chromium)")
