@@ -1,6 +1,7 @@
 """Every example runs as it stands, learns, is short and has a place in the documentation."""
 
 import importlib.util
+import re
 import runpy
 import subprocess
 import sys
@@ -36,6 +37,7 @@ LEARNED = {
 }
 """The examples, and the least that the last number which each prints must be. Before learning it is 10 to 50, of masks
 70."""
+LINK = r"https://github\.com/[\w-]+/ppo2/blob/HEAD/examples"
 LONG = {"ppo_on_one_page": 110}
 """Lines of those that may have more than 60."""
 
@@ -86,12 +88,20 @@ def test_an_example_is_short_and_says_how_to_start_it(name: str) -> None:
 
 @pytest.mark.core
 @pytest.mark.parametrize("name", LEARNED)
-def test_an_example_is_linked_from_its_page(name: str) -> None:
+def test_an_example_and_its_page_lead_to_each_other(name: str) -> None:
     docs = FOLDER.parent / "docs"
-    pages = {str(page.relative_to(docs)): page.read_text(encoding="utf-8") for page in docs.rglob("*.md")}
-    linking = {page for page, text in pages.items() if f"/blob/HEAD/examples/{name}.py)" in text}
-    assert "examples.md" in linking
-    assert len(linking) > 1
+    row = re.search(rf"^\| \[`{name}\.py`\]\({LINK}/{name}\.py\) \|.*\]\(([\w/-]+\.md)", listing(), re.MULTILINE)
+    assert row is not None
+    assert re.search(rf"{LINK}/{name}\.py\)", (docs / row[1]).read_text(encoding="utf-8")), row[1]
+
+
+@pytest.mark.core
+def test_the_list_of_examples_has_the_notebooks() -> None:
+    assert all(f"/{path.name})" in listing() for path in (FOLDER / "notebooks").glob("*.ipynb"))
+
+
+def listing() -> str:
+    return (FOLDER.parent / "docs" / "examples.md").read_text(encoding="utf-8")
 
 
 def test_ppo_on_one_page_ends_with_the_parameters_of_learn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_llms_txt_has_its_parts_and_its_links_lead_somewhere() -> None:
     examples = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
     assert examples <= set(links)
     below = "\n".join(rest).split("\n## ")[1:]
-    assert [part.splitlines()[0] for part in below] == ["Start", "Use", "Examples", "Optional"]
+    assert [part.splitlines()[0] for part in below] == ["Start", "Use", "Guides", "Examples", "Optional"]
 
 
 def test_the_address_is_on_the_page_of_the_package_index() -> None:
