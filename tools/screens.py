@@ -13,6 +13,8 @@ terminal, where it shows its table, and keeps the last picture of it. `<!-- run:
 it. `<!-- picture NAME.png (WxH): FILE.html -->` draws a page that a command has written, into docs/images/.
 The commands of a page run one after the other in one new directory. Pages in docs/zh/ take the screens of the English
 page of the same name. tests/test_screens.py checks the marks.
+
+A command may write a picture of a page into $IMAGES.
 """
 
 import os
@@ -115,7 +117,14 @@ def shown(text: str) -> list[str]:
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PPO2_", "DISPLAY", "WAYLAND"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
-    return {**kept, "PATH": path, "COLUMNS": str(COLUMNS), "LINES": "40", "PYTHONPATH": str(ROOT / "src")}
+    return {
+        **kept,
+        "PATH": path,
+        "COLUMNS": str(COLUMNS),
+        "LINES": "40",
+        "PYTHONPATH": str(ROOT / "src"),
+        "IMAGES": str(DOCS / "images"),
+    }
 
 
 def tidied(text: str, place: Path) -> list[str]:
