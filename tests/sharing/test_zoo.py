@@ -1,5 +1,6 @@
 """The trained policies in this package."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def test_each_policy_has_its_command_and_score() -> None:
     found = {entry.name: entry for entry in entries()}
     assert sorted(found) == addresses.names_in_zoo()
-    assert {"CartPole-v1", "LunarLander-v3", "HalfCheetah-v5", "gymnax:Breakout-MinAtar"} < set(found)
+    assert {"CartPole-v1", "LunarLander-v3", "HalfCheetah-v5", "gymnax:SpaceInvaders-MinAtar"} < set(found)
     for name, entry in found.items():
         assert shlex.split(entry.command)[:3] == ["ppo2", "train", name]
         assert addresses.of_zoo(name).stat().st_size < 3_000_000
@@ -38,7 +39,9 @@ def test_a_name_that_is_not_there() -> None:
 
 def test_the_list_and_an_evaluation_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["zoo"]) == 0
-    assert "zoo:CartPole-v1" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(r"zoo:HalfCheetah-v5 +1,767 ± 5\.15 +mujoco\n", out)
+    assert "  ppo2 train CartPole-v1 --seed 1\n" in out
     assert main(["eval", "zoo:CartPole-v1", "--episodes", "3"]) == 0
     assert "500.00" in capsys.readouterr().out
     assert main(["eval", "zoo:CartPole", "--episodes", "3"]) == 1
@@ -51,3 +54,28 @@ def test_the_commands_are_those_of_the_script(monkeypatch: pytest.MonkeyPatch) -
     from zoo import POLICIES  # type: ignore[import-not-found]
 
     assert {entry.name: (entry.extra, entry.command) for entry in entries()} == POLICIES
+
+
+@pytest.mark.parametrize("command", [["resume"], ["report"], ["plot"], ["watch", "--port", "0"]])
+@pytest.mark.parametrize("address", ["zoo:CartPole-v1", "hf://someone/x"])
+def test_a_policy_by_itself_is_no_run(
+    command: list[str],
+    address: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, address]) == 1
+    err = capsys.readouterr().err
+    assert re.search(r"hf:/+someone/x is the address of|zoo:CartPole-v1 is the address of a policy by itself", err), err
+    with pytest.raises(ValueError, match=r"`run_dir` .* is the address of a policy; it must name a directory"):
+        ppo2.learn(env="CartPole-v1", total_timesteps=2048, run_dir=address)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_policy_is_exported_and_trained_on(tmp_path: Path) -> None:
+    (file,) = ppo2.export("zoo:CartPole-v1", numpy=tmp_path / "p.npz")
+    assert file.recorded is not None
+    model = ppo2.learn(env="CartPole-v1", total_timesteps=0, load_path="zoo:CartPole-v1", value_network="copy")
+    assert ppo2.evaluate(model, "CartPole-v1", episodes=2).mean == 500.0

@@ -32,6 +32,16 @@ def is_elsewhere(path: str | os.PathLike[str]) -> bool:
     return str(path).startswith((ZOO, ONE_SLASH))
 
 
+def check_is_no_address(path: str | os.PathLike[str]) -> None:
+    """Raises ValueError for an address where the directory of a run is wanted, with its logs."""
+    if is_elsewhere(path):
+        text = str(path)
+        raise ValueError(
+            f"{text} is the address of a policy by itself, and no run directory: `ppo2 eval {text}` and `ppo2 play "
+            f"{text}` play with it, `ppo2 train ENV --load-path {text}` trains on from its weights in a new run."
+        )
+
+
 def of_zoo(name: str) -> Path:
     """The file of a trained policy in this package.
 

@@ -38,6 +38,11 @@ class Zoo:
         from ppo2.sharing.zoo import entries
 
         found = entries()
-        rows = [[f"zoo:{entry.name}", entry.score, entry.extra, entry.command] for entry in found]
-        console().print(table(["policy", "mean return", "needs", "trained by"], rows))
+        rows = [[f"zoo:{entry.name}", entry.score, entry.extra] for entry in found]
+        console().print(table(["", "mean return", "needs extra"], rows))
+        say("\nTrained by")
+        for entry in found:
+            say(f"  {entry.command}")
+        episodes = max(entry.episodes for entry in found)
+        say(f"\nMean of {episodes} episodes with the most probable actions. `ppo2 play zoo:CartPole-v1` plays one.")
         return 0

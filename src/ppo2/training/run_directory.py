@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppo2.checkpoints import checkpoint
+from ppo2.checkpoints.addresses import check_is_no_address, is_elsewhere
 from ppo2.config import Config
 from ppo2.distributed import collectives
 from ppo2.system import files
@@ -164,6 +165,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: `path` is no run directory.
     """
+    check_is_no_address(path)
     file = Path(path).expanduser() / CONFIG
     try:
         if file.exists() and not file.is_file():  # reading a pipe would wait for ever
@@ -225,6 +227,8 @@ def absolute(run_dir: str | os.PathLike[str] | None) -> Path | None:
         raise TypeError(f"`run_dir` (={run_dir!r}) must be the path of a directory; None writes nothing.")
     if not os.fspath(run_dir) or "\0" in str(run_dir):
         raise ValueError(f"`run_dir` (={str(run_dir)!r}) must name a directory; None writes nothing.")
+    if is_elsewhere(run_dir):
+        raise ValueError(f"`run_dir` (={str(run_dir)!r}) is the address of a policy; it must name a directory.")
     return Path(run_dir).expanduser().absolute()
 
 
