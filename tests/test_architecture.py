@@ -34,9 +34,10 @@ FLOORS = [
 """Folders and single files, from the ground up: each imports only from lower floors."""
 
 ORDER = """\
-agent: __init__ compiled files noise placement policy model_programs model freezing copies loading microbatched
+agent: __init__ surroundings compiled files noise placement policy model_programs model freezing copies loading \
+    microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
-callbacks: base calls evaluation freezing saving stopping pruning __init__
+callbacks: base calls evaluation freezing saving stopping pruning video __init__
 checkpoints: __init__ hub addresses checkpoint state_dicts progress tensors writer
 cli: env_options checks output options help doctor listings report_commands model_commands export sharing sweep train \
     config_command __init__
@@ -54,7 +55,8 @@ envs/families: __init__ foreign packages masks factories atari registry ids keyw
 envs/host: __init__ env_types constructors failures contract identity semaphore watchdog buffers replay \
     episode_statistics attributes actions infos vec_env outcome vector_arguments serial_envs worker_envs worker_loop \
     process_worker worker worker_pool transition vector_requests vector parallelism stepper remote
-evaluation: __init__ limits not_finite device_episodes host_episodes evaluate film play
+evaluation: __init__ limits not_finite device_episodes host_episodes evaluate renderers pictures film camera \
+    drawn subject studio film_child film_maker play
 networks: adapters layers stride_one convolution pooling mlp registry cnn cells sequences recurrent encoders __init__
 numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
     statistics traced numpy_calls numpy_translations numpy_function
@@ -242,8 +244,8 @@ ON_THE_WORKERS_PIPE = {
     "envs/host/worker_loop.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     # likewise, between `doctor` and the process that checks an environment
     "diagnosis/subject.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
-    # likewise, between a sweep and the processes that train its runs
-    "sweeps/messages.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    # likewise, between a training or a sweep and the processes that film it, or train its runs
+    "agent/surroundings.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
 }
 WITH_PLAIN_TYPES = {
     # a SafeLoader, which makes numbers, text, lists and dicts (tests/config/test_yaml_text.py)

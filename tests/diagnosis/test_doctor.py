@@ -87,7 +87,7 @@ def test_a_finding_as_lines() -> None:
 
 
 def test_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_cannot_draw", lambda backend: "")  # a process each
+    monkeypatch.setattr(machine.renderers, "obstacle", lambda name: "")  # a process each
     found = ppo2.doctor()
     assert found.ok
     assert found["devices"].figures["count"] >= 1
@@ -116,7 +116,7 @@ def test_a_check_of_the_installation_that_fails_is_a_warning(monkeypatch: pytest
         yield
 
     monkeypatch.setattr(machine, "cores", broken)
-    monkeypatch.setattr(machine, "_cannot_draw", lambda backend: "")
+    monkeypatch.setattr(machine.renderers, "obstacle", lambda name: "")
     assert "OSError: no such machine" in ppo2.doctor()["broken"].words
 
 

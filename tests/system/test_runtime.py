@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import pytest
 
-from ppo2.sweeps.messages import environment_variables
+from ppo2.agent.surroundings import environment_variables
 from ppo2.system import runtime
 from ppo2.system.processors import usable_processors
 from support.children import STRICT_PYTHON

@@ -6,6 +6,7 @@ from ppo2.callbacks.freezing import Freeze
 from ppo2.callbacks.pruning import OptunaPruning
 from ppo2.callbacks.saving import CheckpointByTime
 from ppo2.callbacks.stopping import NoImprovement, RewardThreshold
+from ppo2.callbacks.video import Video
 
 __all__ = [
     "Callback",
@@ -16,4 +17,5 @@ __all__ = [
     "OptunaPruning",
     "RewardThreshold",
     "Training",
+    "Video",
 ]

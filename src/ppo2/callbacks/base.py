@@ -28,7 +28,7 @@ class Training:
         env: the environments of this process: a vector environment, or a device environment.
         run_dir: the run directory; None where nothing is written. Of several processes only the first writes there.
         update: the last update that was made; 0 before the first.
-        say: prints a text, above the live table where there is one.
+        say, warn: print a text, or a warning, above the live table where there is one.
         callbacks: all of this process.
         stats: figures of that update, as `update_fn` gets them; None before the first update of this call, and in
             `on_rollout` where nobody has looked at them.
@@ -44,6 +44,7 @@ class Training:
     env: Any
     run_dir: Path | None
     say: Callable[[str], None]
+    warn: Callable[[str], None]
     callbacks: Sequence["Callback"] = field(default=(), repr=False)
     update: int = 0
     stats: UpdateStats | None = None
@@ -158,6 +159,8 @@ class Callback:
     """
 
     interval: int | None = 1
+    is_setting: bool = False
+    """True for one that `learn` makes of its own arguments: it has no state in checkpoints."""
 
     def on_start(self, training: Training) -> None:
         """Called once, before the first update of this call of `learn`; the callback's state is restored already."""
@@ -181,6 +184,11 @@ class Callback:
 
     def on_end(self, training: Training) -> None:
         """Called when training has ended: by itself, by `training.stop_reason`, or by `training.error`."""
+
+    def before_end(self, training: Training, until: Callable[[], bool]) -> None:
+        """Called before the files are closed where training ended by itself or by a `stop_reason`, not by a signal:
+        for what must still be written. Waits no longer once `until` is True.
+        """
 
     def state_dict(self) -> Mapping[str, Any]:
         """The state to go on with, which each checkpoint gets: a dict of numbers, text, None, NumPy's arrays, and lists

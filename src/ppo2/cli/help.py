@@ -25,7 +25,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("eval_env", "eval_interval", "eval_episodes", "episodes", "stochastic", "partial_episodes"),
     "saving": (
         "config", "run_dir", "auto_resume", "save_interval", "keep", "log", "log_options", "log_interval",
-        "monitor_limit", "tensorboard", "wandb", "video", "video_interval",
+        "monitor_limit", "tensorboard", "wandb", "video", "video_interval", "video_envs", "video_steps",
     ),
     "network": ("network", "value_network", "encoders", "action_dist", "precision"),
     "display": ("progress", "verbose", "debug"),
@@ -68,6 +68,10 @@ TEXTS = {
     "without, that is a true end, as in the original",
     "normalize_rewards": "divide rewards by the running standard deviation of discounted returns",
     "eval_interval": "updates between two evaluations; None: as --log-interval",
+    "video_interval": "updates between two films of the policy, the first update's and the last one's included, in the "
+    "directory videos of --run-dir; 0 makes none. They are made beside training, by another process",
+    "video_envs": "environments in a film, side by side; each plays one episode, and its last picture stays until all "
+    "have come to their ends",
     "log": "formats of the log beside CSV and JSON lines, which --run-dir always has: tensorboard, and the trackers "
     "wandb, trackio and mlflow. Without: those that the environment variable PPO2_LOG_FORMAT names",
     "log_options": "options of trackers, by name: wandb.project robots mlflow.experiment legs",

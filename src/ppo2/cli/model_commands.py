@@ -1,8 +1,6 @@
 """`ppo2 eval` and `ppo2 play`."""
 
 import dataclasses
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -115,11 +113,9 @@ class Play(_PolicyCommand):
     seed: Annotated[int, arg(help="seed of the environment; the first episode is the one of `ppo2 eval`")] = 0
 
     def __call__(self) -> int:
-        from ppo2.evaluation.play import has_display, play
+        from ppo2.evaluation.play import play
 
         model, env, kwargs = self.model_and_env()
-        if self.video is not None and sys.platform == "linux" and not has_display():
-            os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own default needs a display
         play(
             model,
             env,

@@ -133,6 +133,9 @@ class Resume(options.TrainingOptions):
             "total. None: as before"
         ),
     ] = None
+    video_interval: Annotated[
+        int | None, arg(help="updates between two films from now on; 0 makes none. None: as before")
+    ] = None
     device: Annotated[
         Device | None,
         arg(help="processor to compute on from now on; None: as before, if this machine has it. Bits differ elsewhere"),
@@ -143,7 +146,7 @@ class Resume(options.TrainingOptions):
         from ppo2.distributed import collectives
 
         if sweep.is_sweep(self.run):
-            if self.total_timesteps is not None or self.until_solved:
+            if self.total_timesteps is not None or self.until_solved or self.video_interval is not None:
                 raise ValueError(f"{self.run} is a sweep, which goes on as it began: leave the options of a run out.")
             _ask_for_logs(tensorboard=self.tensorboard, wandb=self.wandb)
             return sweep.resume(self.run, loudness=self._loudness, device=self.device)
@@ -170,6 +173,8 @@ class Resume(options.TrainingOptions):
         self._check_nameable(run_dir, settings)
         if self.total_timesteps is not None:
             settings["total_timesteps"] = self.total_timesteps
+        if self.video_interval is not None:
+            settings["video_interval"] = self.video_interval
         settings["device"] = self._device(settings)
         try:
             config = Config.from_json(settings)

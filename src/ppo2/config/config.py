@@ -135,6 +135,13 @@ class Config:
     eval_interval: int | None = setting(
         None, whole(1), "updates between two evaluations; None: as log_interval.", null=True)
     eval_episodes: int = setting(10, whole(1), "episodes in each evaluation.")
+    video_interval: int = setting(
+        0, whole(0), "updates between two films of the policy, the first update's and the last one's included, in the "
+        "directory `videos` of `run_dir`; 0 makes none. They are made beside training, by another process.")
+    video_envs: int = setting(
+        1, whole(1), "environments in a film, side by side; each plays one episode, and its last picture stays until "
+        "all have come to their ends.")
+    video_steps: int = setting(1000, whole(1), "most steps of an episode in a film.")
     shards: int = setting(
         1, whole(1), "blocks of environments that are shuffled apart; must divide num_envs. With device environments, "
         "as many devices as divide them share the work. None: the devices that there are, where each gets 32 "

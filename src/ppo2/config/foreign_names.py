@@ -225,7 +225,7 @@ CONVERTED: dict[str, Callable[[Any, Known], Foreign]] = {
     "tensorboard_log": _logged("tensorboard"),
     "track": _logged("wandb"),
     "use_wandb": _logged("wandb"),
-    "capture_video": _fixed("`ppo2 play RUN --video FILE` films a policy: leave it out"),
+    "capture_video": lambda value, _: Foreign({"video_interval": "..." if value else 0}, "in updates"),
     "reward_scaling": lambda value, _: Foreign({"env_kwargs": {"reward_scale": value}}),
     "max_episode_steps": lambda value, _: Foreign({"env_kwargs": {"max_episode_steps": value}}),
     "frame_stack": lambda value, _: Foreign({"env_kwargs": {"frame_stack": value}}),

@@ -1,18 +1,17 @@
 """Checks of the machine: processors, memory, folders, drawing and films; without JAX."""
 
 import contextlib
-import ctypes.util
 import importlib
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ppo2.diagnosis.findings import Finding
+from ppo2.evaluation import renderers
 from ppo2.system import processors
 from ppo2.system.text import human_bytes, install_command
 
@@ -23,10 +22,6 @@ LEAST_MEMORY = 2 * 10**9
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Files of Linux that limit the memory of a container: of version 2, and of version 1."""
 UNLIMITED = 2**60
-BACKENDS = {"egl": "EGL", "osmesa": "OSMesa"}
-"""MuJoCo's ways of drawing without a display, and the libraries that they need."""
-DRAW_SECONDS = 20.0
-DRAW = "import mujoco; mujoco.GLContext(64, 64).make_current()"
 
 
 def cores() -> Iterator[Finding]:
@@ -113,10 +108,10 @@ def drawing() -> Iterator[Finding]:
     yield Finding("display", "ok", f"{display or 'there is one'}" if has_display else "none: `ppo2 play` films instead")
     if importlib.util.find_spec("mujoco") is not None and sys.platform == "linux":
         works, told = [], []
-        for name, library in BACKENDS.items():
-            if ctypes.util.find_library(library) is None:
+        for name, library in renderers.LIBRARIES.items():
+            if renderers.is_missing(name):
                 told.append(f"{name}: no lib{library}")
-            elif reason := _cannot_draw(name):
+            elif reason := renderers.obstacle(name):
                 told.append(f"{name}: {reason}")
             else:
                 works.append(name)
@@ -128,29 +123,9 @@ def drawing() -> Iterator[Finding]:
                 "drawing",
                 "warning",
                 f"MuJoCo can't draw without a display ({'; '.join(told)})",
-                "apt-get install libegl1 libgl1-mesa-dri (MUJOCO_GL=egl) or libosmesa6 (MUJOCO_GL=osmesa)",
+                renderers.PACKAGES,
             )
     yield _films()
-
-
-def _cannot_draw(backend: str) -> str:
-    """The reason why MuJoCo can't draw with a backend; "" if it can."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", DRAW],
-            env={**os.environ, "MUJOCO_GL": backend},
-            capture_output=True,
-            text=True,
-            timeout=DRAW_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return type(error).__name__
-    lines = [
-        line for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "Exception ignored"))
-    ]
-    errors = [line for line in lines if "Error" in line] or lines
-    return "" if done.returncode == 0 else (errors[0][:100] if errors else f"status {done.returncode}")
 
 
 def _films() -> Finding:

@@ -1,5 +1,6 @@
 """Films: frames of environments in a file that takes its name when it is whole."""
 
+import importlib.util
 import logging
 import os
 import time
@@ -9,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ppo2.envs.host.failures import ContractError
-from ppo2.system.text import say_error
+from ppo2.evaluation.pictures import as_picture, fitted
+from ppo2.system.text import install_command, say_error
 
 SUFFIXES = (".mp4", ".gif")
 """Endings of the names of films."""
@@ -19,11 +21,20 @@ PROGRESS_SECONDS = 5.0
 """Seconds between two lines that say how far a film is."""
 
 
+def missing_packages(suffix: str) -> str:
+    """Words for the packages that films of a suffix need and that aren't installed; "" if all are."""
+    needed = ["imageio"] if suffix == ".gif" else ["imageio", "imageio_ffmpeg"]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(missing)}: {install_command('video')}" if missing else ""
+
+
 class Film:
     """Context in which frames are added to a film.
 
     At its end the file takes its name; an interrupt (SIGINT, SIGTERM) keeps what was filmed until then, and an error
     leaves no file, but an earlier one as it was.
+
+    All frames have the size of the first: another is put in its middle.
 
     Args:
         path: the file, of one of SUFFIXES.
@@ -40,6 +51,7 @@ class Film:
         self._path, self._fps, self._episodes, self._progress = path, fps or DEFAULT_FPS, episodes, progress
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         self.frames, self.episode = 0, 1
+        self._size: tuple[int, int] | None = None
         self._said = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -53,16 +65,22 @@ class Film:
         return self
 
     def add(self, frame: Any) -> None:
-        """Adds a frame.
+        """Adds a frame, as `render` gives it.
 
         Raises:
-            ContractError: it can't be written.
+            ContractError: it is no picture, or can't be written.
         """
         try:
+            picture = as_picture(frame)
+            even = 2 if self._path.suffix.lower() == ".mp4" else 1  # as its colours have half as many pixels
+            if self._size is None:
+                height, width = picture.shape[:2]
+                self._size = height + height % even, width + width % even
+            picture = fitted(picture, *self._size)
             with warnings.catch_warnings():
                 # JAX warns of every fork; the one for ffmpeg becomes another program at once.
                 warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)
-                self._writer.append_data(frame)
+                self._writer.append_data(picture)
         except Exception as error:
             raise ContractError(f"`video` (={str(self._path)!r}) can't be written: {error}") from error
         self.frames += 1

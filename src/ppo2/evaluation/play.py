@@ -1,34 +1,30 @@
 """Playing episodes with a policy: in a window, or into a film."""
 
 import contextlib
-import importlib.util
 import itertools
-import math
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import gymnasium as gym
-import gymnasium.error
 
 from ppo2 import envs
 from ppo2.agent.model import Model
 from ppo2.config import Config, Device
 from ppo2.envs.families.keywords import NOT_OF_ONE
-from ppo2.envs.host.env_types import AnyEnv, EnvTraits
-from ppo2.envs.host.failures import ContractError
+from ppo2.envs.host.env_types import AnyEnv
 from ppo2.envs.host.vec_env import is_made
 from ppo2.envs.host.vector import HostVectorEnv
+from ppo2.evaluation.camera import explained, filmed, frame
+from ppo2.evaluation.drawn import drawer
 from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, kwargs_for, placed_for, run_episodes
-from ppo2.evaluation.film import SUFFIXES, Film
+from ppo2.evaluation.film import SUFFIXES, Film, missing_packages
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
+from ppo2.evaluation.renderers import has_display, headless
+from ppo2.evaluation.subject import MODE, DrawnFactory
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import Interrupted, StopSignals
-from ppo2.system.text import install_command
 from ppo2.system.verbosity import spoken
 
 
@@ -57,7 +53,7 @@ def play(
     Args:
         model: from `learn` or `load`.
         env: an id, which is made as for training; an environment, or a function that makes one, with the render_mode
-            that you want ("rgb_array" for a video). One that you pass in is reset, and not closed.
+            that you want (MODE for a video). One that you pass in is reset, and not closed.
         episodes: number of episodes.
         seed: seed of the environment.
         deterministic: the most probable action; False samples.
@@ -90,7 +86,9 @@ def play(
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals(patient=False))  # until there is something to keep
         kwargs = kwargs_for(model, env, env_kwargs)
-        vector = _vector(env, None if path is None else "rgb_array", kwargs)
+        if path is not None:
+            stack.enter_context(headless())
+        vector = _vector(env, None if path is None else MODE, kwargs)
         if not is_made(env):
             stack.callback(vector.close)
         check_spaces(model, vector)
@@ -99,13 +97,13 @@ def play(
         film = None
         if path is not None:
             film = stack.enter_context(Film(path, vector.metadata.get("render_fps"), episodes, progress=progress))
-            vector = HostVectorEnv([_Filmed(vector, film)], copy=False, owned=False, env_timeout=math.inf)
+            vector = filmed(vector, [_adding_to(film)])
 
         def stops() -> bool:
             signals.patient = True
             return signals.received is not None
 
-        with _explained_rendering():
+        with explained():
             result = run_episodes(
                 model,
                 vector,
@@ -122,52 +120,8 @@ def play(
     return result
 
 
-def has_display() -> bool:
-    """True if a window can be opened."""
-    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
-class _Filmed(EnvTraits):
-    """A factory that gives the one environment of a vector environment, with a camera in front of it."""
-
-    def __init__(self, vector: HostVectorEnv, film: Film) -> None:
-        self._env, self._film = vector.envs[0], film
-        self.copy_traits(vector.traits)
-
-    def __call__(self) -> AnyEnv:
-        return _Camera(self._env, self._film)
-
-
-class _Camera(gym.Wrapper[Any, Any, Any, Any]):
-    """Films an environment: the first state of an episode before its first step, then the state after each."""
-
-    def __init__(self, env: AnyEnv, film: Film) -> None:
-        super().__init__(env)
-        self._film, self._is_new = film, True
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self._is_new = True
-        return super().reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> Any:
-        if self._is_new:
-            self._film.add(_frame(self.env))
-            self._is_new = False
-        outcome = super().step(action)
-        self._film.add(_frame(self.env))
-        return outcome
-
-
-def _frame(env: AnyEnv) -> Any:
-    try:
-        return env.render()
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ContractError(_missing_package(error)) from error
-    except Exception as error:  # of whatever draws: MuJoCo, OpenGL, SDL
-        raise ContractError(
-            f"`video`: drawing the environment failed ({type(error).__name__}: {error}). Without a display, MuJoCo "
-            "needs MUJOCO_GL=egl or MUJOCO_GL=osmesa in the environment."
-        ) from error
+def _adding_to(film: Film) -> Callable[[AnyEnv], None]:
+    return lambda env: film.add(frame(env))
 
 
 def _vector(env: Any, render_mode: str | None, env_kwargs: Mapping[str, Any]) -> HostVectorEnv:
@@ -175,47 +129,43 @@ def _vector(env: Any, render_mode: str | None, env_kwargs: Mapping[str, Any]) ->
     kwargs = {name: value for name, value in env_kwargs.items() if name not in NOT_OF_ONE}
     vector: envs.AnyEnvs
     if envs.is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None):
-        raise ValueError(f"`env` (={env!r}) is a device environment, which can't be drawn; `evaluate` plays it.")
+        if render_mode is None:
+            raise ValueError(
+                f"`env` (={env!r}) is a device environment, which has no window: `evaluate` plays it; `video` films "
+                "those that have a method render(state)."
+            )
+        made: Any = envs.resolve(env, 1, env_kwargs=kwargs).env
+        if drawer(made.env) is None:
+            raise ValueError(
+                f"`env` (={env!r}) is a device environment without a method render(state): none can film it."
+            )
+        return HostVectorEnv([DrawnFactory(env, kwargs)], copy=False)
     if not isinstance(env, str):
         count = None if is_made(env) else 1
         vector = envs.resolve(env, count, env_kwargs=kwargs).env
     else:
         # Without rendering first: Gymnasium's answer to a mode that an environment lacks depends on the environment.
-        vector = made = envs.make(env, num_envs=1, workers=0, **kwargs)
-        modes = list(made.metadata.get("render_modes") or ())
-        if render_mode is None and has_display() and {"human", "rgb_array"} & set(modes):
+        vector = plain = envs.make(env, num_envs=1, workers=0, **kwargs)
+        modes = list(plain.metadata.get("render_modes") or ())
+        if render_mode is None and has_display() and {"human", MODE} & set(modes):
             render_mode = "human"
         if render_mode is not None:
             vector.close()
-            if render_mode == "rgb_array" and render_mode not in modes:
+            if render_mode == MODE and render_mode not in modes:
                 raise ValueError(f"`video`: {env} can't be drawn; its render modes are {', '.join(modes) or 'none'}.")
-            with _explained_rendering():
+            with explained():
                 vector = envs.make(env, num_envs=1, workers=0, **{**kwargs, "render_mode": render_mode})
     if not isinstance(vector, HostVectorEnv) or vector.num_envs > 1:
         raise TypeError(f"`env` (={env!r}) must be one environment: an id, a gymnasium.Env, or a function.")
-    if render_mode == "rgb_array" and vector.render_mode != render_mode:
+    if render_mode == MODE and vector.render_mode != render_mode:
         raise ValueError(f"`env` has render_mode {vector.render_mode!r}; a video needs one made with 'rgb_array'.")
     return vector
-
-
-@contextlib.contextmanager
-def _explained_rendering() -> Iterator[None]:
-    try:
-        yield
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError(_missing_package(error)) from error
-
-
-def _missing_package(error: Exception) -> str:
-    return f"drawing needs a package that isn't installed: {install_command('play')} ({error})."
 
 
 def _checked_video(video: str | os.PathLike[str]) -> Path:
     path = Path(video).expanduser()
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"`video` (={str(video)!r}) must end in one of {', '.join(SUFFIXES)}.")
-    needed = ["imageio"] if path.suffix.lower() == ".gif" else ["imageio", "imageio_ffmpeg"]
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"`video` needs {' and '.join(missing)}: {install_command('video')}.")
+    if missing := missing_packages(path.suffix.lower()):
+        raise ValueError(f"`video` needs {missing}.")
     return path

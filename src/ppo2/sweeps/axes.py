@@ -13,7 +13,10 @@ NOT_TAKEN = (
     "load_path", "load_parts", "update_fn", "callbacks", "init_fn", "eval_env", "eval_interval", "eval_episodes",
     "save_interval", "keep", "eval_env_kwargs",
 )  # fmt: skip
-NOT_SWEPT = ("env", "env_kwargs", "run_dir", "verbose", "progress", "device", "parallel", "backend")
+NOT_SWEPT = (
+    "env", "env_kwargs", "run_dir", "verbose", "progress", "device", "parallel", "backend",
+    "video_interval", "video_envs", "video_steps",
+)  # fmt: skip
 
 
 def axes_of(arguments: Mapping[str, Any]) -> dict[str, list[Any]]:

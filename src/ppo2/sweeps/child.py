@@ -30,8 +30,9 @@ TERMINATED = 128 + signal.SIGTERM
 def main(connection: Connection, lifeline: int) -> None:
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     with StopSignals() as stop:
-        from ppo2.sweeps.messages import unpacked
-        from ppo2.system import runtime  # here, as JAX starts threads when it is imported
+        from ppo2.agent.surroundings import unpacked  # here, as JAX starts threads when it is imported
+        from ppo2.sweeps import messages  # noqa: F401 (while there is no work yet)
+        from ppo2.system import runtime
 
         with contextlib.suppress(EOFError):  # the parent has no more work
             unpacked(connection.recv_bytes()).take_up()
@@ -44,7 +45,8 @@ def _train(
     connection: Connection, stop: StopSignals, run: int, episodes: int, run_dir: Any, pickled: bytes
 ) -> "Message":
     """Trains a run, and reports of it. Returns the message about how it ended."""
-    from ppo2.sweeps.messages import Failed, Reporter, train, trained, unpacked
+    from ppo2.agent.surroundings import unpacked
+    from ppo2.sweeps.messages import Failed, Reporter, train, trained
 
     report = Reporter(run, episodes, lambda message: _send(connection, message))
     try:
@@ -61,7 +63,7 @@ def _train(
 
 
 def _send(connection: Connection, message: "Message") -> None:
-    from ppo2.sweeps.messages import packed
+    from ppo2.agent.surroundings import packed
 
     with contextlib.suppress(OSError):  # the parent is gone, and the run stops
         connection.send_bytes(packed(message))

@@ -11,15 +11,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from typing import Any, Self
 
-from ppo2.sweeps.messages import (
-    Failed,
-    Message,
-    Reported,
-    Surroundings,
-    environment_variables,
-    packed,
-    unpacked,
-)
+from ppo2.agent.surroundings import Surroundings, environment_variables, packed, unpacked
+from ppo2.sweeps.messages import Failed, Message, Reported
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import processors

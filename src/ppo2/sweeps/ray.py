@@ -9,19 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ppo2.agent.model import Model
+from ppo2.agent.surroundings import Surroundings, alike, packed, unpacked
 from ppo2.runners import ray_cluster
-from ppo2.sweeps.messages import (
-    Failed,
-    Message,
-    Reported,
-    Reporter,
-    Surroundings,
-    alike,
-    packed,
-    train,
-    trained,
-    unpacked,
-)
+from ppo2.sweeps.messages import Failed, Message, Reported, Reporter, train, trained
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.processes import take_note
 from ppo2.sweeps.screen import SweepScreen

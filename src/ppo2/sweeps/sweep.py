@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from ppo2 import distributed
 from ppo2.agent.placement import asked_place, place_to_begin
+from ppo2.callbacks.video import SETTINGS as FILM_SETTINGS
+from ppo2.callbacks.video import with_films
 from ppo2.config import Config, check_settings, separate_settings
 from ppo2.config.secrets import check_none_would_be_saved
 from ppo2.envs import DeviceVector, adapter_of
@@ -108,6 +110,9 @@ def sweep(
     for name in NOT_TAKEN:
         if arguments.pop(name, None):
             raise ValueError(f"`{name}` is of no use in a sweep: leave it out, or call learn.")
+    for name in FILM_SETTINGS:  # sweeps of earlier versions, which go on, don't have them
+        if arguments.get(name) == getattr(Config, name):
+            del arguments[name]
     arguments.setdefault("on_nonfinite", "skip")
     own = {"env": env, "run_dir": run_dir, "progress": progress, "parallel": parallel, "backend": backend}
     axes = axes_of({**own, **arguments})
@@ -119,6 +124,7 @@ def sweep(
     with run_directory.locked(run_dir):
         path = run_directory.absolute(run_dir)  # now: an environment may change the current directory
         before = None if path is None else directory.settings_in(path)
+        with_films([], {name: fixed.get(name, getattr(Config, name)) for name in FILM_SETTINGS}, path)
         axes["seed"] = directory.seeds(axes["seed"], before)
         plan = _Plan(env, axes, fixed, path, before)
         runs, stop = _train(plan, parallel, backend, shows_progress(progress, verbose))
@@ -195,7 +201,7 @@ def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None)
         vector = open_environment(opened, plan.env, count, env_kwargs=kwargs)
         on_device, device = isinstance(vector, DeviceVector), settings[0].get("device", Config.device)
         if on_device:
-            check_together(parallel, backend, settings[0].get("log", ()))
+            check_together(parallel, backend, settings[0].get("log", ()), settings[0].get("video_interval", 0))
         stack.enter_context(computing_on(place_to_begin(device, on_device=on_device)))
         runs = [plan_run(vector, plan.env, one, i, plan.swept) for i, one in enumerate(settings)]
         note = plan.begin(runs, on_device=on_device)

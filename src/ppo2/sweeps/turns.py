@@ -57,8 +57,13 @@ def check_parallel(parallel: Any, backend: Any) -> None:
         raise ValueError(f"`backend` (={backend!r}) must be 'local', for processes of this machine, or 'ray'.")
 
 
-def check_together(parallel: Parallel, backend: str, log: Sequence[str] = ()) -> None:
-    """Raises ValueError where runs on a device environment are asked to be trained, or logged, apart."""
+def check_together(parallel: Parallel, backend: str, log: Sequence[str] = (), video_interval: int = 0) -> None:
+    """Raises ValueError where runs on a device environment are asked to be trained, logged or filmed apart."""
+    if video_interval:
+        raise ValueError(
+            f"`video_interval` (={video_interval!r}) is for runs that train by themselves: on a device environment all "
+            "train in one program. Leave it out, and film a model afterwards (ppo2.play)."
+        )
     if log:
         raise ValueError(
             f"`log` (={log!r}) is for runs that train by themselves: on a device environment all train in one program, "

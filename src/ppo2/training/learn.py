@@ -12,6 +12,7 @@ from ppo2.agent import placement
 from ppo2.agent.model import Model
 from ppo2.callbacks.base import Callback
 from ppo2.callbacks.calls import checked_callbacks
+from ppo2.callbacks.video import with_films
 from ppo2.config import ActionDist, Config, Device, Precision, check_settings, separate_settings, settings_help
 from ppo2.config.secrets import check_none_would_be_saved
 from ppo2.distributed import heartbeat, processes
@@ -79,6 +80,9 @@ def learn(
     bootstrap_truncated: bool = Config.bootstrap_truncated,
     eval_interval: int | None = Config.eval_interval,
     eval_episodes: int = Config.eval_episodes,
+    video_interval: int = Config.video_interval,
+    video_envs: int = Config.video_envs,
+    video_steps: int = Config.video_steps,
     info_keys: Sequence[str] = (),
     monitor_limit: int | None = Config.monitor_limit,
     shards: int | None = None,
@@ -151,6 +155,7 @@ def learn(
         normalize_obs=normalize_obs, normalize_rewards=normalize_rewards, log_interval=log_interval,
         log=log, log_options={} if log_options is None else log_options,
         save_interval=save_interval, eval_interval=eval_interval, eval_episodes=eval_episodes, keep=keep,
+        video_interval=video_interval, video_envs=video_envs, video_steps=video_steps,
         info_keys=info_keys, monitor_limit=monitor_limit, devices=devices, device=device, on_nonfinite=on_nonfinite,
         precision=precision, env_kwargs={} if env_kwargs is None else env_kwargs, eval_env_kwargs=eval_env_kwargs,
         **more_settings,
@@ -162,10 +167,10 @@ def learn(
         stack.callback(heartbeat.expect_pauses)
         construction.check_callable(model_fn=model_fn, init_fn=init_fn)
         function = UpdateFunction(update_fn)
-        moments = Moments(checked_callbacks(callbacks))
         run_dir = run_directory.absolute(run_dir)  # before an environment may change the current directory
         settings = check_settings(configure.keywords)
         check_none_would_be_saved(settings)
+        moments = Moments(with_films(checked_callbacks(callbacks), settings, run_dir))
         env_kwargs = settings["env_kwargs"]
         if distributed.world().is_first:  # which alone writes
             logs.check(settings["log"], run_dir)

@@ -1,6 +1,6 @@
 """The moments of a training at which callbacks are called."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,7 +32,7 @@ class Moments:
 
     Attributes:
         any: a process has a callback.
-        names: names of the classes of this process's callbacks.
+        names: names of the classes of this process's callbacks, without those that settings stand for.
         training: the callbacks' view of the training; None before `start`, and where no process has a callback.
         logged: figures that callbacks logged, until a row of the log has them.
         intervals: intervals of all callbacks with `on_rollout` or `on_update`; 0 for None.
@@ -43,7 +43,8 @@ class Moments:
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = callbacks
         self.any = any(collectives.all_gather(bool(callbacks)))
-        self.names = [class_name(callback) for callback in callbacks]
+        self._own = [callback for callback in callbacks if not callback.is_setting]
+        self.names = [class_name(callback) for callback in self._own]
         self.training: Training | None = None
         self.logged: dict[str, float] = {}
         self.intervals: list[int] = []
@@ -98,6 +99,7 @@ class Moments:
             env=getattr(env, "env", env) if isinstance(env, DeviceVector) else env,
             run_dir=None if setup.saved_in is None else Path(setup.saved_in),
             say=setup.logger.say,
+            warn=setup.logger.warn,
             callbacks=tuple(self._callbacks),
             update=setup.start.progress.update,
             pending=self.logged,
@@ -168,6 +170,15 @@ class Moments:
         training.checkpoint = None
         return self._agree(training)
 
+    def before_end(self, until: Callable[[], bool]) -> None:
+        """Calls `before_end`, while the files are open."""
+        if self.training is None:
+            return
+        if self._last is not None:
+            self._looking_at(*self._last)
+        for callback in self._callbacks:
+            self._call_one(callback, "before_end", self.training, until)
+
     def stored(self) -> tuple[list[Any], Tensors]:
         """The state of all processes' callbacks, for the checkpoint that the first one writes: a list for each process,
         and arrays.
@@ -176,7 +187,7 @@ class Moments:
             TypeError: the state of one can't be stored.
         """
         rank, facts, tensors = distributed.world().rank, list[Any](), Tensors()
-        for i, callback in enumerate(self._callbacks):
+        for i, callback in enumerate(self._own):
             state = self._call_one(callback, "state_dict")
             try:
                 stored, arrays = to_stored(state, f"{CALLBACKS}{rank}/{i}/")
@@ -196,7 +207,7 @@ class Moments:
         """Gives the callbacks the state that the run saved of them."""
         found = saved_states(resumed, distributed.world().rank)
         left, new = list(found), list[str]()
-        for callback in self._callbacks:
+        for callback in self._own:
             mine = next((entry for entry in left if entry.type == type_name(callback)), None)
             if mine is None:
                 new.append(class_name(callback))

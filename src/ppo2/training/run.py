@@ -181,6 +181,7 @@ class Run:
             self._log_writer.complete(update)
             if self._saver.save_for_good(update):
                 self._saver.tell_callbacks(update)
+            self._setup.moments.before_end(lambda: self._setup.signal.stop.received is not None)
             curve = self._draw_curve()
             self._write_card()
             self._logger.close(failed=self._setup.signal.received is not None)

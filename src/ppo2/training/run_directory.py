@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 CURVE = "curve.png"
 LOGS = ("progress.csv", "progress.jsonl", "monitor.csv")
-MAY_CHANGE = ("total_timesteps", "device", "log", "log_options")
+MAY_CHANGE = (
+    "total_timesteps", "device", "log", "log_options", "video_interval", "video_envs", "video_steps",
+)  # fmt: skip
 """Settings that may be others when a run goes on."""
 SUPERSEDED = ".superseded"
 """Suffix of checkpoints that a run, resumed from an earlier one, will write again."""

@@ -193,6 +193,10 @@ class AtariFactory(EnvTraits):
     reseeds = False
     counts_episodes = True
 
+    def with_kwargs(self, **kwargs: Any) -> "AtariFactory":
+        """See `SpecFactory`."""
+        return dataclasses.replace(self, kwargs={**self.kwargs, **kwargs})
+
     def __call__(self) -> AnyEnv:
         own = dict(self.kwargs)
         options = ("noops", "frame_skip", "clip_rewards", "life_loss_ends")

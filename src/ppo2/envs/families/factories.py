@@ -1,6 +1,7 @@
 """Factories of single environments, called in whatever process; without JAX, for the workers."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import importlib.util
@@ -85,6 +86,12 @@ class SpecFactory(EnvTraits):
             env.unwrapped.action_space = QuickDiscrete(space)
         return env
 
+    def with_kwargs(self, **kwargs: Any) -> "SpecFactory":
+        """The same, with other arguments of the constructor too."""
+        other = copy.copy(self)
+        other._kwargs = {**self._kwargs, **kwargs}
+        return other
+
     def __call__(self) -> AnyEnv:
         env = self._made()
         for wrap in self._wrappers:
@@ -112,6 +119,11 @@ class OwnFactory(SpecFactory):
     def __init__(self, factory: Callable[..., AnyEnv], kwargs: Mapping[str, Any], options: Options) -> None:
         self.max_episode_steps = options.max_episode_steps
         self._factory, self._kwargs, self._options, self._wrappers = factory, kwargs, options, ()
+
+    @property
+    def function(self) -> Callable[..., AnyEnv]:
+        """The user's function or class."""
+        return self._factory
 
     def _made(self) -> AnyEnv:
         env: Any = self._factory(**self._kwargs)
@@ -221,11 +233,15 @@ class MaskedFactory(EnvTraits):
     """Makes environments whose action masks become part of their observations: see `MaskedEnv`."""
 
     def __init__(self, factory: Factory, *, by_method: bool) -> None:
-        self._factory, self._by_method = factory, by_method
+        self.factory, self._by_method = factory, by_method
         self.copy_traits(factory)
 
+    def around(self, factory: Factory) -> "MaskedFactory":
+        """The same for what another factory makes."""
+        return MaskedFactory(factory, by_method=self._by_method)
+
     def __call__(self) -> AnyEnv:
-        return MaskedEnv(self._factory(), by_method=self._by_method)
+        return MaskedEnv(self.factory(), by_method=self._by_method)
 
 
 MINIGRID_CODES = 10

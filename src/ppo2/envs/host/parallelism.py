@@ -78,6 +78,7 @@ def vectorize(
         second.close()
     factories: list[Factory] = [_ReusedFirst(first, factory), *[factory] * (count - 1)]
     vector = HostVectorEnv(factories, workers=workers, groups=groups, **options)
+    vector.factory = factory
     spec = first.unwrapped.spec
     if isinstance(spec, EnvSpec):
         limit = traits_of(factory).max_episode_steps or spec.max_episode_steps

@@ -58,7 +58,8 @@ class HostVectorEnv(VectorRequests):
         groups: indices of each group's environments.
         spec: the registered environment, if all are of it (`vectorize`); else None.
         info_keys: the argument.
-        traits: traits of the first environment's factory.
+        factory: makes another environment like these.
+        traits: its traits.
         max_episode_steps: steps after which every episode is truncated, where that is known; else None.
 
     Raises:
@@ -83,7 +84,7 @@ class HostVectorEnv(VectorRequests):
         check_arguments(self.num_envs, workers, groups, env_timeout, info_keys, replay_limit)
         self.copy, self.replay_limit, self.info_keys = copy, int(replay_limit), tuple(info_keys)
         self.groups = split_evenly(slice(0, self.num_envs), groups)
-        self.traits = traits_of(factories[0])
+        self.factory, self.traits = factories[0], traits_of(factories[0])
         super().__init__(
             WorkerPool(factories, self.groups, workers, timeout=env_timeout, info_keys=self.info_keys, owned=owned)
         )
