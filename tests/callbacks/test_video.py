@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 import ppo2
 from ppo2.callbacks import Video
+from ppo2.cli.train import Resume
 
 pytest.importorskip("imageio_ffmpeg")
 
@@ -62,11 +64,21 @@ SMALL: dict[str, Any] = {"num_envs": 2, "nsteps": 8, "seed": 3, "nminibatches": 
 
 
 def read(path: Path) -> np.ndarray[Any, Any]:
+    """The frames of a film. (imageio leaves ffmpeg's pipes open.)"""
     import imageio.v3 as imageio
+    import imageio_ffmpeg
 
+    if path.suffix == ".gif":
+        return imageio.imread(path)
+    words = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-c:v", "ppm", "-f", "image2pipe", "-"]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)  # JAX's
-        return imageio.imread(path)
+        data = subprocess.run(words, capture_output=True, check=True).stdout
+    width, height = map(int, data.split(maxsplit=3)[1:3])
+    header = len(b"P6\n%d %d\n255\n" % (width, height))
+    return (
+        np.frombuffer(data, np.uint8).reshape(-1, header + height * width * 3)[:, header:].reshape(-1, height, width, 3)
+    )
 
 
 def films(run_dir: Path) -> list[str]:
@@ -104,6 +116,14 @@ def test_a_run_that_goes_on_films_as_before_or_otherwise(tmp_path):
     assert films(run)[2:] == ["step_000000048.mp4", "step_000000064.mp4"]
     train(run, 5, load_path=run)
     assert len(films(run)) == 4
+    arguments = [Resume(run=run, total_timesteps=160, video_interval=one)._arguments() for one in (7, None)]
+    assert [found and found["video_interval"] for found in arguments] == [7, 0]
+
+
+def test_each_run_of_a_sweep_films_into_its_own_directory(tmp_path):
+    how = SMALL | {"seed": [1, 2], "parallel": 1, "total_timesteps": 16, "run_dir": tmp_path / "s"}
+    ppo2.sweep(env="ppo2-tests/Strips-v0", video_interval=1, **how)
+    assert [films(tmp_path / "s" / "runs" / run) for run in ("0000", "0001")] == [["step_000000016.mp4"]] * 2
 
 
 def test_the_callback_has_state_and_films_another_environment(tmp_path, capfd):

@@ -22,7 +22,7 @@ Take = Callable[[AnyEnv], None]
 
 
 def frame(env: AnyEnv) -> Any:
-    """What an environment draws.
+    """A picture that an environment draws.
 
     Raises:
         ContractError: it can't; with the remedy, where one is known.

@@ -41,7 +41,7 @@ class FilmMaker:
     """Makes films in another process, one after the other, while training goes on.
 
     Args:
-        scene: what they show.
+        scene: the environments and the policy.
 
     Raises:
         ValueError: the scene can't be sent to another process.

@@ -86,6 +86,8 @@ def remedy() -> str:
         return ""
     if all(map(is_missing, LIBRARIES)):
         return f" Without a display, MuJoCo draws by EGL or OSMesa, and neither library is here: {PACKAGES}."
-    used = os.environ.get(VARIABLE)
+    used, there = os.environ.get(VARIABLE), [name for name in LIBRARIES if not is_missing(name)]
+    if used and used not in there:
+        return f" Without a display, MuJoCo draws by EGL or OSMesa: set MUJOCO_GL={there[0]} in place of {used}."
     how = f"MUJOCO_GL={used} was used" if used else "MUJOCO_GL is not set"
     return f" Without a display, MuJoCo draws by EGL or OSMesa ({how}): {PACKAGES}."

@@ -20,7 +20,7 @@ MOST_WORDS = 600
 
 
 class Scene(NamedTuple):
-    """What all films of a run show.
+    """A scene: the environments and the policy that all films of a run show.
 
     Attributes:
         factory: makes environments that draw themselves.
@@ -59,7 +59,7 @@ class Studio:
     """Films a scene with one set of weights after the other.
 
     Raises:
-        Exception: of the environments' constructor; ValueError where they have other spaces than the model.
+        Exception: raised by the environments' constructor; ValueError where they have other spaces than the model.
     """
 
     def __init__(self, scene: Scene) -> None:

@@ -26,7 +26,7 @@ def subject_of(env: Any, env_kwargs: Mapping[str, Any], vector: Any, name: str, 
 
     Args:
         env, env_kwargs: an environment in any form that `learn` takes, and its arguments.
-        vector: what was made of it: a vector environment or a device environment.
+        vector: a vector environment or a device environment that was made of it.
         name: the argument's name, for errors.
         remedy: a sentence about what to do where there is no such factory.
 

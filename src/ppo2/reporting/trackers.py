@@ -1,12 +1,15 @@
 """TensorBoard, and the runs of experiment trackers, which get what a run logs if they are asked for."""
 
 import contextlib
+import importlib
 import json
 import math
 import os
 import socket
 import struct
+import subprocess
 import time
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -254,6 +257,8 @@ class WeightsAndBiases(Tracker):
 
 def _gif(path: Path) -> tuple[bytes, tuple[int, int]]:
     """A video as a small GIF, and its height and width."""
+    if path.suffix.lower() != ".gif":
+        return _small_gif(path)
     import imageio.v3 as iio
 
     frames = iio.imread(path)
@@ -262,6 +267,23 @@ def _gif(path: Path) -> tuple[bytes, tuple[int, int]]:
     frames = frames[:, ::step, ::step]
     data: bytes = iio.imwrite("<bytes>", frames, extension=".gif", loop=0)
     return data, (int(frames.shape[1]), int(frames.shape[2]))
+
+
+def _small_gif(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """`_gif` of a film that ffmpeg reads, which may be too large for memory as pictures."""
+    ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
+    with warnings.catch_warnings():
+        # JAX warns of every fork; the one for ffmpeg becomes another program at once.
+        warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)
+        frames, seconds = ffmpeg.count_frames_and_secs(str(path))
+        every = -(-frames // GIF_FRAMES)
+        rate = max(1.0, frames / every / max(seconds, 1e-3))
+        chosen = f"select=not(mod(n\\,{every})),setpts=N/{rate}/TB,scale=min({GIF_WIDTH}\\,iw):-2"
+        words = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-vf", chosen]
+        words += ["-r", str(rate), "-loop", "0", "-f", "gif", "-"]
+        data = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+    width, height = struct.unpack("<HH", data[6:10])
+    return data, (int(height), int(width))
 
 
 @contextlib.contextmanager

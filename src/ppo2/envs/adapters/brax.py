@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ppo2.envs.adapters import common
@@ -16,6 +17,8 @@ LEFT_OUT = {
     "fast": "is a stub for Brax's own tests.",
     "swimmer": "calls a JAX function with arguments that JAX no longer has.",
 }
+PICTURE = (240, 320)
+"""Height and width of pictures."""
 
 
 class CountedState(NamedTuple):
@@ -84,6 +87,7 @@ class Brax(BraxLike):
     """
 
     prefix = package = "brax"
+    _renderer: Any = None
     remedy = common.JAX_ENVS
     ends = (
         "Brax's `done` (a fall, say) is a termination; after `episode_length` steps, 1000 unless given, it is "
@@ -103,3 +107,14 @@ class Brax(BraxLike):
         more = {"n_frames": inspect.Parameter.empty, "debug": False, "episode_length": 1000, "action_repeat": 1}
         self._check_options(kwargs, {**common.defaults_of(envs._envs[name]), **more})
         self._adapt(envs.get_environment(name, **kwargs), episode_length, action_repeat)
+
+    def render(self, state: CountedState) -> Any:
+        """A picture of a state, (height, width, 3) of bytes, by MuJoCo."""
+        mujoco, system, positions = common.imported("mujoco"), self._env.sys, state.inner.pipeline_state
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(system.mj_model, *PICTURE)
+        data = mujoco.MjData(system.mj_model)
+        data.qpos, data.qvel = np.asarray(positions.q), np.asarray(positions.qd)
+        mujoco.mj_forward(system.mj_model, data)
+        self._renderer.update_scene(data, camera=-1)
+        return self._renderer.render()

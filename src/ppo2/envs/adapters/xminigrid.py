@@ -43,6 +43,10 @@ class XMiniGrid(AdaptedEnv):
         timestep = self._env.reset(self._params, key)
         return timestep, timestep.observation
 
+    def render(self, state: Any) -> Any:
+        """A picture of a state, (height, width, 3) of bytes."""
+        return self._env.render(self._params.replace(render_mode="rgb_array"), state)
+
     def _step(self, state: Any, action: Any, key: PRNGKeyArray) -> StepResult:
         after = self._env.step(self._params, state, action)
         terminated = after.discount == 0

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ppo2.system.text import install_command
+
 OURS = str(Path(__file__).parents[2])
 """Folder of this package."""
 LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
@@ -38,7 +40,10 @@ def made_by(factory: Callable[[], Any], which: str, how: str) -> Any:
             raise
         if wrong:
             frames = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]  # which only pass them on
-        raise ConstructorError(_sentence(error, frames, which, how if wrong else "Mend it there.")) from error
+        remedy = how if wrong else "Mend it there."
+        if "MoviePy is not installed" in str(error):  # of Gymnasium's RecordVideo
+            remedy = f"RecordVideo needs MoviePy: {install_command('video')}."
+        raise ConstructorError(_sentence(error, frames, which, remedy)) from error
 
 
 def _sentence(error: BaseException, frames: Sequence[traceback.FrameSummary], which: str, remedy: str) -> str:
