@@ -94,6 +94,8 @@ def test_a_sweep_on_the_device_has_its_policies_in_files(tmp_path):
 
 
 def test_the_newest_film(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / ".d.99.mp4").write_bytes(b"begun")
     assert newest_clip(tmp_path) is None
     for age, name in enumerate(("videos/b.mp4", "a.gif", "videos/c.webm")):
         (tmp_path / name).parent.mkdir(exist_ok=True)

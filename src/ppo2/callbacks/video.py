@@ -1,5 +1,6 @@
 """Films of the policy while training goes on."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -130,8 +131,11 @@ class Video(Callback):
         self.films = [str(name) for name in state["films"]]
 
     def _find_films(self, training: Training) -> None:
-        """Takes note of the films of the run so far, some of which its last checkpoint may not have known of."""
+        """Takes note of the films of the run so far, of which its last checkpoint may not know all."""
         assert training.run_dir is not None
+        for begun in (training.run_dir / FOLDER).glob(f".{PREFIX}*{SUFFIX}"):  # when the run was killed
+            with contextlib.suppress(OSError):
+                begun.unlink()
         there = [path.name for path in (training.run_dir / FOLDER).glob(f"{PREFIX}*{SUFFIX}")]
         until = _file_name(training.timesteps)
         self.films = sorted({*self.films, *(name for name in there if name <= until)} if training.update else ())

@@ -27,7 +27,7 @@ class Films:
         """Files that were not taken yet, by name."""
         if self._folder is None or not self._folder.is_dir():
             return []
-        found = {path for path in self._folder.iterdir() if path.suffix in FILM_SUFFIXES}
+        found = {path for path in self._folder.iterdir() if path.suffix in FILM_SUFFIXES and path.name[0] != "."}
         return sorted(found - self._taken)
 
     def take(self, path: Path) -> bool:

@@ -168,7 +168,7 @@ def newest_clip(run_dir: Path) -> Path | None:
     found = [
         file
         for folder in CLIP_FOLDERS
-        for file in (run_dir / folder).glob("*")
+        for file in (run_dir / folder).glob("[!.]*")  # one that is being written has a dot
         if file.suffix.lower() in CLIPS and file.is_file()
     ]
     return max(found, key=lambda file: file.stat().st_mtime, default=None)
