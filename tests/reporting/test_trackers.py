@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2.evaluation.film import Film
 from ppo2.reporting import mlflow_run, trackers
 from ppo2.reporting.tables import RunFiles
+from ppo2.reporting.tracked import Films
 from ppo2.reporting.trackers import TrackedRun
 from support.device_envs import Line
 from support.runs import SMALL
@@ -423,6 +425,29 @@ def test_sizes_of_videos() -> None:
     data, size = trackers._gif(path)
     assert size == (2, 234)  # every third pixel
     assert len(iio.imread(data, extension=".gif")) <= trackers.GIF_FRAMES
+
+
+def test_films_that_ffmpeg_reads_become_small_too(tmp_path: Path) -> None:
+    """400 frames of 640 x 480 in 8 seconds: every third, at the same speed."""
+    pytest.importorskip("imageio_ffmpeg")
+    iio = pytest.importorskip("imageio.v3")
+    with Film(tmp_path / "long.mp4", 50, 1, progress=False) as film:
+        for i in range(400):
+            film.add(np.full((480, 640, 3), i % 256, np.uint8))
+    data, size = trackers._gif(tmp_path / "long.mp4")
+    assert size == (240, 320)
+    frames = iio.imread(data, extension=".gif")
+    assert frames.shape[:3] == (134, 240, 320)
+    assert abs(134 * iio.immeta(data, extension=".gif")["duration"] / 1000 - 8) < 0.5
+
+
+def test_a_film_that_is_being_written_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    films = Films(tmp_path, is_new=True)
+    (tmp_path / "videos" / ".step_1.99.mp4").write_bytes(b"begun")
+    assert films.new() == []
+    (tmp_path / "videos" / "step_1.mp4").write_bytes(b"whole")
+    assert films.new() == [tmp_path / "videos" / "step_1.mp4"]
 
 
 def test_a_sweep_logs_each_run(tmp_path: Path) -> None:

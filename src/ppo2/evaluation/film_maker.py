@@ -23,7 +23,7 @@ from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS
 START_SECONDS = 120.0
 """Seconds that starting a process and making its environments may take."""
 MOST_LOSSES = 3
-"""Processes that may die, after which no more is started."""
+"""Processes that may fail, after which no more is started."""
 MOST_WAITING, MOST_BYTES = 8, 2**28
 """Films that wait while one is being made, and bytes of their weights, above which no more are taken."""
 CLOSE_SECONDS = 5.0
@@ -141,6 +141,7 @@ class FilmMaker:
                     raise TimeoutError(f"the process that films took more than {START_SECONDS:g} s to start")
                 if refusal := unpacked(self._connection.recv_bytes()):
                     self._end()
+                    self._losses += 1
                     return Shot(path, failure=f"the environments can't be made anew: {refusal}")
                 self._is_ready = True
             self._connection.send_bytes(packed((weights, path)))
@@ -155,7 +156,7 @@ class FilmMaker:
 
     def _launch(self) -> None:
         if self._losses >= MOST_LOSSES:
-            raise RuntimeError(f"{MOST_LOSSES} processes that film have died; no more is started")
+            raise RuntimeError(f"{MOST_LOSSES} processes that were to film have failed; no more is started")
         self._is_ready = False
         self._connection, theirs = Pipe()
         life, self._lifeline = os.pipe()

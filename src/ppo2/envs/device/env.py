@@ -11,6 +11,9 @@ A device environment is pure functions of one environment, with nothing to inher
 `info` is a dict of arrays, of the same structure at every step. `step` never resets: its `obs` follows the action, also
 at an episode's end. `action` is of the action space: `start` added, within the bounds; a tuple or dict where that is
 one. Every reset and every step gets a key of its own.
+
+An environment may have a method `render(state)` too, called outside compiled programs, which gives a picture of one
+state for films: an array (height, width, 3) of bytes.
 """
 
 from dataclasses import dataclass
