@@ -39,7 +39,7 @@ def test_egl_where_it_works_else_osmesa(monkeypatch, there, broken, chosen):
 
 
 def test_what_the_user_set_and_a_display_stay(monkeypatch):
-    monkeypatch.setattr(renderers, "_found", lambda: "egl")
+    monkeypatch.setattr(renderers, "is_missing", lambda name: name != "egl")
     assert renderers.chosen() == "egl"
     monkeypatch.setenv("MUJOCO_GL", "glfw")
     assert renderers.chosen() is None
