@@ -28,6 +28,8 @@ from ppo2.checkpoints import checkpoint
 from ppo2.envs.host.failures import MAX_FAILURES, EnvironmentFailureError
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.runners.remote import RemoteRunner, _nothing_like, _side_by_side
+from ppo2.training import construction
+from ppo2.training.start import Start
 from support.children import STRICT_PYTHON
 from support.cluster import local_ray
 
@@ -401,3 +403,21 @@ def test_a_runner_that_never_began_closes() -> None:
     runner = RemoteRunner(env=envs, model=model, nsteps=4, gamma=0.9, lam=0.9)
     assert runner.snapshot().facts == {"kind": "none"}
     runner.close()
+
+
+def test_whoever_acts_is_chosen_by_the_environments_of_an_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 environments of 32 actors: each acts for 8. The runner has nothing compiled before it collects."""
+    made = gym.make("CartPole-v1")
+    spaces: dict[str, Any] = {
+        "single_observation_space": made.observation_space,
+        "single_action_space": made.action_space,
+    }
+    envs = RemoteEnvs(lambda: made, num_envs=256, actors=32, workers=0, options={}, **spaces)
+    config = ppo2.Config(env=None, num_envs=256, nsteps=8, total_timesteps=2048, seed=0)  # type: ignore[arg-type]
+    model = construction.build_model(config, envs, None)  # type: ignore[arg-type]
+    asked: list[int] = []
+    monkeypatch.setattr(construction.acting, "choose", lambda _, count, **__: asked.append(count) or "numpy")
+    construction.place_model(model, envs, Start())
+    assert asked == [8]
+    runner = RemoteRunner(env=envs, model=model, nsteps=8, gamma=0.99, lam=0.95)
+    assert runner.prepare(lambda *_: pytest.fail("something was compiled")) is None  # type: ignore[func-returns-value]
