@@ -1,6 +1,6 @@
 """Speed on host environments, side by side with other libraries (A, B, A, B; each measurement a fresh process).
 
-    python bench/host.py                                  # everything, about 15 minutes
+    python bench/host.py                                  # everything, about 20 minutes
     python bench/host.py --quick --workloads W1           # to see whether it works
     python bench/host.py --json results.json
     taskset --cpu-list 0,1 python bench/host.py           # on chosen cores; the processes started here inherit them
