@@ -27,7 +27,7 @@ FLOORS = [
     ["callbacks", "plot"],
     ["__init__", "training"],
     ["deployment", "diagnosis", "reports", "sweeps"],
-    ["sharing"],
+    ["sharing", "tuning"],
     ["cli"],
     ["__main__"],
 ]
@@ -71,6 +71,7 @@ spaces: parts images space_json checks __init__ device
 sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
 system: __init__ garbage calls exits descendants files launch verbosity text lock_owner directory_lock processors \
     signals runtime
+tuning: __init__ space study trial trainers search verdict directory pictures result plan tune
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction \
     moments setup update_function log_writer saver evaluator run learn
 """
@@ -205,7 +206,7 @@ def test_public_verbs_are_functions_after_importing_every_submodule() -> None:
             importlib.import_module(info.name)
     for name in ppo2.__all__:
         assert hasattr(ppo2, name)
-    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime", "doctor"):
+    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime", "doctor", "tune"):
         assert callable(getattr(ppo2, verb)), verb
 
 

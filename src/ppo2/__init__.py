@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ppo2.system.runtime import configure_runtime
     from ppo2.training.interruption import interrupted
     from ppo2.training.learn import learn
+    from ppo2.tuning.result import Tuning
+    from ppo2.tuning.tune import tune
 
 __version__ = "0.1.0"
 
@@ -43,6 +45,7 @@ __all__ = [
     "Model",
     "Runner",
     "Sweep",
+    "Tuning",
     "callbacks",
     "configure_runtime",
     "distributed",
@@ -65,6 +68,7 @@ __all__ = [
     "register",
     "report",
     "sweep",
+    "tune",
     "value_loss",
     "weighted_mean",
 ]
@@ -77,6 +81,7 @@ _MODULES = {
     "Model": "ppo2.agent.model",
     "Runner": "ppo2.runners.host",
     "Sweep": "ppo2.sweeps.result",
+    "Tuning": "ppo2.tuning.result",
     "configure_runtime": "ppo2.system.runtime",
     "doctor": "ppo2.diagnosis.doctor",
     "evaluate": "ppo2.evaluation.evaluate",
@@ -94,6 +99,7 @@ _MODULES = {
     "register": "ppo2.networks",
     "report": "ppo2.reports.page",
     "sweep": "ppo2.sweeps.sweep",
+    "tune": "ppo2.tuning.tune",
     "value_loss": "ppo2.algorithm.losses",
     "weighted_mean": "ppo2.numerics.statistics",
 }

@@ -31,14 +31,15 @@ def main(connection: Connection, lifeline: int) -> None:
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     with StopSignals() as stop:
         from ppo2.agent.surroundings import unpacked  # here, as JAX starts threads when it is imported
-        from ppo2.sweeps import messages  # noqa: F401 (while there is no work yet)
+        from ppo2.sweeps.messages import GIVE_UP
         from ppo2.system import runtime
 
         with contextlib.suppress(EOFError):  # the parent has no more work
             unpacked(connection.recv_bytes()).take_up()
             runtime.begin()
             while stop.received is None:
-                _send(connection, _train(connection, stop, *unpacked(connection.recv_bytes())))
+                if (work := connection.recv_bytes()) != GIVE_UP:  # of a run that was done by then
+                    _send(connection, _train(connection, stop, *unpacked(work)))
 
 
 def _train(
@@ -49,9 +50,14 @@ def _train(
     from ppo2.sweeps.messages import Failed, Reporter, train, trained
 
     report = Reporter(run, episodes, lambda message: _send(connection, message))
+
+    def update_fn(update: int, model: Model, stats: Any) -> bool:
+        report(update, model, stats)
+        return not _is_given_up(connection)
+
     try:
         env, settings = unpacked(pickled)
-        model: Model | None = train(env, run_dir, settings, report)
+        model: Model | None = train(env, run_dir, settings, update_fn)
     except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard a signal, and finished its update
         if isinstance(stopped, SystemExit) and stopped.code != TERMINATED:
             return Failed.of(run, RuntimeError(f"something called sys.exit({stopped.code!r})"))
@@ -60,6 +66,14 @@ def _train(
     except Exception as error:
         return Failed.of(run, error)
     return trained(run, model)
+
+
+def _is_given_up(connection: Connection) -> bool:
+    from ppo2.sweeps.messages import GIVE_UP
+
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone, and the run stops
+        return connection.poll() and connection.recv_bytes() == GIVE_UP
+    return False
 
 
 def _send(connection: Connection, message: "Message") -> None:

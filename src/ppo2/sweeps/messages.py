@@ -18,7 +18,9 @@ from ppo2.training import run_directory
 from ppo2.training.learn import learn
 
 REPORT_SECONDS = 0.1
-"""Least time between two reports of a run, but for rows of its log."""
+"""Least time between two reports of a run, but for rows of its log and evaluations."""
+GIVE_UP = b"give up"
+"""Bytes that end the run of the process that gets them."""
 
 
 class Reported(NamedTuple):
@@ -99,7 +101,8 @@ class NewReturns:
         before, self._episodes = self._episodes, int(stats.episodes)
         new = min(self._episodes - before, len(stats.last))
         ended = [episode.r for episode in stats.last[len(stats.last) - new :]]
-        return Returns.of(float(stats.eprewmean), ended, stats.infos)
+        returns = Returns.of(float(stats.eprewmean), ended, stats.infos)
+        return returns if stats.evaluation is None else returns._replace(evaluation=stats.evaluation.mean)
 
 
 class Reporter:
@@ -124,7 +127,7 @@ class Reporter:
     def __call__(self, update: int, model: Model, stats: UpdateStats) -> None:
         self.model, self.update, now = model, update, time.monotonic()
         self._waiting.append(self._returns(stats))
-        if has_row(model.config, update) or now - self._sent >= REPORT_SECONDS:
+        if has_row(model.config, update) or stats.evaluation is not None or now - self._sent >= REPORT_SECONDS:
             self._send(Reported(self._index, update, tuple(self._waiting)))
             self._sent, self._waiting = now, []
 

@@ -49,12 +49,14 @@ class Returns(NamedTuple):
         mean: mean return of the last 100 episodes; NaN before the first.
         episodes, total: number and sum of the finite ones of those that ended in it, the last 100 at most.
         infos: means of numbers of `info` at the ends of the last 100 episodes, by name.
+        evaluation: mean return of the evaluation that was made after it; NaN where there was none.
     """
 
     mean: float
     episodes: int = 0
     total: float = 0.0
     infos: Mapping[str, float] = MappingProxyType({})
+    evaluation: float = math.nan
 
     @classmethod
     def of(cls, mean: float, ended: Any, infos: Mapping[str, float] = MappingProxyType({})) -> "Returns":
@@ -103,6 +105,7 @@ class SweepRun:
         episodes: number of those that ended before it goes on, of a run that does.
         status: "stopped": a signal came while it was trained.
         failure: set where it failed.
+        given_up: set by whoever looks at its figures, to have it end after its update, as if that were its last.
     """
 
     index: int
@@ -118,6 +121,7 @@ class SweepRun:
     episodes: int = 0
     status: Status = "waiting"
     failure: SweepFailure | None = None
+    given_up: bool = False
     _left_out: Returns = field(default_factory=lambda: Returns(math.nan))  # since the last point
 
     @property

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from ppo2.agent.surroundings import Surroundings, environment_variables, packed, unpacked
-from ppo2.sweeps.messages import Failed, Message, Reported
+from ppo2.sweeps.messages import GIVE_UP, Failed, Message, Reported
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import processors
@@ -27,6 +27,14 @@ END_SECONDS = 2.0
 """Seconds that it has when its work is broken off."""
 
 
+Then: TypeAlias = Callable[[SweepRun], Sequence[SweepRun]]
+
+
+def no_more(_: SweepRun) -> Sequence[SweepRun]:
+    """Adds no run to those that were given."""
+    return ()
+
+
 class RunProcess:
     """A process that trains one run after another.
 
@@ -39,7 +47,7 @@ class RunProcess:
 
     def __init__(self, mine: Sequence[int]) -> None:
         self.run: SweepRun | None = None
-        self._knows = False
+        self._knows = self._has_given_up = False
         self.connection, theirs = Pipe()
         life, self._lifeline = os.pipe()
         handed = (theirs.fileno(), life)
@@ -68,6 +76,7 @@ class RunProcess:
     def begin(self, run: SweepRun, env: Any, surroundings: bytes) -> None:
         """Has it train a run; `surroundings` are packed."""
         self.run, run.status = run, "running"
+        self._has_given_up = False
         if not self._knows:
             self._send(surroundings)
             self._knows = True
@@ -77,6 +86,12 @@ class RunProcess:
         """Has it stop after its update, as this process was asked to by a signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+
+    def give_up(self) -> None:
+        """Has it end its run after its update, as if that were the last."""
+        if not self._has_given_up:
+            self._has_given_up = True
+            self._send(GIVE_UP)
 
     def fate(self) -> str:
         """Words for how it ended."""
@@ -138,9 +153,15 @@ class Pool:
         self._processes.clear()
         self._selector.close()
 
-    def train(self, env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:
-        """Trains all, or what is done when a signal comes: then those that run finish their updates."""
-        self._env, self._waiting, self._screen, self._stop = env, list(runs), screen, stop
+    def train(
+        self, env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals, then: Then = no_more
+    ) -> None:
+        """Trains all, or what is done when a signal comes: then those that run finish their updates.
+
+        Args:
+            then: called with each run that has ended; returns runs to train too.
+        """
+        self._env, self._waiting, self._screen, self._stop, self._then = env, list(runs), screen, stop, then
         self._surroundings = packed(Surroundings.here())
         while self._waiting or any(process.run is not None for process in self._processes):
             self._assign()
@@ -195,6 +216,9 @@ class Pool:
         if not isinstance(message, Reported):
             self._read_rest(process)
             process.run = None
+            self._waiting += self._then(run)
+        elif run.given_up:
+            process.give_up()
 
     def _bury(self, process: RunProcess) -> None:
         """Takes note of the death of a process; its run has failed."""
@@ -212,6 +236,7 @@ class Pool:
             else:
                 run.fail(RuntimeError(words), words)
                 self._screen.say_failure(run)
+                self._waiting += self._then(run)
 
     def _read_rest(self, process: RunProcess) -> None:
         """Reads what a process has printed of its run."""

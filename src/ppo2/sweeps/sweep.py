@@ -14,7 +14,7 @@ from ppo2.callbacks.video import SETTINGS as FILM_SETTINGS
 from ppo2.callbacks.video import with_films
 from ppo2.config import Config, check_settings, separate_settings
 from ppo2.config.secrets import check_none_would_be_saved
-from ppo2.envs import DeviceVector, adapter_of
+from ppo2.envs import DeviceVector
 from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.plot.sources import RUNS
@@ -32,6 +32,7 @@ from ppo2.sweeps.turns import (
     check_parallel,
     check_together,
     how_to_train,
+    kwargs_to_look_at,
     may_need_processes,
     train_in_turn,
 )
@@ -197,7 +198,8 @@ def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None)
         early = may_need_processes(parallel, backend, plan.env, len(settings))
         pool = stack.enter_context(Pool(early)) if early else None
         opened = stack.enter_context(contextlib.ExitStack())
-        count, kwargs = settings[0].get("num_envs") if is_made(plan.env) else 1, _to_look_at(plan)
+        count = settings[0].get("num_envs") if is_made(plan.env) else 1
+        kwargs = kwargs_to_look_at(plan.env, plan.fixed.get("env_kwargs"))
         vector = open_environment(opened, plan.env, count, env_kwargs=kwargs)
         on_device, device = isinstance(vector, DeviceVector), settings[0].get("device", Config.device)
         if on_device:
@@ -231,22 +233,6 @@ def _train(plan: _Plan, parallel: Parallel, backend: str, progress: bool | None)
         else:
             train_in_turn(plan.env, waiting, screen, stop)
     return runs, stop
-
-
-def _to_look_at(plan: _Plan) -> dict[str, Any]:
-    """The arguments of the environment that shows the spaces of all runs, which is one, in this process.
-
-    Raises:
-        ValueError: Ray's actors are asked to step environments.
-    """
-    kwargs = dict(plan.fixed.get("env_kwargs") or {})
-    on_device = isinstance(plan.env, str) and adapter_of(plan.env) is not None
-    if not on_device and kwargs.get("backend", "local") != "local":
-        raise ValueError(
-            f"`env_kwargs` (={kwargs!r}): a sweep's runs step their environments themselves; sweep(backend='ray') has "
-            "actors train whole runs."
-        )
-    return {name: value for name, value in kwargs.items() if name not in ("workers", "groups")}
 
 
 def _train_on_device(vector: DeviceVector, runs: Sequence[SweepRun], screen: SweepScreen, stop: StopSignals) -> None:

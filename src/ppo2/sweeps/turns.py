@@ -4,7 +4,7 @@ import functools
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ppo2.agent.model import Model
@@ -38,12 +38,13 @@ def train_in_turn(env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop:
             screen.say_failure(run)
 
 
-def _record(run: SweepRun, screen: SweepScreen, returns: NewReturns, update: int, model: Model, stats: Any) -> None:
+def _record(run: SweepRun, screen: SweepScreen, returns: NewReturns, update: int, model: Model, stats: Any) -> bool:
     """Keeps the model as it is now, and its returns: an `update_fn`."""
     run.model = model
     screen.tick(1)
     if run.record(update, returns(stats)):
         screen.show()
+    return not run.given_up
 
 
 def check_parallel(parallel: Any, backend: Any) -> None:
@@ -75,6 +76,22 @@ def check_together(parallel: Parallel, backend: str, log: Sequence[str] = (), vi
                 f"`{name}` (={value!r}) is for environments of the host: runs on a device environment train together, "
                 "in one program, on all devices. Leave it out."
             )
+
+
+def kwargs_to_look_at(env: Any, env_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments of the environment that shows the spaces of all runs, which is one, in this process.
+
+    Raises:
+        ValueError: Ray's actors are asked to step environments.
+    """
+    kwargs = dict(env_kwargs or {})
+    on_device = isinstance(env, str) and adapters.adapter_of(env) is not None
+    if not on_device and kwargs.get("backend", "local") != "local":
+        raise ValueError(
+            f"`env_kwargs` (={kwargs!r}): a sweep's runs step their environments themselves; sweep(backend='ray') has "
+            "actors train whole runs."
+        )
+    return {name: value for name, value in kwargs.items() if name not in ("workers", "groups")}
 
 
 def may_need_processes(parallel: Parallel, backend: str, env: Any, runs: int) -> int:

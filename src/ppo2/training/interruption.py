@@ -8,14 +8,15 @@ from ppo2.system.signals import StopSignals, is_interactive
 
 if TYPE_CHECKING:
     from ppo2.sweeps.result import Sweep
+    from ppo2.tuning.result import Tuning
 
-_kept: list[Union[Model, "Sweep"]] = []
+_kept: list[Union[Model, "Sweep", "Tuning"]] = []
 
 
-def interrupted() -> Union[Model, "Sweep", None]:
+def interrupted() -> Union[Model, "Sweep", "Tuning", None]:
     """The model of the last `learn`, as it was after its last update, if a signal or an error broke that off.
 
-    Of a sweep, its result so far. For a script that catches KeyboardInterrupt, or a notebook:
+    Of a sweep, and of a search by `tune`, its result so far. For a script that catches KeyboardInterrupt, or a notebook:
 
         try:
             model = ppo2.learn(env="CartPole-v1")
@@ -27,7 +28,7 @@ def interrupted() -> Union[Model, "Sweep", None]:
     return _kept[0] if _kept else None
 
 
-def keep(result: Union[Model, "Sweep"]) -> None:
+def keep(result: Union[Model, "Sweep", "Tuning"]) -> None:
     """Takes note of what `interrupted` shall return."""
     _kept[:] = [result]
 

@@ -1,0 +1,191 @@
+"""The plan of a search: its arguments checked, the settings of the first trial, what it will cost."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ppo2 import envs, networks
+from ppo2.config import Config, check_settings, names
+from ppo2.config.yaml_text import dumped
+from ppo2.envs import DeviceVector
+from ppo2.envs.device.env import is_device_env
+from ppo2.envs.families.registry import DEFAULT, IMAGES, family_with
+from ppo2.envs.host.vec_env import is_made
+from ppo2.training.construction import check_names
+from ppo2.tuning.search import Budget
+from ppo2.tuning.space import Space, space_of
+from ppo2.tuning.trial import MARKS
+from ppo2.tuning.verdict import FINALISTS, choice_seeds
+
+NOT_TAKEN = (
+    "load_path", "load_parts", "update_fn", "callbacks", "init_fn", "eval_interval", "save_interval", "keep",
+)  # fmt: skip
+"""Arguments of `learn` that a search can't give to its trainings."""
+EPISODES, EPISODES_ON_DEVICE = 20, 64
+"""Episodes in each evaluation of a trial, unless the caller says how many."""
+MOST_TOGETHER = 16
+"""Trials on a device environment that train together, unless the caller says how many."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search, before anything is done.
+
+    Attributes:
+        space: the settings that are searched; its `base` has all others.
+        family: name of the environment's family.
+        on_device: the environment is in JAX.
+        eval_env: argument of `learn`; None: `env`.
+        final_seeds: trainings of each side of the comparison.
+    """
+
+    env: Any
+    space: Space
+    family: str
+    on_device: bool
+    eval_env: Any
+    episodes: int
+    budget: Budget
+    final_seeds: int
+
+    @property
+    def evaluates(self) -> bool:
+        """True if trainings are evaluated as they go on: there are environments for that beside their own."""
+        return not self.on_device and (self.eval_env is not None or not is_made(self.env))
+
+    def together(self, parallel: int | str) -> int:
+        """Trials on a device environment that train together."""
+        if isinstance(parallel, int):
+            return parallel
+        return max(1, min(MOST_TOGETHER, math.ceil(self.budget.trials / 4)))
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """The settings by which a study goes on."""
+        how = {"seed": seed, "seeds": self.budget.seeds, "eval_episodes": self.episodes, "eval_env": self.eval_env}
+        return {"env": self.env, **how, "settings": dict(self.space.base), "space": self.space.plain()}
+
+    def lines(self, width: int, how: str) -> Sequence[str]:
+        """What will be done, and what it costs."""
+        budget, timesteps = self.budget, int(self.space.base["total_timesteps"])
+        of_choice, of_verdict = FINALISTS * choice_seeds(self.final_seeds), 2 * self.final_seeds
+        final = of_choice + of_verdict
+        trainings = budget.trials * budget.seeds + final
+        seeds = f" x {budget.seeds} seeds" if budget.seeds > 1 else ""
+        late = "" if budget.minutes is None else f", none of which begins after {budget.minutes:g} minutes"
+        looks = f"{MARKS} evaluations of {self.episodes} episodes" if self.evaluates else f"{self.episodes} episodes"
+        return (
+            f"tune      {self.family} space of {len(self.space.axes)} settings: {', '.join(self.space.axes)}",
+            f"search    {budget.trials} trials{seeds} of {timesteps:,} timesteps and {looks}, {width} at a time{late}"
+            + ("; hopeless ones are given up early" if not self.on_device else ""),
+            f"compare   up to {final} trainings on new seeds: {FINALISTS} best trials x {choice_seeds(self.final_seeds)}"
+            f", then the best of them and the preset x {self.final_seeds}",
+            f"cost      up to {trainings} trainings, {trainings * timesteps:,} timesteps, evaluations aside",
+            *filter(None, [how]),
+        )
+
+    def listing(self) -> str:
+        """The space, as a file has it."""
+        rows = [f"{name}: {dumped(value)}" for name, value in self.space.plain().items()]
+        return "\n".join(["# The space, as --space FILE takes it:", *rows])
+
+
+def plan(
+    env: Any, arguments: Mapping[str, Any], space: Any, budget: Budget, final_seeds: int
+) -> Plan:
+    """The plan of a search.
+
+    Args:
+        arguments: those of `learn` that were given.
+
+    Raises:
+        ValueError, TypeError: they can't be, or the budget, or the space.
+    """
+    _check_budget(budget, final_seeds)
+    given = dict(arguments)
+    for name in NOT_TAKEN:
+        if given.pop(name, None):
+            raise ValueError(f"`{name}` is of no use in a search: leave it out, or call learn.")
+    for name in ("env_kwargs", "eval_env_kwargs", "num_envs", "shards"):
+        if name in given and given[name] is None:
+            del given[name]
+    _check_single(given)
+    given |= check_settings({name: value for name, value in given.items() if name in _CHECKED})
+    eval_env, episodes = given.pop("eval_env", None), given.pop("eval_episodes", None)
+    on_device = _is_on_device(env)
+    if on_device and given.get("log"):
+        raise ValueError(
+            f"`log` (={given['log']!r}) is for trainings by themselves: on a device environment many train in one "
+            "program. Leave it out."
+        )
+    preset = envs.preset(env, given.get("env_kwargs"))
+    family = _family(env, preset)
+    base = _base(preset, given)
+    base.setdefault("on_nonfinite", "skip" if on_device else "raise")
+    found = space_of(space, family, base, given, on_device=on_device)
+    _, network_kwargs = _split(base)
+    check_names(base["network"], network_kwargs, base)
+    few = EPISODES_ON_DEVICE if on_device else EPISODES
+    return Plan(env, found, family, on_device, eval_env, episodes or few, budget, final_seeds)
+
+
+_CHECKED = frozenset({*Config.__dataclass_fields__} - {"seed", "env", "network"})
+
+
+def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of `Config`, and arguments of the network."""
+    known = Config.__dataclass_fields__
+    return (
+        {name: value for name, value in settings.items() if name in known},
+        {name: value for name, value in settings.items() if name not in known},
+    )
+
+
+def _base(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the first trial: those given, and the preset's, of which another network has not all."""
+    base = {"network": Config.network, **preset, **given}
+    builder = networks.check(base["network"])
+    taken = {*Config.__dataclass_fields__, *given, *(networks.options(builder) if builder is not None else ())}
+    base = {name: value for name, value in base.items() if name in taken}
+    base["total_timesteps"] = check_settings({"total_timesteps": base["total_timesteps"]})["total_timesteps"]
+    return base
+
+
+def _family(env: Any, preset: Mapping[str, Any]) -> str:
+    env_id = env if isinstance(env, str) else getattr(getattr(env, "spec", None), "id", None)
+    if isinstance(env_id, str):
+        return family_with(env_id, preset).name
+    has_images = preset.get("encoders") or preset["network"] == IMAGES.settings["network"]
+    return IMAGES.name if has_images else DEFAULT.name
+
+
+def _is_on_device(env: Any) -> bool:
+    if isinstance(env, str):
+        return envs.adapter_of(env) is not None
+    return is_device_env(env) or isinstance(env, DeviceVector)
+
+
+def _check_single(given: Mapping[str, Any]) -> None:
+    """Raises ValueError for settings that were given as several values, as `sweep` takes them."""
+    several = [name for name in names() if isinstance(given.get(name), list | range)]
+    if several:
+        name = several[0]
+        raise ValueError(
+            f"`{name}` (={given[name]!r}) must be one value, which is then not searched; values to search are given in "
+            f"`space`: space={{{name!r}: {list(given[name])!r}}}."
+        )
+
+
+def _check_budget(budget: Budget, final_seeds: int) -> None:
+    counts = (("trials", budget.trials, 1), ("seeds", budget.seeds, 1), ("final_seeds", final_seeds, 2))
+    for name, value, least in counts:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"`{name}` (={value!r}) must be a whole number.")
+        if value < least:
+            why = ", as one training says nothing of chance" if name == "final_seeds" else ""
+            raise ValueError(f"`{name}` (={value!r}) must be at least {least}{why}.")
+    minutes = budget.minutes
+    if minutes is not None and (
+        isinstance(minutes, bool | str) or not isinstance(minutes, int | float) or not 0 < minutes < math.inf
+    ):
+        raise ValueError(f"`time_limit` (={minutes!r}) must be a number of minutes above 0, or None for no limit.")
