@@ -40,7 +40,7 @@ algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser ad
 callbacks: base calls evaluation freezing saving stopping pruning video __init__
 checkpoints: __init__ hub addresses checkpoint state_dicts progress tensors writer
 cli: env_options checks output options help doctor listings report_commands model_commands export sharing sweep train \
-    config_command __init__
+    tune config_command __init__
 config: secrets yaml_text placeholders rules info_keys logs config foreign_names settings_file __init__
 deployment: __init__ graph translator translations products loops policy_function policy_graph examples comparison \
     onnx_file npz_policy npz_file stablehlo export
@@ -206,7 +206,8 @@ def test_public_verbs_are_functions_after_importing_every_submodule() -> None:
             importlib.import_module(info.name)
     for name in ppo2.__all__:
         assert hasattr(ppo2, name)
-    for verb in ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "configure_runtime", "doctor", "tune"):
+    verbs = ("learn", "evaluate", "load", "make", "preset", "register", "sweep", "tune", "configure_runtime", "doctor")
+    for verb in verbs:
         assert callable(getattr(ppo2, verb)), verb
 
 

@@ -1,4 +1,4 @@
-"""The command line: `ppo2 train ENV`, `config`, `resume`, `sweep`, `eval`, `play`, ..., and listings."""
+"""The command line: `ppo2 train ENV`, `config`, `resume`, `sweep`, `tune`, `eval`, `play`, ..., and listings."""
 
 import difflib
 import os
@@ -22,6 +22,7 @@ from ppo2.cli import (
     sharing,
     sweep,
     train,
+    tune,
 )
 from ppo2.cli.checks import check_options
 from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
@@ -38,6 +39,7 @@ COMMANDS = {
     "config": config_command.ConfigCommand,
     "resume": train.Resume,
     "sweep": sweep.SweepCommand,
+    "tune": tune.TuneCommand,
     "eval": model_commands.Eval,
     "play": model_commands.Play,
     "export": export.Export,
@@ -52,7 +54,7 @@ COMMANDS = {
     "doctor": doctor.Doctor,
 }
 
-OF_TRAINING = (train.Train, config_command.ConfigCommand, sweep.SweepCommand)
+OF_TRAINING = (train.Train, config_command.ConfigCommand, sweep.SweepCommand, tune.TuneCommand)
 """Commands whose options depend on the environment and the network."""
 
 __all__ = ["main"]

@@ -16,6 +16,7 @@ from ppo2.cli.output import shown
 from ppo2.system.text import printable
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
+    "search": ("trials", "time_limit", "final_seeds", "space", "dry_run"),
     "environment": ("env", "num_envs", "info_keys", "max_steps"),
     "learning": (
         "total_timesteps", "seed", "seeds", "nsteps", "nminibatches", "noptepochs", "lr", "cliprange",

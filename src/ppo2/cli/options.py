@@ -362,9 +362,11 @@ def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str
         o.name: list[str] | None if many or not o.is_single else bool if o.kind is bool else str | None for o in known
     }
     words = ("config", "load_path", "run_dir", "seeds", "heartbeat", "parallel", "backend", "verbose")
+    words += ("trials", "time_limit", "final_seeds", "space")
     kinds |= dict.fromkeys(words, str | None)
     kinds |= {"load_parts": list[str] | None}
-    kinds |= dict.fromkeys(("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug"), bool)
+    flags = ("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug", "dry_run")
+    kinds |= dict.fromkeys(flags, bool)
     fields = [(name, kind, False if kind is bool else None) for name, kind in kinds.items()]
     # A list, since tyro 1.0 reads an absent text as "[]" where unknown arguments are let through.
     env: Any = ("env", Annotated[list[str], Positional], dataclasses.field(default_factory=list))

@@ -51,7 +51,7 @@ def _train(
 
     report = Reporter(run, episodes, lambda message: _send(connection, message))
 
-    def update_fn(update: int, model: Model, stats: Any) -> bool:
+    def update_fn(update: int, model: "Model", stats: Any) -> bool:
         report(update, model, stats)
         return not _is_given_up(connection)
 

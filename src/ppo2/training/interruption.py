@@ -16,7 +16,7 @@ _kept: list[Union[Model, "Sweep", "Tuning"]] = []
 def interrupted() -> Union[Model, "Sweep", "Tuning", None]:
     """The model of the last `learn`, as it was after its last update, if a signal or an error broke that off.
 
-    Of a sweep, and of a search by `tune`, its result so far. For a script that catches KeyboardInterrupt, or a notebook:
+    Of a sweep, and of `tune`, its result so far. For a script that catches KeyboardInterrupt, or a notebook:
 
         try:
             model = ppo2.learn(env="CartPole-v1")

@@ -26,7 +26,7 @@ def settings_in(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = parse_json((path / SETTINGS).read_text(encoding="utf-8"))
-        if isinstance(found, dict) and {"env", "seed", "settings", "space"} <= set(found):
+        if {"env", "seed", "settings", "space"} <= set(found):
             return found
     except (OSError, ValueError):
         pass

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ppo2.tuning.study import Told
 
 
 def history(trials: Sequence[Told], out: Path, *, title: str) -> None:
     """Draws the mean return of each trial, of those that were given up the last that was seen, and the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
     from ppo2.plot.drawing import COLORS, CurveFigure, write
 
     complete = [told for told in trials if told.status == "complete"]
@@ -18,14 +21,10 @@ def history(trials: Sequence[Told], out: Path, *, title: str) -> None:
     axes.scatter(
         [told.number for told in complete], [told.value for told in complete], color=COLORS[0], s=28, label="trial"
     )
-    axes.scatter(
-        [told.number for told in pruned],
-        [told.seen[max(told.seen)] for told in pruned],
-        color="0.6",
-        s=24,
-        marker="x",
-        label="given up early, at its last evaluation",
-    )
+    if pruned:
+        last = [told.seen[max(told.seen)] for told in pruned]
+        style: dict[str, Any] = {"color": "0.6", "s": 24, "marker": "x"}
+        axes.scatter([told.number for told in pruned], last, label="given up early, at its last evaluation", **style)
     best, steps = -math.inf, list[tuple[int, float]]()
     for told in complete:
         best = max(best, told.value)
@@ -37,7 +36,7 @@ def history(trials: Sequence[Told], out: Path, *, title: str) -> None:
         axes.axhline(trials[0].value, color="0.3", linewidth=1, linestyle=":", label="the preset's trial")
     axes.set_xlabel("trial")
     axes.set_ylabel("mean return of an evaluation")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.5", alpha=0.2, linewidth=0.8)
     axes.set_title(title, loc="left", fontweight="bold", pad=12, parse_math=False)

@@ -66,10 +66,10 @@ class Plan:
         return {"env": self.env, **how, "settings": dict(self.space.base), "space": self.space.plain()}
 
     def lines(self, width: int, how: str) -> Sequence[str]:
-        """What will be done, and what it costs."""
+        """Lines that say what will be done, and what it costs."""
         budget, timesteps = self.budget, int(self.space.base["total_timesteps"])
-        of_choice, of_verdict = FINALISTS * choice_seeds(self.final_seeds), 2 * self.final_seeds
-        final = of_choice + of_verdict
+        places = choice_seeds(self.final_seeds)
+        final = FINALISTS * places + 2 * self.final_seeds
         trainings = budget.trials * budget.seeds + final
         seeds = f" x {budget.seeds} seeds" if budget.seeds > 1 else ""
         late = "" if budget.minutes is None else f", none of which begins after {budget.minutes:g} minutes"
@@ -77,26 +77,31 @@ class Plan:
         return (
             f"tune      {self.family} space of {len(self.space.axes)} settings: {', '.join(self.space.axes)}",
             f"search    {budget.trials} trials{seeds} of {timesteps:,} timesteps and {looks}, {width} at a time{late}"
-            + ("; hopeless ones are given up early" if not self.on_device else ""),
-            f"compare   up to {final} trainings on new seeds: {FINALISTS} best trials x {choice_seeds(self.final_seeds)}"
-            f", then the best of them and the preset x {self.final_seeds}",
+            + ("; poor ones are given up early" if not self.on_device else ""),
+            f"compare   up to {final} trainings on new seeds: {FINALISTS} best trials x {places}, then the best of "
+            f"them and the preset x {self.final_seeds}",
             f"cost      up to {trainings} trainings, {trainings * timesteps:,} timesteps, evaluations aside",
             *filter(None, [how]),
         )
 
     def listing(self) -> str:
         """The space, as a file has it."""
-        rows = [f"{name}: {dumped(value)}" for name, value in self.space.plain().items()]
+        rows = [f"{name}: {_flow(value)}" for name, value in self.space.plain().items()]
         return "\n".join(["# The space, as --space FILE takes it:", *rows])
 
 
-def plan(
-    env: Any, arguments: Mapping[str, Any], space: Any, budget: Budget, final_seeds: int
-) -> Plan:
+def _flow(value: Any) -> str:
+    """A value of a space in YAML, in one line."""
+    if not isinstance(value, Mapping):
+        return dumped(value)
+    return "{" + ", ".join(f"{name}: {dumped(one)}" for name, one in value.items()) + "}"
+
+
+def plan(env: Any, arguments: Mapping[str, Any], space: Any, budget: Budget, final_seeds: int) -> Plan:
     """The plan of a search.
 
     Args:
-        arguments: those of `learn` that were given.
+        arguments: given arguments of `learn`.
 
     Raises:
         ValueError, TypeError: they can't be, or the budget, or the space.
@@ -184,8 +189,7 @@ def _check_budget(budget: Budget, final_seeds: int) -> None:
         if value < least:
             why = ", as one training says nothing of chance" if name == "final_seeds" else ""
             raise ValueError(f"`{name}` (={value!r}) must be at least {least}{why}.")
-    minutes = budget.minutes
-    if minutes is not None and (
-        isinstance(minutes, bool | str) or not isinstance(minutes, int | float) or not 0 < minutes < math.inf
-    ):
+    minutes: Any = budget.minutes
+    is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+    if minutes is not None and not (is_number and 0 < minutes < math.inf):
         raise ValueError(f"`time_limit` (={minutes!r}) must be a number of minutes above 0, or None for no limit.")

@@ -18,6 +18,13 @@ from ppo2.tuning.verdict import PRESET, Estimate, Verdict
 
 NOT_OF_TRAINING = ("verbose", "on_nonfinite", "eval_episodes")
 """Settings of trials that the file with the best ones has only where they were given."""
+TEXTS = {
+    "env": "id of the environment",
+    "network": "network of the policy: `ppo2 networks` lists them",
+    "value_network": "shared: the value is a second head on the network; copy: it has a network of its own",
+    "num_envs": "environments, stepped side by side",
+}
+"""Words for the file, in place of those for callers in Python."""
 
 
 @dataclass(eq=False)
@@ -90,7 +97,7 @@ def result_of(
     """The result so far.
 
     Args:
-        settings: those of each trial, by number; of `PRESET` also where there is no such trial yet.
+        settings: settings of each trial, by number; of `PRESET` also where there is no such trial yet.
         searched: names of the settings that were searched.
     """
     nothing = Estimate(math.nan, -math.inf, math.inf, 0)
@@ -167,7 +174,7 @@ def _best(result: Tuning, trials: Sequence[Told]) -> str:
         f"To train with them: {result.command}",
     ]
     settings = {"env": result.env, **result.best_settings}
-    return settings_file.text(settings, title="\n".join(title), texts={"env": "id of the environment"})
+    return settings_file.text(settings, title="\n".join(title), texts=TEXTS)
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -108,9 +108,10 @@ class Search:
 
     @property
     def is_hopeless(self) -> bool:
-        """True where the first trials have all failed."""
-        ended = [told for told in self.study.trials if told.status != "running"]
-        return len(ended) >= HOPELESS and all(told.status == "failed" for told in ended)
+        """True where the first trials of this call have all failed, and no other came further."""
+        return len(self.errors) >= HOPELESS and all(
+            told.status in ("failed", "running") and not told.seen for told in self.study.trials
+        )
 
     def _complete(self) -> list[Told]:
         return [told for told in self.study.trials if told.status == "complete"]

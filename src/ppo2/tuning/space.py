@@ -155,7 +155,7 @@ def space_of(
     Args:
         given: the argument `space`: a file, settings by name, or None for that of the family.
         base: see `Space`.
-        fixed: those of them that are not searched.
+        fixed: settings of `base` that are not searched.
         on_device: its trials train together in one program.
 
     Raises:

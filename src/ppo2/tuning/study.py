@@ -49,7 +49,8 @@ def check_optuna() -> None:
     """Raises ValueError where Optuna isn't installed."""
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(
-            f"tune needs a package that isn't installed, Optuna: pip install 'ppo2[tune]', or {install_command('tune')}."
+            "tune needs a package that isn't installed, Optuna: pip install 'ppo2[tune]', or "
+            f"{install_command('tune')}."
         )
 
 

@@ -28,6 +28,7 @@ COLUMNS = (
     Column("best", "best mean return", "best"),
 )
 EVALUATION_SEED = 0x5EED
+"""Number by which the seed of an evaluation at the end differs from that of its training."""
 More = Callable[[int], Sequence[TrialRun]]
 """A function that gives so many trainings to make next, at most; none where there is nothing to do at the moment."""
 Ended = Callable[[TrialRun], None]
@@ -57,7 +58,8 @@ class TuneScreen(SweepScreen):
     pruned: int = 0
     best: float = float("nan")
 
-    def tick(self, updates: int) -> None:  # noqa: ARG002 (trainings of a search have different numbers of them)
+    def tick(self, updates: int) -> None:
+        """See `SweepScreen`; counts shares of trainings, which have different numbers of updates."""
         shares = [100 * run.update // max(run.config.nupdates, 1) for run in self.runs]
         self.pace.tick(100 * self.ended + sum(shares))
         self.display.tick()

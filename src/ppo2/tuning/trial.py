@@ -28,7 +28,7 @@ class TrialRun(SweepRun):
 
     Attributes:
         trial: the trial's number.
-        part: of the search, or of the comparison that follows it.
+        part: belongs to the search, or to the comparison that follows it.
         place: number of its seed among those of the trial.
         judge: see `Judge`.
         by_episodes: it is judged by its training episodes, as nothing evaluates it before its end.

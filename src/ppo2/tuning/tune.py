@@ -97,8 +97,8 @@ def tune(
     runtime.begin()
     if launch.detected().size > 1 or distributed.world().size > 1:
         raise ValueError(
-            "a search is started by one process, and this is one of several: start one, or set PPO2_ALONE=1 for each to "
-            "make a search of its own (with another `run_dir`, and without ppo2.distributed.init)."
+            "a search is started by one process, and this is one of several: start one, or set PPO2_ALONE=1 for each "
+            "to make a search of its own (with another `run_dir`, and without ppo2.distributed.init)."
         )
     check_optuna()
     check_parallel(parallel, "local")
@@ -143,9 +143,7 @@ class _Work:
             vector = open_environment(looked_at, env, count, env_kwargs=kwargs)
             on_device = isinstance(vector, DeviceVector)
             stack.enter_context(computing_on(place_to_begin(base.get("device", Config.device), on_device=on_device)))
-            planner = Planner(
-                vector, env, self.now["seed"], self.path, made.evaluates, made.eval_env, made.episodes
-            )
+            planner = Planner(vector, env, self.now["seed"], self.path, made.evaluates, made.eval_env, made.episodes)
             width, how, pool = self._width(planner, parallel, pool, early)
             if not is_made(env) and not on_device:
                 looked_at.close()  # each training makes its own
@@ -177,9 +175,7 @@ class _Work:
         finally:
             told = study.trials
             settings = {PRESET: made.space.base} | {one.number: search.settings(one) for one in told}
-            result = result_of(
-                made.env, told, settings, [*made.space.axes], verdict, study.importances(), self.path
-            )
+            result = result_of(made.env, told, settings, [*made.space.axes], verdict, study.importances(), self.path)
             result.failures = dict(search.errors)
             result.unsaved = save(result, told)
         if trainings.stop.received is None and search.all_failed:

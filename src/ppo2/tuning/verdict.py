@@ -1,4 +1,4 @@
-"""The comparison with the preset: on seeds that the search has not seen, as the best of many trials looks better than it
+"""The comparison with the preset, on seeds that the search has not seen: the best of many trials looks better than it
 is.
 
 The best trials are trained again, with seeds of their own, and the best of these is taken. That and the preset are
@@ -52,7 +52,7 @@ class Verdict(NamedTuple):
         winner: number of the trial whose settings are the result: `PRESET`, unless `tuned` is better on average.
         trial: number of the trial that was compared with the preset.
         tuned, preset: estimates of both.
-        difference: of the means, and the interval that holds it with 95 % confidence (Welch's t).
+        difference: the difference of the means, and the interval that holds it with 95 % confidence (Welch's t).
     """
 
     winner: int
@@ -111,7 +111,7 @@ class Comparison:
             self._train(trainings, "choice", finalists, places)
             if trainings.stop.received is not None:
                 return None
-            best = max(finalists, key=lambda number: _or_least(self._values("choice", number, places)))
+            best = max(finalists, key=lambda number: _or_least(self._all_values(number, places)))
         self._train(trainings, "verdict", [best, PRESET], self.seeds)
         if trainings.stop.received is not None:
             return None
@@ -148,6 +148,10 @@ class Comparison:
         if run.status != "stopped":
             value = math.nan if run.failure is not None else run.value
             self.study.finish_final(_name(run.part, run.trial, run.place), value)
+
+    def _all_values(self, number: int, places: int) -> list[float]:
+        """The mean returns of a finalist: of its trainings in the search too, which all of them were chosen by."""
+        return [*self.study.trial(number).values.values(), *self._values("choice", number, places)]
 
     def _values(self, part: Part, number: int, places: int) -> list[float]:
         found = [self.study.final(_name(part, number, place)) for place in range(places)]
