@@ -174,9 +174,12 @@ def space_of(
     for name, value in found.items():
         if name in fixed:
             continue
-        axes[name] = _axis(where, name, value)
+        axes[name], mine = _axis(where, name, value), default(name, base)
+        if isinstance(axes[name].values, Range) and not axes[name].schedules and name in SCHEDULED:
+            kind, _ = _of_schedule(mine)
+            axes[name] = replace(axes[name], schedules=() if kind == "constant" else (kind,))
         try:
-            axes[name] = axes[name].including(default(name, base))
+            axes[name] = axes[name].including(mine)
         except ValueError as error:
             raise ValueError(
                 f"{where}: `{name}` (={value!r}) has to have the preset's value, with which the search begins, and "

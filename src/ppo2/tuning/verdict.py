@@ -120,6 +120,8 @@ class Comparison:
     def _finalists(self) -> list[int]:
         """The best trials, the preset's left out, and one of those with the same settings."""
         complete = [told for told in self.study.trials if told.status == "complete"]
+        if not complete:
+            return []
         found, seen = list[int](), [repr(sorted(self.settings(self.study.trial(PRESET)).items(), key=str))]
         for told in sorted(complete, key=lambda told: (-told.value, told.number)):
             mine = repr(sorted(self.settings(told).items(), key=str))
