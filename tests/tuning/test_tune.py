@@ -32,7 +32,7 @@ best_action = functools.partial(Bandit, "best_action")
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("tune") / "a study"
-    return ppo2.tune(env="CartPole-v1", run_dir=path, **{**TINY, "trials": 9})
+    return ppo2.tune(env="CartPole-v1", run_dir=path, **{**TINY, "trials": 5})
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -52,7 +52,7 @@ def test_the_first_trial_has_the_presets_settings(tuned: Any) -> None:
 def test_what_is_written(tuned: Any) -> None:
     path = tuned.path
     table = rows(path)
-    assert [row["trial"] for row in table] == [str(n) for n in range(9)]
+    assert [row["trial"] for row in table] == [str(n) for n in range(5)]
     assert {row["status"] for row in table} <= {"complete", "pruned"}
     for row, mine in zip(table, tuned.trials, strict=True):
         assert row["value"] == ("" if math.isnan(mine["value"]) else str(mine["value"]))
@@ -91,8 +91,8 @@ def _last_evaluation(run: Path) -> float:
 def test_the_same_call_goes_on_and_the_same_seed_makes_the_same_trials(tuned: Any, tmp_path: Path) -> None:
     ppo2.tune(env="CartPole-v1", run_dir=tmp_path, **TINY)
     before = {run.name: run.stat().st_mtime_ns for run in (tmp_path / "runs").glob("0*")}
-    again = ppo2.tune(env="CartPole-v1", run_dir=tmp_path, **{**TINY, "trials": 9, "seed": None})
-    assert again.trials == pytest.approx(tuned.trials, nan_ok=True) or repr(again.trials) == repr(tuned.trials)
+    again = ppo2.tune(env="CartPole-v1", run_dir=tmp_path, **{**TINY, "trials": 5, "seed": None})
+    assert repr(again.trials) == repr(tuned.trials)  # in which NaN is NaN
     assert {name: (tmp_path / "runs" / name).stat().st_mtime_ns for name in before} == before
     assert (again.value, again.best_settings) == (tuned.value, tuned.best_settings)
 
@@ -200,11 +200,11 @@ def test_returns_that_are_no_numbers_are_a_failure() -> None:
 
 def test_a_signal_stops_it_and_the_same_call_goes_on(tmp_path: Path) -> None:
     class Signalling(Script):
-        steps = 0
+        is_over = False
 
         def step(self, action: Any) -> Any:
-            Signalling.steps += 1
-            if Signalling.steps == 300:  # in the second trial
+            if not Signalling.is_over and (tmp_path / "study" / "runs" / "0001-0").exists():
+                Signalling.is_over = True
                 signal.raise_signal(signal.SIGINT)
             return super().step(action)
 
