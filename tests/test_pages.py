@@ -102,6 +102,9 @@ def understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Call
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("env: CartPole-v1\nnsteps: 64\n", encoding="utf-8")
     (tmp_path / "mygame.py").write_text(OWN_MODULE, encoding="utf-8")
+    tuned = tmp_path / "runs" / "tune-LunarLander-v3"
+    tuned.mkdir(parents=True)
+    (tuned / "best.yaml").write_text("env: LunarLander-v3\nnsteps: 64\n", encoding="utf-8")
     run = tmp_path / "runs" / "x"
     run.mkdir(parents=True)
     (run / "config.json").write_text('{"env": "CartPole-v1", "nsteps": 64}', encoding="utf-8")

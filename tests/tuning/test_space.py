@@ -7,7 +7,8 @@ import pytest
 import ppo2
 from ppo2.config import Config, names
 from ppo2.envs.families.registry import DEVICE_FAMILIES, FAMILIES
-from ppo2.tuning.space import Choice, Range, Space, default, listed, of_family, space_of
+from ppo2.tuning.axes import Choice, Range
+from ppo2.tuning.space import Space, default, listed, of_family, space_of
 
 BASE: dict[str, Any] = {"network": "mlp", "total_timesteps": 100_000, "num_envs": 8, "nsteps": 128, "lr": "linear:5e-4"}
 

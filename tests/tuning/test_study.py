@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo2.tuning.space import Choice, Range
+from ppo2.tuning.axes import Choice, Range
 from ppo2.tuning.study import Study, check_optuna, opened
 
 pytest.importorskip("optuna")

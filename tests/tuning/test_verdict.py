@@ -8,7 +8,7 @@ from ppo2.tuning.verdict import PRESET, Estimate, Verdict, choice_seeds
 
 
 def test_an_interval() -> None:
-    """Of 1, 2, 3: mean 2, standard error 1 / sqrt(3), Student's t of 2 degrees of freedom 4.3027."""
+    """The numbers 1, 2, 3 have mean 2, standard error 1 / sqrt(3), Student's t of 2 degrees of freedom 4.3027."""
     found = Estimate.of([1.0, 2.0, 3.0])
     assert found.mean == 2.0
     assert found.high - found.mean == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)

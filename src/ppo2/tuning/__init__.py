@@ -3,7 +3,8 @@
 | file | has |
 |---|---|
 | `spaces.yaml` | the settings that are searched, and their values, by family of environments |
-| `space.py` | a space: what it may hold, its parameters, the settings that they mean |
+| `axes.py` | the values of one setting, and the parameters that stand for them |
+| `space.py` | a space: what it may hold, and the settings of a trial |
 | `study.py` | Optuna's study, on the disk: asking for trials, telling it of them |
 | `trial.py` | one training of a trial, planned and then watched |
 | `trainers.py` | trainings side by side in processes, one after another, or together in one program |

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppo2 import envs, networks
-from ppo2.config import Config, check_settings, names
+from ppo2.config import Config, check_settings, names, separate_settings
+from ppo2.config.secrets import check_none_would_be_saved
 from ppo2.config.yaml_text import dumped
 from ppo2.envs import DeviceVector
 from ppo2.envs.device.env import is_device_env
@@ -128,22 +129,14 @@ def plan(env: Any, arguments: Mapping[str, Any], space: Any, budget: Budget, fin
     base = _base(preset, given)
     base.setdefault("on_nonfinite", "skip" if on_device else "raise")
     found = space_of(space, family, base, given, on_device=on_device)
-    _, network_kwargs = _split(base)
+    network_kwargs = separate_settings(base)[1]
+    check_none_would_be_saved({**base, "network_kwargs": network_kwargs})
     check_names(base["network"], network_kwargs, base)
     few = EPISODES_ON_DEVICE if on_device else EPISODES
     return Plan(env, found, family, on_device, eval_env, episodes or few, budget, final_seeds)
 
 
 _CHECKED = frozenset({*Config.__dataclass_fields__} - {"seed", "env", "network"})
-
-
-def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of `Config`, and arguments of the network."""
-    known = Config.__dataclass_fields__
-    return (
-        {name: value for name, value in settings.items() if name in known},
-        {name: value for name, value in settings.items() if name not in known},
-    )
 
 
 def _base(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

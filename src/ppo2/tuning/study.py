@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppo2.system.text import install_command
-from ppo2.tuning.space import Choice, Range
+from ppo2.tuning.axes import Choice, Range
 
 NAME = "tune"
 """Name of the study in its file: `optuna-dashboard sqlite:///RUN_DIR/study.db` shows it."""
