@@ -135,7 +135,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_extra_is_looked_for() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert {*project["project"]["optional-dependencies"]} - {"all", "dev"} == {*installation.EXTRAS}
+    assert {*project["project"]["optional-dependencies"]} - {"all", "dev", "docs"} == {*installation.EXTRAS}
 
 
 def test_the_proposed_command_has_flags_as_the_command_line_does() -> None:
