@@ -32,7 +32,7 @@ class Program:
         script: file in `bench/peers`; it may not bear the name of a package that it imports.
         variants: ways to run it, as the settings that its script is told.
         requirements: arguments of `pip install`, call by call, in an environment of its own; none for ours.
-        networks: those that it has, of `Workload.network`.
+        networks: values of `Workload.network` that it has.
     """
 
     name: str

@@ -362,8 +362,8 @@ def _read_loosely(arguments: Sequence[str], many: bool) -> tuple[str | None, str
         o.name: list[str] | None if many or not o.is_single else bool if o.kind is bool else str | None for o in known
     }
     words = ("config", "load_path", "run_dir", "seeds", "heartbeat", "parallel", "backend", "verbose")
-    words += ("trials", "time_limit", "final_seeds", "space")
-    kinds |= dict.fromkeys(words, str | None)
+    of_tune = ("trials", "time_limit", "final_seeds", "space")
+    kinds |= dict.fromkeys((*words, *of_tune), str | None)
     kinds |= {"load_parts": list[str] | None}
     flags = ("progress", "auto_resume", "until_solved", "tensorboard", "wandb", "debug", "dry_run")
     kinds |= dict.fromkeys(flags, bool)
