@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +105,28 @@ def test_optuna_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'ppo2\[tune\]'"):
         check_optuna()
+
+
+@pytest.mark.parametrize("first", [FIRST, None])
+def test_a_trial_that_was_broken_off_before_it_had_its_parameters_gets_them(
+    first: dict[str, Any] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by `kill -9` after its row was written, and none of its parameters."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "study.db"
+    with study(file) as one:
+        make(one, 0 if first else 2)
+        monkeypatch.setattr("ppo2.tuning.study._suggest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            one.ask(first)
+        monkeypatch.undo()
+        assert (one.trials[-1].status, one.trials[-1].parameters) == ("running", {})
+    with study(file) as again, study() as whole:
+        make(whole, 3)
+        told = again.trials[-1]
+        assert (told.number, told.parameters) == (0 if first else 2, whole.trials[told.number].parameters)
+        again.finish_seed(told.number, 0, 1.0)
+        again.complete(told.number)

@@ -107,7 +107,7 @@ class Study:
     ) -> None:
         import optuna
 
-        self._distributions = {name: _distribution(values) for name, values in parameters.items()}
+        self._parameters = dict(parameters)
         self._seed, self._together = seed, together
         median = optuna.pruners.MedianPruner(n_startup_trials=PRUNED_FROM, n_warmup_steps=WARM_UP)
         pruner = median if prunes else optuna.pruners.NopPruner()
@@ -115,14 +115,22 @@ class Study:
             storage=storage, study_name=NAME, direction="maximize", load_if_exists=True, pruner=pruner
         )
         self._asked: dict[int, Any] = {}
+        for told in self.trials:
+            if told.status == "running" and not self._parameters.keys() <= told.parameters.keys():
+                self._propose(told.number)  # it was broken off as its parameters were written down
 
     def ask(self, parameters: Mapping[str, Any] | None = None) -> Told:
         """A new trial; with these parameters, or those that its sampler proposes."""
-        import optuna
-
         number = len(self._study.get_trials(deepcopy=False))
         if parameters is not None:
             self._study.enqueue_trial(dict(parameters))
+        self._propose(number)
+        return self.trial(number)
+
+    def _propose(self, number: int) -> None:
+        """Gives the trial of a number its parameters; a new one, or one that has not all of them."""
+        import optuna
+
         with warnings.catch_warnings(action="ignore"):  # some of what is used is experimental in some versions
             self._study.sampler = optuna.samplers.TPESampler(
                 n_startup_trials=RANDOM_TRIALS,
@@ -130,9 +138,12 @@ class Study:
                 constant_liar=self._together,
                 seed=int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]),
             )
-            trial = self._study.ask(self._distributions)
-        self._asked[trial.number] = trial
-        return self.trial(trial.number)
+            found = self._study.get_trials(deepcopy=False)
+            is_new = number == len(found) or found[number].state == optuna.trial.TrialState.WAITING
+            trial = self._asked[number] = self._study.ask() if is_new else self._handle(number)
+            assert trial.number == number
+            for name, values in self._parameters.items():
+                _suggest(trial, name, values)
 
     def trial(self, number: int) -> Told:
         return _told(self._study.get_trials(deepcopy=False)[number])
@@ -225,11 +236,11 @@ def _told(trial: Any) -> Told:
     return Told(trial.number, status, value, trial.params, seen, values, attributes.get(ERROR, ""))
 
 
-def _distribution(values: Choice | Range) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
+def _suggest(trial: Any, name: str, values: Choice | Range) -> None:
+    """Gives a trial a parameter: what it was asked for with, or what the sampler proposes."""
     if isinstance(values, Choice):
-        return CategoricalDistribution(values.values)
-    if values.is_whole:
-        return IntDistribution(int(values.low), int(values.high), log=values.log)
-    return FloatDistribution(values.low, values.high, log=values.log)
+        trial.suggest_categorical(name, values.values)
+    elif values.is_whole:
+        trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+    else:
+        trial.suggest_float(name, values.low, values.high, log=values.log)
