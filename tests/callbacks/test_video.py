@@ -2,9 +2,12 @@
 
 import importlib.util
 import json
+import os
 import subprocess
+import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -14,8 +17,11 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2 import distributed
 from ppo2.callbacks import Video
+from ppo2.callbacks.video import check_films
 from ppo2.cli.train import Resume
+from ppo2.reports.runs import newest_clip
 
 pytest.importorskip("imageio_ffmpeg")
 
@@ -46,8 +52,6 @@ class Strips(gym.Env[Any, Any]):
         if self.frame == "fails":
             raise RuntimeError("no screen")
         if self.frame == "dies":
-            import os
-
             os.abort()
         size = 240 + 10 * self.t if self.frame == "grows" else 240
         return None if self.frame == "none" else np.full((size, 240, 3), 50 * self.t, np.uint8)
@@ -159,8 +163,37 @@ def test_pictures_of_other_sizes_and_a_folder_in_the_way(tmp_path, capfd):
     assert read(tmp_path / "a" / "videos" / "step_000000016.mp4").shape[1:] == (240, 240, 3)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "videos").write_text("a file")
-    train(tmp_path / "b", 1, video_interval=1)
-    assert "put the directory back, or move away what is in its place" in capfd.readouterr().out
+    train(tmp_path / "b", 2, video_interval=1)
+    said = capfd.readouterr().out
+    assert "put the directory back, or move away what is in its place" in said
+    assert said.count("no film") == 1  # one reason, though its words name each film
+
+
+def test_the_last_policys_film_is_the_newest_though_others_waited(tmp_path):
+    (tmp_path / "videos").mkdir()
+    for age, name in ((2000, "step_000000064.mp4"), (1000, "step_000000032.mp4")):  # in the order they were made
+        (tmp_path / "videos" / name).write_bytes(b"")
+        os.utime(tmp_path / "videos" / name, (time.time() - age,) * 2)
+    video = Video()
+    video._filmed = 4
+    video._maker = SimpleNamespace(wait=lambda *_: True, shots=list)  # type: ignore[assignment]
+    video.before_end(SimpleNamespace(run_dir=tmp_path, timesteps=64, update=4), lambda: False)  # type: ignore[arg-type]
+    assert newest_clip(tmp_path) == tmp_path / "videos" / "step_000000064.mp4"
+
+
+def test_films_of_more_than_a_billion_timesteps_come_in_their_order(tmp_path):
+    (tmp_path / "videos").mkdir()
+    names = ["step_999999999.mp4", "step_1000000000.mp4", "step_1000000001.mp4", "step_of_mine.mp4"]
+    for name in names:
+        (tmp_path / "videos" / name).write_bytes(b"")
+    video = Video()
+    video._find_films(SimpleNamespace(run_dir=tmp_path, timesteps=10**9, update=5))  # type: ignore[arg-type]
+    assert video.films == names[:2]
+
+
+def test_the_first_processs_run_dir_counts(monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: SimpleNamespace(is_first=False))
+    check_films([Video()], None)
 
 
 class DrawnCounter:

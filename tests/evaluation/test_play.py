@@ -249,3 +249,15 @@ def test_a_film_that_cannot_be_written(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"`video` \(='.*out.gif'\) can't be written"):
         play(model, Strip("rgb_array"), video=tmp_path / "out.gif")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_film_that_a_full_disk_cut_leaves_no_file(model, tmp_path, monkeypatch):
+    """ffmpeg writes all of a short film at its end, and tells of what went wrong by its status alone."""
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    cut = tmp_path / "ffmpeg"
+    cut.write_text(f"#!/bin/bash\nulimit -f 1; trap '' XFSZ\n{imageio_ffmpeg.get_ffmpeg_exe()} \"$@\"\n")
+    cut.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(cut))
+    with pytest.raises(ValueError, match=r"`video` \(='.*out.mp4'\) can't be written: ffmpeg could not write all"):
+        play(model, Strip("rgb_array"), video=tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]

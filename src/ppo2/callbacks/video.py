@@ -1,6 +1,7 @@
 """Films of the policy while training goes on."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -116,6 +117,8 @@ class Video(Callback):
             training.say(f"waiting for {maker.left} film{'s' if maker.left > 1 else ''}, {LAST_SECONDS:g} s at most")
             done = maker.wait(LAST_SECONDS, until)
         self._report(training)
+        with contextlib.suppress(OSError):  # the newest of all, though some that waited were written after it
+            os.utime(self._path(training))
         if not done and not until():
             training.warn(f"{maker.left} films are left out, which would have taken longer")
 
@@ -137,19 +140,22 @@ class Video(Callback):
             with contextlib.suppress(OSError):
                 begun.unlink()
         there = [path.name for path in (training.run_dir / FOLDER).glob(f"{PREFIX}*{SUFFIX}")]
-        until = _file_name(training.timesteps)
-        self.films = sorted({*self.films, *(name for name in there if name <= until)} if training.update else ())
+        known = {*self.films, *(name for name in there if 0 <= _timesteps(name) <= training.timesteps)}
+        self.films = sorted(known, key=_timesteps) if training.update else []
 
     @property
     def _name(self) -> str:
         return "`video_interval`" if self.is_setting else "`interval` of Video"
 
+    def _path(self, training: Training) -> Path:
+        """The film of the policy as it is now."""
+        assert training.run_dir is not None
+        return training.run_dir / FOLDER / f"{PREFIX}{training.timesteps:09}{SUFFIX}"
+
     def _film(self, training: Training, *, first: bool = False) -> bool:
         """Has a film made of the policy as it is now; False where too many wait."""
         assert self._maker is not None
-        assert training.run_dir is not None
-        path = training.run_dir / FOLDER / _file_name(training.timesteps)
-        is_taken = self._maker.film(weights_of(training.model), path, first=first)
+        is_taken = self._maker.film(weights_of(training.model), self._path(training), first=first)
         if is_taken:
             self._filmed = training.update
         return is_taken
@@ -159,9 +165,9 @@ class Video(Callback):
         assert self._maker is not None
         for shot in self._maker.shots():
             if not shot.failure:
-                self.films = sorted({*self.films, shot.path.name})
-            elif shot.failure not in self._told:
-                self._told.add(shot.failure)
+                self.films = sorted({*self.films, shot.path.name}, key=_timesteps)
+            elif (reason := shot.failure.replace(shot.path.stem, "")) not in self._told:
+                self._told.add(reason)
                 training.warn(f"no film {shot.path.name}: {shot.failure.rstrip('.')}. Training goes on")
 
     def _subject(self, training: Training) -> Factory:
@@ -190,8 +196,10 @@ class Video(Callback):
                 made.env.close()
 
 
-def _file_name(timesteps: int) -> str:
-    return f"{PREFIX}{timesteps:09}{SUFFIX}"
+def _timesteps(name: str) -> int:
+    """The timesteps in a film's name, which may have more digits than nine; -1 where it isn't one of these names."""
+    number = name.removeprefix(PREFIX).removesuffix(SUFFIX)
+    return int(number) if number.isdecimal() else -1
 
 
 def with_films(callbacks: Sequence[Callback], settings: Mapping[str, Any], run_dir: Path | None) -> Sequence[Callback]:
@@ -210,7 +218,7 @@ def check_films(callbacks: Sequence[Callback], run_dir: Path | None) -> None:
     if not asked:
         return
     name = asked[-1]._name
-    if run_dir is None:
+    if run_dir is None and distributed.world().is_first:  # whose directory counts
         raise ValueError(f"{name}: films are written into the run directory: give `run_dir`.")
     if missing := missing_packages(SUFFIX):
         raise ValueError(f"{name}: films need {missing}.")

@@ -1,8 +1,11 @@
 """Films: frames of environments in a file that takes its name when it is whole."""
 
+import contextlib
 import importlib.util
 import logging
 import os
+import shutil
+import struct
 import time
 import warnings
 from pathlib import Path
@@ -17,6 +20,8 @@ SUFFIXES = (".mp4", ".gif")
 """Endings of the names of films."""
 DEFAULT_FPS = 30
 """Frames a second of environments whose metadata name no `render_fps`."""
+FULL_BYTES = 2**20
+"""Free bytes of a disk below which it is called full."""
 PROGRESS_SECONDS = 5.0
 """Seconds between two lines that say how far a film is."""
 
@@ -82,7 +87,7 @@ class Film:
                 warnings.filterwarnings("ignore", ".*os.fork", RuntimeWarning)
                 self._writer.append_data(picture)
         except Exception as error:
-            raise ContractError(f"`video` (={str(self._path)!r}) can't be written: {error}") from error
+            raise self._unwritten(error) from error
         self.frames += 1
         if self._progress and time.monotonic() - self._said > PROGRESS_SECONDS:
             self._said = time.monotonic()
@@ -91,13 +96,53 @@ class Film:
     def __exit__(self, kind: type[BaseException] | None, _error: object, _traceback: TracebackType | None) -> None:
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
         try:
-            self._writer.close()
             if kind is None or (interrupted and self.frames):
+                self._close()
                 self._temporary.replace(self._path)
                 if interrupted:
                     self._say(f"stopped; it has the {self.frames:,} frames until then")
+            else:
+                with contextlib.suppress(Exception):  # of a file that goes; there is an error already
+                    self._writer.close()
         finally:
             self._temporary.unlink(missing_ok=True)
 
+    def _close(self) -> None:
+        """Writes the end of the file.
+
+        Raises:
+            ContractError: the file isn't whole, which ffmpeg tells by its status alone, and imageio doesn't look at it.
+        """
+        try:
+            self._writer.close()
+            if self.frames and self._path.suffix.lower() == ".mp4":
+                _check_whole(self._temporary)
+        except Exception as error:
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: Exception) -> ContractError:
+        """An error that says why the film can't be written."""
+        words, _, rest = str(error).partition("FFMPEG COMMAND:")  # imageio's, which quotes ffmpeg after it
+        words = " ".join(f"{words} {rest.partition('FFMPEG STDERR OUTPUT:')[2]}".split())
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(self._path.parent).free < FULL_BYTES:
+                words = f"{words}. The disk is full: make room on it"
+        return ContractError(f"`video` (={str(self._path)!r}) can't be written: {words}")
+
     def _say(self, text: str) -> None:
         say_error(f"{self._path}: {text}", level=logging.INFO)
+
+
+def _check_whole(path: Path) -> None:
+    """Raises ValueError where an MP4 file isn't whole: its boxes, each with its size before it, end with the file."""
+    size, at, kinds = path.stat().st_size, 0, []
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:  # a size of 64 bits follows
+                (length,) = struct.unpack(">Q", file.read(8))
+            kinds.append(kind)
+            at += max(length, 8)
+    if at != size or b"moov" not in kinds:
+        raise ValueError("ffmpeg could not write all of it")
