@@ -238,3 +238,9 @@ def test_a_known_family_with_images_by_its_wrappers() -> None:
     assert ppo2.preset(Drawn(gym.make("CartPole-v1"), True))["encoders"] == {"eye": "cnn"}
     pytest.importorskip("Box2D")
     assert ppo2.preset(gym.wrappers.FlattenObservation(gym.make("CarRacing-v3")))["network"] == "mlp"
+
+
+@pytest.mark.parametrize("env", ["FrozenLake-v1", "Blackjack-v1", lambda: gym.make("FrozenLake-v1")])
+def test_observations_without_floats_are_not_normalised(env: Any) -> None:
+    assert "normalize_obs" not in ppo2.preset(env)
+    assert ppo2.preset(lambda: gym.make("CartPole-v1"))["normalize_obs"]

@@ -111,7 +111,7 @@ def test_optuna_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_that_was_broken_off_before_it_had_its_parameters_gets_them(
     first: dict[str, Any] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by `kill -9` after its row was written, and none of its parameters."""
+    """`kill -9` does so after its row was written, and none of its parameters."""
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

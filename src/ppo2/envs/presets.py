@@ -16,8 +16,6 @@ from ppo2.envs.families.keywords import NOT_OF_ONE
 from ppo2.envs.families.registry import DEFAULT, IMAGES, TWO_MLPS, family_of
 from ppo2.system import runtime
 
-WITHOUT_IMAGES = "gymnasium."
-"""Beginning of entry points of environments that are known to give no images, unless their family says so."""
 NOT_SEEN = ("max_episode_steps", "reward_scale", "info_keys", "env_timeout", "replay_limit", "verbose")
 """Arguments of `ppo2.make` that change nothing of observations."""
 CONVOLUTIONAL = "cnn"
@@ -29,7 +27,7 @@ def preset(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> dict[str, A
 
     They are those of the family of its id. Where its observations may be others than the family's (an id of a package
     that no family has; `env_kwargs`; wrappers that it is registered with) it is made once, to look at them: images get
-    a convolutional network, other observations none.
+    a convolutional network, other observations none; only floats are normalised.
 
     Args:
         env: an id, or an environment in any other form that `learn` takes; of one that exists already, `num_envs` is
@@ -58,10 +56,11 @@ def suited(settings: Mapping[str, Any], space: spaces.AnySpace | None) -> dict[s
     found, convolves = for_images(space), CONVOLUTIONAL in settings["network"]
     if found:
         return {**(settings if convolves else IMAGES.settings), **found}
-    if not convolves:
-        return dict(settings)
     leaves = spaces.leaves(spaces.unmasked(space), spaces.tree(spaces.unmasked(space)))
-    return {**settings, **TWO_MLPS, **({"normalize_obs": True} if any(map(spaces.has_statistics, leaves)) else {})}
+    normalised = {"normalize_obs": True} if any(map(spaces.has_statistics, leaves)) else {}
+    if convolves:
+        return {**settings, **TWO_MLPS, **normalised}
+    return dict(settings) if normalised else {k: v for k, v in settings.items() if k != "normalize_obs"}
 
 
 def for_images(space: spaces.AnySpace | None) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def is_known(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> bool:
     spec = gym.registry.get(env_id.rpartition(":")[2])
     if spec is not None and spec.additional_wrappers:
         return False
-    return family_of(env_id) is not DEFAULT or (spec is not None and str(spec.entry_point).startswith(WITHOUT_IMAGES))
+    return family_of(env_id) is not DEFAULT
 
 
 def _space_of(env: Any, env_kwargs: Mapping[str, Any] | None) -> spaces.AnySpace | None:

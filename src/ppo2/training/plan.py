@@ -34,12 +34,13 @@ def batch_plan(
     warm_up = f", after {warm_up_steps * config.num_envs:,} that only fill the normaliser" if warm_up_steps else ""
     by = f", stepped by {stepped_by}" if stepped_by is not None else ""
     gradient_steps = config.noptepochs * config.nminibatches
+    updates = "1 update" if config.nupdates == 1 else f"{config.nupdates:,} updates"
     return (
         f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
         f"{by}\n"
         f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
         f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update{_products(config)}\n"
-        f"total     {config.nupdates:,} updates = {taken:,} timesteps{asked}{warm_up}{going_on}\n"
+        f"total     {updates} = {taken:,} timesteps{asked}{warm_up}{going_on}\n"
         f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, {model.state.params.size:,} parameters; "
         f"{_total(need, together)}; seed {config.seed}"
     )
