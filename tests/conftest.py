@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,15 +37,27 @@ def pytest_configure(config: pytest.Config) -> None:
         runtime.begin()
 
 
+QUICK: dict[Any, Any] = {}
+"""Programs that models share in tests with `quickly_compiled`; others, which look at bits, don't get them."""
+
+
 @pytest.fixture
 def quickly_compiled() -> Iterator[None]:
     """Programs are hardly optimised: each takes half the time to compile, and only what it computes is looked at."""
     import jax
 
+    from ppo2.agent.compiled import SHARED
+
+    programs = SHARED.copy()
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
+    SHARED.clear()
+    SHARED.update(QUICK)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+    QUICK.update(SHARED)
+    SHARED.clear()
+    SHARED.update(programs)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from support.device_envs import Count
 from support.environments import Script
 from support.runs import SMALL, learn, params
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def train(**more: Any) -> ppo2.Model:
     settings = {name: value for name, value in SMALL.items() if name != "num_hidden"}

@@ -24,6 +24,7 @@ from ppo2.cli.train import Resume
 from ppo2.reports.runs import newest_clip
 
 pytest.importorskip("imageio_ffmpeg")
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 class Strips(gym.Env[Any, Any]):
