@@ -34,7 +34,7 @@ test: lint
 	$(BIN)/pytest --numprocesses 2 -m core
 
 test-rest: setup
-	$(BIN)/pytest --numprocesses 2 -m 'not core and not slow'
+	$(BIN)/pytest --numprocesses 2 --durations 20 -m 'not core and not slow'
 
 test-all: lint
 	$(BIN)/pytest -m ''

@@ -58,7 +58,7 @@ def test_version(capsys):
 def test_help_has_what_learn_says(capsys):
     assert main(["--help"]) == 0
     listed = re.findall(r"• (\w+)", capsys.readouterr().out)
-    runs = "train config resume sweep eval play export push plot report watch"
+    runs = "train config resume sweep tune eval play export push plot report watch"
     assert listed == [*runs.split(), "envs", "networks", "presets", "zoo", "doctor"]
     assert main(["train", "--help"]) == 0
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
