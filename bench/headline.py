@@ -1,4 +1,4 @@
-"""The five figures of README.md, in a table and in a picture, from the kept results.
+"""The five figures of README.md and docs/benchmarks.md, in a table and in a picture, from the kept results.
 
 `python bench/document.py` writes both, the table between the marks `<!-- headline -->` and `<!-- end -->`; between
 `<!-- headline zh -->` and the end it is in Chinese.

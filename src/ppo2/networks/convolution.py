@@ -1,8 +1,8 @@
 """Convolution of batches of images (B, H, W, C).
 
 XLA's own convolution is slow on CPU, and many times slower still inside a loop, where minibatches run
-(docs/benchmarks.md). So there it is lowered to matrix products, or at stride 1 and with few channels arranged in such a
-way that XLA is fast (`stride_one`); elsewhere XLA's own is used as it is.
+(docs/optimisation-notes.md). So there it is lowered to matrix products, or at stride 1 and with few channels arranged
+in such a way that XLA is fast (`stride_one`); elsewhere XLA's own is used as it is.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Convolution of stride 1 on CPU: XLA's own, arranged so that it is fast, inside loops too.
 
 XLA's convolution on CPU reaches 130 GFLOP/s a core where it has 32 filters or more, whole groups of four channels and a
-kernel that isn't turned round; else less, down to a hundredth (docs/benchmarks.md). So here
+kernel that isn't turned round; else less, down to a hundredth (docs/optimisation-notes.md). So here
 
 - fewer than 32 filters make two columns of the result at once, as twice as many filters of a kernel one column wider,
 - the gradient by images is a convolution with the turned kernel, turned beforehand,

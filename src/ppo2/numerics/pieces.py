@@ -25,7 +25,7 @@ def merge_leading_axes(x: Shaped[Array, "A B ..."]) -> Shaped[Array, "AB ..."]:
 
 CPU_PIECE = 256
 """Samples that a CPU computes at once, for a layer's output to stay in its cache. Gradients of 32,768 samples take 1.6
-times as long in one piece (docs/benchmarks.md). So few fit in any memory."""
+times as long in one piece (docs/optimisation-notes.md). So few fit in any memory."""
 
 MOST_PARTS = 4
 """Parts of a batch side by side, each of which is compiled by itself: four keep two cores busy, two leave gaps."""
