@@ -45,6 +45,9 @@ def test_what_is_given_is_fixed_and_nothing_else(asked: Any, tmp_path: Path) -> 
         "trials": 7, "space": "s.yaml", "time_limit": 1.5, "parallel": 3, "seed": 4, "seeds": 1, "final_seeds": 5,
         "run_dir": Path("runs/tune-CartPole-v1"), "dry_run": False, "verbose": 1, "progress": None,
     }  # fmt: skip
+    words = ["--eval-env", "CartPole-v1", "--eval-env.sutton-barto-reward", "true"]
+    seen = asked("CartPole-v1", "--env.max-episode-steps", "9", *words)
+    assert seen["eval_env_kwargs"] == {"max_episode_steps": 9, "sutton_barto_reward": True}
     (tmp_path / "mine.yaml").write_text("env: CartPole-v1\nlam: 0.5\neval_interval: 3\nseed: 9")
     seen = asked("--config", str(tmp_path / "mine.yaml"), "--eval-episodes", "4")
     assert (seen["lam"], seen["eval_episodes"]) == (0.5, 4)

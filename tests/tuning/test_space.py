@@ -36,6 +36,35 @@ def _plain(value: Any) -> Any:
     return (kind, float(number)) if colon else value
 
 
+def test_numbers_of_a_range_stay_in_it_and_apart() -> None:
+    """0.9996 with three digits would be 1, which is no number of the range."""
+    narrow = space({"gamma": {"low": 0.9, "high": 0.9999}, "lr": {"low": 1e-5, "high": 1e-2, "log": True}})
+    found = [
+        narrow.settings({"gamma": g, "lr": 1.23456e-5, "lr_schedule": "linear"}) for g in (0.99964, 0.99961, 0.9999)
+    ]
+    assert [one["gamma"] for one in found] == [0.9996, 0.9996, 0.9999]
+    assert found[0]["lr"] == "linear:1.23e-05"
+    wide = space({"vf_coef": {"low": 0.0, "high": 1000.0}})
+    assert [wide.settings({"vf_coef": x})["vf_coef"] for x in (0.0, 12.345, 999.96)] == [0.0, 12.3, 1000.0]
+
+
+def test_arguments_of_networks_that_are_searched() -> None:
+    """The preset's network hasn't them all; those that a trial's network hasn't are left out of its settings."""
+    for networks in (["mlp", "gru"], {"values": ["mlp", "gru"]}):
+        mine = space({"network": networks, "ngru": [64, 128], "num_hidden": [32, 64]})
+        assert mine.of_base == {"network": "mlp", "ngru": 64, "num_hidden": 64}
+        assert "ngru" not in mine.settings(mine.of_base)
+        gru = mine.settings({"network": "gru", "ngru": 128, "num_hidden": 32})
+        assert (gru["ngru"], "num_hidden" in gru) == (128, False)
+
+
+def test_minibatches_of_environments_that_exist() -> None:
+    """Two environments of 9 steps have no four equal parts, eight would."""
+    base = {"network": "mlp", "total_timesteps": 1000, "nsteps": 9}
+    mine = space({"nminibatches": [2, 4]}, base=base, num_envs=2)
+    assert mine.settings({"nminibatches": 4})["nminibatches"] == 3
+
+
 def test_only_numbers_of_one_program_are_searched_on_the_device() -> None:
     mine = space(None, "default", on_device=True)
     assert set(mine.axes) <= set(names(together=True))

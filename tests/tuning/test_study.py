@@ -101,6 +101,20 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
         pass
 
 
+def test_a_disk_that_is_full_is_told_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"study\.db can't be written, or read .*full.*room on the disk"):
+        _fill(tmp_path / "study.db")
+
+
+def _fill(file: Path) -> None:
+    with study(file) as one:
+        storage: Any = one._study._storage
+        with storage._backend.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        for place in range(500):
+            one.finish_final(f"{place} " + "x" * 200, 1.0)
+
+
 def test_optuna_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'ppo2\[tune\]'"):

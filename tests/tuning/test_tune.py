@@ -1,7 +1,9 @@
 """`tune`: searches on environments of all forms, broken off and gone on with, and what they leave."""
 
+import contextlib
 import csv
 import functools
+import io
 import json
 import math
 import signal
@@ -13,7 +15,11 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2.cli import main
 from ppo2.config import read_settings
+from ppo2.sweeps.vmapped import train_together
+from ppo2.tuning import directory
+from ppo2.tuning.study import opened
 from support.device_envs import Line
 from support.environments import Bandit, Legal, Script
 
@@ -107,6 +113,11 @@ def test_a_study_of_other_settings_is_left_alone(tuned: Any) -> None:
     assert (tuned.path / "trials.csv").read_text() == table
 
 
+def test_a_directory_with_what_a_killed_process_left_is_empty(tmp_path: Path) -> None:
+    (tmp_path / ".tune.json.ab12cd34.tmp").touch()
+    assert directory.settings_in(tmp_path) is None
+
+
 def test_a_directory_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds no study"):
@@ -146,9 +157,10 @@ def test_recurrent_networks() -> None:
     assert [row["status"] for row in result.trials] == ["complete"] * 2
 
 
-def test_several_seeds_and_processes(tmp_path: Path) -> None:
+def test_several_seeds_and_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The value of a trial is the mean over its seeds; in processes as in turn."""
-    result = ppo2.tune(env=best_action, run_dir=tmp_path, **{**TINY, "seeds": 2, "parallel": 2})
+    result = ppo2.tune(env=best_action, run_dir=tmp_path, **{**TINY, "seeds": 2, "parallel": 3, "verbose": 1})
+    assert "3 trainings at a time" in capsys.readouterr().out
     alone = ppo2.tune(env=best_action, **{**TINY, "seeds": 2, "trials": 1})
     assert [row["status"] for row in result.trials] == ["complete"] * 3
     last = [_last_evaluation(tmp_path / "runs" / f"0000-{place}") for place in range(2)]
@@ -218,6 +230,121 @@ def test_a_signal_stops_it_and_the_same_call_goes_on(tmp_path: Path) -> None:
     assert [row["status"] for row in result.trials] == ["complete"] * 3
 
 
+def test_a_signal_leaves_the_comparison_that_was_made(tmp_path: Path) -> None:
+    class Signalling(Script):
+        is_over = False
+
+        def step(self, action: Any) -> Any:
+            if not Signalling.is_over and (tmp_path / "study" / "runs" / "0003-0").exists():
+                Signalling.is_over = True
+                signal.raise_signal(signal.SIGTERM)
+            return super().step(action)
+
+    before = ppo2.tune(env=Signalling, run_dir=tmp_path / "study", **TINY)
+    with pytest.raises(SystemExit):
+        ppo2.tune(env=Signalling, run_dir=tmp_path / "study", **{**TINY, "trials": 4})
+    stopped = ppo2.interrupted()
+    assert isinstance(stopped, ppo2.Tuning)
+    assert stopped.verdict == before.verdict is not None
+
+
+def test_a_trial_is_evaluated_near_its_end(tmp_path: Path) -> None:
+    """Trials of 13 updates are evaluated at the twelfth, trainings of the comparison at the last."""
+    more = {"total_timesteps": 13 * 32, "trials": 2}
+    result = ppo2.tune(env=best_action, run_dir=tmp_path, **{**TINY, **more})
+    assert _evaluated(tmp_path / "runs" / "0000-0") == [1, 2, 4, 6, 8, 10, 12]
+    assert _evaluated(tmp_path / "runs" / "verdict-0000-0") == [1, 13]
+    assert [*_seen(tmp_path, 0)] == [20, 40, 60, 80, 100]
+    assert result.verdict is not None
+
+
+def _evaluated(run: Path) -> list[int]:
+    with (run / "progress.csv").open() as file:
+        return [int(float(row["misc/nupdates"])) for row in csv.DictReader(file) if row["eval_eprewmean"]]
+
+
+def _seen(path: Path, number: int) -> Any:
+    with opened(path / "study.db", {}, 0, prunes=False, together=False) as study:
+        return study.trials[number].seen
+
+
+@pytest.mark.parametrize("name", ["eval_env", "env"])
+def test_arguments_of_the_environments_to_evaluate_on(name: str, tmp_path: Path) -> None:
+    """They reach the evaluations, and are not in the settings that were found."""
+    arguments: dict[str, Any] = {"eval_env": "CartPole-v1", "eval_env_kwargs": {"max_episode_steps": 4}}
+    arguments = arguments if name == "eval_env" else {"env_kwargs": {"max_episode_steps": 4}}
+    result = ppo2.tune(env="CartPole-v1", run_dir=tmp_path, **{**TINY, "trials": 1}, **arguments)
+    assert result.value == 4.0
+    settings = read_settings(tmp_path / "best.yaml")
+    assert {"eval_env", "eval_env_kwargs", "on_nonfinite"}.isdisjoint(settings)
+    assert settings.get("env_kwargs", {}) == arguments.get("env_kwargs", {})
+    assert "the preset's trial has 4.0, and no other" in result.words()
+    config = json.loads((tmp_path / "runs" / "0000-0" / "config.json").read_text())
+    ppo2.learn(**{**settings, "run_dir": tmp_path / "again"}, verbose=0)
+    again = json.loads((tmp_path / "again" / "config.json").read_text())
+    other = {"seed", "sessions", "eval_env", "eval_env_kwargs", "eval_interval", "eval_episodes"}
+    assert {n for n in again if again[n] != config.get(n)} <= other
+
+
+def test_what_is_given_stays_in_the_settings() -> None:
+    result = ppo2.tune(env=best_action, on_nonfinite="skip", **{**TINY, "trials": 1})
+    assert result.best_settings["on_nonfinite"] == "skip"
+
+
+def test_a_program_that_fails_takes_no_trial_of_another_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(env: Any, runs: Any, *rest: Any) -> None:
+        if runs[0].config.nsteps == 32:
+            raise MemoryError("too large")
+        train_together(env, runs, *rest)
+
+    monkeypatch.setattr("ppo2.tuning.trainers.train_together", failing)
+    space = {"nsteps": [32], "gamma": [0.9, 0.99]}  # and the preset's 256 steps
+    how = {**TINY, "total_timesteps": 1024, "space": space, "parallel": 6, "trials": 6}
+    del how["nsteps"]
+    result = ppo2.tune(env=Line(), **how)
+    for nsteps, status in ((32, "failed"), (256, "complete")):
+        assert {row["status"] for row in result.trials if row["nsteps"] == nsteps} == {status}
+
+
+def test_a_study_that_has_only_failed_says_so_when_it_is_called_again(tmp_path: Path) -> None:
+    class Odd(Script):
+        def step(self, action: Any) -> Any:
+            raise ZeroDivisionError("it broke")
+
+    how = {**TINY, "run_dir": tmp_path / "study"}
+    with pytest.raises(Exception, match="it broke"):
+        ppo2.tune(env=Odd, **how)
+    with pytest.raises(
+        ValueError, match=r"all 3 trials of the study in .* failed before.*it broke.*remove the directory"
+    ):
+        ppo2.tune(env=Odd, **how)
+
+
+def test_a_training_of_the_comparison_that_failed_is_made_again(tmp_path: Path) -> None:
+    class Failing(Script):
+        is_broken = True
+
+        def reset(self, **options: Any) -> Any:
+            if Failing.is_broken and (tmp_path / "study" / "runs" / "verdict-0000-0").exists():
+                raise ZeroDivisionError("it broke")
+            return super().reset(**options)
+
+    failed = ppo2.tune(env=Failing, run_dir=tmp_path / "study", **TINY)
+    assert "failed on new seeds" in failed.words()
+    Failing.is_broken = False
+    mended = ppo2.tune(env=Failing, run_dir=tmp_path / "study", **TINY)
+    assert mended.value == 6.0
+
+
+def test_commands_for_runs_tell_of_a_search_what_to_do(tuned: Any) -> None:
+    for command in (["resume"], ["plot"], ["report"], ["eval"], ["train", "CartPole-v1", "--load-path"]):
+        error = io.StringIO()
+        with contextlib.redirect_stderr(error):
+            assert main([*command, str(tuned.path)]) == 1
+        assert "is the directory of a search by `ppo2 tune`" in error.getvalue()
+        assert f"ppo2 train --config '{tuned.path}'/best.yaml" in error.getvalue()
+
+
 def test_the_time_limit_is_of_all_calls(tmp_path: Path) -> None:
     how = {**TINY, "time_limit": 1e-6}
     result = ppo2.tune(env=Script, run_dir=tmp_path / "study", **how)
@@ -249,6 +376,8 @@ def test_a_plan_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ({"gamma": 1.5}, ValueError, "`gamma`"),
         ({"gamma": [0.9, 0.99]}, ValueError, "space={'gamma'"),
         ({"callbacks": [1]}, ValueError, "`callbacks`"),
+        ({"eval_env_kwargs": {"max_episode_steps": 4}}, ValueError, "give both"),
+        ({"env": Line(), "video_interval": 3}, ValueError, "`video_interval`"),
         ({"learning_rate": 1e-3}, ValueError, "`learning_rate`"),
         ({"network": "nothing"}, ValueError, "nothing"),
         ({"nsteps": 10**9}, ValueError, "total_timesteps"),
@@ -259,7 +388,7 @@ def test_a_plan_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 )
 def test_what_is_refused_before_anything_is_done(wrong: Any, error: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=words):
-        ppo2.tune(env="CartPole-v1", run_dir=tmp_path / "study", **{**TINY, **wrong})
+        ppo2.tune(**{"env": "CartPole-v1", "run_dir": tmp_path / "study", **TINY, **wrong})
     assert not list(tmp_path.glob("study/*.db"))
 
 

@@ -40,5 +40,17 @@ def test_a_training_that_failed_loses() -> None:
     assert Verdict.of(7, [math.nan, 1.0], [9.0, math.nan]).winner == PRESET
 
 
+def test_words_about_trainings_that_failed() -> None:
+    assert Verdict.of(7, [1.0, 2.0], [9.0, math.nan]).words() == (
+        "trial 7 is the result: trainings of the preset failed on new seeds"
+    )
+    both = Verdict.of(7, [1.0, math.nan], [9.0, math.nan])
+    assert (
+        both.words()
+        == "the preset's settings are the result: trainings of trial 7 and of the preset failed on new seeds"
+    )
+    assert str(both.tuned) == "failed"
+
+
 def test_finalists_have_fewer_seeds() -> None:
     assert [choice_seeds(n) for n in (2, 3, 5, 10)] == [1, 1, 2, 4]

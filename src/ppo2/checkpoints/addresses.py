@@ -2,15 +2,19 @@
 
 import difflib
 import os
+import shlex
 from pathlib import Path
 
 from ppo2.checkpoints import hub
+from ppo2.system.text import printable
 
 ZOO = "zoo:"
 ZOO_FOLDER = Path(__file__).parents[1] / "zoo"
 SUFFIX = ".safetensors"
 ONE_SLASH = "hf:/"
 """`hf://` as a `pathlib.Path` has it."""
+SEARCH = "tune.json"
+"""The file with the settings of a search by `tune`, in its directory."""
 
 
 def local(path: str | os.PathLike[str]) -> Path:
@@ -40,6 +44,20 @@ def check_is_no_address(path: str | os.PathLike[str]) -> None:
             f"{text} is the address of a policy by itself, and no run directory: `ppo2 eval {text}` and `ppo2 play "
             f"{text}` play with it, `ppo2 train ENV --load-path {text}` trains on from its weights in a new run."
         )
+
+
+def check_is_no_search(path: str | os.PathLike[str]) -> None:
+    """Raises ValueError for the directory of a search by `tune` where that of a run is wanted."""
+    folder = Path(path).expanduser()
+    if not (folder / SEARCH).is_file() or (folder / "config.json").exists():
+        return
+    name = shlex.quote(printable(folder))
+    runs = f" Its trainings are in {name}/runs: `ppo2 plot {name}/runs/*`." if (folder / "runs").is_dir() else ""
+    raise ValueError(
+        f"{printable(folder)} is the directory of a search by `ppo2 tune`, and no run directory: the same command `ppo2"
+        f" tune ENV --run-dir {name} ...` goes on with it, `ppo2 train --config {name}/best.yaml` trains with the "
+        f"settings that it found.{runs}"
+    )
 
 
 def of_zoo(name: str) -> Path:

@@ -140,6 +140,7 @@ def newest(path: str | os.PathLike[str]) -> Path:
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     found = numbered(folder)
     if not found:
+        addresses.check_is_no_search(path)
         raise ValueError(
             f"there is no checkpoint in {folder}: expected files such as 00010{SUFFIX}. "
             "A run writes its first with save_interval, and always one at its end."

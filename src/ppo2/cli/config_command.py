@@ -25,7 +25,7 @@ class ConfigCommand(Train):
 
     def __call__(self) -> int:
         values = self.chosen.over(vars(self))
-        values |= self._environments_arguments(values["env"], values["eval_env"])
+        values |= self.environments_arguments(values["env"], values["eval_env"], self.chosen.file)
         values["total_timesteps"] = _whole(values["total_timesteps"])
         network = {
             option.name: option.help.replace(", or any function of arrays", "")

@@ -80,6 +80,27 @@ class TakesEnvironment:
         """The arguments for an environment: those of before, such as a run's, under those of the command line."""
         return {**(before or {}), **env_kwargs(env_id, self.words.env)}
 
+    def environments_arguments(self, env: str, eval_env: str | None, file: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the environments, of which those to evaluate on have all of the others'.
+
+        Args:
+            file: settings of the file that was given.
+
+        Raises:
+            UsageError: see `env_kwargs`; or arguments of `eval_env` without it.
+        """
+        mine = self.env_kwargs(env, file.get("env_kwargs"))
+        before = file.get("eval_env_kwargs")
+        if not self.words.eval_env:
+            return {"env_kwargs": mine or None, "eval_env_kwargs": before}
+        if eval_env is None:
+            raise UsageError(f"--eval-env.{next(iter(self.words.eval_env))}: give --eval-env ID too.")
+        from ppo2.envs import inherited
+
+        others = inherited(eval_env, env, mine, "eval_env") if before is None else before
+        theirs = env_kwargs(eval_env, self.words.eval_env, "eval-env")
+        return {"env_kwargs": mine or None, "eval_env_kwargs": {**others, **theirs}}
+
 
 def separated(arguments: Sequence[str]) -> tuple[list[str], EnvWords]:
     """The words of a command line without `--env.NAME VALUE`, `--env.NAME=VALUE` and `--eval-env...`, and these.

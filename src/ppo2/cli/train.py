@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from ppo2.cli import options, sweep
-from ppo2.cli.env_options import UsageError, env_kwargs
 from ppo2.cli.output import say, shown, start_processes
 from ppo2.config import Config, Device, logs, placeholder_in
 from ppo2.system.text import say_error, screen_width
@@ -81,7 +80,7 @@ class Train(options.Command):
                 "and leave --load-path out."
             )
         start_processes(device=values["device"], heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
-        values |= self._environments_arguments(values["env"], values["eval_env"])
+        values |= self.environments_arguments(values["env"], values["eval_env"], self.chosen.file)
         made = self._make_run_dir(values)
         values |= options.loudness(extras.pop("verbose"), values["progress"])
         if values["verbose"]:
@@ -91,20 +90,6 @@ class Train(options.Command):
             values["load_path"] = values["run_dir"]
         with options.removed_if_empty(made):
             return _learn(values, **extras)
-
-    def _environments_arguments(self, env: str, eval_env: str | None) -> dict[str, Any]:
-        """The arguments of the environments, of which those to evaluate on have all of the others'."""
-        mine = self.env_kwargs(env, self.chosen.file.get("env_kwargs"))
-        before = self.chosen.file.get("eval_env_kwargs")
-        if not self.words.eval_env:
-            return {"env_kwargs": mine or None, "eval_env_kwargs": before}
-        if eval_env is None:
-            raise UsageError(f"--eval-env.{next(iter(self.words.eval_env))}: give --eval-env ID too.")
-        from ppo2.envs import inherited
-
-        others = inherited(eval_env, env, mine, "eval_env") if before is None else before
-        theirs = env_kwargs(eval_env, self.words.eval_env, "eval-env")
-        return {"env_kwargs": mine or None, "eval_env_kwargs": {**others, **theirs}}
 
     def _make_run_dir(self, values: dict[str, Any]) -> str | None:
         """Makes the directory that has no other name than its default, after drawing the seed, which is in it."""

@@ -5,7 +5,7 @@ import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
@@ -99,10 +99,8 @@ class TuneCommand(options.Command):
         fixed = {name: values[name] for name in names}
         if values["eval_episodes"] is not None:
             fixed["eval_episodes"] = values["eval_episodes"]
-        if kwargs := self.env_kwargs(values["env"], chosen.file.get("env_kwargs")):
-            fixed["env_kwargs"] = kwargs
-        if theirs := self._eval_env_kwargs(values):
-            fixed["eval_env_kwargs"] = theirs
+        kwargs = self.environments_arguments(values["env"], values["eval_env"], chosen.file)
+        fixed |= {name: value for name, value in kwargs.items() if value}
         run_dir = None if values["run_dir"] is None else Path(values["run_dir"]).expanduser()
         new = run_dir is not None and not run_dir.exists()
         loudness = options.loudness(values["verbose"], values["progress"])
@@ -129,15 +127,6 @@ class TuneCommand(options.Command):
         """The environment, the network and the file, whose settings of single trainings say nothing here."""
         left_out = NOT_TAKEN | {"load_path", "load_parts"}
         return self.chosen._replace(file={n: v for n, v in self.chosen.file.items() if n not in left_out})
-
-    def _eval_env_kwargs(self, values: dict[str, Any]) -> Any:
-        from ppo2.cli.env_options import UsageError, env_kwargs
-
-        if not self.words.eval_env:
-            return self.chosen.file.get("eval_env_kwargs")
-        if values["eval_env"] is None:
-            raise UsageError(f"--eval-env.{next(iter(self.words.eval_env))}: give --eval-env ID too.")
-        return env_kwargs(values["eval_env"], self.words.eval_env, "eval-env")
 
 
 def _taken(chosen: options.Chosen) -> list[options.Option]:

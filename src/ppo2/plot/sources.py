@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ppo2.checkpoints.addresses import check_is_no_address
+from ppo2.checkpoints.addresses import check_is_no_address, check_is_no_search
 from ppo2.config import Config
 from ppo2.reporting.run_curve import RunCurve, read_run, read_table
 from ppo2.system import files
@@ -34,6 +34,7 @@ def read_all(paths: Iterable[Path | str]) -> list[RunCurve]:
     found = list[RunCurve]()
     for path in map(Path, paths):
         check_is_no_address(path)
+        check_is_no_search(path)
         runs = [read_run(run) for run in directories_of(path)]
         found += runs or _device_sweep(path)
     return found

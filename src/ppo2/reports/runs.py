@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppo2.checkpoints.addresses import check_is_no_address
+from ppo2.checkpoints.addresses import check_is_no_address, check_is_no_search
 from ppo2.config import PLACEHOLDER, secrets
 from ppo2.plot.series import SECONDS, TIMESTEPS, UPDATES
 from ppo2.plot.sources import SETTINGS, directories_of, read_all
@@ -82,6 +82,7 @@ def gather(paths: Sequence[Path], *, may_be_missing: bool = False) -> list[Run]:
     found = list[tuple[RunCurve, list[str]]]()
     for path in paths:
         check_is_no_address(path)
+        check_is_no_search(path)
         if not may_be_missing and not _is_run(path):
             what = (
                 "has none of a run's files"

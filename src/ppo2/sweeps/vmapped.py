@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ from ppo2.training.loop import Task, run_updates
 from ppo2.training.memory import memory_need
 from ppo2.training.trainers import Advance, Trainer
 
+Run = TypeVar("Run", bound=SweepRun)
 RUNS = "runs"  # the mesh axis that runs are spread over
 MEMORY_SHARE = 0.4
 """Share of the free memory that runs which train together may take."""
@@ -49,7 +50,7 @@ def train_together(env: DeviceEnv, runs: Sequence[SweepRun], screen: SweepScreen
     """Trains runs in as few compiled programs as their settings and the memory allow; those that come after a stop stay
     untrained.
     """
-    for group in _groups(runs):
+    for group in groups(runs):
         parts = math.ceil(len(group) / _runs_at_once(group[0]))
         size = math.ceil(len(group) / parts)  # of equal parts, which share a program
         for first in range(0, len(group), size):
@@ -57,9 +58,9 @@ def train_together(env: DeviceEnv, runs: Sequence[SweepRun], screen: SweepScreen
                 VmappedRuns(env, group[first : first + size]).train(screen, stop)
 
 
-def _groups(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
+def groups(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs of each program: those that differ only in numbers that reach it as such."""
-    groups: dict[Any, list[SweepRun]] = {}
+    found: dict[Any, list[Run]] = {}
     for run in runs:
         config = run.config
         # A subclass may look at any of its settings, and a program has those of one run.
@@ -67,8 +68,8 @@ def _groups(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
         others = [field.name for field in dataclasses.fields(config) if field.name not in (*numbers, "seed")]
         # Objects by what they are: JSON would only show their names.
         same = json.dumps({name: getattr(config, name) for name in others}, default=id)
-        groups.setdefault((same, config.max_grad_norm is None), []).append(run)
-    return list(groups.values())
+        found.setdefault((same, config.max_grad_norm is None), []).append(run)
+    return list(found.values())
 
 
 def _runs_at_once(run: SweepRun) -> int:

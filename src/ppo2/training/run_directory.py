@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppo2.checkpoints import checkpoint
-from ppo2.checkpoints.addresses import check_is_no_address, is_elsewhere
+from ppo2.checkpoints.addresses import check_is_no_address, check_is_no_search, is_elsewhere
 from ppo2.config import Config
 from ppo2.distributed import collectives
 from ppo2.system import files
@@ -168,6 +168,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: `path` is no run directory.
     """
     check_is_no_address(path)
+    check_is_no_search(path)
     file = Path(path).expanduser() / CONFIG
     try:
         if file.exists() and not file.is_file():  # reading a pipe would wait for ever

@@ -12,7 +12,7 @@ SCHEDULED = ("lr", "cliprange", "value_cliprange")
 SCHEDULE = "_schedule"
 """End of the name of the parameter that says which schedule a number has."""
 DIGITS = 3
-"""Significant digits of numbers between two."""
+"""Significant digits of numbers between two, or of their share of the range where that is finer."""
 FORMS = "a list of values, or {low: A, high: B}, with log: true and, for lr and cliprange, schedule: [constant, linear]"
 
 
@@ -72,9 +72,14 @@ class Axis:
         """The value that parameters stand for."""
         plain = parameters[name]
         if isinstance(self.values, Range) and not self.values.is_whole:
-            plain = float(f"{plain:.{DIGITS}g}")
+            plain = _rounded(plain, self.values)
         kind = parameters.get(name + SCHEDULE, next(iter(self.schedules), "constant"))
         return plain if kind == "constant" or not is_number(plain) else f"{kind}:{plain!r}"
+
+    @property
+    def any_value(self) -> Any:
+        """A value that the setting may have."""
+        return self.values.values[0] if isinstance(self.values, Choice) else self.values.low
 
     def plain(self) -> Any:
         """The axis as a file of a space has it."""
@@ -140,6 +145,13 @@ def of_schedule(value: Any) -> tuple[str, Any]:
         kind, _, number = value.partition(":")
         return kind, float(number)
     return "constant", value
+
+
+def _rounded(number: float, values: Range) -> float:
+    """A number of a range with few digits, but as many as tell it from its neighbours, and still in the range."""
+    digits = DIGITS - 1 - math.floor(math.log10(abs(number))) if number else 0
+    found = round(number, max(digits, DIGITS - math.ceil(math.log10(values.high - values.low))))
+    return float(min(max(found, values.low), values.high))
 
 
 def is_number(value: Any) -> bool:

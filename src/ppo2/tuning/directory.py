@@ -5,24 +5,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ppo2.checkpoints.addresses import SEARCH
 from ppo2.config import coded, jsonable
 from ppo2.numerics.randomness import fresh_seed
 from ppo2.system import files
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.text import parse_json
 
-SETTINGS, STUDY, TABLE, BEST = "tune.json", "study.db", "trials.csv", "best.yaml"
+SETTINGS, STUDY, TABLE, BEST = SEARCH, "study.db", "trials.csv", "best.yaml"
 """Names in it: what was asked for, Optuna's study, a row for each trial, the settings that were found."""
 IMPORTANCE, HISTORY, RUNS = "importance.png", "history.png", "runs"
 
 
 def settings_in(path: Path) -> dict[str, Any] | None:
-    """The settings of the study in a directory; None where nothing is in it but its lock.
+    """The settings of the study in a directory; None where nothing is in it but its lock, or what a killed process left
+    half written.
 
     Raises:
         ValueError: something else is there.
     """
-    if all(entry.name == LOCK for entry in path.iterdir()):
+    if all(entry.name == LOCK or entry.name.endswith(files.TEMPORARY) for entry in path.iterdir()):
         return None
     try:
         found = parse_json((path / SETTINGS).read_text(encoding="utf-8"))
@@ -45,9 +47,11 @@ def seed_of(given: int | None, before: Mapping[str, Any] | None) -> int:
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a study as JSON has them."""
     found: dict[str, Any] = jsonable(settings)
-    for name in ("env_kwargs", "eval_env_kwargs"):
-        if settings["settings"].get(name):
-            found["settings"][name] = coded(settings["settings"][name])
+    for mine, theirs, name in (
+        (found["settings"], settings["settings"], "env_kwargs"), (found, settings, "eval_env_kwargs")
+    ):  # fmt: skip
+        if theirs.get(name):
+            mine[name] = coded(theirs[name])
     return found
 
 

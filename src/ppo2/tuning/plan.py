@@ -38,6 +38,7 @@ class Plan:
         family: name of the environment's family.
         on_device: the environment is in JAX.
         eval_env: argument of `learn`; None: `env`.
+        eval_env_kwargs: argument of `learn`; None where there is none, or those of `env`.
         final_seeds: trainings of each side of the comparison.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     family: str
     on_device: bool
     eval_env: Any
+    eval_env_kwargs: Mapping[str, Any] | None
     episodes: int
     budget: Budget
     final_seeds: int
@@ -55,6 +57,14 @@ class Plan:
         """True if trainings are evaluated as they go on: there are environments for that beside their own."""
         return not self.on_device and (self.eval_env is not None or not is_made(self.env))
 
+    @property
+    def most_at_once(self) -> int:
+        """The most trainings that there can be at a time."""
+        trials, seeds = self.budget.trials, self.budget.seeds
+        if trials == 1:
+            return seeds
+        return max(trials * seeds, FINALISTS * choice_seeds(self.final_seeds), 2 * self.final_seeds)
+
     def together(self, parallel: int | str) -> int:
         """Trials on a device environment that train together."""
         if isinstance(parallel, int):
@@ -63,24 +73,29 @@ class Plan:
 
     def settings(self, seed: int) -> dict[str, Any]:
         """The settings by which a study goes on."""
-        how = {"seed": seed, "seeds": self.budget.seeds, "eval_episodes": self.episodes, "eval_env": self.eval_env}
-        return {"env": self.env, **how, "settings": dict(self.space.base), "space": self.space.plain()}
+        how = {"seed": seed, "seeds": self.budget.seeds, "eval_episodes": self.episodes}
+        where = {"eval_env": self.eval_env, "eval_env_kwargs": self.eval_env_kwargs}
+        return {"env": self.env, **how, **where, "settings": dict(self.space.base), "space": self.space.plain()}
 
     def lines(self, width: int, how: str) -> Sequence[str]:
         """Lines that say what will be done, and what it costs."""
         budget, timesteps = self.budget, int(self.space.base["total_timesteps"])
         places = choice_seeds(self.final_seeds)
-        final = FINALISTS * places + 2 * self.final_seeds
+        final = FINALISTS * places + 2 * self.final_seeds if budget.trials > 1 else 0
+        compare = (
+            f"up to {final} trainings on new seeds: {FINALISTS} best trials x {places}, then the best of them and the "
+            f"preset x {self.final_seeds}"
+        )
         trainings = budget.trials * budget.seeds + final
         seeds = f" x {budget.seeds} seeds" if budget.seeds > 1 else ""
         late = "" if budget.minutes is None else f", none of which begins after {budget.minutes:g} minutes"
-        looks = f"{MARKS} evaluations of {self.episodes} episodes" if self.evaluates else f"{self.episodes} episodes"
+        looks = f"{MARKS} evaluations or more" if self.evaluates else "one evaluation"
+        looks += f" of {self.episodes} episodes"
         return (
             f"tune      {self.family} space of {len(self.space.axes)} settings: {', '.join(self.space.axes)}",
             f"search    {budget.trials} trials{seeds} of {timesteps:,} timesteps and {looks}, {width} at a time{late}"
             + ("; poor ones are given up early" if not self.on_device else ""),
-            f"compare   up to {final} trainings on new seeds: {FINALISTS} best trials x {places}, then the best of "
-            f"them and the preset x {self.final_seeds}",
+            f"compare   {compare if final else 'nothing, as the only trial is the preset'}",
             f"cost      up to {trainings} trainings, {trainings * timesteps:,} timesteps, evaluations aside",
             *filter(None, [how]),
         )
@@ -118,22 +133,26 @@ def plan(env: Any, arguments: Mapping[str, Any], space: Any, budget: Budget, fin
     _check_single(given)
     given |= check_settings({name: value for name, value in given.items() if name in _CHECKED})
     eval_env, episodes = given.pop("eval_env", None), given.pop("eval_episodes", None)
+    eval_env_kwargs = given.pop("eval_env_kwargs", None)
+    if eval_env is None and eval_env_kwargs:
+        told = f"`eval_env_kwargs` (={dict(eval_env_kwargs)!r})"
+        raise ValueError(f"{told} is for `eval_env`, which is None: give both, or neither.")
     on_device = _is_on_device(env)
-    if on_device and given.get("log"):
+    alone = [name for name in ("log", "video_interval") if on_device and given.get(name)]
+    if alone:
         raise ValueError(
-            f"`log` (={given['log']!r}) is for trainings by themselves: on a device environment many train in one "
-            "program. Leave it out."
+            f"`{alone[0]}` (={given[alone[0]]!r}) is for trainings by themselves: on a device environment many train "
+            "in one program. Leave it out."
         )
     preset = envs.preset(env, given.get("env_kwargs"))
     family = _family(env, preset)
     base = _base(preset, given)
-    base.setdefault("on_nonfinite", "skip" if on_device else "raise")
-    found = space_of(space, family, base, given, on_device=on_device)
+    found = space_of(space, family, base, given, on_device=on_device, num_envs=_num_envs(env))
     network_kwargs = separate_settings(base)[1]
-    check_none_would_be_saved({**base, "network_kwargs": network_kwargs})
+    check_none_would_be_saved({**base, "network_kwargs": network_kwargs, "eval_env_kwargs": eval_env_kwargs})
     check_names(base["network"], network_kwargs, base)
     few = EPISODES_ON_DEVICE if on_device else EPISODES
-    return Plan(env, found, family, on_device, eval_env, episodes or few, budget, final_seeds)
+    return Plan(env, found, family, on_device, eval_env, eval_env_kwargs, episodes or few, budget, final_seeds)
 
 
 _CHECKED = frozenset({*Config.__dataclass_fields__} - {"seed", "env", "network"})
@@ -155,6 +174,13 @@ def _family(env: Any, preset: Mapping[str, Any]) -> str:
         return family_with(env_id, preset).name
     has_images = preset.get("encoders") or preset["network"] == IMAGES.settings["network"]
     return IMAGES.name if has_images else DEFAULT.name
+
+
+def _num_envs(env: Any) -> int:
+    """The number of environments where `num_envs` isn't given."""
+    if not (is_made(env) or isinstance(env, DeviceVector)):
+        return Config.num_envs
+    return int(getattr(env, "num_envs", 1))
 
 
 def _is_on_device(env: Any) -> bool:

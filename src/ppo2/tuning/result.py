@@ -16,8 +16,6 @@ from ppo2.tuning import directory, pictures
 from ppo2.tuning.study import Told
 from ppo2.tuning.verdict import PRESET, Estimate, Verdict
 
-NOT_OF_TRAINING = ("verbose", "on_nonfinite", "eval_episodes")
-"""Settings of trials that the file with the best ones has only where they were given."""
 TEXTS = {
     "env": "id of the environment",
     "network": "network of the policy: `ppo2 networks` lists them",
@@ -76,6 +74,8 @@ class Tuning:
         if self.verdict is None:
             if math.isnan(self.value):
                 return "no trial is complete"
+            if [row["trial"] for row in self.trials if row["status"] == "complete"] == [PRESET]:
+                return f"the preset's trial has {self.value:.1f}, and no other trial is there to compare it with"
             return f"best so far: trial {self.best_trial}, {self.value:.1f}, not compared with the preset on new seeds"
         verdict = self.verdict
         return (
@@ -111,7 +111,7 @@ def result_of(
     rows = [_row(told, settings[told.number], searched) for told in trials]
     return Tuning(
         env=env,
-        best_settings={k: v for k, v in settings[best].items() if k not in NOT_OF_TRAINING},
+        best_settings=dict(settings[best]),
         best_trial=best,
         value=mine.mean,
         interval=(mine.low, mine.high),

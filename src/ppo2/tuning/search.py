@@ -93,12 +93,17 @@ class Search:
             seen = self.study.trial(number).seen
             percent = max(seen, default=0)
             self._say(number, f"given up after {percent} %, at {seen.get(percent, math.nan):.1f}")
-        elif math.isnan(run.value):
+        elif not math.isfinite(run.value):
             self._fail(number, ValueError(NO_RETURN))
             self._say(number, f"failed: {NO_RETURN}")
         else:
             self.study.finish_seed(number, run.place, run.value)
             self._complete_if_whole(number)
+
+    def known(self) -> list[Told]:
+        """The trials whose settings are known: of the last one they may not be, where it was broken off."""
+        names = self.space.parameters.keys()
+        return [told for told in self.study.trials if told.number == 0 or names <= told.parameters.keys()]
 
     @property
     def all_failed(self) -> bool:

@@ -32,10 +32,12 @@ class Space:
     Attributes:
         axes: their values, by name.
         base: the settings of every trial where it has no others: those given, and the preset's.
+        num_envs: number of environments where the settings have none.
     """
 
     axes: Mapping[str, Axis]
     base: Mapping[str, Any]
+    num_envs: int = Config.num_envs
 
     @property
     def parameters(self) -> dict[str, Choice | Range]:
@@ -52,7 +54,8 @@ class Space:
         """The parameters that stand for the settings of `base`."""
         found: dict[str, Any] = {}
         for name, axis in self.axes.items():
-            found |= axis.parameters_of(name, default(name, self.base))
+            has_it = _is_taken(name, self.base["network"])  # else it is of another network that is searched
+            found |= axis.parameters_of(name, default(name, self.base) if has_it else axis.any_value)
         return found
 
     def settings(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,7 @@ class Space:
         found = {**self.base, **searched}
         if "network" in searched:
             found = {name: value for name, value in found.items() if _is_taken(name, found["network"])}
-        batch = (found.get("num_envs") or Config.num_envs) * found.get("nsteps", Config.nsteps)
+        batch = (found.get("num_envs") or self.num_envs) * found.get("nsteps", Config.nsteps)
         block, most = batch // (found.get("shards") or 1), found.get("nminibatches", Config.nminibatches)
         if "nminibatches" in searched and most <= block:
             found["nminibatches"] = next(n for n in range(most, 0, -1) if block % n == 0)
@@ -73,7 +76,13 @@ class Space:
 
 
 def space_of(
-    given: Any, family: str, base: Mapping[str, Any], fixed: Mapping[str, Any], *, on_device: bool = False
+    given: Any,
+    family: str,
+    base: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    *,
+    on_device: bool = False,
+    num_envs: int = Config.num_envs,
 ) -> Space:
     """The space of a study.
 
@@ -82,6 +91,7 @@ def space_of(
         base: see `Space`.
         fixed: settings of `base` that are not searched.
         on_device: its trials train together in one program.
+        num_envs: see `Space`.
 
     Raises:
         ValueError: it has names or values that can't be; or there is nothing in it.
@@ -99,7 +109,10 @@ def space_of(
     for name, value in found.items():
         if name in fixed:
             continue
-        axes[name], mine = axis_of(where, name, value), default(name, base)
+        axes[name] = axis_of(where, name, value)
+        if not _is_taken(name, base["network"]):
+            continue
+        mine = default(name, base)
         if isinstance(axes[name].values, Range) and not axes[name].schedules and name in SCHEDULED:
             kind, _ = of_schedule(mine)
             axes[name] = replace(axes[name], schedules=() if kind == "constant" else (kind,))
@@ -111,16 +124,16 @@ def space_of(
                 f"{error}: give a list of values, or `{name}` itself."
             ) from None
     if given is None:
-        axes = _fitting(axes, base)
+        axes = _fitting(axes, base, num_envs)
     axes = {name: axis for name, axis in axes.items() if axis.schedules or not is_single(axis.values)}
     if not axes:
         raise ValueError(
             f"{where} has nothing to search: every setting in it was given a value, or has but one. Leave some of "
-            f"{', '.join(found)} out of the arguments."
+            f"{', '.join(found)} out of the arguments, or of the file that --config names."
             if found
             else f"{where} is empty: give it settings, each as {FORMS}."
         )
-    return Space(axes, base)
+    return Space(axes, base, num_envs)
 
 
 @functools.cache
@@ -155,12 +168,12 @@ def _read(given: Any) -> Mapping[str, Any]:
     raise TypeError(f"`space` (={given!r}) must be a file, or a dict of settings by name, each as {FORMS}.")
 
 
-def _fitting(axes: Mapping[str, Axis], base: Mapping[str, Any]) -> dict[str, Axis]:
+def _fitting(axes: Mapping[str, Axis], base: Mapping[str, Any], num_envs: int) -> dict[str, Axis]:
     """The axes without values of nsteps that leave too few updates, but for that of `base`."""
     found = dict(axes)
     axis = found.get("nsteps")
     if axis is not None and isinstance(axis.values, Choice):
-        most = base["total_timesteps"] / ((base.get("num_envs") or Config.num_envs) * LEAST_UPDATES)
+        most = base["total_timesteps"] / ((base.get("num_envs") or num_envs) * LEAST_UPDATES)
         mine = default("nsteps", base)
         found["nsteps"] = replace(axis, values=Choice(tuple(n for n in axis.values.values if n <= most or n == mine)))
     return found
@@ -168,7 +181,8 @@ def _fitting(axes: Mapping[str, Axis], base: Mapping[str, Any]) -> dict[str, Axi
 
 def _network_options(network: Any, searched: Any) -> set[str]:
     """The arguments of the network; where that is searched, those that any has."""
-    several = searched if isinstance(searched, list | tuple) else [network]
+    values = searched.get("values") if isinstance(searched, Mapping) else searched
+    several = values if isinstance(values, list | tuple) else [network]
     builders = [networks.check(one) for one in several if one in networks.known() or not isinstance(one, str)]
     return {name for builder in builders if builder is not None for name in networks.options(builder)}
 

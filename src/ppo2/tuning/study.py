@@ -72,12 +72,34 @@ def opened(
         storage = _storage(file)
         try:
             yield Study(storage, parameters, seed, prunes=prunes, together=together)
+        except Exception as error:
+            if file is None or not _is_of_storage(error):
+                raise
+            raise OSError(
+                f"the study {file} can't be written, or read ({_cause(error)}): make sure that there is room on the "
+                "disk, and that this process may write there; then the same call goes on."
+            ) from error
         finally:
             if file is not None:
                 storage.scoped_session.remove()
                 storage.engine.dispose()
     finally:
         optuna.logging.set_verbosity(before)
+
+
+def _is_of_storage(error: BaseException) -> bool:
+    """True for errors of SQLite, and of what stands between it and this module."""
+    import optuna
+
+    own = (sqlite3.Error, optuna.exceptions.StorageInternalError)
+    return isinstance(error, own) or type(error).__module__.startswith("sqlalchemy.")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error of SQLite that an error comes from."""
+    while not isinstance(error, sqlite3.Error) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _storage(file: Path | None) -> Any:

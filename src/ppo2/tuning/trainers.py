@@ -16,7 +16,7 @@ from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.processes import Pool
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.sweeps.turns import train_in_turn
-from ppo2.sweeps.vmapped import train_together
+from ppo2.sweeps.vmapped import groups, train_together
 from ppo2.system.signals import StopSignals
 from ppo2.training.construction import place_model
 from ppo2.training.start import Start
@@ -143,11 +143,19 @@ class Trainings:
 
     def _together(self, vector: DeviceVector, runs: Sequence[TrialRun]) -> None:
         """Trains all in as few programs as their settings allow, and evaluates what was learned."""
+        for group in groups(runs):
+            if self.stop.received is None:
+                self._in_one_program(vector, group)
+        for run in runs:
+            if run.status == "waiting":
+                run.status = "stopped"
+
+    def _in_one_program(self, vector: DeviceVector, runs: Sequence[TrialRun]) -> None:
         for run in runs:
             run.status = "running"
         try:
             train_together(vector.env, runs, self.screen, self.stop)
-        except Exception as error:  # which ends all of them, as it is one program
+        except Exception as error:  # which ends all of them
             for run in runs:
                 run.fail(error, "".join(traceback.format_exception(error)))
                 self.screen.say_failure(run)
@@ -164,7 +172,8 @@ class Trainings:
         env: Any = planner.eval_env if planner.eval_env is not None else planner.env
         seed = run.config.seed ^ EVALUATION_SEED
         try:
-            run.value = evaluate(run.model, env, planner.final_episodes(run.part), seed=seed, verbose=0).mean
+            episodes, kwargs = planner.final_episodes(run.part), planner.eval_env_kwargs
+            run.value = evaluate(run.model, env, episodes, seed=seed, env_kwargs=kwargs, verbose=0).mean
         except Exception as error:  # of the environment
             run.fail(error, "".join(traceback.format_exception(error)))
             self.screen.say_failure(run)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ppo2.config import Config
-from ppo2.envs import AnyEnvs
+from ppo2.envs import AnyEnvs, DeviceVector
 from ppo2.sweeps.plan import Returns, SweepRun, plan_run
 
 MARKS = 5
@@ -32,6 +32,7 @@ class TrialRun(SweepRun):
         place: number of its seed among those of the trial.
         judge: see `Judge`.
         by_episodes: it is judged by its training episodes, as nothing evaluates it before its end.
+        last_evaluated: the last update after which it is evaluated, if anything does as it goes on.
         value: mean return of its last evaluation; NaN so far.
     """
 
@@ -40,6 +41,7 @@ class TrialRun(SweepRun):
     place: int = 0
     judge: Judge | None = None
     by_episodes: bool = False
+    last_evaluated: int = 0
     value: float = math.nan
     _marks: int = field(default=0, repr=False)
 
@@ -54,7 +56,9 @@ class TrialRun(SweepRun):
         is_row = super().record(update, returns)
         value = returns.mean if self.by_episodes else returns.evaluation
         share = MARKS * update / max(self.config.nupdates, 1)
-        mark = math.floor(share) if self.by_episodes else max(1, round(share))
+        mark = math.floor(share) if self.by_episodes else round(share)
+        if not self.by_episodes and update == self.last_evaluated:
+            self.value = math.nan  # it may have been broken off
         if not math.isnan(value):
             self.value = value
             if mark > self._marks and self.judge is not None and not self.given_up:
@@ -72,6 +76,7 @@ class Planner:
         evaluates: trainings are evaluated as they go on; else by whoever trains them, at their end.
         path: the directory of the study, or None.
         eval_env: argument of `learn`; None: `env`.
+        eval_env_kwargs: argument of `learn`.
         episodes: episodes in each evaluation of the search.
     """
 
@@ -81,6 +86,7 @@ class Planner:
     path: Path | None
     evaluates: bool
     eval_env: Any
+    eval_env_kwargs: Mapping[str, Any] | None
     episodes: int
 
     def seed_of(self, part: Part, trial: int, place: int) -> int:
@@ -104,13 +110,17 @@ class Planner:
             ValueError, TypeError: they can't be.
         """
         seed = self.seed_of(part, trial, place)
-        arguments = {**settings, "seed": seed, **(self._evaluation(settings, part) if self.evaluates else {})}
+        # in one program what is no number must not end the others' training
+        faults = "skip" if isinstance(self.vector, DeviceVector) else Config.on_nonfinite
+        arguments = {"on_nonfinite": faults, **settings, "seed": seed, **self._evaluation(part)}
+        planned = plan_run(self.vector, self.env, arguments, index)
         if self.evaluates:
-            arguments["verbose"] = 0
-        planned = plan_run(self.vector, self.env, _without(arguments, "verbose"), index)
+            arguments |= {"eval_interval": evaluation_interval(planned.config.nupdates, part), "verbose": 0}
         planned.settings, planned.named = arguments, {"trial": trial, "seed": seed}
         run = TrialRun(**vars(planned), trial=trial, part=part, place=place, judge=judge)
         run.by_episodes = not self.evaluates
+        if self.evaluates:
+            run.last_evaluated = planned.config.nupdates - planned.config.nupdates % arguments["eval_interval"]
         run.run_dir = None if self.path is None else self.path / "runs" / run.name
         return run
 
@@ -118,14 +128,20 @@ class Planner:
         """Episodes of the evaluation at the end of a training."""
         return self.episodes if part == "search" else FINAL_FACTOR * self.episodes
 
-    def _evaluation(self, settings: Mapping[str, Any], part: Part) -> dict[str, Any]:
-        """The arguments by which `learn` evaluates after each fifth of a training; in the comparison at its end."""
-        batch = (settings.get("num_envs") or Config.num_envs) * settings.get("nsteps", Config.nsteps)
-        updates = max(1, int(settings["total_timesteps"]) // batch)
-        interval = max(1, updates // MARKS) if part == "search" else updates
+    def _evaluation(self, part: Part) -> dict[str, Any]:
+        """The arguments by which `learn` evaluates, if it does; how often depends on the number of updates."""
+        if not self.evaluates:
+            return {}
         env = self.env if self.eval_env is None else self.eval_env
-        return {"eval_env": env, "eval_interval": interval, "eval_episodes": self.final_episodes(part)}
+        how = {"eval_env_kwargs": self.eval_env_kwargs, "eval_episodes": self.final_episodes(part)}
+        return {"eval_env": env, **how}
 
 
-def _without(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != name}
+def evaluation_interval(updates: int, part: Part) -> int:
+    """The updates between two evaluations: of the search a fifth of all, or fewer, so that the last one is at the end
+    of training or shortly before; in the comparison there is one, at the end.
+    """
+    if part != "search":
+        return updates
+    most = max(1, updates // MARKS)
+    return min(range(most, max(1, -(-updates // (2 * MARKS))) - 1, -1), key=lambda interval: updates % interval)

@@ -1,8 +1,9 @@
 """`tune`: a search for settings that an environment is learned better with."""
 
 import contextlib
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ppo2.tuning import directory
 from ppo2.tuning.plan import Plan, plan
 from ppo2.tuning.result import Tuning, result_of, save
 from ppo2.tuning.search import Budget, Search
-from ppo2.tuning.study import Study, check_optuna, opened
+from ppo2.tuning.study import Study, Told, check_optuna, opened
 from ppo2.tuning.trainers import COLUMNS, Trainings, TunePace, TuneScreen
 from ppo2.tuning.trial import Planner
 from ppo2.tuning.verdict import PRESET, Comparison, Verdict
@@ -135,7 +136,7 @@ class _Work:
         made, env = self.plan, self.plan.env
         base = made.space.base
         with contextlib.ExitStack() as stack:
-            early = may_need_processes(parallel, "local", env, made.budget.trials + 2 * made.final_seeds)
+            early = may_need_processes(parallel, "local", env, made.most_at_once)
             pool = stack.enter_context(Pool(early)) if early else None
             looked_at = stack.enter_context(contextlib.ExitStack())
             count = base.get("num_envs") if is_made(env) else 1
@@ -143,7 +144,10 @@ class _Work:
             vector = open_environment(looked_at, env, count, env_kwargs=kwargs)
             on_device = isinstance(vector, DeviceVector)
             stack.enter_context(computing_on(place_to_begin(base.get("device", Config.device), on_device=on_device)))
-            planner = Planner(vector, env, self.now["seed"], self.path, made.evaluates, made.eval_env, made.episodes)
+            planner = Planner(
+                vector, env, self.now["seed"], self.path, made.evaluates, made.eval_env, made.eval_env_kwargs,
+                made.episodes,
+            )  # fmt: skip
             width, how, pool = self._width(planner, parallel, pool, early)
             if not is_made(env) and not on_device:
                 looked_at.close()  # each training makes its own
@@ -159,7 +163,7 @@ class _Work:
             trainings = Trainings(planner, screen, stop, pool, width)
             result = self._search(trainings, study)
             screen.display.say(result.words())
-            if self.path is not None and result.verdict is not None:
+            if self.path is not None and not result.unsaved and not math.isnan(result.value):
                 screen.display.say(f"settings  {self.path / directory.BEST}: {result.command}")
         return result, stop
 
@@ -169,20 +173,28 @@ class _Work:
         verdict: Verdict | None = None
         try:
             trainings.train(search.more, search.ended)
-            if trainings.stop.received is None and not search.all_failed:
+            if not search.all_failed:  # after a signal it is as far as it was
                 compared = Comparison(planner, study, screen, made.final_seeds, search.settings)
                 verdict = compared.make(trainings)
         finally:
-            told = study.trials
+            told = search.known()
             settings = {PRESET: made.space.base} | {one.number: search.settings(one) for one in told}
             result = result_of(made.env, told, settings, [*made.space.axes], verdict, study.importances(), self.path)
             result.failures = dict(search.errors)
             result.unsaved = save(result, told)
         if trainings.stop.received is None and search.all_failed:
-            error = next(iter(search.errors.values()), None) or ValueError(told[0].error)
-            error.add_note(f"All {len(told)} trials failed; this is the error of the first.")
-            raise error
+            raise self._error_of_all(search, told)
         return result
+
+    def _error_of_all(self, search: Search, told: Sequence[Told]) -> Exception:
+        """The error where all trials failed."""
+        for error in search.errors.values():
+            error.add_note(f"All {len(told)} trials failed; this is the error of the first.")
+            return error
+        return ValueError(
+            f"all {len(told)} trials of the study in {self.path} have failed before, the first with: {told[0].error}. "
+            "Once that is mended, remove the directory, or choose another `run_dir`, to begin again."
+        )
 
     def _width(
         self, planner: Planner, parallel: Parallel, pool: Pool | None, early: int
@@ -197,7 +209,7 @@ class _Work:
         if isinstance(planner.vector, DeviceVector):
             return self.plan.together(parallel), "", None
         place_model(first.model, planner.vector, Start())
-        width, how = how_to_train(parallel, "local", self.plan.env, [first, first], early)
+        width, how = how_to_train(parallel, "local", self.plan.env, [first] * max(2, early), early)
         width = early if width > 1 else 1
         return width, how.replace("runs", "trainings"), pool if width > 1 else None
 
@@ -220,13 +232,14 @@ class _Work:
             return [f"seed      {self.now['seed']}"]
         again = len(study.trials) - len(done)
         more = f", {again} that {'was' if again == 1 else 'were'} broken off begin again" if again else ""
-        return [f"the study in {self.path} goes on: {len(done)} of {self.plan.budget.trials} trials are done{more}"]
+        trials = max(self.plan.budget.trials, len(study.trials))
+        return [f"the study in {self.path} goes on: {len(done)} of {trials} trials are done{more}"]
 
 
 def _say_plan(made: Plan, parallel: Parallel) -> Tuning:
     """Says what would be done."""
     display = open_display(TunePace(1), False)
-    in_processes = may_need_processes(parallel, "local", made.env, made.budget.trials)
+    in_processes = may_need_processes(parallel, "local", made.env, made.most_at_once)
     width = made.together(parallel) if made.on_device else in_processes
     for line in (*made.lines(max(1, width), ""), made.listing()):
         display.say(line)

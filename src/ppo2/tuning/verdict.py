@@ -42,7 +42,7 @@ class Estimate(NamedTuple):
         return cls(mean, mean - half, mean + half, count)
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return "failed" if math.isnan(self.mean) else f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
 class Verdict(NamedTuple):
@@ -75,6 +75,14 @@ class Verdict(NamedTuple):
 
     def words(self) -> str:
         """The outcome, in a sentence."""
+        failed = [
+            name
+            for name, one in ((f"trial {self.trial}", self.tuned), ("the preset", self.preset))
+            if math.isnan(one.mean)
+        ]
+        if failed:
+            which = "the preset's settings are" if self.winner == PRESET else f"trial {self.trial} is"
+            return f"{which} the result: trainings of {' and of '.join(failed)} failed on new seeds"
         mean, low, high = self.difference
         told = f"a difference of {mean:+.1f} [{low:+.1f}, {high:+.1f}]"
         if self.winner == PRESET:
@@ -101,19 +109,19 @@ class Comparison:
     _waiting: list[TrialRun] = field(default_factory=list)
 
     def make(self, trainings: Trainings) -> Verdict | None:
-        """Makes the trainings that are missing. None where a signal came, or no trial is complete but the preset's."""
+        """Makes the trainings that are missing. None where a signal came before they were all made, or no trial is
+        complete but the preset's.
+        """
         finalists = self._finalists()
         if not finalists:
             return None
         best = finalists[0]
         if len(finalists) > 1:
             places = choice_seeds(self.seeds)
-            self._train(trainings, "choice", finalists, places)
-            if trainings.stop.received is not None:
+            if not self._train(trainings, "choice", finalists, places):
                 return None
             best = max(finalists, key=lambda number: _or_least(self._all_values(number, places)))
-        self._train(trainings, "verdict", [best, PRESET], self.seeds)
-        if trainings.stop.received is not None:
+        if not self._train(trainings, "verdict", [best, PRESET], self.seeds):
             return None
         return Verdict.of(best, *(self._values("verdict", number, self.seeds) for number in (best, PRESET)))
 
@@ -130,17 +138,16 @@ class Comparison:
                 found.append(told.number)
         return found
 
-    def _train(self, trainings: Trainings, part: Part, numbers: Sequence[int], places: int) -> None:
-        missing = [
-            (number, place)
-            for place in range(places)
-            for number in numbers
-            if self.study.final(_name(part, number, place)) is None
-        ]
-        for index, (number, place) in enumerate(missing):
-            settings = self.settings(self.study.trial(number))
-            self._waiting.append(self.planner.plan(settings, index, trial=number, place=place, part=part))
-        trainings.train(self._more, self._ended)
+    def _train(self, trainings: Trainings, part: Part, numbers: Sequence[int], places: int) -> bool:
+        """Makes the trainings of a part that are missing. False where a signal came before they were all made."""
+        wanted = [(number, place) for place in range(places) for number in numbers]
+        missing = [one for one in wanted if not _is_known(self.study.final(_name(part, *one)))]
+        if trainings.stop.received is None:
+            for index, (number, place) in enumerate(missing):
+                settings = self.settings(self.study.trial(number))
+                self._waiting.append(self.planner.plan(settings, index, trial=number, place=place, part=part))
+            trainings.train(self._more, self._ended)
+        return all(self.study.final(_name(part, *one)) is not None for one in wanted)
 
     def _more(self, count: int) -> Sequence[TrialRun]:
         found, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -148,7 +155,7 @@ class Comparison:
 
     def _ended(self, run: TrialRun) -> None:
         if run.status != "stopped":
-            value = math.nan if run.failure is not None else run.value
+            value = run.value if run.failure is None and math.isfinite(run.value) else math.nan
             self.study.finish_final(_name(run.part, run.trial, run.place), value)
 
     def _all_values(self, number: int, places: int) -> list[float]:
@@ -167,6 +174,11 @@ def choice_seeds(seeds: int) -> int:
 
 def _name(part: Part, number: int, place: int) -> str:
     return f"{part} {number} {place}"
+
+
+def _is_known(value: float | None) -> bool:
+    """False for a training that was not made, and for one that failed, which the next call makes again."""
+    return value is not None and not math.isnan(value)
 
 
 def _or_least(values: Sequence[float]) -> float:
