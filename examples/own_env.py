@@ -1,6 +1,6 @@
 """An environment of your own: a heater that keeps a room warm.
 
-Usage: python examples/own_env.py --total-timesteps 50000
+Usage: python examples/own_env.py --total-timesteps 100000
 
 The library checks the environment before it trains; `ppo2.doctor(make_env)` checks more, and proposes settings.
 """
@@ -41,7 +41,7 @@ def make_env() -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(Room(), max_episode_steps=100)
 
 
-def main(total_timesteps: int = 40_000, seed: int = 0) -> None:
+def main(total_timesteps: int = 60_000, seed: int = 0) -> None:
     model = ppo2.learn(
         env=make_env, num_envs=8, nsteps=64, noptepochs=10, total_timesteps=total_timesteps, lr=1e-3, seed=seed
     )

@@ -46,7 +46,6 @@ def test_every_example_is_here() -> None:
     assert LEARNED.keys() == {path.stem for path in FOLDER.glob("*.py")}
 
 
-@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("name", sorted(LEARNED.keys() - {"several_processes"}))
 def test_example(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -46,12 +46,9 @@ def printed(cell: Any) -> str:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")  # Jupyter's own
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_and_has_the_output_that_is_kept(
-    notebook: Path, tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_notebook_runs_and_has_the_output_that_is_kept(notebook: Path, tool: Any, tmp_path: Path) -> None:
     import nbformat
 
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the kernel: it compiles in half the time
     kept, now = nbformat.read(notebook, as_version=4), tool.executed(notebook, tmp_path)
     assert [kinds(cell) for cell in cells(kept)] == [kinds(cell) for cell in cells(now)]
     assert not any(output.get("name") == "stderr" for cell in cells(now) for output in cell.outputs)
