@@ -33,7 +33,7 @@ class LeftShare(Callback):
         self.steps = state["steps"]
 
 
-def main(total_timesteps: int = 100_000, threshold: float = 150.0, seed: int = 0, run_dir: str = "runs/calls") -> None:
+def main(total_timesteps: int = 100_000, threshold: float = 400.0, seed: int = 0, run_dir: str = "runs/calls") -> None:
     shutil.rmtree(run_dir, ignore_errors=True)
     settings = {**ppo2.preset("CartPole-v1"), "total_timesteps": total_timesteps, "seed": seed}
     model = ppo2.learn(
