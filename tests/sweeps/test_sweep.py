@@ -237,6 +237,7 @@ def test_curves_have_a_point_for_each_update(env: Line, tmp_path: Any) -> None:
 def test_curves_on_the_host_come_from_the_episodes(parallel: int, tmp_path: Any) -> None:
     """So do those of a finished sweep that is asked for again, of its runs' monitor.csv."""
     settings = {**SWEPT, "num_envs": 2, "total_timesteps": 5 * 32, "log_interval": 100, "seed": [0, 1]}
+    settings["env_kwargs"] = {"workers": 0}  # no steps on trial, which count as episodes here
     first, again = (ppo2.sweep(env=_rising, parallel=parallel, run_dir=tmp_path / "s", **settings) for _ in range(2))
     for one, other in zip(first.curves, again.curves, strict=True):
         np.testing.assert_array_equal(one.timesteps, np.arange(1, 6) * 32)
@@ -261,6 +262,7 @@ def test_curves_of_a_sweep_that_goes_on_leave_no_episode_out(parallel: int, tmp_
             return super().step(action)
 
     settings = {**SWEPT, "num_envs": 1, "total_timesteps": 5 * 16, "seed": [0, 1], "run_dir": tmp_path / "s"}
+    settings["env_kwargs"] = {"workers": 0}
     with pytest.raises(KeyboardInterrupt):
         ppo2.sweep(env=Stopping, parallel=1, **settings)
     goes_on, again = (ppo2.sweep(env=Stopping, parallel=parallel, **settings) for _ in range(2))
