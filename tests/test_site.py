@@ -1,6 +1,7 @@
 """The documentation site: it builds without warnings and without the network, and has every page and every name."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,12 +61,16 @@ def test_the_reference_has_every_public_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def site() -> Path:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built in a copy of the project: another process of the tests may build it at the same time."""
     pytest.importorskip("zensical", reason="needs the extra [docs]")
+    project = tmp_path_factory.mktemp("site") / "project"
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "runs", "tests", "node_modules", "__pycache__")
+    shutil.copytree(ROOT, project, ignore=left_out)
     command = [sys.executable, "tools/docs.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return ROOT / "build" / "site"
+    return project / "build" / "site"
 
 
 def test_the_site_is_built_without_warnings(site: Path) -> None:
