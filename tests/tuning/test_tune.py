@@ -211,38 +211,37 @@ def test_returns_that_are_no_numbers_are_a_failure() -> None:
         ppo2.tune(env=Odd, **TINY)
 
 
-def test_a_signal_stops_it_and_the_same_call_goes_on(tmp_path: Path) -> None:
+def signalling(run: Path, number: int) -> type[Script]:
+    """The class of an environment that raises a signal once, as soon as a training has its directory."""
+
     class Signalling(Script):
         is_over = False
 
         def step(self, action: Any) -> Any:
-            if not Signalling.is_over and (tmp_path / "study" / "runs" / "0001-0").exists():
+            if not Signalling.is_over and run.exists():
                 Signalling.is_over = True
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
             return super().step(action)
 
+    return Signalling
+
+
+def test_a_signal_stops_it_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    env = signalling(tmp_path / "study" / "runs" / "0001-0", signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        ppo2.tune(env=Signalling, run_dir=tmp_path / "study", **TINY)
+        ppo2.tune(env=env, run_dir=tmp_path / "study", **TINY)
     stopped = ppo2.interrupted()
     assert isinstance(stopped, ppo2.Tuning)
     assert [row["status"] for row in stopped.trials] == ["complete", "running"]
-    result = ppo2.tune(env=Signalling, run_dir=tmp_path / "study", **TINY)
+    result = ppo2.tune(env=env, run_dir=tmp_path / "study", **TINY)
     assert [row["status"] for row in result.trials] == ["complete"] * 3
 
 
 def test_a_signal_leaves_the_comparison_that_was_made(tmp_path: Path) -> None:
-    class Signalling(Script):
-        is_over = False
-
-        def step(self, action: Any) -> Any:
-            if not Signalling.is_over and (tmp_path / "study" / "runs" / "0003-0").exists():
-                Signalling.is_over = True
-                signal.raise_signal(signal.SIGTERM)
-            return super().step(action)
-
-    before = ppo2.tune(env=Signalling, run_dir=tmp_path / "study", **TINY)
+    env = signalling(tmp_path / "study" / "runs" / "0003-0", signal.SIGTERM)
+    before = ppo2.tune(env=env, run_dir=tmp_path / "study", **TINY)
     with pytest.raises(SystemExit):
-        ppo2.tune(env=Signalling, run_dir=tmp_path / "study", **{**TINY, "trials": 4})
+        ppo2.tune(env=env, run_dir=tmp_path / "study", **{**TINY, "trials": 4})
     stopped = ppo2.interrupted()
     assert isinstance(stopped, ppo2.Tuning)
     assert stopped.verdict == before.verdict is not None
@@ -395,3 +394,15 @@ def test_what_is_refused_before_anything_is_done(wrong: Any, error: Any, words: 
 def test_an_environment_that_is_missing() -> None:
     with pytest.raises(TypeError, match="`env` is missing"):
         ppo2.tune(**TINY)
+
+
+def test_what_is_secret_is_used_and_not_saved(tmp_path: Path) -> None:
+    options = {"wandb": {"project": "mine", "settings": {"api_key": "s3cr3t"}}}
+    result = ppo2.tune(env=Script, run_dir=tmp_path / "study", log_options=options, **TINY)
+    assert result.best_settings["log_options"] == options
+    study = tmp_path / "study"
+    assert json.loads((study / "tune.json").read_text())["settings"]["log_options"]["wandb"]["project"] == "mine"
+    assert read_settings(study / "best.yaml")["log_options"]["wandb"]["project"] == "mine"
+    assert not [path for path in study.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
+    again = ppo2.tune(env=Script, run_dir=study, log_options=options, **TINY)
+    assert again.trials == result.trials

@@ -10,7 +10,7 @@ from ppo2.config.config import (
     separate_settings,
     settings_help,
 )
-from ppo2.config.placeholders import PLACEHOLDER, coded, decoded, is_placeholder, jsonable, placeholder_in
+from ppo2.config.placeholders import PLACEHOLDER, coded, decoded, for_file, is_placeholder, jsonable, placeholder_in
 from ppo2.config.settings_file import read as read_settings
 from ppo2.config.settings_file import write as write_settings
 
@@ -23,6 +23,7 @@ __all__ = [
     "check_settings",
     "coded",
     "decoded",
+    "for_file",
     "is_placeholder",
     "jsonable",
     "names",

@@ -6,10 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from ppo2.config import secrets
 from ppo2.config.info_keys import entries
 from ppo2.config.logs import formats, tracker_options
-from ppo2.config.placeholders import ENV_KWARGS, coded, jsonable
+from ppo2.config.placeholders import for_file
 from ppo2.config.rules import SettingInfo, anything, arguments, flag, mapping, number, one_of, schedule, setting, whole
 from ppo2.numerics.schedules import ScheduleLike
 
@@ -220,9 +219,8 @@ class Config:
         return (*static, *(getattr(self, name) is None for name, info in SETTINGS.items() if info.traced and info.null))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON; objects that a file can't hold as placeholders, options of trackers without secrets."""
-        plain = {name: (coded if name in ENV_KWARGS else jsonable)(getattr(self, name)) for name in SETTINGS}
-        return {**plain, secrets.LOG_OPTIONS: secrets.without(plain[secrets.LOG_OPTIONS])}
+        """The settings as JSON: see `for_file`."""
+        return for_file({name: getattr(self, name) for name in SETTINGS})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Config":

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ppo2.config import secrets
+
 PLACEHOLDER = "object"
 """The key of a placeholder in JSON: `{"object": "name of the object"}`."""
 TUPLE, FLOAT = "tuple", "float"
@@ -42,6 +44,14 @@ def coded(value: object) -> Any:
         return [coded(item) for item in value]
     plain = jsonable(value)
     return {FLOAT: str(plain)} if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def for_file(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON: objects that a file can't hold as placeholders, options of trackers without secrets."""
+    plain = {name: (coded if name in ENV_KWARGS else jsonable)(value) for name, value in settings.items()}
+    if secrets.LOG_OPTIONS in plain:
+        plain[secrets.LOG_OPTIONS] = secrets.without(plain[secrets.LOG_OPTIONS])
+    return plain
 
 
 def decoded(value: object) -> Any:

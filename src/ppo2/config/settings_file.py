@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ppo2.config import secrets
 from ppo2.config.config import SETTINGS, check_settings
 from ppo2.config.foreign_names import explained
 from ppo2.config.placeholders import ENV_KWARGS, HOLDING, decoded, is_placeholder, jsonable, placeholder_in
@@ -121,7 +122,7 @@ def text(settings: Mapping[str, Any], *, title: str = "", texts: Mapping[str, st
     for name, value in settings.items():
         if name in known:
             parts.append(_comment(known[name]))
-        plain = jsonable(value)
+        plain = secrets.without(jsonable(value)) if name == secrets.LOG_OPTIONS else jsonable(value)
         if is_placeholder(plain) and name not in HOLDING:
             parts.append(f"# {name}: {plain['object']} (an object, given from Python)")
         elif isinstance(plain, Mapping) and plain:

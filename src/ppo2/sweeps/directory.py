@@ -52,9 +52,7 @@ def not_empty(path: Path) -> ValueError:
 def check_same(before: Settings, now: Settings, path: Path) -> None:
     """Raises ValueError where a sweep can't go on under these settings, naming those that differ."""
     saved, mine = _flat(before), _flat(json.loads(json.dumps(settings_json(now))))
-    different = [name for name in {**saved, **mine} if saved.get(name) != mine.get(name)]
-    if different:
-        listed = "; ".join(f"`{name}` was {saved.get(name)!r}, is {mine.get(name)!r}" for name in different)
+    if listed := differences(saved, mine):
         raise ValueError(
             f"`run_dir` (={str(path)!r}) exists and isn't empty: it holds a sweep with other settings ({listed}). "
             "Choose another, or remove it; or give the same settings, to go on with it."
@@ -66,17 +64,22 @@ def check_same(before: Settings, now: Settings, path: Path) -> None:
         )
 
 
-def write_settings(path: Path, settings: Settings) -> None:
-    """Writes the settings of a sweep that begins, for it to go on wherever it is stopped.
+def differences(saved: Settings, given: Settings) -> str:
+    """Words about the settings that differ; "" where none does."""
+    names = [name for name in {**saved, **given} if saved.get(name) != given.get(name)]
+    return "; ".join(f"`{name}` was {saved.get(name)!r}, is {given.get(name)!r}" for name in names)
+
+
+def write_settings(file: Path, settings: Settings) -> None:
+    """Writes settings, as JSON holds them, of what begins, for it to go on wherever it is stopped.
 
     Raises:
         ValueError: they can't be written.
     """
     try:
-        write_settings_file(path, settings_json(settings))
+        write_settings_file(file, settings)
     except OSError as error:
-        why = error.strerror or error
-        raise ValueError(f"{path / SETTINGS} can't be written ({why}): {files.remedy(error)}.") from error
+        raise ValueError(f"{file} can't be written ({error.strerror or error}): {files.remedy(error)}.") from error
 
 
 def seeds(given: Sequence[int | None], before: Settings | None) -> list[int]:

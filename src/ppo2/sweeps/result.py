@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ppo2.agent.model import Model
-from ppo2.config import coded, jsonable, names, secrets
+from ppo2.config import for_file, jsonable, names
 from ppo2.plot import confidence
 from ppo2.plot.sources import CURVES, SETTINGS, TABLE
 from ppo2.sweeps.plan import Curve, SweepFailure, SweepRun
@@ -102,14 +102,14 @@ class Sweep:
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Writes table, curves, picture, settings and models into a directory."""
         (path / MODELS).mkdir(parents=True, exist_ok=True)
-        write_settings_file(path, settings)
-        _write_csv(path / TABLE, self.table[0], (map(_shown, row.values()) for row in self.table))
+        write_settings_file(path / SETTINGS, settings)
+        write_csv(path / TABLE, self.table[0], (map(_shown, row.values()) for row in self.table))
         points = (
             (i, t, r, recent)
             for i, curve in enumerate(self.curves)
             for t, r, recent in zip(*map(np.ndarray.tolist, curve), strict=True)
         )
-        _write_csv(path / CURVES, ("run", "timesteps", "return", "recent"), points)
+        write_csv(path / CURVES, ("run", "timesteps", "return", "recent"), points)
         for i, model in enumerate(self.models):
             if model is not None:
                 model.save(path / MODELS / f"{i:04}.safetensors")
@@ -174,17 +174,12 @@ def row_of(run: SweepRun, swept: Sequence[str], info_names: Sequence[str]) -> Ro
 
 def settings_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a sweep as JSON holds them."""
-    plain = {name: jsonable(value) for name, value in settings.items()}
-    if settings["fixed"].get("env_kwargs"):
-        plain["fixed"]["env_kwargs"] = coded(settings["fixed"]["env_kwargs"])
-    if secrets.LOG_OPTIONS in plain["fixed"]:
-        plain["fixed"][secrets.LOG_OPTIONS] = secrets.without(plain["fixed"][secrets.LOG_OPTIONS])
-    return plain
+    return {**for_file(settings), "fixed": for_file(settings["fixed"])}
 
 
-def write_settings_file(path: Path, settings: Mapping[str, Any]) -> None:
-    """Writes the settings of a sweep, as JSON holds them, into its directory."""
-    files.replace(path / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+def write_settings_file(file: Path, settings: Mapping[str, Any]) -> None:
+    """Writes settings as JSON holds them."""
+    files.replace(file, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _shown(value: Any) -> Any:
@@ -193,7 +188,8 @@ def _shown(value: Any) -> Any:
     return plain["object"] if isinstance(plain, dict) else plain
 
 
-def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table, whole or not at all."""
     text = io.StringIO()
     csv.writer(text).writerows([columns, *rows])
     files.replace(path, text.getvalue().encode())

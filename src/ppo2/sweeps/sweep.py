@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ppo2 import distributed
 from ppo2.agent.placement import asked_place, place_to_begin
 from ppo2.callbacks.video import SETTINGS as FILM_SETTINGS
 from ppo2.callbacks.video import with_films
@@ -17,7 +16,7 @@ from ppo2.config.secrets import check_none_would_be_saved
 from ppo2.envs import DeviceVector
 from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
-from ppo2.plot.sources import RUNS
+from ppo2.plot.sources import RUNS, SETTINGS
 from ppo2.reporting.figures import SWEEP_COLUMNS, Pace
 from ppo2.reporting.screens import open_display, shows_progress
 from ppo2.sweeps import directory
@@ -25,10 +24,11 @@ from ppo2.sweeps.axes import NOT_TAKEN, announcement, axes_of
 from ppo2.sweeps.plan import SweepRun, plan_run
 from ppo2.sweeps.processes import Pool
 from ppo2.sweeps.ray import check_ray, train_on_cluster
-from ppo2.sweeps.result import Sweep, save_all
+from ppo2.sweeps.result import Sweep, save_all, settings_json
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.sweeps.turns import (
     Parallel,
+    check_one_process,
     check_parallel,
     check_together,
     how_to_train,
@@ -37,7 +37,7 @@ from ppo2.sweeps.turns import (
     train_in_turn,
 )
 from ppo2.sweeps.vmapped import train_together
-from ppo2.system import launch, runtime
+from ppo2.system import runtime
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.verbosity import spoken
@@ -98,11 +98,7 @@ def sweep(
             `ppo2.interrupted` returns it. In a notebook or at a prompt Ctrl-C returns it.
     """
     runtime.begin()
-    if launch.detected().size > 1 or distributed.world().size > 1:
-        raise ValueError(
-            "a sweep is started by one process, and this is one of several: start one, or set PPO2_ALONE=1 for each to "
-            "make a sweep of its own (with another `run_dir`, and without ppo2.distributed.init)."
-        )
+    check_one_process("sweep")
     check_parallel(parallel, backend)
     if backend == "ray":
         check_ray()
@@ -187,7 +183,7 @@ class _Plan:
         for run in runs:
             run.run_dir = self.path / RUNS / f"{run.index:04}"
             directory.take_up(run)
-        directory.write_settings(self.path, self.given)
+        directory.write_settings(self.path / SETTINGS, settings_json(self.given))
         return "" if self.before is None else directory.note(runs, self.path)
 
 

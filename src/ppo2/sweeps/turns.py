@@ -7,14 +7,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.envs import adapters
-from ppo2.envs.device.env import is_device_env
 from ppo2.envs.host.vec_env import is_made
 from ppo2.sweeps.messages import NewReturns, obstacle, train
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
-from ppo2.system import processors
+from ppo2.system import launch, processors
 from ppo2.system.signals import StopSignals
 
 Parallel: TypeAlias = int | Literal["auto"]
@@ -45,6 +45,15 @@ def _record(run: SweepRun, screen: SweepScreen, returns: NewReturns, update: int
     if run.record(update, returns(stats)):
         screen.show()
     return not run.given_up
+
+
+def check_one_process(what: str) -> None:
+    """Raises ValueError where several processes would each start what one starts."""
+    if launch.detected().size > 1 or distributed.world().size > 1:
+        raise ValueError(
+            f"a {what} is started by one process, and this is one of several: start one, or set PPO2_ALONE=1 for each "
+            f"to make a {what} of its own (with another `run_dir`, and without ppo2.distributed.init)."
+        )
 
 
 def check_parallel(parallel: Any, backend: Any) -> None:
@@ -99,7 +108,7 @@ def may_need_processes(parallel: Parallel, backend: str, env: Any, runs: int) ->
 
     "auto": one for each processor that this process may use, and whose time its container may.
     """
-    is_known = is_made(env) or is_device_env(env) or (isinstance(env, str) and adapters.adapter_of(env) is not None)
+    is_known = is_made(env) or adapters.is_on_device(env)
     if backend != "local" or is_known or sys.platform == "win32":
         return 0
     there = min(processors.usable_processors(), processors.quota() or sys.maxsize)

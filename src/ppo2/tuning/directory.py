@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ppo2.checkpoints.addresses import SEARCH
-from ppo2.config import coded, jsonable
+from ppo2.config import for_file
 from ppo2.numerics.randomness import fresh_seed
+from ppo2.sweeps.directory import differences, write_settings
 from ppo2.system import files
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.text import parse_json
@@ -46,13 +47,7 @@ def seed_of(given: int | None, before: Mapping[str, Any] | None) -> int:
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a study as JSON has them."""
-    found: dict[str, Any] = jsonable(settings)
-    for mine, theirs, name in (
-        (found["settings"], settings["settings"], "env_kwargs"), (found, settings, "eval_env_kwargs")
-    ):  # fmt: skip
-        if theirs.get(name):
-            mine[name] = coded(theirs[name])
-    return found
+    return {**for_file(settings), "settings": for_file(settings["settings"])}
 
 
 def begin(path: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
@@ -63,16 +58,8 @@ def begin(path: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) 
     """
     mine = json.loads(json.dumps(plain(now)))
     if before is None:
-        try:
-            files.replace(path / SETTINGS, (json.dumps(mine, indent=2) + "\n").encode())
-        except OSError as error:
-            why = error.strerror or error
-            raise ValueError(f"{path / SETTINGS} can't be written ({why}): {files.remedy(error)}.") from error
-        return
-    saved, given = _flat(before), _flat(mine)
-    different = [name for name in {**saved, **given} if saved.get(name) != given.get(name)]
-    if different:
-        listed = "; ".join(f"`{name}` was {saved.get(name)!r}, is {given.get(name)!r}" for name in different)
+        write_settings(path / SETTINGS, mine)
+    elif listed := differences(_flat(before), _flat(mine)):
         raise ValueError(
             f"`run_dir` (={str(path)!r}) holds a study with other settings ({listed}). Choose another `run_dir`, or "
             "remove it; or give the same settings, to go on with it."

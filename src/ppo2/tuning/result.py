@@ -1,7 +1,5 @@
 """The result of a search, and the files that have it."""
 
-import csv
-import io
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo2.config import jsonable, settings_file
+from ppo2.sweeps.result import write_csv
 from ppo2.system import files
 from ppo2.system.text import say_error
 from ppo2.tuning import directory, pictures
@@ -178,12 +177,10 @@ def _best(result: Tuning, trials: Sequence[Told]) -> str:
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
     if rows:
-        columns = list(rows[0])
-        table = [[_cell(row[name]) for name in columns] for row in rows]
-        csv.writer(text).writerows([columns, *table])
-    files.replace(path, text.getvalue().encode())
+        write_csv(path, rows[0], (map(_cell, row.values()) for row in rows))
+    else:
+        files.replace(path, b"")
 
 
 def _cell(value: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo2 import distributed
 from ppo2.agent.placement import asked_place, place_to_begin
 from ppo2.config import Config
 from ppo2.envs import DeviceVector
@@ -15,8 +14,15 @@ from ppo2.envs.host.vec_env import is_made
 from ppo2.numerics.compilation import computing_on, transfers_allowed
 from ppo2.reporting.screens import open_display, shows_progress
 from ppo2.sweeps.processes import Pool
-from ppo2.sweeps.turns import Parallel, check_parallel, how_to_train, kwargs_to_look_at, may_need_processes
-from ppo2.system import launch, runtime
+from ppo2.sweeps.turns import (
+    Parallel,
+    check_one_process,
+    check_parallel,
+    how_to_train,
+    kwargs_to_look_at,
+    may_need_processes,
+)
+from ppo2.system import runtime
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.verbosity import spoken
@@ -96,11 +102,7 @@ def tune(
             and `ppo2.interrupted` returns the result so far. In a notebook or at a prompt Ctrl-C returns it.
     """
     runtime.begin()
-    if launch.detected().size > 1 or distributed.world().size > 1:
-        raise ValueError(
-            "a search is started by one process, and this is one of several: start one, or set PPO2_ALONE=1 for each "
-            "to make a search of its own (with another `run_dir`, and without ppo2.distributed.init)."
-        )
+    check_one_process("search")
     check_optuna()
     check_parallel(parallel, "local")
     made = plan(env, arguments, space, Budget(trials, time_limit, seeds), final_seeds)
