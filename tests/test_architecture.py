@@ -58,8 +58,8 @@ envs/host: __init__ env_types constructors failures contract identity semaphore 
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate renderers pictures film camera \
     drawn subject studio film_child film_maker play
 networks: adapters layers stride_one convolution pooling mlp registry cnn cells sequences recurrent encoders __init__
-numerics: __init__ precision compilation flat memory loops pieces recurrence randomness schedules sharding storable \
-    statistics traced numpy_calls numpy_translations numpy_function
+numerics: __init__ intervals precision compilation flat memory loops pieces recurrence randomness schedules sharding \
+    storable statistics traced numpy_calls numpy_translations numpy_function
 reporting: __init__ figures display screens episode_file sinks logs trackers trackio_run mlflow_run tracked \
     health tables logger run_curve repeat card
 plot: series sources drawing confidence __init__

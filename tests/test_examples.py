@@ -1,6 +1,5 @@
 """Every example runs as it stands, learns, is short and has a place in the documentation."""
 
-import importlib.util
 import re
 import runpy
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import ppo2
 from support.children import STRICT_PYTHON
 from support.jobs import Job
+from support.scripts import loaded
 
 FOLDER = Path(__file__).parent.parent / "examples"
 LEARNED = {
@@ -115,13 +115,3 @@ def test_ppo_on_one_page_ends_with_the_parameters_of_learn(monkeypatch: pytest.M
     start = page.train(0, seed=5)
     np.testing.assert_allclose(mine.state.params, theirs.state.params, rtol=0, atol=1e-6)
     assert np.abs(np.asarray(start.state.params) - np.asarray(mine.state.params)).max() > 1e-3  # they did learn
-
-
-def loaded(path: Path) -> Any:
-    """An example as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

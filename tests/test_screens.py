@@ -1,6 +1,5 @@
 """Screens on the pages: each is what its mark asks for; tools/screens.py writes them, and knows terminals."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +7,7 @@ from types import ModuleType
 import pytest
 
 from support.pages import DOCS, ROOT, named
+from support.scripts import loaded
 
 MARK = re.compile(r"<!-- screen(?: \(([^)]+)\))?: (.+?) -->\n(.*?)<!-- end -->", re.DOTALL)
 SCREENS = [
@@ -19,11 +19,7 @@ SCREENS = [
 
 @pytest.fixture(scope="module")
 def screens() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("screens", ROOT / "tools" / "screens.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module: ModuleType = loaded(ROOT / "tools" / "screens.py")
     return module
 
 

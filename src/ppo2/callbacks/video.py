@@ -35,10 +35,10 @@ class Video(Callback):
     """Films the policy: `run_dir`/videos/step_000123456.mp4, named after the timesteps so far.
 
     Films are made in a process of their own, with a copy of the weights as they are then, on environments made like
-    those that are trained on, and training doesn't wait: a film that is due while the one before it is still being made
-    is left out. The last policy is filmed too, which training waits for at its end. What goes wrong is a warning, and
-    training goes on. All films show the same episodes' seeds, those of evaluations. Of several processes the first one
-    films.
+    those that are trained on, and training doesn't wait: films that are due while another is being made wait for it,
+    and are left out where many do. The last policy is filmed too, which training waits for at its end. What goes wrong
+    is a warning, and training goes on. All films show the same episodes' seeds, those of evaluations. Of several
+    processes the first one films.
 
     Args:
         interval: updates between two films, the first update's included.
@@ -180,11 +180,8 @@ class Video(Callback):
             return subject_of(config.env, config.env_kwargs, training.env, "env", remedy)
         env, name = (config.env, "env") if env is None else (env, "env of Video")
         kwargs = {k: v for k, v in kwargs_for(training.model, env, self.env_kwargs).items() if k not in NOT_OF_ONE}
-        on_device = environments.is_device_env(env) or (
-            isinstance(env, str) and environments.adapter_of(env) is not None
-        )
         count = side_by_side(env, 1)  # None of what exists already
-        if count is not None and not on_device:
+        if count is not None and not environments.is_on_device(env):
             kwargs["workers"] = 0
         made = environments.resolve(env, count, name, env_kwargs=kwargs)
         try:

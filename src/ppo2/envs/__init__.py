@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppo2.envs.adapters import ADAPTERS, adapter_of
+    from ppo2.envs.adapters import ADAPTERS, adapter_of, is_on_device
     from ppo2.envs.construction import DEFAULT_NUM_ENVS, AnyEnvs, Made, inherited, make, resolve
     from ppo2.envs.device.env import DeviceEnv, DeviceVector, TimeLimit, is_device_env
     from ppo2.envs.families.ids import check_id
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTERS", "DEFAULT_NUM_ENVS", "DEVICE_FAMILIES", "FAMILIES", "AnyEnvs", "DeviceEnv", "DeviceVector",
     "EnvironmentFailureError", "Family", "Made", "RemoteEnvs", "TimeLimit", "adapter_of", "check_id", "family_of",
-    "family_with", "inherited", "is_device_env", "make", "preset", "resolve",
+    "family_with", "inherited", "is_device_env", "is_on_device", "make", "preset", "resolve",
 ]  # fmt: skip
 
 _MODULES = {
-    "adapters": ("ADAPTERS", "adapter_of"),
+    "adapters": ("ADAPTERS", "adapter_of", "is_on_device"),
     "construction": ("DEFAULT_NUM_ENVS", "AnyEnvs", "Made", "inherited", "make", "resolve"),
     "device.env": ("DeviceEnv", "DeviceVector", "TimeLimit", "is_device_env"),
     "families.ids": ("check_id",),

@@ -12,7 +12,7 @@ from ppo2.agent.placement import UNPLACED, Placement, asked_place, choose
 from ppo2.config import Config, Device, check_settings
 from ppo2.config.info_keys import entries
 from ppo2.distributed import World, heartbeat, processes
-from ppo2.envs.device.env import DeviceVector, is_device_env
+from ppo2.envs.device.env import DeviceVector
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.device_episodes import run_on_device
 from ppo2.evaluation.host_episodes import run_on_host
@@ -148,7 +148,7 @@ def check_request(model: Any, episodes: Any, device: str) -> None:
 
 def side_by_side(env: Any, episodes: int) -> int | None:
     """The number of environments to evaluate on, for `env` in any form that `learn` takes; None if it has its own."""
-    on_device = is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None)
+    on_device = envs.is_on_device(env)
     is_factory = callable(env) and not hasattr(env, "step")
     if not (on_device or isinstance(env, str) or is_factory):
         return None

@@ -16,12 +16,11 @@ from ppo2.envs.host.env_types import AnyEnv
 from ppo2.envs.host.vec_env import is_made
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.camera import explained, filmed, frame
-from ppo2.evaluation.drawn import drawer
 from ppo2.evaluation.evaluate import Evaluation, check_request, check_spaces, kwargs_for, placed_for, run_episodes
 from ppo2.evaluation.film import SUFFIXES, Film, missing_packages
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit
 from ppo2.evaluation.renderers import has_display, headless
-from ppo2.evaluation.subject import MODE, DrawnFactory
+from ppo2.evaluation.subject import MODE, subject_of
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
 from ppo2.system.signals import Interrupted, StopSignals
@@ -128,18 +127,14 @@ def _vector(env: Any, render_mode: str | None, env_kwargs: Mapping[str, Any]) ->
     """One environment, as `ppo2.make` wraps it, in the mode asked for; None is a window where there can be one."""
     kwargs = {name: value for name, value in env_kwargs.items() if name not in NOT_OF_ONE}
     vector: envs.AnyEnvs
-    if envs.is_device_env(env) or (isinstance(env, str) and envs.adapter_of(env) is not None):
+    if envs.is_on_device(env):
         if render_mode is None:
             raise ValueError(
                 f"`env` (={env!r}) is a device environment, which has no window: `evaluate` plays it; `video` films "
                 "those that have a method render(state)."
             )
         made: Any = envs.resolve(env, 1, env_kwargs=kwargs).env
-        if drawer(made.env) is None:
-            raise ValueError(
-                f"`env` (={env!r}) is a device environment without a method render(state): none can film it."
-            )
-        return HostVectorEnv([DrawnFactory(env, kwargs)], copy=False)
+        return HostVectorEnv([subject_of(env, kwargs, made.env, "env", "`evaluate` plays it.")], copy=False)
     if not isinstance(env, str):
         count = None if is_made(env) else 1
         vector = envs.resolve(env, count, env_kwargs=kwargs).env

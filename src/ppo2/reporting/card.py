@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from ppo2.checkpoints import checkpoint
 from ppo2.config import is_placeholder, secrets
+from ppo2.numerics.intervals import half_width
 from ppo2.reporting import repeat
 from ppo2.reporting.run_curve import read_run
 from ppo2.runners.episodes import EPISODE_WINDOW
@@ -19,7 +19,6 @@ from ppo2.system.text import printable
 
 NAME = "README.md"
 CURVE = "curve.png"
-CONFIDENCE = 0.95
 MARK = "<!-- written by ppo2 -->"
 """A card with this line is written anew as the run goes on; without it, it is a person's, and stays."""
 
@@ -55,8 +54,8 @@ class Score(NamedTuple):
     def of(cls, returns: Sequence[float]) -> "Score":
         count, values = len(returns), np.asarray(returns, np.float64)
         std = float(values.std(ddof=1)) if count > 1 else math.nan
-        quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) if count > 1 else math.nan
-        return cls(float(values.mean()), quantile * std / math.sqrt(count), std, count)
+        half = half_width(std / math.sqrt(count), count - 1) if count > 1 else math.nan
+        return cls(float(values.mean()), half, std, count)
 
     def __str__(self) -> str:
         interval = "" if math.isnan(self.half) else f" ± {self.half:.3g}"

@@ -10,7 +10,6 @@ from ppo2.config import Config, check_settings, names, separate_settings
 from ppo2.config.secrets import check_none_would_be_saved
 from ppo2.config.yaml_text import dumped
 from ppo2.envs import DeviceVector
-from ppo2.envs.device.env import is_device_env
 from ppo2.envs.families.registry import DEFAULT, IMAGES, family_with
 from ppo2.envs.host.vec_env import is_made
 from ppo2.training.construction import check_names
@@ -184,9 +183,7 @@ def _num_envs(env: Any) -> int:
 
 
 def _is_on_device(env: Any) -> bool:
-    if isinstance(env, str):
-        return envs.adapter_of(env) is not None
-    return is_device_env(env) or isinstance(env, DeviceVector)
+    return envs.is_on_device(env) or isinstance(env, DeviceVector)
 
 
 def _check_single(given: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppo2.numerics.intervals import half_width
 from ppo2.tuning.study import Study, Told
 from ppo2.tuning.trainers import Trainings, TuneScreen
 from ppo2.tuning.trial import Part, Planner, TrialRun
@@ -20,7 +21,6 @@ FINALISTS = 3
 """Best trials that are trained again."""
 CHOICE_SHARE = 0.4
 """Seeds of these, as a share of those of the comparison that follows."""
-CONFIDENCE = 0.95
 PRESET = 0
 """Number of the trial that has the preset's settings."""
 
@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
         mean, variance, count = _moments(values)
-        half = _half_width(math.sqrt(variance / count), count - 1) if count > 1 else math.inf
+        half = half_width(math.sqrt(variance / count), count - 1) if count > 1 else math.inf
         return cls(mean, mean - half, mean + half, count)
 
     def __str__(self) -> str:
@@ -193,12 +193,6 @@ def _moments(values: Sequence[float]) -> tuple[float, float, int]:
     return float(numbers.mean()), float(numbers.var(ddof=1)) if len(numbers) > 1 else math.nan, len(numbers)
 
 
-def _half_width(error: float, freedom: float) -> float:
-    from scipy.stats import t
-
-    return error * float(t.ppf(0.5 + CONFIDENCE / 2, freedom)) if error > 0 else error
-
-
 def _difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
     """The difference of two means, and its interval by Welch's t."""
     (mean_a, var_a, n_a), (mean_b, var_b, n_b) = _moments(a), _moments(b)
@@ -209,5 +203,5 @@ def _difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, f
     if not total > 0:
         return mean, mean - total, mean + total
     freedom = total**2 / (parts[0] ** 2 / (n_a - 1) + parts[1] ** 2 / (n_b - 1))
-    half = _half_width(math.sqrt(total), freedom)
+    half = half_width(math.sqrt(total), freedom)
     return mean, mean - half, mean + half

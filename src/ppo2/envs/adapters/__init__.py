@@ -11,10 +11,11 @@ from ppo2.envs.adapters.navix import Navix
 from ppo2.envs.adapters.pgx import Pgx
 from ppo2.envs.adapters.playground import Playground
 from ppo2.envs.adapters.xminigrid import XMiniGrid
+from ppo2.envs.device.env import is_device_env
 from ppo2.envs.host.constructors import ConstructorError, made_by
 from ppo2.system import runtime
 
-__all__ = ["ADAPTERS", "AdaptedEnv", "adapter_of", "arguments", "check", "make"]
+__all__ = ["ADAPTERS", "AdaptedEnv", "adapter_of", "arguments", "check", "is_on_device", "make"]
 
 ADAPTERS: dict[str, type[AdaptedEnv]] = {
     adapter.prefix: adapter for adapter in (Gymnax, Brax, Playground, XMiniGrid, Navix, Pgx, Craftax)
@@ -26,6 +27,11 @@ def adapter_of(env_id: str) -> tuple[type[AdaptedEnv], str] | None:
     """The adapter of an id and the name behind its colon; None if it has no prefix of an adapter."""
     prefix, colon, name = env_id.partition(":")
     return (ADAPTERS[prefix], name) if colon and prefix in ADAPTERS else None
+
+
+def is_on_device(env: object) -> bool:
+    """True for a device environment, and for the id of one."""
+    return is_device_env(env) or (isinstance(env, str) and adapter_of(env) is not None)
 
 
 def check(env_id: str) -> None:

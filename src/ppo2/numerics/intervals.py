@@ -1,0 +1,15 @@
+"""Intervals of confidence."""
+
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+
+def half_width(error: float, freedom: float) -> float:
+    """Half of the interval that holds a mean with 95 % confidence (Student's t).
+
+    Args:
+        error: standard error of the mean.
+        freedom: degrees of freedom.
+    """
+    return error * float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
