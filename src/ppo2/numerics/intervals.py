@@ -1,7 +1,5 @@
 """Intervals of confidence."""
 
-from scipy.special import stdtrit
-
 CONFIDENCE = 0.95
 
 
@@ -12,4 +10,6 @@ def half_width(error: float, freedom: float) -> float:
         error: standard error of the mean.
         freedom: degrees of freedom.
     """
+    from scipy.special import stdtrit  # here, as importing it takes a tenth of a second: a training starts without
+
     return error * float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
