@@ -23,7 +23,7 @@ def test_verdict():
     assert not solved.reached
     solved.look(SimpleNamespace(eprewmean=475.0, episodes=100, last=()), 1e6)
     assert solved.reached
-    assert solved.verdict() == "solved: the mean return of 475.0 reaches the threshold of 475"
+    assert solved.verdict() == "solved: the mean return of the last 100 episodes, 475.0, reaches the threshold of 475"
 
 
 def test_long_episodes_of_before_do_not_hold_the_verdict_up():
@@ -41,7 +41,7 @@ def test_long_episodes_of_before_do_not_hold_the_verdict_up():
     assert not reached(solved, [100] * 60 + chance, 500)
     assert not reached(solved, [480] * 9, 500)
     assert reached(solved, [100] * 60 + [500] * 10, 500)
-    assert solved.verdict() == "solved: the mean return of 500.0 reaches the threshold of 475"
+    assert solved.verdict() == "solved: the mean return of the last 10 episodes, 500.0, reaches the threshold of 475"
     assert not reached(threshold_of_cartpole(), [490] * 99, 50)  # the last 100 are recent
 
 
@@ -49,8 +49,8 @@ def test_a_threshold_by_evaluation_stops_training(capsys: Any) -> None:
     model = learn(
         callbacks=[RewardThreshold(1, by="evaluation")], eval_env="CartPole-v1", eval_interval=3, eval_episodes=1
     )
-    assert model.stop_reason.startswith("the mean return of ")
-    assert model.stop_reason.endswith(" reaches the threshold of 1")
+    assert model.stop_reason.startswith("the mean return of the evaluation, ")
+    assert model.stop_reason.endswith(", reaches the threshold of 1")
     assert f"{model.stop_reason} (update 1 of 4)" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"RewardThreshold\(by='evaluation'\) looks at evaluations.*give `eval_env`"):
         learn(callbacks=[RewardThreshold(1, by="evaluation")])

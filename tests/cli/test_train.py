@@ -47,7 +47,7 @@ def test_until_solved(place):
     words = ["train", "slow:Slow-v0", "--run-dir", "runs/solved", "--total-timesteps", "64000", "--until-solved"]
     status, out, err = finish(start(place, *words, *TINY))
     assert (status, err) == (0, "")
-    assert re.search(r"\nsolved: the mean return of \d+\.\d reaches the threshold of 5\n$", out)
+    assert re.search(r"\nsolved: the mean return of the last \d+ episodes, \d+\.\d, reaches the threshold of 5\n$", out)
     assert re.search(r"^solved \(update \d+ of 1,000\)$", out, re.MULTILINE)
     assert "update_fn" not in out
     run = place / "runs" / "solved"

@@ -123,7 +123,7 @@ def test_a_check_of_the_installation_that_fails_is_a_warning(monkeypatch: pytest
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--seconds", "0.8", "--env-timeout", "0.5"]
     assert main(["doctor", "support.patients:Healthy", *arguments]) == 0
-    assert "nothing to mend" in capsys.readouterr().out
+    assert "no problem found" in capsys.readouterr().out
     assert main(["doctor", "support.patients:Broken", *arguments, "--json"]) == 1
     loaded = json.loads(capsys.readouterr().out)
     assert loaded["ok"] is False

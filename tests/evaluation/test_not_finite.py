@@ -36,7 +36,7 @@ def of_parts() -> Model:
 def test_a_model_that_is_asked(model: Model, bad: Any) -> None:
     batch = np.stack([np.zeros(2, np.float32), bad, bad])
     for ask in (model.predict, model.step, model.value):
-        with pytest.raises(ValueError, match=r"`obs` holds (nan|-?inf): an observation is NaN or infinite\. Mend"):
+        with pytest.raises(ValueError, match=r"`obs` holds (nan|-?inf): an observation is NaN or infinite\. Fix"):
             ask(bad)
         with pytest.raises(ValueError, match="an observation is NaN or infinite; it is number 1 of 3"):
             ask(batch)
@@ -63,7 +63,7 @@ def test_evaluation(model: Model, bad: Any, mode: AutoresetMode | None) -> None:
     def make(after: int) -> Any:
         return lambda: gym.wrappers.TimeLimit(Broken(BOX, bad, after=after), 6)
 
-    words = r"an observation is NaN or infinite; environment 1 gave it at step {} of the evaluation: mend the env"
+    words = r"an observation is NaN or infinite; environment 1 gave it at step {} of the evaluation: fix the env"
     made = iter([make(99), make(3), make(99), make(6)])
     for step in (3, 6):  # the last one is that of an episode that is truncated there
         env = (lambda: next(made)()) if mode is None else vector(next(made), next(made), mode=mode)

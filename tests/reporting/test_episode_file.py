@@ -56,7 +56,7 @@ def test_a_file_of_an_earlier_version_gets_its_first_line(tmp_path: Path) -> Non
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "monitor.csv"
     path.write_text(facts_line(None, 0.0) + "r,l,t,env\n1.0,many,3.0,0\n")
-    with pytest.raises(ValueError, match=r"monitor.csv is damaged \(.*many.*mend it"):
+    with pytest.raises(ValueError, match=r"monitor.csv is damaged \(.*many.*fix it"):
         keep_episodes(path, None, "")
 
 

@@ -331,8 +331,8 @@ def test_a_training_of_the_comparison_that_failed_is_made_again(tmp_path: Path) 
     failed = ppo2.tune(env=Failing, run_dir=tmp_path / "study", **TINY)
     assert "failed on new seeds" in failed.words()
     Failing.is_broken = False
-    mended = ppo2.tune(env=Failing, run_dir=tmp_path / "study", **TINY)
-    assert mended.value == 6.0
+    repaired = ppo2.tune(env=Failing, run_dir=tmp_path / "study", **TINY)
+    assert repaired.value == 6.0
 
 
 def test_commands_for_runs_tell_of_a_search_what_to_do(tuned: Any) -> None:

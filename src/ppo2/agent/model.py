@@ -252,7 +252,7 @@ class Model:
         if bad is not None:
             which = "" if single else f"; it is number {bad.row} of {count}"
             raise ValueError(
-                f"`obs`{bad.part} holds {bad.number}: an observation is NaN or infinite{which}. Mend the environment, "
+                f"`obs`{bad.part} holds {bad.number}: an observation is NaN or infinite{which}. Fix the environment, "
                 "or what measures it; no action follows from it."
             )
         recurrent_state = self._checked_state(state, episode_starts, count)

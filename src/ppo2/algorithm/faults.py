@@ -156,14 +156,14 @@ def fault_words(kind: FaultKind, step: int, num_envs: int, observation_space: sp
         FaultKind.ACTION_NOT_FINITE: "an action is NaN or infinite, though what was observed is not, so that the "
         f"policy's network overflows; environment {env} was to take it at step {t} of the rollout: try a lower `lr`, "
         "or `normalize_obs=True`",
-        FaultKind.OBS_NOT_FINITE: f"an observation is NaN or infinite; {where}: mend the environment",
-        FaultKind.OBS_OUT_OF_RANGE: f"an observation is out of range for {observation_space}; {where}: mend its "
+        FaultKind.OBS_NOT_FINITE: f"an observation is NaN or infinite; {where}: fix the environment",
+        FaultKind.OBS_OUT_OF_RANGE: f"an observation is out of range for {observation_space}; {where}: fix its "
         "observation_space, or what it returns",
-        FaultKind.REWARD_NOT_FINITE: f"a reward is NaN or infinite; {where}: mend the environment",
-        FaultKind.NO_LEGAL_ACTION: f"a state has no legal action (its action_mask is all 0); {where}: mend the "
+        FaultKind.REWARD_NOT_FINITE: f"a reward is NaN or infinite; {where}: fix the environment",
+        FaultKind.NO_LEGAL_ACTION: f"a state has no legal action (its action_mask is all 0); {where}: fix the "
         "environment, or end the episode there",
         FaultKind.REWARD_TOO_LARGE: f"a reward is too large to learn from (beyond {LARGE_REWARD:g}: squares overflow); "
-        f"{where}: mend the environment, or scale its rewards down, by `reward_scale` of ppo2.make or, up to about "
+        f"{where}: fix the environment, or scale its rewards down, by `reward_scale` of ppo2.make or, up to about "
         "1e15, `normalize_rewards=True`",
         FaultKind.LOSS_OR_GRADIENT_NOT_FINITE: "the loss or its gradient is NaN or infinite; try a lower `lr`, "
         "`normalize_obs=True`, or a smaller `max_grad_norm`",

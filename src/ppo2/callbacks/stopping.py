@@ -38,6 +38,7 @@ class RewardThreshold(Callback):
             raise ValueError(f"`threshold` (={threshold!r}) must be a number, or None.")
         self.threshold, self._given, self.by = threshold, threshold, checked_by(by)
         self.mean, self.reached = math.nan, False
+        self._episodes = "the evaluation"  # whose mean return it is
         if by == "evaluation":
             self.interval = None  # evaluations are enough
 
@@ -66,18 +67,19 @@ class RewardThreshold(Callback):
             stats: figures of an update, as `update_fn` gets them.
         """
         assert self.threshold is not None
-        self.mean = float(stats.eprewmean)
+        self.mean, self._episodes = float(stats.eprewmean), f"the last {EPISODE_WINDOW} episodes"
         self.reached = self.mean >= self.threshold and stats.episodes >= EPISODE_WINDOW
         recent = _recent(stats.last, RECENT_SHARE * total_timesteps)
         if not self.reached and len(recent) >= FEWEST_RECENT:
             mean = statistics.fmean(recent)
             if mean - statistics.stdev(recent) / math.sqrt(len(recent)) >= self.threshold:
-                self.mean, self.reached = mean, True
+                self.mean, self._episodes, self.reached = mean, f"the last {len(recent)} episodes", True
 
     def verdict(self) -> str:
         """The outcome, in words."""
         if self.reached:
-            return f"solved: the mean return of {self.mean:.1f} reaches the threshold of {self.threshold:g}"
+            mean = f"the mean return of {self._episodes}, {self.mean:.1f}"
+            return f"solved: {mean}, reaches the threshold of {self.threshold:g}"
         is_above = self.threshold is not None and self.mean >= self.threshold
         few = f" in {EPISODE_WINDOW} episodes" if is_above else ""
         return f"not solved: the mean return did not reach the threshold of {self.threshold:g}{few}"

@@ -21,7 +21,7 @@ def local(path: str | os.PathLike[str]) -> Path:
     """The file on this machine that a path or an address means; a path is itself, whether it is there or not.
 
     Raises:
-        ValueError, ImportError, OSError: an address of what isn't there; see `hub.download`.
+        ValueError, OSError: an address of what isn't there; see `hub.download`.
     """
     text = os.fspath(path)
     if text.startswith(ZOO):

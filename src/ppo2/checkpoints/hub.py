@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ppo2.system.text import printable
+from ppo2.system.text import install_command, printable
 
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?")
@@ -46,13 +46,14 @@ def client() -> ModuleType:
     """The package `huggingface_hub`.
 
     Raises:
-        ImportError: it isn't installed.
+        ValueError: it isn't installed.
     """
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ImportError(
-            "models on the Hugging Face Hub need the package huggingface_hub: pip install 'ppo2[hub]'."
+        raise ValueError(
+            "models on the Hugging Face Hub need a package that isn't installed, huggingface_hub: "
+            f"{install_command('hub')}."
         ) from error
     return huggingface_hub
 
@@ -63,8 +64,7 @@ def download(text: str) -> Path:
     Without a connection, the file that was downloaded before is taken, with a warning.
 
     Raises:
-        ValueError: no such address, repository or file; or what arrived isn't what the Hub has.
-        ImportError: see `client`.
+        ValueError: no such address, repository or file; or what arrived isn't what the Hub has; or see `client`.
         OSError: the Hub can't be reached, and nothing was downloaded before.
     """
     address, hub = parsed(text), client()

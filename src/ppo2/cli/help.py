@@ -99,8 +99,8 @@ class Shown(NamedTuple):
     def lines(self, width: int, column: int) -> Iterator[str]:
         """The option in a column of its own, its text beside it, or below where it is longer."""
         default = f"Default: {_default(self.default)}." if self._has_default() else ""
-        text = self.text.strip().rstrip(".")
-        words = " ".join(filter(None, [f"{text}." if text else "", default]))
+        text = self.text.strip()
+        words = " ".join(filter(None, [text if not text or text.endswith(".") else f"{text}.", default]))
         wrapped = textwrap.wrap(words, width - column, break_on_hyphens=False) or [""]
         first = f"  {self.flags}"
         if len(first) >= column:

@@ -88,7 +88,7 @@ def _fault(name: str, error: BaseException) -> Finding:
     if is_ours and isinstance(error, ValueError | TypeError):
         words = " ".join(str(error).split())
         return Finding(name, "fault", words)
-    return Finding(name, "fault", f"raised {what_and_where(error)}", "mend it there")
+    return Finding(name, "fault", f"raised {what_and_where(error)}", "fix it there")
 
 
 def proposal(case: Case) -> Proposal | None:

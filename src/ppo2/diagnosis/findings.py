@@ -113,7 +113,7 @@ class Diagnosis:
         """One line that sums up."""
         counts = [(len(self.faults), "fault"), (len(self.warnings), "warning")]
         words = [f"{count} {name}{'s' * (count != 1)}" for count, name in counts if count]
-        return f"{', '.join(words) or 'nothing to mend'} ({self.seconds:.0f} s)"
+        return f"{', '.join(words) or 'no problem found'} ({self.seconds:.0f} s)"
 
 
 def header(subject: str) -> list[str]:

@@ -57,7 +57,7 @@ def _observation(name: str, part: Part, play: Play) -> Iterator[Finding]:
             name,
             "fault",
             f"observations{of} hold {part.broken}: no update can be made of them",
-            "mend the environment; np.seterr(all='raise') shows where such a number arises",
+            "fix the environment; np.seterr(all='raise') shows where such a number arises",
         )
     if part.outside:
         yield Finding(
@@ -145,7 +145,7 @@ def rewards(case: Case) -> Iterator[Finding]:
             name,
             "fault",
             f"a reward was {given[at]} (step {at + 1}): no update can be made of it",
-            "mend what `step` returns as reward",
+            "fix what `step` returns as reward",
         )
         return
     if not len(given):

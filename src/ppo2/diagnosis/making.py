@@ -71,7 +71,7 @@ def space_checks(case: Case) -> Iterator[Finding]:
 def _observation(part: str, space: spaces.AnySpace) -> Iterator[Finding]:
     of = f" {part!r}" if part else ""
     if isinstance(space, gym.spaces.Box) and np.any(space.low > space.high):
-        yield Finding("spaces", "fault", f"observations{of}: a lower bound is above its upper one", "mend the Box")
+        yield Finding("spaces", "fault", f"observations{of}: a lower bound is above its upper one", "fix the Box")
     elif spaces.looks_like_image(space) and not spaces.is_image(space):
         yield Finding(
             "spaces",
@@ -93,7 +93,7 @@ def _action(part: str, space: spaces.AnySpace) -> Iterator[Finding]:
             "spaces",
             "fault" if np.any(space.low > space.high) else "warning",
             f"actions{of}: a lower bound is not below its upper one",
-            "mend the Box, or leave out what can't be chosen",
+            "fix the Box, or leave out what can't be chosen",
         )
     finite = np.isfinite(space.low) & np.isfinite(space.high)
     if not finite.all() or np.abs(np.where(finite, space.high, 0)).max(initial=0) > LARGE:

@@ -131,7 +131,7 @@ def _by_qr(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray
 def _by_cholesky(shape: tuple[int, int], gain: float, generator: np.random.Generator) -> np.ndarray[Any, Any] | None:
     """The same Q, times `gain`, by matrix products, which use all processors: A^T A = R^T R, Q = A R^-1.
 
-    R's diagonal is positive, so that no signs need mending. Where A is so badly conditioned that Q isn't orthogonal, Q
+    R's diagonal is positive, so that no signs need fixing. Where A is so badly conditioned that Q isn't orthogonal, Q
     takes the place of A once more. None if even that can't help.
     Source: Fukaya et al. 2014, CholeskyQR2.
     """

@@ -39,8 +39,7 @@ def push(
 
     Raises:
         ValueError: no run, no such name, settings with a password or key, or what arrived isn't what was sent; or the
-            Hub refuses it.
-        ImportError: `huggingface_hub` isn't installed.
+            Hub refuses it; or `huggingface_hub` isn't installed.
         OSError: the Hub can't be reached.
     """
     if not NAME.fullmatch(str(repo).removeprefix(hub.SCHEME)):

@@ -218,5 +218,5 @@ def check_legal(no_legal_action: np.ndarray[Any, Any], what: str, when: str = ""
         first = int(np.argmax(no_legal_action))
         raise ValueError(
             f"{what} has a state with no legal action (its action_mask is all 0): number {first} of "
-            f"{len(no_legal_action)}{when}. Mend the environment, or end the episode there."
+            f"{len(no_legal_action)}{when}. Fix the environment, or end the episode there."
         )

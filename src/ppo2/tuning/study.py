@@ -48,10 +48,7 @@ class Told(NamedTuple):
 def check_optuna() -> None:
     """Raises ValueError where Optuna isn't installed."""
     if importlib.util.find_spec("optuna") is None:
-        raise ValueError(
-            "tune needs a package that isn't installed, Optuna: pip install 'ppo2[tune]', or "
-            f"{install_command('tune')}."
-        )
+        raise ValueError(f"tune needs a package that isn't installed, Optuna: {install_command('tune')}.")
 
 
 @contextlib.contextmanager

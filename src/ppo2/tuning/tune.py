@@ -195,7 +195,7 @@ class _Work:
             return error
         return ValueError(
             f"all {len(told)} trials of the study in {self.path} have failed before, the first with: {told[0].error}. "
-            "Once that is mended, remove the directory, or choose another `run_dir`, to begin again."
+            "Once that is fixed, remove the directory, or choose another `run_dir`, to begin again."
         )
 
     def _width(

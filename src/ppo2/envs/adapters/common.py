@@ -194,7 +194,7 @@ def defaults_of(function: Any) -> dict[str, Any]:
 
 
 def quiet() -> Any:
-    """Context in which warnings of libraries are hidden, which users can't mend."""
+    """Context in which warnings of libraries are hidden, which users can't fix."""
     return warnings.catch_warnings(action="ignore")
 
 

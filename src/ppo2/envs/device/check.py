@@ -132,7 +132,7 @@ def _check_obs(space: spaces.AnySpace, where: str, obs: Any) -> None:
         if found.shape != expected.shape or not fits:
             raise ValueError(
                 f"the obs{jax.tree_util.keystr(path)} {where}: expected {_shown(expected)} ({part}), found "
-                f"{_shown(found)}. Mend observation_space, or what it returns."
+                f"{_shown(found)}. Fix observation_space, or what it returns."
             )
 
 

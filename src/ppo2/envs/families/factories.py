@@ -147,7 +147,7 @@ class OwnFactory(SpecFactory):
 
 @contextlib.contextmanager
 def _quiet(spec: EnvSpec) -> Iterator[None]:
-    """Silences what libraries say and users can't mend, such as MuJoCo of `settotalmass` in a constructor, or pygame,
+    """Silences what libraries say and users can't fix, such as MuJoCo of `settotalmass` in a constructor, or pygame,
     which greets on standard output where the first frame is drawn.
     """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

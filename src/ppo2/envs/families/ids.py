@@ -78,7 +78,7 @@ def import_named(module: str, env_id: str) -> types.ModuleType:
         raise
     except Exception as error:  # of whatever it does
         said = what_and_where(error)
-        raise ConstructorError(f"`env` (={env_id!r}): importing {module!r} raised {said}. Mend it there.") from error
+        raise ConstructorError(f"`env` (={env_id!r}): importing {module!r} raised {said}. Fix it there.") from error
 
 
 def _closest(name: str) -> str:

@@ -40,7 +40,7 @@ def made_by(factory: Callable[[], Any], which: str, how: str) -> Any:
             raise
         if wrong:
             frames = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]  # which only pass them on
-        remedy = how if wrong else "Mend it there."
+        remedy = how if wrong else "Fix it there."
         if "MoviePy is not installed" in str(error):  # of Gymnasium's RecordVideo
             remedy = f"RecordVideo needs MoviePy: {install_command('video')}."
         raise ConstructorError(_sentence(error, frames, which, remedy)) from error

@@ -148,7 +148,7 @@ def to_number(value: Any, what: str) -> float:
         return float(value)
     array = _array(value)
     if array is None or array.size != 1 or array.dtype.kind not in "biuf":
-        raise ContractError(f"`env` gave {what}; it must be one number. Mend what `step` returns.")
+        raise ContractError(f"`env` gave {what}; it must be one number. Fix what `step` returns.")
     return float(array.reshape(()))
 
 
@@ -160,7 +160,7 @@ def to_flag(value: Any, what: str) -> bool:
     """
     array = None if value is None else _array(value)
     if array is None or array.size != 1 or array.dtype.kind not in "biuf" or float(array.reshape(())) not in (0, 1):
-        raise ContractError(f"`env` gave {what}; it must be True or False. Mend what `step` returns.")
+        raise ContractError(f"`env` gave {what}; it must be True or False. Fix what `step` returns.")
     return bool(array.reshape(()))
 
 
@@ -186,7 +186,7 @@ def to_flags(given: Any, count: int, name: str) -> NDArray:
     if array.dtype.kind != "b" and not np.isin(array, (0, 1)).all():
         wrong = int(np.argmin(np.isin(array, (0, 1))))
         raise ContractError(
-            f"`env` gave {name} = {array[wrong]!r} in environment {wrong}; it must be True or False. Mend what `step` "
+            f"`env` gave {name} = {array[wrong]!r} in environment {wrong}; it must be True or False. Fix what `step` "
             "returns."
         )
     return array.astype(bool, copy=False)
@@ -197,7 +197,7 @@ def _column(array: NDArray | None, given: Any, count: int, name: str, what: str)
         found = f"{given!r}" if array is None or array.dtype.kind == "O" else f"of shape {array.shape}, {array.dtype}"
         raise ContractError(
             f"`env` gave {name} {found}; expected an array of shape ({count},), {what} for each of its {count} "
-            "environments. Mend what `step` returns."
+            "environments. Fix what `step` returns."
         )
     return array.reshape(count)
 

@@ -14,7 +14,7 @@ MAX_FAILURES = 3
 WINDOW_SECONDS = 60.0
 """Length of the window in which failures are counted."""
 FIRST_STEPS = 10
-"""Steps of a vector environment in which an error isn't survived: it is a mistake, which making anew won't mend."""
+"""Steps of a vector environment in which an error isn't survived: it is a mistake, which making anew won't fix."""
 
 
 class EnvFailure(NamedTuple):
@@ -29,7 +29,7 @@ class EnvFailure(NamedTuple):
 
 
 class ContractError(ValueError):
-    """An environment returned what its spaces or its masks rule out: an error that making it anew would not mend."""
+    """An environment returned what its spaces or its masks rule out: an error that making it anew would not fix."""
 
 
 class DifferentSpacesError(ContractError, RuntimeError):
@@ -98,7 +98,7 @@ class FailureLog:
             if self._window.add():
                 raise EnvironmentFailureError(
                     f"environment {env} failed, after {self._window.total - 1} failures before, {self._window.recent} "
-                    f"of all in the last {WINDOW_SECONDS:.0f} seconds. Mend the environment; its last words:\n"
+                    f"of all in the last {WINDOW_SECONDS:.0f} seconds. Fix the environment; its last words:\n"
                     f"{failure.text}"
                 ) from failure.error
             last_line = failure.text.strip().rpartition("\n")[2]

@@ -222,7 +222,7 @@ class SerialEnvs:
             raise ContractError(str(error)) from None
         if not is_one:
             raise ContractError(
-                f"{what} has the shape {np.shape(obs)}, but `env` declares {space}. Mend its observation_space, or "
+                f"{what} has the shape {np.shape(obs)}, but `env` declares {space}. Fix its observation_space, or "
                 "what it returns."
             )
         for row, leaf in zip(rows, spaces.leaves(space, batch), strict=True):
@@ -269,7 +269,7 @@ class SerialEnvs:
                 self._write(rows, i, obs, first=True)
             return failures
         raise EnvironmentFailureError(
-            f"environment {self._first + i} failed, and could not be made again {MAX_FAILURES} times. Mend it; "
+            f"environment {self._first + i} failed, and could not be made again {MAX_FAILURES} times. Fix it; "
             f"its last words:\n{text}"
         ) from error
 

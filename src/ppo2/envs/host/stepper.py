@@ -180,7 +180,7 @@ class Stepper:
         batch, is_one = spaces.observation(space, obs, what)
         if is_one or {len(leaf) for leaf in spaces.leaves(space, batch)} != {nenvs}:
             raise ValueError(
-                f"{what} is not one {space} for each of its {nenvs} environments. Mend its single_observation_space, "
+                f"{what} is not one {space} for each of its {nenvs} environments. Fix its single_observation_space, "
                 "or what it returns."
             )
         return batch

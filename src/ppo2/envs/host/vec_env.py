@@ -106,7 +106,7 @@ class VecEnvAdapter(gym.vector.VectorEnv):
             raise ContractError(
                 f"`env`: {type(self.venv).__name__}.step() must return (observations, rewards, dones, infos), or "
                 f"terminated and truncated in the place of dones, with a list of {count} dicts as infos; it returned "
-                f"{f'{len(returned)} values' if several else type(returned).__name__}. Mend what it returns."
+                f"{f'{len(returned)} values' if several else type(returned).__name__}. Fix what it returns."
             )
         obs, rewards, *flags, infos = returned
         if len(flags) == 1:
