@@ -17,12 +17,15 @@ import pytest
 
 from ppo2 import cli
 from support.children import STRICT_PYTHON
-from support.pages import DOCS, ROOT, SHELLS, blocks, command_lines, commands, documents, named, prose
+from support.pages import DOCS, ROOT, SHELLS, Block, blocks, command_lines, commands, documents, named, prose
 
 PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.iterdir() if path.is_dir()}
 """Folders whose files the pages name, from the root or from src/ppo2."""
-OPTIONAL = {"ale_py", "brax", "flax", "gymnax", "jax", "keras", "mujoco", "onnx", "onnxruntime", "optuna", "torch"}
-"""Packages that a page may need; where one isn't installed, its snippets are only compiled."""
+OPTIONAL = {
+    *("ale_py", "brax", "flax", "gymnax", "jax", "keras", "mujoco", "onnx", "onnxruntime", "optuna", "pettingzoo"),
+    *("ray", "supersuit", "torch"),
+}
+"""Packages that a page may need; where one isn't installed, its test is skipped and says so."""
 OWN_MODULE = """
 import gymnasium
 from gymnasium.envs.classic_control import PendulumEnv
@@ -61,43 +64,72 @@ INLINE = [
 ]
 
 
-def whole(page: Path) -> str:
-    """A program of the snippets that run, one after the other in one namespace, as their reader runs them."""
+def snippets(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.language == "python"]
+
+
+def has(page: Path, *, slow: bool) -> bool:
+    return any(block.slow is slow for block in snippets(page))
+
+
+def whole(page: Path, of: list[Block]) -> str:
+    """A program of snippets, one after the other in one namespace, as their reader runs them."""
     parts = []
-    for block in blocks(page):
-        if block.language == "python":
-            ast.parse(block.text, f"{page.name}:{block.line}")
-            if block.reason is None:
-                source = "\n" * (block.line - 1) + block.text  # so that a traceback has the page's lines
-                parts.append(f"exec(compile({source!r}, {named(page)!r}, 'exec'), globals())")
+    for block in of:
+        source = "\n" * (block.line - 1) + block.program  # so that a traceback has the page's lines
+        parts.append(f"exec(compile({source!r}, {named(page)!r}, 'exec'), globals())")
     return "\n".join(["import sys; sys.path.insert(0, '')", *parts])
 
 
-def imported(page: Path) -> Iterator[str]:
-    for block in blocks(page):
-        if block.language == "python" and block.reason is None:
-            for node in ast.walk(ast.parse(block.text)):
-                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-                yield from (name.partition(".")[0] for name in names)
+def needed(of: list[Block]) -> Iterator[str]:
+    """Packages that snippets need, by what they import and by their marks."""
+    for block in of:
+        if block.package is not None:
+            yield block.package
+        for node in ast.walk(ast.parse(block.text)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            yield from (name.partition(".")[0] for name in names)
 
 
-@pytest.mark.parametrize("page", WITH_SNIPPETS, ids=named)
-def test_snippets(page: Path, tmp_path: Path) -> None:
-    """One after the other in one process. A snippet that can't run here says why, `<!-- not run: ... -->` above it."""
-    program = whole(page)
-    missing = [name for name in imported(page) if name in OPTIONAL and importlib.util.find_spec(name) is None]
+def ran(page: Path, of: list[Block], place: Path) -> None:
+    """Runs snippets one after the other in one process."""
+    missing = {name for name in needed(of) if name in OPTIONAL and importlib.util.find_spec(name) is None}
     if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
+        pytest.skip(f"needs {', '.join(sorted(missing))}")
     done = subprocess.run(
-        [*STRICT_PYTHON, "-c", program],
-        cwd=tmp_path,
+        [*STRICT_PYTHON, "-c", whole(page, of)],
+        cwd=place,
         env={**os.environ, **QUICKLY_COMPILED},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in WITH_SNIPPETS if not all(of.slow for of in snippets(page))], ids=named
+)
+def test_snippets(page: Path, tmp_path: Path) -> None:
+    """All but the slow ones."""
+    ran(page, [block for block in snippets(page) if not block.slow], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", [page for page in WITH_SNIPPETS if has(page, slow=True)], ids=named)
+def test_slow_snippets(page: Path, tmp_path: Path) -> None:
+    """The whole page: slow ones use names of those before them."""
+    ran(page, snippets(page), tmp_path)
+
+
+@pytest.mark.core
+def test_every_snippet_is_run_by_a_test() -> None:
+    """A mark says that one is slow, or shorter in a test; none says that it isn't run."""
+    assert not [named(page) for page in documents() if re.search(r"<!-- *not ", page.read_text(encoding="utf-8"))]
+    block = Block("python", "a = f(\n    x=1,  # why\n)\nm.f(a)\nh(1)\n", 7, shortened="f(x=[2], y=3)")
+    assert block.program == "a = f(\n    x=[2], y=3,  # why\n)\nm.f(a, x=[2], y=3)\nh(1)\n"
 
 
 @pytest.fixture

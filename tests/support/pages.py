@@ -1,5 +1,12 @@
-"""The pages for people: their blocks of code, their commands, their links."""
+"""The pages for people: their blocks of code, their commands, their links.
 
+Marks above a block, which no reader sees, say how a test runs it:
+
+    <!-- slow: REASON -->                  only in `make test-all`; `<!-- slow, with NAME: ... -->` needs a package, too
+    <!-- shortened: learn(nsteps=64) -->   with these arguments in the block's calls of `learn`, whatever it says there
+"""
+
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,10 +16,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCED = re.compile(
-    r"(?:^<!-- not run: (?P<reason>[^>]+) -->\n+)?"
+    r"(?P<marks>(?:^<!-- (?:slow|shortened)[^>]*-->\n+)*)"
     r"^(?P<indent> *)```(?P<language>[\w+-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```",
     re.DOTALL | re.MULTILINE,
 )
+SLOW = re.compile(r"<!-- slow(?:, with (?P<package>\w+))?: [^>]+ -->")
+SHORTENED = re.compile(r"<!-- shortened: (?P<calls>[^>]+) -->")
 SHELLS = ("sh", "bash", "console", "shell")
 ENDS = re.compile(r"[;&|<>()]+|fi|done|then")
 """Words that end a command."""
@@ -23,13 +32,52 @@ class Block(NamedTuple):
 
     Attributes:
         line: its first line's number.
-        reason: words of `<!-- not run: ... -->` above it; None: it runs in a test.
+        slow: True where only a slow test runs it.
+        package: one that it needs beside those that it imports.
+        shortened: the calls of a mark that makes it shorter.
     """
 
     language: str
     text: str
     line: int
-    reason: str | None
+    slow: bool = False
+    package: str | None = None
+    shortened: str = ""
+
+    @property
+    def program(self) -> str:
+        """The block as tests run it: the same lines, with the arguments of its mark."""
+        if not self.shortened:
+            return self.text
+        new = {ast.unparse(call.func): call.keywords for call in _calls(self.shortened)}
+        edits = [edit for call in _calls(self.text) for edit in _edits(call, new.get(_name(call), []))]
+        assert new.keys() <= {_name(call) for call in _calls(self.text)}, f"line {self.line}: {self.shortened}"
+        lines = self.text.splitlines(keepends=True)
+        for line, start, end, text in sorted(edits, reverse=True):
+            lines[line] = lines[line][:start] + text + lines[line][end:]
+        return "".join(lines)
+
+
+def _calls(text: str) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+
+
+def _name(call: ast.Call) -> str:
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def _edits(call: ast.Call, keywords: list[ast.keyword]) -> Iterator[tuple[int, int, int, str]]:
+    """Changes of a text that give a call these keywords: line, first and last column, and what comes there."""
+    if not keywords:
+        return
+    there = {of.arg: of.value for of in call.keywords}
+    for of in keywords:
+        if of.arg in there:
+            old = there[of.arg]
+            yield old.lineno - 1, old.col_offset, int(old.end_col_offset or 0), ast.unparse(of.value)
+    last = [*call.args, *there.values()][-1]
+    more, end = "".join(f", {ast.unparse(of)}" for of in keywords if of.arg not in there), int(last.end_col_offset or 0)
+    yield int(last.end_lineno or 0) - 1, end, end, more
 
 
 def documents() -> list[Path]:
@@ -47,7 +95,10 @@ def blocks(page: Path) -> Iterator[Block]:
     for found in FENCED.finditer(text):
         inner = re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE)
         line = text.count("\n", 0, found.start("text")) + 1
-        yield Block(found["language"], inner, line, found["reason"])
+        slow, shortened = SLOW.search(found["marks"]), SHORTENED.search(found["marks"])
+        assert (slow is not None) + (shortened is not None) == found["marks"].count("<!--"), found["marks"]
+        package, calls = slow["package"] if slow else None, shortened["calls"] if shortened else ""
+        yield Block(found["language"], inner, line, slow is not None, package, calls)
 
 
 def prose(page: Path) -> str:
