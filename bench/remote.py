@@ -1,4 +1,4 @@
-"""From what cost of `step` on Ray's actors pay: `python bench/remote.py` (needs `pip install '.[ray]'`).
+"""From what cost of `step` on Ray's actors pay: `python bench/remote.py` (needs `pip install 'ppo2[ray]'`).
 
 Training on environments whose step takes a given time, held by workers of this machine (`ppo2.make(id, num_envs=N)`)
 and by actors: as many as there are processes locally, which shows what they cost, and more, which shows what they

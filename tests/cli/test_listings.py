@@ -22,11 +22,11 @@ def test_envs(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *of: None if name in absent else find(name, *of))
     assert main(["envs"]) == 0
     out = capsys.readouterr().out
-    assert "Box2D  (needs pip install '.[box2d]' in the checkout of ppo2)\n" in out
+    assert "Box2D  (needs pip install 'ppo2[box2d]')\n" in out
     assert "MuJoCo\n" in out
     assert "CartPole-v1" in out
     assert "CartPole-v0" not in out.split()
-    assert "gymnax: (on the device)  (needs pip install '.[jax-envs]' in the checkout of ppo2)\n" in out
+    assert "gymnax: (on the device)  (needs pip install 'ppo2[jax-envs]')\n" in out
 
 
 def test_envs_of_jax_libraries(capsys):

@@ -144,7 +144,7 @@ def test_names_the_extra_where_nothing_can_draw(model, tmp_path, monkeypatch):
         raise gym.error.DependencyNotInstalled("no pygame")
 
     monkeypatch.setattr(Strip, "render", render)
-    with pytest.raises(ValueError, match=r"pip install '\.\[play\]' in the checkout of ppo2 \(no pygame\)"):
+    with pytest.raises(ValueError, match=r"pip install 'ppo2\[play\]' \(no pygame\)"):
         play(model, "ppo2-tests/Strip-v0", video=tmp_path / "out.gif")
 
 

@@ -93,7 +93,7 @@ def test_resume_from_before_the_first_update(tmp_path):
 def test_a_missing_package_is_an_error_before_training(tmp_path, monkeypatch):
     monkeypatch.setenv("PPO2_LOG_FORMAT", "wandb")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=re.escape("pip install '.[wandb]' in the checkout of ppo2")):
+    with pytest.raises(ValueError, match=re.escape("pip install 'ppo2[wandb]'")):
         Logger(tmp_path / "run", total_updates=1, progress=False)
     assert not (tmp_path / "run").exists()
 

@@ -33,7 +33,7 @@ from ppo2.training.start import Start
 from support.children import STRICT_PYTHON
 from support.cluster import local_ray
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray isn't installed: pip install '.[ray]'")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray isn't installed: pip install 'ppo2[ray]'")
 
 SMALL = {"nsteps": 16, "total_timesteps": 3 * 16 * 4, "seed": 3, "nminibatches": 2, "noptepochs": 2}
 

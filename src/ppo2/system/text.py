@@ -93,8 +93,8 @@ def _wrapped(line: str, width: int) -> str:
 
 
 def install_command(extra: str) -> str:
-    """Words that say how to install an extra of ours: from a checkout, while no package index has us by our name."""
-    return f"pip install '.[{extra}]' in the checkout of ppo2"
+    """The command that adds an extra of ours: pip keeps the package that is there, whatever it was installed from."""
+    return f"pip install 'ppo2[{extra}]'"
 
 
 def as_options(env_kwargs: Mapping[str, Any]) -> str:

@@ -91,7 +91,7 @@ def test_an_unknown_prefix_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("env_id", "command"),
     [
-        ("gymnax:CartPole-v1", r"pip install '\.\[jax-envs\]' in the checkout of ppo2"),
+        ("gymnax:CartPole-v1", r"pip install 'ppo2\[jax-envs\]'"),
         ("navix:Navix-Empty-5x5-v0", "pip install navix"),
     ],
 )
