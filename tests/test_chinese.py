@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ppo2
-from support.pages import DOCS, Block, blocks, prose
+from support.pages import DOCS, ROOT, Block, blocks, named, prose
 
 ENGLISH = {
     "tutorial": "tutorial.md",
@@ -62,6 +62,19 @@ def test_the_same_code(chinese: Path, english: Path) -> None:
 @pytest.mark.parametrize(("chinese", "english"), PAIRS)
 def test_the_same_names(chinese: Path, english: Path) -> None:
     assert names(chinese) == names(english)
+
+
+BEGINNING = re.compile(r"\s*(\||#|```|[-*] |<!--|!\[|>|\d+\. )")
+"""Of a line that begins something new in Markdown."""
+
+
+@pytest.mark.parametrize("page", [*sorted((DOCS / "zh").glob("*.md")), ROOT / "README.zh-CN.md"], ids=named)
+def test_a_paragraph_is_one_line(page: Path) -> None:
+    """A line break becomes a blank, which Chinese has not between words or behind its commas."""
+    lines = prose(page).splitlines()
+    text = [line.strip() and not line.startswith(("|", "#", "<!--")) for line in lines]
+    pairs = zip(text, lines[1:], strict=False)
+    assert not [line for before, line in pairs if before and line.strip() and not BEGINNING.match(line)]
 
 
 def test_the_same_tables(chinese_rows: dict[str, str]) -> None:
