@@ -8,9 +8,16 @@ A screen stands between two marks, and whatever was there is replaced; the first
     <!-- screen: ppo2 eval runs/x --episodes 20 -->
     <!-- end -->
 
-`<!-- screen (12 lines): ... -->` keeps the first lines. `<!-- screen (terminal): ... -->` runs the command on a
-terminal, where it shows its table, and keeps the last picture of it. `<!-- run: ... -->` runs a command without showing
-it. `<!-- picture NAME.png (WxH): FILE.html -->` draws a page that a command has written, into docs/images/.
+| mark | what is made |
+|---|---|
+| `screen (12 lines)` | the first lines |
+| `screen (terminal)` | on a terminal, where a command shows its table: the last picture of it |
+| `screen (hub)` | with a stand-in for the Hugging Face Hub (tests/support/hub.py) |
+| `screen (NAME.png 900x600)` | of a command that serves a page until Ctrl-C: also the page, drawn into docs/images/ |
+| `run` | nothing: the command is run |
+| `picture NAME.png (900x600): FILE.html` | a page that a command has written, drawn into docs/images/ |
+| `frame NAME.png (100): FILE.mp4` | a picture of a film that a command has written, in docs/images/ |
+
 The commands of a page run one after the other in one new directory. Pages in docs/zh/ take the screens of the English
 page of the same name. tests/test_screens.py checks the marks.
 
@@ -21,16 +28,18 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 COLUMNS = 88
 MARK = re.compile(
-    r"<!-- (?:screen|(?P<kind>run|picture (?P<name>\S+)))(?: \((?P<how>[^)]+)\))?: (?P<command>[^\n]+?) -->\n"
+    r"<!-- (?:screen|(?P<kind>run|(?:picture|frame) (?P<name>\S+)))(?: \((?P<how>[^)]+)\))?: (?P<command>[^\n]+?) -->\n"
     r"(?(kind)|.*?<!-- end -->\n)",  # of a screen all that is there
     re.DOTALL,
 )
@@ -53,9 +62,17 @@ def written(page: str, place: Path) -> str:
             printed(command, place)
             return f"{head}\n"
         if kind is not None:
-            draw(place / command, DOCS / "images" / mark["name"], how)
+            make = draw if kind.startswith("picture") else take_frame
+            make(place / command, DOCS / "images" / mark["name"], how)
             return f"{head}\n"
-        lines = on_terminal(command, place) if how == "terminal" else printed(command, place)
+        if how == "terminal":
+            lines = on_terminal(command, place)
+        elif how == "hub":
+            lines = with_hub(command, place)
+        elif served := re.fullmatch(r"(\S+\.png) (\d+)x(\d+)", how):
+            lines = while_served(command, place, DOCS / "images" / served[1], int(served[2]), int(served[3]))
+        else:
+            lines = printed(command, place)
         first = re.fullmatch(r"(\d+) lines", how)
         if first is not None and len(lines) > int(first[1]):
             lines = [*lines[: int(first[1])], "..."]
@@ -64,17 +81,67 @@ def written(page: str, place: Path) -> str:
     return MARK.sub(screen, page)
 
 
-def printed(command: str, place: Path) -> list[str]:
+def printed(command: str, place: Path, **variables: str) -> list[str]:
     """The lines that a command prints into a pipe."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=place,
-        env=environment(),
+        env={**environment(), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     return tidied(done.stdout, place)
+
+
+def with_hub(command: str, place: Path) -> list[str]:
+    """The lines that a command prints where a stand-in is the Hub."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.hub import running
+
+    with running() as hub:
+        lines = printed(
+            command,
+            place,
+            HF_ENDPOINT=hub.url,
+            HF_HOME=str(place / ".hub"),
+            HF_TOKEN="hf_stand_in",
+            HF_HUB_DISABLE_XET="1",
+            HF_HUB_DISABLE_PROGRESS_BARS="1",
+            HF_HUB_DISABLE_TELEMETRY="1",
+        )
+        return [line.replace(hub.url, "https://huggingface.co") for line in lines]
+
+
+def while_served(command: str, place: Path, picture: Path, width: int, height: int) -> list[str]:
+    """The lines that a command prints until Ctrl-C; the page whose address is among them is drawn meanwhile."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.browser import page_in_browser
+
+    with (
+        tempfile.TemporaryDirectory() as profile,
+        subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=place,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        address = re.search(r"http://\S+", first)
+        if address is None:
+            raise SystemExit(f"{command}: {first}{process.stdout.read()}")
+        with page_in_browser(Path(profile)) as page:
+            page.open(address[0], width=width, height=height)
+            page.evaluate("document.querySelectorAll('details').forEach(one => one.removeAttribute('open'))")
+            time.sleep(2.0)  # until it has drawn its charts
+            page.screenshot(picture, whole=False)
+        os.killpg(process.pid, signal.SIGINT)
+        return tidied(first + process.stdout.read(), place)
 
 
 def on_terminal(command: str, place: Path) -> list[str]:
@@ -124,6 +191,7 @@ def environment() -> dict[str, str]:
         "LINES": "40",
         "PYTHONPATH": str(ROOT / "src"),
         "IMAGES": str(DOCS / "images"),
+        "XDG_RUNTIME_DIR": tempfile.gettempdir(),  # SDL, which draws, complains where there is none
     }
 
 
@@ -143,6 +211,12 @@ def draw(page: Path, picture: Path, size: str) -> None:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={wide},{high}"]
     command = [chromium, *flags, "--virtual-time-budget=4000", f"--screenshot={picture}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def take_frame(film: Path, picture: Path, number: str) -> None:
+    import imageio.v3 as imageio
+
+    imageio.imwrite(picture, imageio.imread(film, index=int(number)))
 
 
 def copied(page: str, english: str) -> str:
