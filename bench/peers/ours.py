@@ -15,6 +15,9 @@ SAME_NAMES = (
     *("vf_coef", "ent_coef", "max_grad_norm", "log_interval"),
 )
 
+USUAL_TIMESTEPS, MOST_RATE = 1_000_000, 200_000.0
+"""Timesteps of a run, and timesteps per second that no workload reaches on a host."""
+
 
 def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
     import ppo2
@@ -38,7 +41,7 @@ def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
     }
     ppo2.learn(
         env=workload["env"],
-        total_timesteps=1e12,
+        total_timesteps=length(job),
         seed=job["seed"],
         update_fn=update_done,
         network=workload["network"],
@@ -48,6 +51,16 @@ def train(job: Job, watch: Watch, run_dir: Path | None = None) -> None:
         run_dir=run_dir,
         **{name: workload[name] for name in SAME_NAMES},
     )
+
+
+def length(job: Job) -> int:
+    """Timesteps that the run is to have, by which ours chooses how environments are stepped: a million, as `learn` has
+    by default, or more where the window may need more; of a start, the few updates that are made.
+    """
+    if job["measure"] == "startup":
+        workload = job["workload"]
+        return int(job["updates"] * workload["num_envs"] * workload["nsteps"])
+    return max(USUAL_TIMESTEPS, int(MOST_RATE * (job["seconds"] + job["warmup"])))
 
 
 def start(job: Job) -> Result:

@@ -84,3 +84,11 @@ def test_the_quota_of_a_container(contents: list[str | None], expected: int | No
         if content is not None:
             Path(files[-1]).write_text(content)
     assert processors.quota(files) == expected
+
+
+@pytest.mark.parametrize(("content", "expected"), [("4.67 2.92 2.50 3/149 3901\n", 3), ("0.00 0.00 0.00 0/0 0\n", 1)])
+def test_threads_that_run_now(content: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loadavg").write_text(content)
+    assert processors.running_now(str(tmp_path / "loadavg")) == expected
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.2, 0.0, 0.0), raising=False)
+    assert processors.running_now(str(tmp_path / "none")) == 3  # elsewhere: the last minute's, and this process

@@ -86,8 +86,9 @@ def make(
         flatten: True makes observations vectors, Discrete parts one-hot.
         info_keys: entries of `info` that are numbers (such as "is_success"), to find in the step's infos, and recorded
             by `learn` and `evaluate` at episodes' ends as if named there.
-        workers: processes that step environments beside this one; "auto": as many as there are other processors, if
-            that saves time. The environments do the same in any case; a line on standard error says what was chosen.
+        workers: processes that step environments beside this one; "auto": as many as there are other processors, if a
+            trial says that steps are slow enough (`learn` knows how long the run is, and may take one for fast steps
+            too). The environments do the same in any case; a line on standard error says what was chosen.
         groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
             see `ppo2.envs.host.parallelism.choose_groups`.
         env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
@@ -119,7 +120,7 @@ def _make(env_id: str | Callable[..., Any], arguments: Mapping[str, Any], name: 
 
     Args:
         name: the argument's name, for errors.
-        more: other arguments of `HostVectorEnv`.
+        more: other arguments of `vectorize`.
     """
     given = {key: parameter.default for key, parameter in _parameters().items()} | dict(arguments)
     seed, num_envs, backend, info_keys = (given[key] for key in ("seed", "num_envs", "backend", "info_keys"))
@@ -203,6 +204,7 @@ def resolve(
     groups: int | None = None,
     info_keys: Sequence[str] = (),
     env_kwargs: Mapping[str, Any] | None = None,
+    timesteps: int | None = None,
 ) -> Made:
     """Makes the vector environment that an argument means.
 
@@ -215,13 +217,14 @@ def resolve(
         groups: see `make`, for environments that are made here.
         info_keys: entries of `info` that are recorded at episodes' ends.
         env_kwargs: other arguments of `make`, and those of the constructor, for an id or a factory.
+        timesteps: steps to come of all of them, where that is known, for the choice of `workers`.
 
     Raises:
         ValueError: see `make`; or `num_envs` that contradicts the environment.
         TypeError: `env` is none of these.
     """
     if env_kwargs:
-        env, made = _as_asked(env, num_envs, name, env_kwargs, {"groups": groups, "info_keys": info_keys})
+        env, made = _as_asked(env, num_envs, name, env_kwargs, {"groups": groups, "info_keys": info_keys}, timesteps)
         if made is not None:
             return made
     if isinstance(env, str) and adapters.adapter_of(env) is not None:
@@ -235,7 +238,8 @@ def resolve(
     if isinstance(env, VectorEnv | gym.Env):
         return _resolve_made(env, num_envs, name, info_keys)
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    options: dict[str, Any] = {"copy": False, "groups": groups, "info_keys": info_keys}
+    steps = None if timesteps is None else timesteps // count
+    options: dict[str, Any] = {"copy": False, "groups": groups, "info_keys": info_keys, "steps": steps}
     if isinstance(env, str):
         if env.startswith(ENVPOOL):
             return Made(own_vectors.make(env, count), owned=True)
@@ -260,12 +264,17 @@ def resolve(
 
 
 def _as_asked(
-    env: Any, num_envs: int | None, name: str, env_kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    env: Any,
+    num_envs: int | None,
+    name: str,
+    env_kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    timesteps: int | None,
 ) -> tuple[Any, Made | None]:
     """`resolve` of an id or a factory with arguments; or a factory, or a device environment, that has them in it.
 
     Args:
-        options: other arguments of `resolve`.
+        options, timesteps: other arguments of `resolve`.
     """
     of = kwargs_of(name)
     if not isinstance(env, str) and not _is_factory(env):
@@ -291,7 +300,8 @@ def _as_asked(
         own["info_keys"] = options["info_keys"]
         if own.get("backend") != "ray" and options["groups"] is not None:
             own["groups"] = options["groups"]
-    vector = _make(env, {**own, "num_envs": count, "kwargs": others}, name, copy=False)
+    steps = None if timesteps is None else timesteps // count
+    vector = _make(env, {**own, "num_envs": count, "kwargs": others}, name, copy=False, steps=steps)
     return env, Made(vector, owned=not isinstance(vector, RemoteEnvs))
 
 

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,11 @@ THREADS = ("PJRT_NPROC", "NPROC")
 many as the process may use processors. The last bits of large products depend on it."""
 QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 """Files of Linux that limit the processor time of a container: of version 2, and of version 1."""
+
+LOAD = "/proc/loadavg"
+"""File of Linux whose fourth word says how many threads run or wait for a processor now, of all: "2/150"."""
+LOOKING_SECONDS = 0.02
+"""Time for which it is looked at again and again."""
 
 _of_all: int | None = None
 """Processors of all the processes that this one shares a machine with as one job: see `take_share`."""
@@ -69,6 +75,21 @@ def own_processors() -> int:
     if _of_all is None:
         return usable_processors()
     return 1 if affinity is None else len(affinity(0))
+
+
+def running_now(file: str = LOAD) -> int:
+    """Number of threads of this machine that run or wait for a processor, at least 1, this one: of many looks a
+    quartile, as there are often some that run for a moment. Elsewhere than on Linux by the load of the last minute.
+    """
+    looks: list[int] = []
+    until = time.perf_counter() + LOOKING_SECONDS
+    try:
+        while time.perf_counter() < until:  # without a pause, so that others who look see that this one runs
+            looks.append(int(Path(file).read_text().split()[3].split("/")[0]))
+    except (OSError, ValueError, IndexError):
+        with contextlib.suppress(OSError, AttributeError):
+            looks = [1 + round(os.getloadavg()[0])]
+    return max(1, sorted(looks)[len(looks) // 4]) if looks else 1
 
 
 def take_share(of_all: int, mine: Sequence[int]) -> None:

@@ -86,15 +86,15 @@ def open_environment(
 
 
 def open_training_environment(
-    stack: contextlib.ExitStack,
-    env: Any,
-    num_envs: int | None,
-    start: Start,
-    info_keys: Sequence[str],
-    env_kwargs: Mapping[str, Any],
+    stack: contextlib.ExitStack, env: Any, num_envs: int | None, start: Start, settings: Mapping[str, Any]
 ) -> Any:
-    """The environments of this process, of `num_envs` over all processes; those of actors as they are."""
+    """The environments of this process, of `num_envs` over all processes; those of actors as they are.
+
+    Args:
+        settings: those of the training, checked, as far as they are known.
+    """
     world = distributed.world()
+    info_keys, env_kwargs = settings["info_keys"], settings["env_kwargs"]
     if hasattr(env, "ppo2_runner") and not env_kwargs:
         env.check_learner(num_envs, world.size, info_keys)
         return env
@@ -103,7 +103,9 @@ def open_training_environment(
     # a run that goes on steps its environments in as many groups as before, whatever the rule says here and now
     groups = None if start.resumed is None else facts_of(start.resumed).get("groups")
     groups = groups if groups in (1, 2) else None
-    vector: Any = open_environment(stack, env, num_envs, groups=groups, info_keys=info_keys, env_kwargs=env_kwargs)
+    timesteps = (settings["total_timesteps"] - start.timesteps) // world.size
+    options = {"groups": groups, "info_keys": info_keys, "env_kwargs": env_kwargs, "timesteps": timesteps}
+    vector: Any = open_environment(stack, env, num_envs, **options)
     if hasattr(vector, "ppo2_runner"):
         vector.check_learner(num_envs, world.size, info_keys)
         return vector

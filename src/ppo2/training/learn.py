@@ -171,7 +171,6 @@ def learn(
         settings = check_settings(configure.keywords)
         check_none_would_be_saved(settings)
         moments = Moments(with_films(checked_callbacks(callbacks), settings, run_dir))
-        env_kwargs = settings["env_kwargs"]
         if distributed.world().is_first:  # which alone writes
             logs.check(settings["log"], run_dir)
         placement.asked_place(device)
@@ -179,7 +178,7 @@ def learn(
         construction.check_names(network, network_kwargs, {"num_envs": counted, "nsteps": nsteps, "lr": lr})
         lock = stack.enter_context(run_directory.locked(run_dir))
         start = find_start(load_path, run_dir, load_parts)
-        vector = construction.open_training_environment(stack, env, num_envs, start, info_keys, env_kwargs)
+        vector = construction.open_training_environment(stack, env, num_envs, start, settings)
         num_envs = vector.num_envs * distributed.world().size
         on_device = isinstance(vector, DeviceVector)
         stack.enter_context(computing_on(placement.place_to_begin(device, on_device=on_device)))

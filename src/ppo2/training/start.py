@@ -1,5 +1,6 @@
 """The start of training: fresh, from weights, resumed or restarted."""
 
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -63,6 +64,12 @@ class Start(NamedTuple):
             ValueError: the checkpoint was saved by hand, or is damaged.
         """
         return Progress() if self.resumed is None else Progress.of(self.resumed)
+
+    @property
+    def timesteps(self) -> int:
+        """Timesteps that the run so far has made; 0 where that isn't known."""
+        counts = [self.settings.get(name) for name in ("num_envs", "nsteps")]
+        return self.progress.update * math.prod(counts) if all(type(count) is int for count in counts) else 0
 
     @property
     def kept(self) -> Mapping[str, Any]:

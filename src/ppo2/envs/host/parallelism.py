@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import statistics
 import sys
 import time
@@ -15,13 +16,17 @@ from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, traits_of
 from ppo2.envs.host.identity import check_distinct
 from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.vector import HostVectorEnv
-from ppo2.system.processors import own_processors, usable_processors
+from ppo2.system.processors import own_processors, quota, running_now, usable_processors
 from ppo2.system.text import say_error
 
 Workers: TypeAlias = int | Literal["auto"]
 
 WORTH_SECONDS = 5e-5
-"""Seconds that workers must save in a vector step: the cost of waking them and waiting for them."""
+"""Seconds of a vector step that workers take over from this process, above which they pay however short the run."""
+EXCHANGE_SECONDS = 8e-6
+"""Seconds of a vector step that it takes to command a worker and to wait for it."""
+START_WORTH_SECONDS = 1.0
+"""Seconds that workers must save in all where they save less in a step: some times the cost of starting and ending."""
 OVERLAP_PROCESSORS = 4
 """Processors from which on the policy acts for one group of environments while the other is stepped."""
 TRIAL_SECONDS, TRIAL_STEPS = 0.02, 32
@@ -47,6 +52,7 @@ def vectorize(
     may_try: bool,
     workers: Workers = "auto",
     groups: int | None = None,
+    steps: int | None = None,
     **options: Any,
 ) -> HostVectorEnv:
     """Makes a vector environment of `count` environments.
@@ -54,9 +60,10 @@ def vectorize(
     Args:
         first: made by `factory`; it becomes the first of them.
         may_try: True if `first` may be stepped on trial, which whoever counts its steps would notice.
-        workers: processes beside this one; "auto": as many as there are other processors, if a trial says that they
-            would save time. None, with a notice, where the factory can't travel to them.
+        workers: processes beside this one; "auto": see `choose_workers`, by a trial. None, with a notice, where the
+            factory can't travel to them.
         groups: see `HostVectorEnv`; None: see `choose_groups`.
+        steps: steps that each will make, where that is known.
         options: other arguments of `HostVectorEnv`.
 
     Raises:
@@ -67,8 +74,9 @@ def vectorize(
     if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int)):
         raise ValueError(f"`workers` (={workers!r}) must be 'auto' or a whole number.")
     if workers == "auto":
-        most = min(own_processors() - 1, count - 1 if groups == 1 else count // 2)
-        workers = most if may_try and most and _worth_it(first, count, most) else 0
+        most = min(own_processors(), quota() or sys.maxsize) - 1
+        most = min(most, count - 1 if groups == 1 else count // 2)
+        workers = _tried(first, count, most, steps) if may_try and most else 0
     if workers and (obstacle := worker_obstacle(factory)):
         say_error(f"{obstacle}, so that this process steps all environments itself.")
         workers = 0
@@ -108,10 +116,43 @@ def worker_obstacle(factory: Factory) -> str | None:
     return None
 
 
-def _worth_it(env: AnyEnv, count: int, workers: int) -> bool:
-    """True if workers save more time than they cost, by a short trial, after which `env` must be reset."""
+def choose_workers(step_seconds: float, count: int, most: int, steps: int | None = None) -> int:
+    """Number of processes that step `count` environments beside this one; their number doesn't change the bits.
+
+    All that there may be where a step is slow. Where it is fast, as many as make a vector step shortest, if the whole
+    run becomes faster by more than it takes to start them.
+
+    Args:
+        step_seconds: time of a step of one environment.
+        most: number of workers that there may be.
+        steps: steps to come of each environment; None: unknown.
+    """
+    if most < 1:
+        return 0
+    if step_seconds * count * most / (most + 1) > WORTH_SECONDS:
+        return most
+
+    def seconds(workers: int) -> float:
+        return step_seconds * math.ceil(count / (workers + 1)) + EXCHANGE_SECONDS * workers
+
+    best = min(range(most + 1), key=seconds)
+    return best if (seconds(0) - seconds(best)) * (steps or 0) > START_WORTH_SECONDS else 0
+
+
+def _tried(env: AnyEnv, count: int, most: int, steps: int | None) -> int:
+    """`choose_workers` by a short trial, after which `env` must be reset."""
+    seconds = _step_seconds(env)
+    workers = choose_workers(seconds, count, most, steps)
+    if not workers or choose_workers(seconds, count, most):
+        return workers
+    # what they save is less than what is lost where processes wait for processors
+    return choose_workers(seconds, count, min(most, own_processors() - running_now()), steps)
+
+
+def _step_seconds(env: AnyEnv) -> float:
+    """Seconds of a step, by some steps; 0 where they can't be made. `env` must be reset then."""
     if env.render_mode == "human":
-        return False
+        return 0.0
     action_space = copy.deepcopy(env.action_space)  # the random state of its own is the environment's affair
     action_space.seed(0)
     masked = spaces.is_masked(env.observation_space)
@@ -126,5 +167,5 @@ def _worth_it(env: AnyEnv, count: int, workers: int) -> bool:
             if terminated or truncated:
                 obs, _ = env.reset()
     except ENV_ERRORS:  # training will report it, if it happens again
-        return False
-    return statistics.median(seconds) * count * workers / (workers + 1) > WORTH_SECONDS
+        return 0.0
+    return statistics.median(seconds)
