@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ppo2 import distributed, envs, networks, spaces
@@ -91,7 +91,7 @@ def open_training_environment(
     """The environments of this process, of `num_envs` over all processes; those of actors as they are.
 
     Args:
-        settings: those of the training, checked, as far as they are known.
+        settings: the settings of the training, checked.
     """
     world = distributed.world()
     info_keys, env_kwargs = settings["info_keys"], settings["env_kwargs"]

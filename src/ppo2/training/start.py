@@ -1,6 +1,5 @@
 """The start of training: fresh, from weights, resumed or restarted."""
 
-import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -68,8 +67,10 @@ class Start(NamedTuple):
     @property
     def timesteps(self) -> int:
         """Timesteps that the run so far has made; 0 where that isn't known."""
-        counts = [self.settings.get(name) for name in ("num_envs", "nsteps")]
-        return self.progress.update * math.prod(counts) if all(type(count) is int for count in counts) else 0
+        num_envs, nsteps = self.settings.get("num_envs"), self.settings.get("nsteps")
+        if not (isinstance(num_envs, int) and isinstance(nsteps, int)):
+            return 0
+        return self.progress.update * num_envs * nsteps
 
     @property
     def kept(self) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ these semaphores, 25 with an eventfd and 28 with pipes, where a step of 4 CartPo
 
 import _multiprocessing
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -18,10 +19,10 @@ MAX_VALUE = 2
 """Commands that may wait for a worker: one for each group."""
 SPIN_SECONDS = 2e-4
 """Time to spin before sleeping: a process that sleeps wakes up late."""
-MOST_FAILURES = 10
-"""Failures to spin, in a row, that are counted: after n, spinning is left out 2^n - 2 times."""
 CHECK_SECONDS = 0.2
 """Time between two calls of `check` while asleep."""
+YIELD: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+"""Lets others have this processor, if they wait for it: on a busy machine, the process whose release is waited for."""
 
 
 class Semaphore:
@@ -33,7 +34,6 @@ class Semaphore:
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or f"/ppo2-{uuid.uuid4().hex[:12]}"
-        self._failures = self._left_out = 0
         if name is None:
             self._lock = _multiprocessing.SemLock(SEMAPHORE, 0, MAX_VALUE, self.name, False)
         else:
@@ -48,30 +48,19 @@ class Semaphore:
         self._lock.release()
 
     def acquire(self, *, spin: bool, check: Callable[[], None] = lambda: None) -> None:
-        """Waits for a release: spins for a while, then sleeps. Where spinning keeps failing it sleeps at once, and spins
-        again from time to time: on a machine that is busy, who spins takes the processor from whom he waits for.
+        """Waits for a release: spins for a while, then sleeps.
 
         Args:
             spin: True if there is a processor to spin on.
             check: called every CHECK_SECONDS; raises to give up.
         """
-        if spin and self._spin():
-            return
-        while not self._lock.acquire(True, CHECK_SECONDS):
-            check()
-
-    def _spin(self) -> bool:
-        """Spins, if that didn't fail too often; True if it acquired the semaphore."""
         acquire = self._lock.acquire
-        if self._left_out:
-            self._left_out -= 1
-            return bool(acquire(False))
-        until = time.perf_counter() + SPIN_SECONDS
-        while time.perf_counter() < until:
-            for _ in range(32):
-                if acquire(False):
-                    self._failures = max(0, self._failures - 1)
-                    return True
-        self._failures = min(MOST_FAILURES, self._failures + 1)
-        self._left_out = 2**self._failures - 2
-        return False
+        if spin:
+            until = time.perf_counter() + SPIN_SECONDS
+            while time.perf_counter() < until:
+                for _ in range(32):
+                    if acquire(False):
+                        return
+                YIELD()
+        while not acquire(True, CHECK_SECONDS):
+            check()
