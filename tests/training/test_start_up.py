@@ -31,6 +31,6 @@ def test_only_the_programs_of_training_are_compiled(start):
     assert len(start["programs"]) == 4
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "PIL", "tyro", "ray", "flax", "keras", "scipy.special", "scipy.stats"])
+@pytest.mark.parametrize("module", ["matplotlib", "PIL", "tyro", "ray", "flax", "keras", "scipy.special"])
 def test_what_a_plain_training_does_not_use_is_not_imported(start, module):
     assert module not in start["modules"]

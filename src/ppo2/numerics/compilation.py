@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -167,27 +167,42 @@ def _default_device() -> Any:
 
 # --- ahead of calls -----------------------------------------------------------------------------------------------
 
-Aside = Callable[..., Any]
-"""Has a program compiled for some arguments, or their shapes; returns the shapes of its result."""
+
+class Aside:
+    """Has programs compiled by another thread, one after the other, while this one traces the next; calls find them so.
+
+    What can't be compiled raises when it is called.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "compiling")
+        self._programs: list[Future[Any]] = []
+
+    def __call__(self, function: Any, *arguments: Any) -> Any:
+        """Has a program compiled for some arguments, or their shapes; returns the shapes of its result."""
+        lowered = function.lower(*arguments)
+        self._programs.append(self._thread.submit(lowered.compile))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered.out_info)
+
+    def so_far(self) -> Callable[[], object]:
+        """A function that waits for the programs that were given until now."""
+        return functools.partial(wait, tuple(self._programs))
+
+    def close(self, *, finish: bool) -> None:
+        """Takes no more programs, and doesn't wait. `finish=False` leaves those that haven't begun."""
+        self._thread.shutdown(wait=False, cancel_futures=not finish)
 
 
 @contextlib.contextmanager
 def compiling_aside() -> Iterator[Aside]:
-    """Context that gives an `Aside`: another thread compiles, one program after the other, while this one traces the
-    next. It ends when all are ready; calls find them so. What can't be compiled raises when it is called.
-    """
-    with ThreadPoolExecutor(1, "compiling") as thread:
-
-        def aside(function: Any, *arguments: Any) -> Any:
-            lowered = function.lower(*arguments)
-            thread.submit(lowered.compile)
-            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered.out_info)
-
-        try:
-            yield aside
-        except BaseException:
-            thread.shutdown(wait=False, cancel_futures=True)
-            raise
+    """Context that gives an `Aside`, which goes on after it with the programs that it has."""
+    aside = Aside()
+    try:
+        yield aside
+    except BaseException:
+        aside.close(finish=False)
+        raise
+    aside.close(finish=True)
 
 
 def can_compile_aside() -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ppo2 import distributed
 from ppo2.agent.compiled import program
 from ppo2.agent.model import Model
-from ppo2.agent.model_programs import train_program
+from ppo2.agent.model_programs import observe_program, train_program
 from ppo2.algorithm.faults import Fault
 from ppo2.algorithm.rollout import Rollout
 from ppo2.algorithm.train_state import UpdateStats
@@ -88,18 +88,27 @@ class HostTrainer(Trainer):
     rollout: Rollout | None = None
     _act: float = 0.0
     _step: float = 0.0
+    _wait_for_update: Callable[[], object] | None = None
 
     @collection_put_off()
     def prepare(self, first: int) -> None:
-        """See `Trainer`. To trace an update takes as long as to compile what precedes it: both are done at once."""
+        """See `Trainer`. To trace an update takes as long as to compile what precedes it: both are done at once. The
+        update itself is compiled while the first rollout is collected.
+        """
         model, runner = self.model, self.runner
         as_usual = type(model).train is Model.train and distributed.world().size == 1
         if as_usual and can_compile_aside():
             with compiling_aside() as aside:
                 rollout, hyper = runner.prepare(aside), model.hyperparameters(**self.numbers(first))
                 # several devices want arguments that are bound to them
-                if rollout is not None and model.learning_axis(rollout) == ONE_DEVICE:
+                on_one = rollout is not None and model.learning_axis(rollout) == ONE_DEVICE
+                if on_one and model.state.normaliser.is_empty:  # to be filled first
+                    aside(program(model, observe_program, ONE_DEVICE), model.state, rollout)
+                wait_for_collecting = aside.so_far()
+                if on_one:
                     aside(program(model, train_program, ONE_DEVICE), model.state, rollout, hyper)
+                    self._wait_for_update = aside.so_far()
+                wait_for_collecting()
 
     def collect(self) -> None:
         self.rollout = self.runner.run()
@@ -107,6 +116,9 @@ class HostTrainer(Trainer):
     def make_updates(self, first: int, most: int) -> Advance:
         """See `Trainer`; one update."""
         assert self.rollout is not None
+        if self._wait_for_update is not None:  # else both would compile it
+            self._wait_for_update()
+            self._wait_for_update = None
         stats = self.model.train(self.rollout, **self.numbers(first))
         self._act += self.runner.seconds.act
         self._step += self.runner.seconds.step
