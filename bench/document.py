@@ -1,4 +1,5 @@
 """Writes the tables of docs/benchmarks.md, docs/scaling.md and README.md from the kept results: no figure is typed.
+Their pictures, too: docs/images/speed.png (headline.py) and mujoco.png (curves.py).
 
     python bench/document.py                      # the tables anew, from bench/results (`make bench-docs`)
     python bench/document.py host.json ...        # keeps new results first: what a script wrote by --json host.json
@@ -18,11 +19,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import curves
 import headline
 from results import FOLDER, Results, load, markdown, merged, save
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "scaling.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "scaling.md", ROOT / "docs" / "recurrent-robotics.md"]
+PAGES += [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 MARKED = re.compile(r"<!-- table: (?P<file>\S+) (?P<table>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -32,6 +35,7 @@ def main() -> None:
     for page in PAGES:
         page.write_text(written(page.read_text()))
     headline.drawn(headline.comparisons(load))
+    curves.drawn(curves.load())
 
 
 def keep(path: Path) -> None:

@@ -5,7 +5,7 @@
     python bench/learning.py runs/pong --envs PongNoFrameskip-v4 --seeds 1 --timesteps 3000000 --episodes 10
     python bench/learning.py runs/mujoco --timesteps 20000 --seeds 1           # to see whether it works
     python bench/learning.py runs/mujoco --show                                # the table of what is there
-    python bench/learning.py runs/mujoco --show --plot docs/images/mujoco.png  # and the curves
+    python bench/learning.py runs/mujoco --show --curves bench/results/mujoco.csv  # and keeps the curves (curves.py)
 
 A run that is there already is not run again, so that a bench that was interrupted goes on. For every run two figures:
 the mean return of its last 100 training episodes, which is what Baselines and CleanRL publish, and of 100 deterministic
@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
+import curves
 from programs import OURS, PEERS, Contender, interpreter
 from report import TABLE_WIDTH
 from results import on_screen, save, source
@@ -48,7 +49,6 @@ PUBLISHED_BY = (
 )
 COLUMNS_HERE = ("last 100 training episodes: mean ± std (each seed)", "deterministic")
 DAY = 86_400.0
-COLUMNS = 4
 
 
 def main() -> None:
@@ -64,8 +64,8 @@ def main() -> None:
     Console(highlight=False, width=TABLE_WIDTH).print(on_screen("Learning", found))
     if options.json is not None:
         save(options.json, {"sources": {"": source(sys.argv, {})}, "tables": {"runs": found}})
-    if options.plot is not None:
-        draw(options.folder, options.plot)
+    if options.curves is not None:
+        curves.save(curves.of_folder(options.folder), options.curves)
 
 
 def run(options: argparse.Namespace, library: str, env: str, seed: int) -> dict[str, Any]:
@@ -114,41 +114,6 @@ def _mean_of(seeds: list[float]) -> str:
     return f"**{statistics.mean(seeds):,.4g}** ± {statistics.pstdev(seeds):,.4g} ({each})"
 
 
-def draw(folder: Path, out: Path) -> None:
-    """Our curves, a panel an environment: every seed's mean return of the last 100 episodes, and the seeds' mean."""
-    import matplotlib as mpl
-    import numpy as np
-
-    from ppo2.plot.drawing import COLORS
-    from ppo2.plot.series import rolling_mean
-    from ppo2.reporting import run_curve
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    envs = [path for path in sorted(folder.iterdir()) if any(path.glob("ours-*.json"))]
-    rows = -(-len(envs) // COLUMNS)
-    figure, grid = plt.subplots(rows, COLUMNS, figsize=(3.2 * COLUMNS, 2.4 * rows), layout="constrained", squeeze=False)
-    for axes in grid.flat[len(envs) :]:
-        axes.axis("off")
-    for axes, env in zip(grid.flat, envs, strict=False):
-        runs = [run_curve.read_run(path.with_suffix("")) for path in sorted(env.glob("ours-*.json"))]
-        curves = [(run.timesteps, rolling_mean(run.returns, 100)) for run in runs]
-        for timesteps, returns in curves:
-            axes.plot(timesteps, returns, color=COLORS[0], alpha=0.35, linewidth=0.8)
-        common = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), 400)
-        mean = np.mean([np.interp(common, x, y) for x, y in curves], axis=0)
-        axes.plot(common, mean, color=COLORS[0], linewidth=1.8)
-        axes.set_title(f"{env.name} ({len(runs)} seeds)", fontsize=9)
-        axes.tick_params(labelsize=7)
-        axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("timesteps", fontsize=9)
-    figure.supylabel("mean return of the last 100 episodes", fontsize=9)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=160)
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where runs and results are kept")
@@ -161,7 +126,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sb3-python", type=Path, help="an interpreter that has it (made in bench/.venvs otherwise)")
     parser.add_argument("--show", action="store_true", help="only the table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there, for bench/document.py")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw our curves")
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="keep points of our curves there, as CSV")
     return parser.parse_args()
 
 

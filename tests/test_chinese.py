@@ -65,7 +65,7 @@ def test_the_same_names(chinese: Path, english: Path) -> None:
 
 
 BEGINNING = re.compile(r"\s*(\||#|```|[-*] |<!--|!\[|>|\d+\. )")
-"""Of a line that begins something new in Markdown."""
+"""Beginnings of lines that start something new in Markdown."""
 
 
 @pytest.mark.parametrize("page", [*sorted((DOCS / "zh").glob("*.md")), ROOT / "README.zh-CN.md"], ids=named)

@@ -44,6 +44,16 @@ def test_every_command_is_on_the_page_of_commands() -> None:
     assert set(cli.COMMANDS) <= set(re.findall(r"`ppo2 (\w+)`", headings))
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("name", sorted(path.name for path in (DOCS / "images").iterdir()))
+def test_each_picture_has_one_maker(name: str) -> None:
+    """A mark of a page, for tools/screens.py, or a script of bench/ that bench/document.py calls."""
+    page = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md") if path.parent.name != "zh")
+    marks = re.findall(rf"<!-- (?:(?:picture|frame) {name} |screen \({name} |run: .*\$IMAGES/{name} )", page)
+    scripts = [path for path in (ROOT / "bench").glob("*.py") if f'"images" / "{name}"' in path.read_text("utf-8")]
+    assert len(marks) + len(scripts) == 1, "which command makes it?"
+
+
 def test_commands_are_run_in_order(screens: ModuleType, tmp_path: Path) -> None:
     page = "a\n<!-- run: echo one > file -->\n<!-- screen: cat file; pwd -->\nold\n<!-- end -->\nb\n"
     expected = (

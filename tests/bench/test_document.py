@@ -14,8 +14,11 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
-PAGES = (PAGE, ROOT / "docs" / "scaling.md", ROOT / "README.md", ROOT / "README.zh-CN.md")
-BENCH = ("check", "document", "headline", "options", "programs", "report", "results", "tables", "workloads")
+PAGES = (
+    *(PAGE, ROOT / "docs" / "scaling.md", ROOT / "docs" / "recurrent-robotics.md"),
+    *(ROOT / "README.md", ROOT / "README.zh-CN.md"),
+)
+BENCH = ("check", "curves", "document", "headline", "options", "programs", "report", "results", "tables", "workloads")
 
 
 @pytest.fixture
@@ -38,6 +41,12 @@ def test_the_picture_is_of_the_results(bench: Any) -> None:
     headline = bench("headline")
     with Image.open(headline.PICTURE) as picture:
         assert picture.info[headline.NAME] == headline.figures(headline.comparisons(bench("document").load))
+
+
+def test_the_curves_are_of_the_kept_points(bench: Any) -> None:
+    curves = bench("curves")
+    with Image.open(curves.PICTURE) as picture:
+        assert picture.info[curves.NAME] == curves.identity(curves.load())
 
 
 def test_another_result_changes_the_page(bench: Any) -> None:
