@@ -30,6 +30,9 @@ Gradients = Callable[
 
 SMALL = 2**16
 """Numbers of an array up to which it is small."""
+LANES = 16
+"""Numbers that a CPU computes with at once: XLA's loops over an odd number take them one by one. It pays for large
+vectors only."""
 
 T = TypeVar("T")
 
@@ -125,7 +128,7 @@ def update(
         axis: the devices that learn together, each from environments, or from samples, of its own; all get the same new
             state.
     """
-    config, over_envs = learner.config, axis.of_environments
+    config, over_envs, size = learner.config, axis.of_environments, state.params.shape[0]
     shards = config.shards // over_envs.devices
     normaliser = state.normaliser.with_returns(rollout, over_envs)
     whole = batch_of(rollout, learner.advantages(normaliser, rollout))
@@ -144,6 +147,7 @@ def update(
         hyper=hyper,
         axis=axis,
         frozen=learner.frozen,
+        size=size,
     )
 
     def stored_step(carry: Carry, minibatch: tuple[Batch, Array]) -> tuple[Carry, Array]:
@@ -158,8 +162,9 @@ def update(
         share = mine / jnp.maximum(axis.sum(mine), 1.0)  # of each minibatch's valid steps, this device's
         return jax.lax.scan(stored_step, carry, (cut._replace(advantages=normalised), share))
 
-    start = Carry(state.params, state.opt_state, jnp.zeros((), bool))
+    start = Carry(*jax.tree.map(_padded, (state.params, state.opt_state)), jnp.zeros((), bool))
     end, figures = jax.lax.scan(epoch, start, bits)
+    end = jax.tree.map(lambda x: x[:size] if x.ndim else x, end)
     steps = Step.unpacked(figures)
     fault = find_fault(
         learner.observation_space,
@@ -204,23 +209,26 @@ def minibatch_step(
     normaliser: Normaliser,
     hyper: Hyperparameters,
     axis: DataAxis,
+    size: int,
     frozen: Parts = (),
 ) -> tuple[Carry, Step]:
     """One gradient step of Adam on a minibatch; not taken where its approximate KL divergence exceeds `target_kl`.
 
     Args:
         minibatch: the samples, and the share that they are of the minibatch on all devices.
+        size: number of the parameters, which have zeros behind them (`_padded`).
         frozen: parameters that stay as they are, with their moments; the gradient's norm is that of the others.
     """
     batch, share = minibatch
-    params = _after(jnp.sum(batch.weights), carry.params)
-    gradient, stats = gradients(params, normaliser, batch, hyper)
+    params = _after(jnp.sum(batch.weights), carry.params[:size])
+    found, stats = gradients(params, normaliser, batch, hyper)
+    gradient = _padded(found)
     if axis.devices > 1:
         gradient, stats = axis.sum(jax.tree.map(lambda x: x * share, (gradient, stats)))
     is_frozen = among(frozen, gradient.shape[0]) if frozen else None
     if is_frozen is not None:
         gradient = jnp.where(is_frozen, 0, gradient).astype(gradient.dtype)
-    norm = jnp.linalg.norm(gradient)
+    norm = jnp.linalg.norm(gradient[:size])
     if hyper.max_grad_norm is not None:
         gradient = gradient * (hyper.max_grad_norm / jnp.maximum(norm, hyper.max_grad_norm))
     state = carry.opt_state._replace(count=_after(norm, carry.opt_state.count))
@@ -247,6 +255,11 @@ def _after(number: Float[Array, ""], x: T) -> T:
         return x
     waiting: T = jax.tree.map(lambda leaf: leaf if leaf.size > SMALL else jnp.where(number < 0, 0, leaf), x)
     return waiting
+
+
+def _padded(x: Array) -> Array:
+    """A vector that isn't small, on CPU with zeros behind it, up to a multiple of LANES; others as they are."""
+    return jnp.pad(x, (0, -x.size % LANES)) if x.size > SMALL and platform() == "cpu" else x
 
 
 def among(parts: Parts, size: int) -> Bool[Array, " P"]:
