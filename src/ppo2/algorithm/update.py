@@ -162,7 +162,7 @@ def update(
         share = mine / jnp.maximum(axis.sum(mine), 1.0)  # of each minibatch's valid steps, this device's
         return jax.lax.scan(stored_step, carry, (cut._replace(advantages=normalised), share))
 
-    start = Carry(*jax.tree.map(_padded, (state.params, state.opt_state)), jnp.zeros((), bool))
+    start = jax.tree.map(_padded, Carry(state.params, state.opt_state, jnp.zeros((), bool)))
     end, figures = jax.lax.scan(epoch, start, bits)
     end = jax.tree.map(lambda x: x[:size] if x.ndim else x, end)
     steps = Step.unpacked(figures)

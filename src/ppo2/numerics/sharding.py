@@ -82,6 +82,22 @@ class DataAxis:
         gathered: T = jax.tree.map(lambda x: jnp.asarray(x)[None] if alone else jax.lax.all_gather(x, AXIS), tree)
         return gathered
 
+    def part(self, tree: T) -> T:
+        """This device's of as many equal parts of each leaf's rows."""
+        if self.devices == 1:
+            return tree
+
+        def rows(x: Any) -> Any:
+            size = len(x) // self.devices
+            return jax.lax.dynamic_slice_in_dim(x, self.index * size, size)
+
+        mine: T = jax.tree.map(rows, tree)
+        return mine
+
+    def joined(self, tree: T) -> T:
+        """The inverse of `part`: the rows of all devices."""
+        return tree if self.devices == 1 else jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), tree)
+
 
 ONE_DEVICE = DataAxis()
 

@@ -12,6 +12,7 @@ from ppo2.algorithm.minibatches import join_sequences, split_sequences
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
 from ppo2.numerics.pieces import in_fitting_pieces, merge_leading_axes
+from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 
 
 class Experience(NamedTuple):
@@ -37,6 +38,7 @@ def complete(
     experience: Experience,
     final_values: Float[Array, "T N"],
     bootstrapped: Bool[Array, "T N"],
+    axis: DataAxis = ONE_DEVICE,
 ) -> Rollout:
     """The rollout of what was seen and done, with the policy's figures; pure.
 
@@ -48,9 +50,10 @@ def complete(
         experience: T steps of N environments.
         final_values: V of the next observation, where `bootstrapped`: where an episode was truncated, and after the
             last step. Elsewhere V of the next step's observation is taken.
+        axis: the devices that evaluate the steps together, each a part of them.
     """
     policy, valid = model.policy_of(params), experience.valid
-    logp, values = evaluate_steps(policy, normaliser, experience)
+    logp, values = evaluate_steps(policy, normaliser, experience, axis)
 
     def of_valid(x: Shaped[Array, "T N ..."]) -> Shaped[Array, "T N ..."]:
         """`x` with zeros in steps that are not valid, as even a NaN of weight 0 would spoil the gradient."""
@@ -66,13 +69,13 @@ def complete(
 
 
 def evaluate_steps(
-    policy: Policy, normaliser: Normaliser, experience: Experience
+    policy: Policy, normaliser: Normaliser, experience: Experience, axis: DataAxis = ONE_DEVICE
 ) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
     """Log-probabilities and values of T steps; of a recurrent policy, from the sequences that it will learn from."""
     seen, shape = (experience.obs, experience.actions), experience.valid.shape
     if experience.episode_starts is None:
-        flat = jax.tree.map(merge_leading_axes, seen)
-        acted = in_fitting_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat)
+        flat = axis.part(jax.tree.map(merge_leading_axes, seen))
+        acted = axis.joined(in_fitting_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat))
         return acted.logp.reshape(shape), acted.values.reshape(shape)
     count = jax.tree.leaves(experience.recurrent_state)[0].shape[0]
     sequences = (
@@ -80,8 +83,8 @@ def evaluate_steps(
         experience.recurrent_state,
         split_sequences(experience.episode_starts, count),
     )
-    flat = jax.tree.map(merge_leading_axes, sequences)
+    flat = axis.part(jax.tree.map(merge_leading_axes, sequences))
     length = shape[0] // count
-    acted = in_fitting_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat, length=length)
+    acted = axis.joined(in_fitting_pieces(lambda *some: policy.evaluate(normaliser, *some), *flat, length=length))
     logp, values = (join_sequences(x.reshape(count, shape[1], -1)) for x in (acted.logp, acted.values))
     return logp, values

@@ -21,6 +21,7 @@ from ppo2.envs.host.vec_env import as_gymnasium
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import Aside, transfers_allowed
 from ppo2.numerics.randomness import Purpose, host_environment_keys
+from ppo2.numerics.sharding import ONE_DEVICE, REPLICATED
 from ppo2.runners.acting import Actor
 from ppo2.runners.action_log import ActionLog
 from ppo2.runners.episodes import Ended, EpisodeQueue, RunningEpisodes, bring_into_float32
@@ -220,9 +221,10 @@ class Runner:
         for index, obs, recurrent_state in buffers.truncated_batches(model.observation_space, self.nenvs):
             found = np.asarray(values(state.params, state.normaliser, obs, recurrent_state))
             final_values[index], bootstrapped[index] = found[: len(index[0])], True
-        rollout: Rollout = program(model, complete_program)(
-            state.params, state.normaliser, _in_float32(seen), last_state, final_values, bootstrapped
-        )
+        axis = model.completing_axis(self.nsteps, self.nenvs)
+        known = (state.params, state.normaliser, _in_float32(seen), last_state, final_values, bootstrapped)
+        completed = program(model, complete_program, axis)(*sharding.to_global(known, axis, REPLICATED))
+        rollout: Rollout = sharding.to_local(completed, axis, REPLICATED)
         return rollout
 
     def _no_final_values(self) -> tuple[NDArray, NDArray]:
@@ -230,14 +232,19 @@ class Runner:
         return np.zeros((self.nsteps, self.nenvs), np.float32), np.zeros((self.nsteps, self.nenvs), bool)
 
     def prepare(self, aside: Aside) -> Any:
-        """Has the programs that collect a rollout compiled. Returns the shapes of the rollout."""
+        """Has the programs that collect a rollout compiled. Returns the shapes of the rollout, or None where several
+        devices complete it: they want arguments that are bound to them.
+        """
         model, state, start = self.model, self.model.state, RunningEpisodes.start(self.nenvs)
         aside(program(model, noise_program), self._noise_keys(), self.nsteps)
+        axis = model.completing_axis(self.nsteps, self.nenvs)
+        if axis != ONE_DEVICE:
+            return None
         seen = RolloutBuffers(model, self.nsteps, self.nenvs).experience
         seen = seen._replace(running_returns=start.discounted, gamma=self.gamma, lam=self.lam)
         last_state = model.initial_state(self.nenvs)
         known = (state.params, state.normaliser, _in_float32(seen), last_state)
-        return aside(program(model, complete_program), *known, *self._no_final_values())
+        return aside(program(model, complete_program, axis), *known, *self._no_final_values())
 
     def mark_learned(self) -> None:
         self._learned = self._latest

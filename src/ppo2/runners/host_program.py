@@ -11,8 +11,10 @@ from ppo2 import networks
 from ppo2.agent.model import Model
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import Rollout
+from ppo2.numerics import sharding
 from ppo2.numerics.compilation import compiled, platform
 from ppo2.numerics.randomness import as_keys
+from ppo2.numerics.sharding import REPLICATED, DataAxis
 from ppo2.runners.experience import Experience, complete
 
 QUICKLY_COMPILED = {"xla_backend_optimization_level": 1}
@@ -56,8 +58,12 @@ def values_program(model: Model) -> Callable[..., Float[Array, " N"]]:
     return compiled(final_values)
 
 
-def complete_program(model: Model) -> Callable[..., Rollout]:
-    """`complete`, for observations (T + 1, N, ...) of which the last are those after the last step, with that state."""
+def complete_program(model: Model, axis: DataAxis) -> Callable[..., Rollout]:
+    """`complete`, for observations (T + 1, N, ...) of which the last are those after the last step, with that state.
+
+    Args:
+        axis: of several devices each has the whole rollout, and evaluates a part of it.
+    """
 
     def completed(
         params: Float[Array, " P"],
@@ -72,6 +78,6 @@ def complete_program(model: Model) -> Callable[..., Rollout]:
         last = model.policy_of(params)(normaliser, last_obs, last_state).values
         final_values = final_values.at[-1].set(jnp.where(bootstrapped[-1], final_values[-1], last))
         steps = experience._replace(obs=jax.tree.map(lambda x: x[:-1], experience.obs))
-        return complete(model, params, normaliser, steps, final_values, bootstrapped.at[-1].set(True))
+        return complete(model, params, normaliser, steps, final_values, bootstrapped.at[-1].set(True), axis)
 
-    return compiled(completed)
+    return compiled(sharding.over_blocks(completed, axis, REPLICATED, REPLICATED))
