@@ -83,7 +83,7 @@ class DataAxis:
         return gathered
 
     def part(self, tree: T) -> T:
-        """This device's of as many equal parts of each leaf's rows."""
+        """The rows of each leaf that this device has, each having as many."""
         if self.devices == 1:
             return tree
 

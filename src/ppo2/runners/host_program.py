@@ -62,7 +62,7 @@ def complete_program(model: Model, axis: DataAxis) -> Callable[..., Rollout]:
     """`complete`, for observations (T + 1, N, ...) of which the last are those after the last step, with that state.
 
     Args:
-        axis: of several devices each has the whole rollout, and evaluates a part of it.
+        axis: the devices that complete it together: each has the whole, and evaluates a part.
     """
 
     def completed(
