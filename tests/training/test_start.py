@@ -104,7 +104,7 @@ def test_a_finished_run_is_extended(tmp_path: Path, capsys: pytest.CaptureFixtur
     learn(**settings, total_timesteps=64 * 4, update_fn=updates.append)
     assert updates == [3, 4]
     told = capsys.readouterr().out
-    assert "total of this run was 128 timesteps (2 updates) and is now 256 (4); schedules go over the new one" in told
+    assert "total of this run was 128 timesteps (2 updates) and is now 256 (4); schedules follow the new total" in told
     assert [float(row["lr"]) for row in rows(tmp_path)] == pytest.approx([1e-3, 0.5e-3, 0.5e-3, 0.25e-3])
     config = run_directory.read_config(tmp_path)
     assert config["total_timesteps"] == 256

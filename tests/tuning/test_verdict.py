@@ -30,7 +30,7 @@ def test_the_better_one_wins_and_the_preset_where_both_are_the_same() -> None:
     assert "reaches as much" in same.words()
     unclear = Verdict.of(7, [1.0, 9.0], [1.0, 8.0])
     assert (unclear.winner, unclear.is_clear) == (7, False)
-    assert "more seeds might turn round" in unclear.words()
+    assert "more seeds might reverse" in unclear.words()
     assert "isn't beaten" in Verdict.of(7, [1.0, 2.0], [3.0, 4.0]).words()
 
 

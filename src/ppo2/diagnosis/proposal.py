@@ -88,7 +88,7 @@ def _batch(case: Case, settings: dict[str, Any], reasons: list[str]) -> dict[str
     minibatches = int(np.clip(2 ** round(np.log2(max(batch / size, 1))), 4, MOST_MINIBATCHES))
     while batch % minibatches:
         minibatches -= 1
-    why = f"about an episode's length ({length:.0f})" if facts.get("ends") else "no random episode ended"
+    why = f"an episode has about {length:.0f} steps" if facts.get("ends") else "no random episode ended"
     reasons.append(f"nsteps={nsteps}: {why}; batches of {batch:,}")
     reasons.append(f"nminibatches={minibatches}: minibatches of {batch // minibatches:,}")
     found: dict[str, Any] = {"nsteps": nsteps, "nminibatches": minibatches}
@@ -110,4 +110,4 @@ def _patience(settings: dict[str, Any], step: float) -> str:
     shown = (
         f"{seconds / 3600:.1f} hours" if minutes > 90 else f"{minutes} minutes" if minutes > 1 else "a minute at most"
     )
-    return f"{total:,.0f} timesteps: stepping takes {shown} of one processor; acting and learning come on top"
+    return f"{total:,.0f} timesteps: stepping takes {shown} of one processor; acting and learning take additional time"

@@ -288,8 +288,8 @@ def _other_total(start: "Start", config: Config) -> str:
     before, done = start.settings.get("total_timesteps"), start.progress.update
     if not start.goes_on or not isinstance(before, int) or before // config.nbatch == config.nupdates:
         return ""
-    left = f": going on with {config.frac(done + 1):.3g} of the way left" if done < config.nupdates else ""
+    left = f", and go on at frac {config.frac(done + 1):.3g}" if done < config.nupdates else ""
     return (
         f"the total of this run was {before:,} timesteps ({before // config.nbatch:,} updates) and is now "
-        f"{config.total_timesteps:,} ({config.nupdates:,}); schedules go over the new one{left}"
+        f"{config.total_timesteps:,} ({config.nupdates:,}); schedules follow the new total{left}"
     )

@@ -88,7 +88,7 @@ class Verdict(NamedTuple):
         if self.winner == PRESET:
             same = "reaches as much" if self.tuned.mean == self.preset.mean else "isn't beaten"
             return f"the preset {same}, so that its settings are the result: trial {self.trial} makes {told}"
-        clear = "" if self.is_clear else ", which more seeds might turn round"
+        clear = "" if self.is_clear else ", which more seeds might reverse"
         return f"trial {self.trial} beats the preset: {told}{clear}"
 
 

@@ -66,7 +66,7 @@ def test_a_package_is_imported_for_its_ids(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_closest_ids_are_those_of_other_namespaces_too() -> None:
     pytest.importorskip("ale_py")
-    with pytest.raises(ValueError, match=r"closest known are .*ALE/Pong-v5"):
+    with pytest.raises(ValueError, match=r"closest known (is|are) .*ALE/Pong-v5"):
         ppo2.make("pong")
     with pytest.raises(ValueError, match="closest known are CartPole-v1, CartPole-v0"):
         ppo2.make("cartpole-v7")
@@ -82,11 +82,18 @@ def test_a_module_that_fails_where_it_is_imported(tmp_path: Path, monkeypatch: p
         ppo2.make("spoiled_envs:X-v0")
 
 
+def test_the_name_of_a_class_is_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_envs.py").write_text("class Tank: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"Tank is in the module own_envs, .*entry_point='own_envs:Tank'"):
+        ppo2.make("own_envs:Tank")
+
+
 @pytest.mark.parametrize(
     ("env_id", "words"),
     [
-        ("cartpole_v1", "The closest known are .*CartPole-v1"),
-        ("lunar_lander_v3", "The closest known are .*LunarLander-v3"),
+        ("cartpole_v1", "The closest known (is|are) .*CartPole-v1"),
+        ("lunar_lander_v3", "The closest known (is|are) .*LunarLander-v3"),
         ("pistonball_v6", "PettingZoo's environments have several agents"),
     ],
 )

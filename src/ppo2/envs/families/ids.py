@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import re
+import sys
 import types
 import warnings
 
@@ -58,7 +59,7 @@ def spec_of(env_id: str) -> EnvSpec:
         hint = f" {missing[0]}" if missing else ""
         raise ValueError(f"`env` (={env_id!r}): the module {module!r} can't be imported ({error}).{hint}") from error
     except gymnasium.error.Error as error:
-        hint = f" {missing[0]}" if missing else _closest(name)
+        hint = f" {missing[0]}" if missing else _of_class(module, name) or _closest(name)
         raise ValueError(
             f"`env` (={env_id!r}): no environment of this id is registered.{hint} `ppo2 envs` lists all; one of your "
             "own package is 'module:Name-v0'."
@@ -81,6 +82,16 @@ def import_named(module: str, env_id: str) -> types.ModuleType:
         raise ConstructorError(f"`env` (={env_id!r}): importing {module!r} raised {said}. Fix it there.") from error
 
 
+def _of_class(module: str, name: str) -> str:
+    """Words for the name of a class or function of a module, which is no id; "" for any other name."""
+    if not (module and callable(getattr(sys.modules.get(module), name, None))):
+        return ""
+    return (
+        f" {name} is in the module {module}, but isn't an id: register one there, gymnasium.register('{name}-v0', "
+        f"entry_point='{module}:{name}'), and name it as '{module}:{name}-v0'; or pass {name} to learn in Python."
+    )
+
+
 def _closest(name: str) -> str:
     """Words for the ids that are like one that nobody has registered, first those of the same name."""
     for family in FAMILIES:
@@ -92,7 +103,7 @@ def _closest(name: str) -> str:
     if words:
         return words
     close = same[:3] or difflib.get_close_matches(name, list(gym.registry), n=3, cutoff=0.5)
-    return f" The closest known are {', '.join(close)}." if close else ""
+    return f" The closest known {'is' if len(close) == 1 else 'are'} {', '.join(close)}." if close else ""
 
 
 def _plain(env_id: str) -> str:
