@@ -206,7 +206,7 @@ def test_arguments_that_can_not_be(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="another observation space"):
         ppo2.export(model, numpy=tmp_path / "x", env="MountainCar-v0")
     monkeypatch.setattr(exporting.onnx_file.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"`onnx` needs onnx and onnxruntime: pip install '\.\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"`onnx` needs onnx and onnxruntime: pip install 'ppo2\[onnx\]'"):
         ppo2.export(tmp_path / "absent", onnx=tmp_path / "x")
 
 

@@ -134,7 +134,7 @@ def test_refuses(model, tmp_path, monkeypatch):
     with pytest.raises(TypeError, match=r"`env` \(=3\) must be an environment id"):
         play(model, 3)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs imageio and imageio_ffmpeg: pip install '\.\[video\]' in"):
+    with pytest.raises(ValueError, match=r"needs imageio and imageio_ffmpeg: pip install 'ppo2\[video\]'"):
         play(model, "ppo2-tests/Strip-v0", video=tmp_path / "out.mp4")
     assert not list(tmp_path.iterdir())
 

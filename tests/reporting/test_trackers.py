@@ -411,7 +411,7 @@ def test_a_missing_package_is_an_error_before_any_work(tmp_path: Path, monkeypat
 
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *of: None if name == "trackio" else find(name, *of))
-    with pytest.raises(ValueError, match=r"pip install '\.\[trackio\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'ppo2\[trackio\]'"):
         ppo2.learn(**{**SMALL, "env": lambda: pytest.fail("it was made")}, run_dir=tmp_path / "run", log="trackio")
     assert not (tmp_path / "run").exists()
 

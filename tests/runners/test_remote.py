@@ -109,7 +109,7 @@ def test_what_cant_be_is_refused(arguments: dict[str, Any], message: str) -> Non
 
 def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"`backend` \(='ray'\).*pip install '\.\[ray\]' in the checkout"):
+    with pytest.raises(ValueError, match=r"`backend` \(='ray'\).*pip install 'ppo2\[ray\]'"):
         ppo2.make("CartPole-v1", num_envs=4, backend="ray")
 
 

@@ -117,7 +117,7 @@ def _fill(file: Path) -> None:
 
 def test_optuna_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install '\.\[tune\]' in the checkout"):
+    with pytest.raises(ValueError, match=r"pip install 'ppo2\[tune\]'"):
         check_optuna()
 
 

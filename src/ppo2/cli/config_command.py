@@ -19,7 +19,7 @@ LEFT_OUT = frozenset(
 
 @dataclasses.dataclass(kw_only=True)
 class ConfigCommand(Train):
-    """Print a settings file that has `ppo2 train` do the same, a comment per line: `ppo2 config ENV > mine.yaml`, then
+    """Print a settings file for `ppo2 train`, with a comment per line: `ppo2 config ENV > mine.yaml`, then
     `ppo2 train --config mine.yaml`. Defaults: presets, which depend on the environment.
     """
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(kw_only=True)
 class Doctor(TakesEnvironment):
-    """Check the installation or, with ENV, an environment before a run, with settings to begin with.
+    """Check the installation or, with ENV, an environment before a run, and propose settings to begin with.
 
-    Nothing is trained. The exit status is 1 if there is a fault, 0 else.
+    Nothing is trained. The exit status is 1 if there is a fault, else 0.
     """
 
     env: Annotated[

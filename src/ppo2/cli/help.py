@@ -38,43 +38,44 @@ ANOTHER_NAME = "a registered name: `ppo2 networks` lists them"
 SCHEDULE = "A SCHEDULE is a number, or linear:NUMBER or cosine:NUMBER, which fall to 0 over the run."
 TEXTS = {
     "network": f"network of the policy, {ANOTHER_NAME}",
-    "value_network": "shared: the value is a second head on the network; copy: it has a network of its own of the same "
-    "kind; or another name. None: shared",
+    "value_network": "shared: the value is a second head on the network; copy: it has a separate network of the "
+    "same kind; or another name. None: shared",
     "encoders": "networks that encode parts of a Dict or Tuple observation, by path: camera cnn_small arm/angles mlp. "
-    "Other parts are flattened, images encoded by cnn, or cnn_small where they are small",
+    "Other parts are flattened, and images are encoded by cnn, or by cnn_small if they are small",
     "num_envs": "environments, stepped side by side. Several processes (torchrun, srun, ...) share them",
     "eval_env": "id of an environment to evaluate on at intervals, with frozen statistics",
     "eval_episodes": "episodes in each evaluation",
-    "info_keys": "entries of the environment's info to record at episodes' ends: numbers, which go to monitor.csv and, "
-    "as means over the last 100 episodes, to the log (info/NAME). is_success is among them unasked",
-    "cliprange": "distance from 1 up to which the probability ratio pays off, a SCHEDULE; usually 0.1 to 0.3",
+    "info_keys": "names of numbers in the environment's info to record at the end of each episode. They go to "
+    "monitor.csv, and their means over the last 100 episodes to the log (info/NAME). is_success is always recorded",
+    "cliprange": "largest distance of the probability ratio from 1 that the loss rewards, a SCHEDULE; usually 0.1 to "
+    "0.3",
     "lr": "learning rate of Adam, a SCHEDULE; usually 1e-4 to 1e-3",
-    "value_cliprange": "limit of the value's change in an update: same as --cliprange, a SCHEDULE, or None for none",
+    "value_cliprange": "limit of the value's change in an update: same as --cliprange, a SCHEDULE, or None: no limit",
     "total_timesteps": "steps to take, over all environments; cut to whole updates of num-envs x nsteps",
     "nsteps": "steps of each environment between two updates; the batch is num-envs x nsteps",
     "seed": "seed of everything random; the same seed gives the same bits. None draws one and reports it",
-    "shards": "blocks of environments that are shuffled apart; must divide --num-envs. With device environments, as "
-    "many devices as divide them share the work. None: as suits the devices and processes that there are",
-    "devices": "devices of this machine that device environments may be spread over; None: all",
-    "device": "processor to compute on. auto: for device environments the accelerator, for others the one where each "
-    "part of the work is faster. A run that goes on computes where it did before",
+    "shards": "blocks of environments that are shuffled separately; must divide --num-envs. With device environments, "
+    "as many devices as divide the blocks share the work. None: by the number of processes and devices",
+    "devices": "most devices of this machine that device environments use; None: all",
+    "device": "processor to compute on. auto: for device environments the accelerator, for others the faster one for "
+    "each part of the work. A resumed run computes where it did before",
     "action_dist": "distribution of continuous actions: gaussian, clipped to the bounds, with standard deviations "
-    "learned beside the network; squashed_gaussian, through tanh to between the bounds, with those that the network "
-    "gives",
-    "precision": "of products in the networks: float32; tf32, which NVIDIA's cards multiply faster; bf16, with 7 bits "
-    "of each factor. None: float32",
-    "keep": "last checkpoints to keep; with --eval-env the best one stays beside them. None keeps all",
-    "on_nonfinite": "where a number is NaN or infinite: raise an error, or skip that update",
-    "bootstrap_truncated": "count the value of the last observation where an episode was cut short by a time limit; "
-    "without, that is a true end, as in the original",
+    "that don't depend on the observation; squashed_gaussian, mapped between the bounds by tanh, with standard "
+    "deviations that the network computes",
+    "precision": "precision of products in the networks: float32; tf32, which NVIDIA's cards multiply faster; bf16, "
+    "with 7 bits of each factor. None: float32",
+    "keep": "number of the last checkpoints to keep; with --eval-env the best one is kept, too. None keeps all",
+    "on_nonfinite": "if a number is NaN or infinite: raise an error, or skip that update",
+    "bootstrap_truncated": "count the value of the last observation if a time limit cut an episode short; if off, that "
+    "is a true end, as in the original",
     "normalize_rewards": "divide rewards by the running standard deviation of discounted returns",
     "eval_interval": "updates between two evaluations; None: as --log-interval",
-    "video_interval": "updates between two films of the policy, the first update's and the last one's included, in the "
-    "directory videos of --run-dir; 0 makes none. They are made beside training, by another process",
+    "video_interval": "updates between two films of the policy, with one after the first and one after the last "
+    "update, in the directory videos of --run-dir; 0 makes none. Another process makes them during training",
     "video_envs": "environments in a film, side by side; each plays one episode, and its last picture stays until all "
-    "have come to their ends",
+    "episodes have ended",
     "log": "formats of the log beside CSV and JSON lines, which --run-dir always has: tensorboard, and the trackers "
-    "wandb, trackio and mlflow. Without: those that the environment variable PPO2_LOG_FORMAT names",
+    "wandb, trackio and mlflow. Without the option: those that the environment variable PPO2_LOG_FORMAT names",
     "log_options": "options of trackers, by name: wandb.project robots mlflow.experiment legs",
     "env_kwargs": "arguments of the environment, and of how it is made: --env.NAME on the command line",
     "eval_env_kwargs": "the same for the environment to evaluate on, in place of env_kwargs; null: env_kwargs",

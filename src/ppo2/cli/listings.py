@@ -27,30 +27,33 @@ TABLE_FAMILIES = 4
 class Plot:
     """Draw learning curves; runs that differ only in the seed share a line and a band."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also an unfinished one; or a sweep's")]
-    more: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more", help_behavior_hint="")] = ()
-    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="one of .png, .svg, .pdf")] = Path("curves.png")
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also of an unfinished run or of a sweep")]
+    more: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more runs", help_behavior_hint="")
+    ] = ()
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="picture: .png, .svg or .pdf")] = Path("curves.png")
     x: Annotated[Literal["timesteps", "updates", "time"], arg(aliases=["-x"], help="the horizontal axis")] = "timesteps"
     y: Annotated[
         tuple[str, ...],
         arg(
             aliases=["-y"],
             metavar="COLUMN [COLUMN ...]",
-            help="return or length of episodes, or any column of progress.csv, such as loss/approxkl; an axes each",
+            help="return or length of episodes, or any column of progress.csv, such as loss/approxkl; each has "
+            "its own axes",
         ),
     ] = ("return",)
     smooth: Annotated[
         int | None,
         arg(
-            help="episodes, or rows of the log, that a point is the mean of; without it, of episodes those within a "
-            "twentieth of the timesteps, of the log each row"
+            help="number of episodes, or of rows of the log, over which a point is the mean. None: episodes within a "
+            "twentieth of the timesteps, single rows"
         ),
     ] = None
     labels: Annotated[
         tuple[str, ...] | None,
-        arg(metavar="NAME [NAME ...]", help="a name for each run; runs of one name share a line and a band"),
+        arg(metavar="NAME [NAME ...]", help="a label for each run; runs with the same label share a line and a band"),
     ] = None
-    title: Annotated[str | None, arg(help="without it, the environment's id")] = None
+    title: Annotated[str | None, arg(help="title of the picture; None: the environment's id")] = None
     debug: Debug = False
 
     def __call__(self) -> int:
@@ -125,7 +128,7 @@ class Networks:
 
 @dataclasses.dataclass(kw_only=True)
 class Presets:
-    """List what `ppo2 train` starts from: all families, or the settings for one environment."""
+    """List the presets from which `ppo2 train` starts: all of them, or the one of an environment."""
 
     env: Annotated[
         Positional[str | None],

@@ -23,13 +23,13 @@ class _PolicyCommand(TakesEnvironment):
     """Options of commands that play with the policy of a run."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="run directory (its newest checkpoint), or a checkpoint")]
-    env: Annotated[str | None, arg(metavar="ID", help="another environment than the one trained on")] = None
+    env: Annotated[str | None, arg(metavar="ID", help="environment to play; None: the one trained on")] = None
     no_inherit: Annotated[Flag, arg(help=NO_INHERIT)] = False
     max_steps: Annotated[
         int | None, arg(help="steps after which an episode is cut; None: 10,000, or the environment's own time limit")
     ] = None
     stochastic: Annotated[Flag, arg(help="sample actions instead of taking the most probable ones")] = False
-    device: Annotated[Device, arg(help="processor to compute on; auto leaves a GPU to what trains there")] = "auto"
+    device: Annotated[Device, arg(help="processor to compute on; auto leaves a GPU to trainings")] = "auto"
     debug: Debug = False
 
     @property
@@ -54,17 +54,17 @@ class _PolicyCommand(TakesEnvironment):
 
 @dataclasses.dataclass(kw_only=True)
 class Eval(_PolicyCommand):
-    """Evaluate the policy of a run: whole episodes, with everything about it frozen."""
+    """Evaluate the policy of a run on whole episodes. The policy doesn't change."""
 
     episodes: Annotated[int, arg(help="number of episodes")] = 100
     seed: Annotated[int, arg(help="seed of the environments and of sampling")] = 0
     partial_episodes: Annotated[
         Literal["count", "drop", "raise"],
-        arg(help="episodes that were cut count with their returns so far, are left out, or are an error"),
+        arg(help="count, leave out, or refuse episodes that were cut, which have their returns so far"),
     ] = "count"
     info_keys: Annotated[
         tuple[str, ...] | None,
-        arg(help="entries of `info` to show, as they are at episodes' ends; None: those that it was trained with"),
+        arg(help="numbers of `info` at the ends of episodes to show; None: those of the training"),
     ] = None
 
     def __call__(self) -> int:
@@ -106,9 +106,9 @@ def _known(infos: "Mapping[str, NDArray]") -> "dict[str, NDArray]":
 
 @dataclasses.dataclass(kw_only=True)
 class Play(_PolicyCommand):
-    """Watch the policy of a run where there is a display, or film it."""
+    """Watch the policy of a run on a display, or film it."""
 
-    video: Annotated[Path | None, arg(metavar="FILE", help="film it into this file: .mp4 or .gif")] = None
+    video: Annotated[Path | None, arg(metavar="FILE", help="film to write: .mp4 or .gif")] = None
     episodes: Annotated[int, arg(help="number of episodes")] = 1
     seed: Annotated[int, arg(help="seed of the environment; the first episode is the one of `ppo2 eval`")] = 0
 

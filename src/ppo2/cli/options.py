@@ -47,15 +47,16 @@ Progress = Annotated[bool, arg(help="show progress: a table updated in place on 
 Verbose = Annotated[
     Literal[0, 1, 2] | None,
     arg(
-        help="0 prints nothing, warnings and errors aside; 1 the plan, and a table of the progress where it can be "
-        "updated in place; 2 lines of progress elsewhere too. None: 2"
+        help="0 prints only warnings and errors; 1 the plan, and on a terminal a table of the progress; 2 elsewhere "
+        "also lines of progress. None: 2"
     ),
 ]
 ConfigFile = Annotated[
     str | None,
     arg(
         metavar="FILE",
-        help="settings from a YAML, TOML or JSON file, a run's config.json too; options win. `ppo2 config` writes one",
+        help="settings from a YAML, TOML or JSON file, such as a run's config.json; options override it. `ppo2 config` "
+        "prints one",
     ),
 ]
 Env = Annotated[Positional[str], arg(metavar="ENV", help="environment id; `ppo2 envs` lists them")]
@@ -69,8 +70,8 @@ class TrainingOptions:
         Flag,
         arg(
             help="stop, after a checkpoint, once the mean return of the last 100 episodes reaches the environment's "
-            "reward_threshold; where these took more than a twentieth of all timesteps, the last that did not (10 at "
-            "least) are enough, if their mean less its standard error reaches it"
+            "reward_threshold. If these took more than a twentieth of all timesteps, fewer are enough (10 at least), "
+            "if their mean minus its standard error reaches it"
         ),
     ] = False
     verbose: Verbose = None
@@ -78,7 +79,10 @@ class TrainingOptions:
     wandb: Annotated[Flag, arg(help="the same as --log wandb")] = False
     heartbeat: Annotated[
         float,
-        arg(help="of several processes: seconds without a sign of life, or in which others wait, that end the job"),
+        arg(
+            help="with several processes: seconds without a sign of life from one, or of waiting for one, that end the "
+            "job"
+        ),
     ] = 30.0  # as in `ppo2.distributed.init`, which would import JAX
     debug: Debug = False
 

@@ -12,8 +12,8 @@ from ppo2.cli.output import say, start_jax
 if TYPE_CHECKING:
     from ppo2.reporting.run_curve import Floats
 
-Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also an unfinished one; or a sweep's")]
-More = Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more", help_behavior_hint="")]
+Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, also of an unfinished run or of a sweep")]
+More = Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help="more runs", help_behavior_hint="")]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -22,13 +22,14 @@ class Report:
 
     run: Run
     more: More = ()
-    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="the page")] = Path("report.html")
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE", help="page to write")] = Path("report.html")
     evaluate: Annotated[
-        int, arg(metavar="EPISODES", help="play so many with each run's newest policy, for the histogram of returns")
+        int,
+        arg(metavar="EPISODES", help="episodes to play with each run's newest policy, for a histogram of returns"),
     ] = 0
     seed: Annotated[int, arg(help="seed of these episodes")] = 0
     video: Annotated[
-        Path | None, arg(metavar="FILE", help="a film to show; without it, the newest in each run's directory")
+        Path | None, arg(metavar="FILE", help="film to show; None: the newest one in each run's directory")
     ] = None
     debug: Debug = False
 
@@ -70,13 +71,13 @@ class Report:
 
 @dataclasses.dataclass(kw_only=True)
 class Watch:
-    """Serve the report of runs live, to this machine alone, while they train; Ctrl-C ends it."""
+    """Serve the report of runs live while they train, only to this machine; Ctrl-C ends it."""
 
     run: Annotated[
-        Positional[Path], arg(metavar="RUN", help="run directory, also one that has not begun; or a sweep's")
+        Positional[Path], arg(metavar="RUN", help="run directory, also of a run that has not begun, or of a sweep")
     ]
     more: More = ()
-    port: Annotated[int | None, arg(help="without it, the first free one from 8420 on")] = None
+    port: Annotated[int | None, arg(help="port of the page; None: the first free one from 8420 on")] = None
     debug: Debug = False
 
     def __call__(self) -> int:

@@ -36,15 +36,15 @@ Backend = Annotated[
 
 @dataclasses.dataclass(kw_only=True)
 class SweepCommand(options.Command):
-    """Train with several seeds, and every combination of settings given several values. Defaults: presets, which depend
-    on the environment.
+    """Train with several seeds, and with every combination of the settings that get several values. Defaults: presets,
+    which depend on the environment.
     """
 
     @classmethod
     def with_options(cls, arguments: Sequence[str]) -> type:
         """The command with options and defaults for the environment and the network in `arguments`."""
         chosen = options.choose(arguments, many=True, env_words=cls.words.env)
-        seeds = Annotated[int, arg(help="how many seeds to train each configuration with: 0, 1, ...")]
+        seeds = Annotated[int, arg(help="number of seeds for each combination of settings: 0, 1, ...")]
         run_dir = Annotated[str | None, arg(help="directory for table, curves and models; None writes nothing")]
         return cls.with_fields(
             chosen,

@@ -26,20 +26,20 @@ PLAIN_WIDTH = 80
 
 AutoResume = Annotated[
     options.Flag,
-    arg(help="go on with the run in --run-dir, if there is one: for what a launcher starts again by itself"),
+    arg(help="continue the run in --run-dir, if there is one: for jobs that a launcher restarts"),
 ]
 LoadPath = Annotated[
     str | None,
     arg(
-        help="a checkpoint, or a run directory (its newest one), to take weights, optimiser and normaliser from; "
-        "training then starts at its first update. With --run-dir the same directory, or the one that the checkpoint "
-        "is in, and the same settings, the run in it goes on instead; from its first update if it was stopped before "
+        help="a checkpoint, or a run directory (its newest checkpoint). A new run takes its weights, optimiser and "
+        "normaliser, and begins at its first update. If --run-dir is this directory, or the one that the checkpoint "
+        "is in, and the settings are the same, that run is resumed instead; it starts again if it was stopped before "
         "its first checkpoint. Later checkpoints are set aside. Another --total-timesteps extends it."
     ),
 ]
 LoadParts = Annotated[
     tuple[Literal["weights", "normaliser", "optimiser"], ...] | None,
-    arg(help="the parts that a new run takes from --load-path; None: all. The others begin afresh."),
+    arg(help="the parts that a new run takes from --load-path; None: all. The others begin from scratch."),
 ]
 RunDir = Annotated[str | None, arg(help="directory for logs, checkpoints and the learning curve; None writes nothing.")]
 
@@ -106,15 +106,15 @@ class Train(options.Command):
 
 @dataclasses.dataclass(kw_only=True)
 class Resume(options.TrainingOptions):
-    """Go on with a run, or a sweep, that was stopped, to the total that was asked for; a run also to another one."""
+    """Continue a run, or a sweep, that was stopped, to the total that was asked for; a run also to another total."""
 
     run: Annotated[
-        Positional[Path], arg(metavar="RUN", help="run directory, or the one of its checkpoints to go on from")
+        Positional[Path], arg(metavar="RUN", help="run directory, or one of its checkpoints, to continue from")
     ]
     total_timesteps: Annotated[
         float | None,
         arg(
-            help="another total, over all of the run: extends a run, a finished one too. Schedules go over the new "
+            help="another total for the whole run, which also extends a finished one. Schedules then follow the new "
             "total. None: as before"
         ),
     ] = None
@@ -123,7 +123,7 @@ class Resume(options.TrainingOptions):
     ] = None
     device: Annotated[
         Device | None,
-        arg(help="processor to compute on from now on; None: as before, if this machine has it. Bits differ elsewhere"),
+        arg(help="processor from now on; None: as before, if this machine has it. Another one gives other bits"),
     ] = None
     progress: options.Progress = True
 

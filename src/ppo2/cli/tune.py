@@ -57,10 +57,10 @@ DryRun = Annotated[options.Flag, arg(help="say what would be done and what it co
 
 @dataclasses.dataclass(kw_only=True)
 class TuneCommand(options.Command):
-    """Search settings that do better than the preset, and write them to a file for `ppo2 train --config`. The first
-    trial has the preset; the best is compared with it on new seeds, and where it is no better the preset stays. Options
-    of `train` are for all trials: a setting that is given isn't searched. Defaults: presets, which depend on the
-    environment.
+    """Search for settings that do better than the preset, and write them to a file for `ppo2 train --config`. The first
+    trial is the preset. The best trial is compared with it on new seeds, and if it is no better, the result is the
+    preset. Options of `train` are the same in all trials: a setting that is given isn't searched. Defaults: presets,
+    which depend on the environment.
     """
 
     @classmethod

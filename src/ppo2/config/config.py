@@ -31,23 +31,23 @@ class Config:
     env: object = setting(
         None, anything, "environment to train on: an environment id, a gymnasium.Env, a gymnasium.vector.VectorEnv, "
         "or a function without arguments that makes an environment; or an environment in JAX, which trains without "
-        'leaving the device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1". What ppo2.make gives with '
-        'backend="ray" is held by other processes, on other machines if you like.', null=True)
+        'leaving the device: a ppo2.envs.DeviceEnv, or an id such as "gymnax:CartPole-v1". The environments of '
+        'ppo2.make(backend="ray") are stepped by other processes, also on other machines.', null=True)
     eval_env: object = setting(
         None, anything, "an environment, in any form that `env` takes, to evaluate on at intervals with frozen "
         "statistics.", null=True)
     env_kwargs: Mapping[str, Any] = setting(
-        dict, arguments, "where `env` is an id, or a function or class: keyword arguments of ppo2.make "
-        "(max_episode_steps, frame_stack, workers, ...) and of the environment's constructor.")
+        dict, arguments, "keyword arguments of ppo2.make (max_episode_steps, frame_stack, workers, ...) and of the "
+        "environment's constructor, if `env` is an id, a function or a class.")
     eval_env_kwargs: Mapping[str, Any] | None = setting(
-        None, arguments, "the same for `eval_env`, in place of `env_kwargs`. None: `env_kwargs`, where `eval_env` is "
-        "an id, or the same function as `env`.", null=True)
+        None, arguments, "the same for `eval_env`, in place of `env_kwargs`. None: those of `env_kwargs`, if "
+        "`eval_env` is an id, or the same function as `env`.", null=True)
     total_timesteps: int = setting(
         0, whole(0, cut=True), "steps to take, over all environments; cut to whole updates of num_envs * nsteps. 0 "
         "returns the untrained (or loaded) model.")
     num_envs: int = setting(
-        8, whole(1), "number of environments, when `env` is an id, a function or a device environment; None is 8. Of "
-        "several processes (`ppo2.distributed`) each steps an equal part of them; None is then 8 or a few more.")
+        8, whole(1), "number of environments, if `env` is an id, a function or a device environment; None is 8. If "
+        "several processes train (`ppo2.distributed`), each steps an equal part of them, and None is 8 or a few more.")
     network: object = setting(
         "mlp", anything, "the policy's network: a registered name (`ppo2 networks` lists them), a builder, or a "
         "network: an equinox.Module that maps one observation to a vector of features, or a Flax module (Linen or "
@@ -56,13 +56,13 @@ class Config:
         dict, mapping("of names to values"), 'arguments of the network\'s builder; for mlp num_layers=2, '
         'num_hidden=64, activation="tanh", layer_norm=False.')
     value_network: object = setting(
-        None, anything, 'None or "shared": the value is a second head on the network; "copy": it has a network of '
-        "its own of the same kind; or another network, in any form that `network` takes.", null=True)
+        None, anything, 'None or "shared": the value is a second head on the network; "copy": it has a separate '
+        "network of the same kind; or another network, in any form that `network` takes.", null=True)
     encoders: Mapping[str, Any] | None = setting(
         None, mapping("from paths in the observation to networks, such as {'camera': 'cnn_small'}"),
         "networks that encode parts of an observation (Dict, Tuple), by path, before `network` sees all parts side by "
         'side: {"camera": "cnn_small", "arm/angles": "mlp"}, in any form that `network` takes. Other parts are '
-        "flattened, images encoded by cnn, or cnn_small where they are small.", null=True)
+        "flattened, and images are encoded by cnn, or by cnn_small if they are small.", null=True)
     model_fn: object = setting(
         None, anything, "makes the model: model_fn(policy=..., config=..., key=...), such as a subclass of "
         "ppo2.Model.", null=True)
@@ -72,92 +72,92 @@ class Config:
         2048, whole(1), "steps of each environment between two updates; the batch is num_envs * nsteps.")
     nminibatches: int = setting(4, whole(1), "number of minibatches that each epoch cuts the batch into.", static=True)
     noptepochs: int = setting(
-        4, whole(1), "passes over the batch in each update, shuffled anew each time.", static=True)
+        4, whole(1), "passes over the batch in each update; each pass shuffles it again.", static=True)
     lr: ScheduleLike = setting(
         3e-4, schedule(), "learning rate of Adam, a schedule; usually 1e-4 to 1e-3.", traced="update")
     cliprange: ScheduleLike = setting(
-        0.2, schedule(), "distance from 1 up to which the probability ratio pays off, a schedule; usually 0.1 to 0.3.",
-        traced="update")
+        0.2, schedule(), "largest distance of the probability ratio from 1 that the loss rewards, a schedule; usually "
+        "0.1 to 0.3.", traced="update")
     value_cliprange: ScheduleLike | None = setting(
         "same", schedule("same"), 'limit of the value\'s change in an update: "same" as cliprange, a '
         "schedule, or None for no limit.", null=True, traced="update", apart=True)
     gamma: float = setting(0.99, number(most=1.0), "discount per step.", traced="rollout")
     lam: float = setting(
-        0.95, number(most=1.0), "lambda of generalised advantage estimation: 0 trusts the value function, 1 the "
-        "rewards seen.", traced="rollout")
+        0.95, number(most=1.0), "lambda of generalised advantage estimation: 0 relies on the value function, 1 on "
+        "the rewards of the episode.", traced="rollout")
     ent_coef: float = setting(
         0.0, number(), "weight of the entropy bonus; usually 0 to 0.02.", traced="update")
     vf_coef: float = setting(0.5, number(), "weight of the value loss.", traced="update")
     max_grad_norm: float | None = setting(
-        0.5, number(positive=True), "the gradient's largest norm; None leaves it as it is.", null=True,
-        traced="update")
+        0.5, number(positive=True), "largest norm of the gradient, to which a larger one is scaled down; None: no "
+        "limit.", null=True, traced="update")
     target_kl: float | None = setting(
         None, number(positive=True), "once a minibatch's mean approximate KL divergence exceeds it, the rest of the "
         "update is skipped; usually 0.01 to 0.05. None never skips.", null=True, traced="update", apart=True)
     bootstrap_truncated: bool = setting(
-        True, flag, "count the value of the last observation where an episode was cut short by a time limit; False "
-        "takes that for a true end, as the original does.", static=True)
+        True, flag, "count the value of the last observation if a time limit cut an episode short; False treats that "
+        "as a true end, as the original does.", static=True)
     normalize_obs: bool = setting(
-        False, flag, "bring observations that are no images to mean 0 and standard deviation 1, by running "
+        False, flag, "scale observations that are no images to mean 0 and standard deviation 1, by running "
         "statistics.")
     normalize_rewards: bool = setting(
         False, flag, "divide rewards by the running standard deviation of discounted returns.")
     action_dist: ActionDist = setting(
         "gaussian", one_of(ActionDist), 'distribution of a Box\'s actions: "gaussian", clipped to the bounds, with '
-        'standard deviations learned beside the network; or "squashed_gaussian", through tanh to between the bounds, '
-        "which must be finite, with standard deviations that the network gives.", static=True)
+        'standard deviations that don\'t depend on the observation; or "squashed_gaussian", mapped between the bounds, '
+        "which must be finite, by tanh, with standard deviations that the network computes.", static=True)
     precision: Precision | None = setting(
         None, one_of(Precision), 'precision of the products (of matrices, of convolutions) in the networks: "float32"; '
         '"tf32", which NVIDIA\'s cards multiply faster, with 10 bits of each factor; or "bf16", with 7 bits, on every '
         "platform. Sums are float32, and so are all other products. None: float32, or "
-        "`jax_default_matmul_precision` where you have set it.", null=True, static=True)
+        "`jax_default_matmul_precision` if you have set it.", null=True, static=True)
     log_interval: int = setting(
         10, whole(1), "updates between two rows of the log; the first update is logged too.")
     info_keys: Sequence[str] = setting(
-        (), entries, "entries of the environments' `info` to record at each episode's end: numbers, which go to "
-        "monitor.csv and, as means over the last 100 episodes, to the log (info/NAME) and to `update_fn` "
-        "(stats.infos); `is_success` is among them unasked.")
+        (), entries, "names of numbers in the environments' `info` to record at the end of each episode. They go to "
+        "monitor.csv; their means over the last 100 episodes go to the log (info/NAME) and to `update_fn` "
+        "(stats.infos). `is_success` is always recorded.")
     monitor_limit: int | None = setting(
-        2048, whole(1), "most rows that an update adds to monitor.csv, which has every episode up to there. Of more it "
-        "gets every k-th, and its first line and the log (misc/monitor_share) tell the share; means and counts are of "
-        "all episodes. None writes all.", null=True)
+        2048, whole(1), "largest number of rows that an update adds to monitor.csv. If more episodes end, every k-th "
+        "gets a row, and the file's first line and the log (misc/monitor_share) have the share. Means and counts are "
+        "always those of all episodes. None: every episode gets a row.", null=True)
     log: Sequence[str] = setting(
         (), formats, 'formats of the log beside CSV and JSON lines, which `run_dir` always has: "tensorboard", and the '
-        'trackers "wandb", "trackio" and "mlflow", of settings, rows of the log, videos and the final score. (): those '
-        "that the environment variable PPO2_LOG_FORMAT names.")
+        'trackers "wandb", "trackio" and "mlflow", which get settings, rows of the log, films and the final score. (): '
+        "the formats that the environment variable PPO2_LOG_FORMAT names.")
     log_options: Mapping[str, Any] = setting(
         dict, tracker_options, 'options of trackers: {"wandb": {"project": ..., "entity": ..., "group": ..., "tags": '
-        '[...]}, "trackio": {"project": ...}, "mlflow": {"experiment": ..., "tracking_uri": ...}}, or in one word '
-        '"wandb.project" and so on. Their own environment variables count too.')
+        '[...]}, "trackio": {"project": ...}, "mlflow": {"experiment": ..., "tracking_uri": ...}}, or with '
+        'names such as "wandb.project". The trackers\' own environment variables count, too.')
     save_interval: int = setting(
-        0, whole(0), "updates between two checkpoints, the first update's one included; 0 writes only the final one.")
+        0, whole(0), "updates between two checkpoints, with one after the first update; 0 writes only the final one.")
     eval_interval: int | None = setting(
         None, whole(1), "updates between two evaluations; None: as log_interval.", null=True)
     eval_episodes: int = setting(10, whole(1), "episodes in each evaluation.")
     video_interval: int = setting(
-        0, whole(0), "updates between two films of the policy, the first update's and the last one's included, in the "
-        "directory `videos` of `run_dir`; 0 makes none. They are made beside training, by another process.")
+        0, whole(0), "updates between two films of the policy, with one after the first and one after the last update, "
+        "in the directory `videos` of `run_dir`; 0 makes none. Another process makes them during training.")
     video_envs: int = setting(
         1, whole(1), "environments in a film, side by side; each plays one episode, and its last picture stays until "
-        "all have come to their ends.")
-    video_steps: int = setting(1000, whole(1), "most steps of an episode in a film.")
+        "all episodes have ended.")
+    video_steps: int = setting(1000, whole(1), "largest number of steps of an episode in a film.")
     shards: int = setting(
-        1, whole(1), "blocks of environments that are shuffled apart; must divide num_envs. With device environments, "
-        "as many devices as divide them share the work. None: the devices that there are, where each gets 32 "
-        "environments, for device environments; else 1. Times the number of processes, where there are several.",
+        1, whole(1), "blocks of environments that are shuffled separately; must divide num_envs. With device "
+        "environments, as many devices as divide the blocks share the work. None: one for each process; with device "
+        "environments one for each device, if each device gets 32 environments.",
         static=True)
     devices: int | None = setting(
-        None, whole(1), "devices of this machine that device environments may be spread over; None: all that JAX has.",
+        None, whole(1), "most devices of this machine that device environments use; None: all that JAX has.",
         null=True)
     device: Device = setting(
-        "auto", one_of(Device), 'processor to compute on: "cpu"; "gpu"; or "auto": for device environments JAX\'s '
-        "default, for host environments the one where each part of the work is faster, so that small networks stay on "
-        "the CPU of a machine with a GPU. A run that goes on computes where it did before.")
+        "auto", one_of(Device), 'processor to compute on: "cpu", "gpu" or "auto". "auto": for device environments '
+        "JAX's default; for host environments the faster one for each part of the work, so that small networks stay on "
+        "the CPU of a machine with a GPU. A resumed run computes where it did before.")
     keep: int | None = setting(
-        None, whole(1), "number of last checkpoints to keep; with eval_env, each evaluation that is the best so far "
-        "is saved too, and the best one stays beside them. None keeps all.", null=True)
+        None, whole(1), "number of the last checkpoints to keep. With eval_env, there is also a checkpoint after each "
+        "evaluation that is the best so far, and the best one is kept, too. None keeps all.", null=True)
     on_nonfinite: OnNonfinite = setting(
-        "raise", one_of(OnNonfinite), "answer to an observation, action, reward, loss, gradient or optimiser's "
+        "raise", one_of(OnNonfinite), "reaction to an observation, action, reward, loss, gradient or optimiser's "
         'step that is NaN or infinite: "raise" an error, or "skip" that update.')
     # fmt: on
 

@@ -104,45 +104,47 @@ def learn(
 
     Args:
     {settings}
-        load_path: a checkpoint, a run directory (its newest one), or a model, to take weights, optimiser and
-            normaliser from; training then starts at its first update. With run_dir the same directory, or the one that
-            the checkpoint is in, and the same arguments, the run in it goes on instead; from its first update if it was
-            stopped before its first checkpoint. Later checkpoints are set aside. Another total_timesteps extends it (or
-            shortens it, to what was done at least): schedules then go over the new total.
+        load_path: a checkpoint, a run directory (its newest checkpoint), or a model. A new run takes its weights,
+            optimiser and normaliser, and begins at its first update. If run_dir is the same directory, or the one that
+            the checkpoint is in, and the arguments are the same, that run is resumed instead; it starts again if it was
+            stopped before its first checkpoint. Later checkpoints are set aside. Another total_timesteps extends the
+            run, or shortens it (at most to the timesteps that are done): schedules then follow the new total.
         load_parts: the parts that a new run takes from load_path, of "weights", "normaliser" and "optimiser" (Adam's
-            moments); None: all. The others begin afresh: ("weights", "normaliser") fine-tunes without old moments.
-        update_fn: called after each update as update_fn(update[, model[, stats]]), with as many as it takes; returning
-            False (Python's, NumPy's or JAX's) stops training after a checkpoint, None or True goes on.
-            `stats.evaluation` is the result of an evaluation that was made after this update, else None.
-        callbacks: objects that are called at moments of training, may stop it, log figures of their own and have state
-            that is saved with it: see `ppo2.callbacks` and docs/callbacks.md. A run that goes on needs the same again.
+            moments); None: all. The others begin from scratch: ("weights", "normaliser") fine-tunes without old
+            moments.
+        update_fn: called after each update as update_fn(update, model, stats), with as many of these three as it has
+            parameters. If it returns False (Python's, NumPy's or JAX's), training stops after a checkpoint; with None
+            or True it continues. `stats.evaluation` is the result of an evaluation after this update, else None.
+        callbacks: objects that are called at certain moments of training. They may stop it, log their own figures, and
+            have state that is saved: see `ppo2.callbacks` and docs/callbacks.md. A resumed run needs the same ones.
         init_fn: called once, before the first update.
-        run_dir: directory for logs, checkpoints and the learning curve, which belongs to this call until it returns;
-            None writes nothing.
+        run_dir: directory for logs, checkpoints and the learning curve, to which no other process may write until this
+            call returns; None writes nothing.
         verbose: 0 prints nothing: messages and warnings go to the logger "ppo2" of Python's `logging`. 1 prints the
-            plan, what is notable, and a summary; 2 progress too.
-        progress: True shows it, whatever `verbose` says: a table that is updated in place on a terminal and in a
-            notebook, a line for each row of the log elsewhere. False shows none, and no summary. None: by `verbose`;
-            of 1, the table alone.
+            plan, messages and a summary; 2 also the progress.
+        progress: True shows the progress for every `verbose`: a table that is updated in place on a terminal and in a
+            notebook, elsewhere a line for each row of the log. False shows none, and no summary. None: `verbose`
+            decides; 1 shows only the table.
         **network_kwargs: for the network's builder; for mlp num_layers=2, num_hidden=64, activation="tanh",
             layer_norm=False.
 
     Returns:
-        The trained model; `step`, `predict`, `value` and `save` it, or `ppo2.evaluate` it. In a notebook or at a prompt
-        also where Ctrl-C (SIGINT) stopped it after an update.
+        The trained model, with the methods `step`, `predict`, `value` and `save`; `ppo2.evaluate` evaluates it. In a
+        notebook or at a prompt it is also returned if Ctrl-C (SIGINT) stopped training after an update.
 
     Raises:
-        ValueError, TypeError: an argument that can't be, or a `run_dir` in which another training works, before the
-            first step of an environment; it says which and why. ValueError also where training meets numbers that are
-            not finite and `on_nonfinite` is "raise".
-        ppo2.envs.EnvironmentFailureError: environments failed more than three times in 60 seconds; what was learned
-            before is saved (of several processes: what the last checkpoint has).
+        ValueError, TypeError: an argument that can't work, or a `run_dir` in which another training works. It is raised
+            before the first step of an environment, and says which argument and why. ValueError also if training meets
+            numbers that are not finite and `on_nonfinite` is "raise".
+        ppo2.envs.EnvironmentFailureError: environments failed more than three times in 60 seconds. The state before
+            that is saved (with several processes: that of the last checkpoint).
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the update was finished and a checkpoint written (before
             the first update: at once, and nothing is written). A second signal stops at once. `ppo2.interrupted`
-            returns the model then. In other threads than the main one signals are not heard: return False from
+            returns the model then. In other threads than the main one, signals are not handled: return False from
             `update_fn` there.
 
-    Of several processes (`ppo2.distributed`), an error in one ends all, with status 75; what all raise alike is raised.
+    If several processes train (`ppo2.distributed`), an error in one of them ends all, with status 75; an error that all
+    of them raise is raised.
     """
     runtime.begin()
     more_settings, network_kwargs = separate_settings(network_kwargs)

@@ -41,5 +41,5 @@ def test_films_are_whole_at_the_end(tmp_path, workers):
 
 def test_the_extra_is_named_where_moviepy_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "moviepy", None)
-    with pytest.raises(ValueError, match=r"RecordVideo needs MoviePy: pip install '\.\[video\]'"):
+    with pytest.raises(ValueError, match=r"RecordVideo needs MoviePy: pip install 'ppo2\[video\]'"):
         ppo2.learn(env=recorded, total_timesteps=32, env_kwargs={"folder": str(tmp_path)}, num_envs=2, nsteps=16)
