@@ -1,9 +1,9 @@
-"""Several processes, on one machine or many, train one model together. Alone, the script trains in its one process.
+"""Several processes, on one machine or many, train one model together. Alone, it uses one process.
 
     mpirun -n 2 python examples/several_processes.py --total-timesteps 100000
     torchrun --nproc-per-node 2 examples/several_processes.py        # srun and Kubernetes too: docs/distributed.md
 
-`num_envs`, the batch and `total_timesteps` count all processes: the arguments stay as they are.
+`num_envs`, the batch and `total_timesteps` are those of all processes together, so the arguments stay the same.
 """
 
 import tyro

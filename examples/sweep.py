@@ -1,4 +1,4 @@
-"""A sweep: learning rates by seeds, all in one program, as the environment is written in JAX.
+"""A sweep: several learning rates with several seeds, all in one program, because the environment is written in JAX.
 
 Usage: python examples/sweep.py --total-timesteps 100000
 
