@@ -260,7 +260,7 @@ def test_a_run_of_format_2_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[
     model = ppo2.learn(**settings, run_dir=tmp_path / "run", load_path=tmp_path / "run")
     assert int(model.state.counters.updates) == 5
     told = capfd.readouterr()
-    assert "going on at update 4" in told.out + told.err
+    assert "continuing at update 4" in told.out + told.err
     assert "new episode" not in told.out + told.err
 
 

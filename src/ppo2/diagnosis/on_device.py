@@ -103,7 +103,7 @@ def determinism(case: Case) -> Iterator[Finding]:
     case.deterministic = all(_bytes(one) == _bytes(other) for one, other in pairs)
     if case.deterministic:
         yield Finding(
-            "determinism", "ok", "the same keys and actions give the same bits: a resumed run goes on exactly"
+            "determinism", "ok", "the same keys and actions give the same bits: a resumed run continues exactly"
         )
         return
     yield Finding(

@@ -77,7 +77,7 @@ def determinism(case: Case) -> Iterator[Finding]:
     yield Finding(
         NAME,
         "ok",
-        f"the same seed and actions give the same bits, {how} ({len(first.actions)} steps): a resumed run goes on "
+        f"the same seed and actions give the same bits, {how} ({len(first.actions)} steps): a resumed run continues "
         "exactly",
     )
     if reseeds:

@@ -29,7 +29,7 @@ def batch_plan(
         done = ", all done before" if first > 1 else ""
         return f"nothing to train: {config.nupdates:,} updates were asked for{done}"
     taken = config.nupdates * config.nbatch
-    going_on = f", going on at update {first:,}" if first > 1 else ""
+    going_on = f", continuing at update {first:,}" if first > 1 else ""
     asked = f" of {config.total_timesteps:,} asked for" if taken != config.total_timesteps else ""
     warm_up = f", after {warm_up_steps * config.num_envs:,} that only fill the normaliser" if warm_up_steps else ""
     by = f", stepped by {stepped_by}" if stepped_by is not None else ""

@@ -288,7 +288,7 @@ def _other_total(start: "Start", config: Config) -> str:
     before, done = start.settings.get("total_timesteps"), start.progress.update
     if not start.goes_on or not isinstance(before, int) or before // config.nbatch == config.nupdates:
         return ""
-    left = f", and go on at frac {config.frac(done + 1):.3g}" if done < config.nupdates else ""
+    left = f", and continue at frac {config.frac(done + 1):.3g}" if done < config.nupdates else ""
     return (
         f"the total of this run was {before:,} timesteps ({before // config.nbatch:,} updates) and is now "
         f"{config.total_timesteps:,} ({config.nupdates:,}); schedules follow the new total{left}"
