@@ -34,7 +34,7 @@ def load(
     device: Device = Config.device,
     **network_kwargs: Any,
 ) -> Model:
-    """The model in a checkpoint: a file, or the newest of a folder or of a run directory.
+    """The model in a checkpoint: in a file, or in the newest file of a folder or of a run directory.
 
     Args:
         path: a file, a folder of checkpoints, or a run directory.

@@ -40,7 +40,7 @@ class ConfigCommand(Train):
             say_error(f"warning: {', '.join(found)} holds what looks like a secret, and is left out")
             settings["log_options"] = secrets.without(settings["log_options"])
         title = (
-            f"What `ppo2 train {values['env']}` does. `ppo2 train --config FILE` reads this; options win over it.\n"
+            f"What `ppo2 train {values['env']}` does. `ppo2 train --config FILE` reads this; options override it.\n"
             f"{help_pages.SCHEDULE}"
         )
         print(

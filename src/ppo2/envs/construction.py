@@ -88,19 +88,19 @@ def make(
             by `learn` and `evaluate` at episodes' ends as if named there.
         workers: processes that step environments beside this one; "auto": as many as there are other processors, if a
             trial says that steps are slow enough (`learn` knows how long the run is, and may take one for fast steps
-            too). The environments do the same in any case; a line on standard error says what was chosen.
+            too). The results don't depend on it; a line on standard error shows the choice.
         groups: 2: the policy acts for one half of the environments while the other steps; 1: for all at once; None:
             see `ppo2.envs.host.parallelism.choose_groups`.
-        env_timeout: seconds that a step of one environment may take: see `HostVectorEnv`.
+        env_timeout: longest time of a step of one environment, in seconds: see `HostVectorEnv`.
         replay_limit: steps of an episode up to which a resumed run brings it back: see `HostVectorEnv`.
-        own_vector: True takes the vector form that the environment's own package has (CartPole, Atari): faster, but
-            stepped by its own rules, so that a resumed run begins new episodes.
+        own_vector: True uses the vector environment of the environment's own package (CartPole, Atari). It is faster,
+            but steps by its own rules, so that a resumed run begins new episodes.
         backend: "ray": actors of Ray hold the environments, on this machine or on others, and return whole rollouts:
             only `learn` can use what is made. See docs/distributed.md.
         actors: number of Ray's actors, which must divide `num_envs`; None: one for every 8 environments. `workers` are
             then processes beside each actor ("auto": none).
         env_kwargs: for the environment's constructor, such as `render_mode`, or its treatment: see `AtariFactory`.
-        verbose: 0 says nothing: see `learn`.
+        verbose: 0 prints nothing: see `learn`.
         kwargs: the same, for names that are none of the above; `backend` of a Brax environment too.
 
     Raises:

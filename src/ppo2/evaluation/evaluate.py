@@ -70,8 +70,8 @@ def evaluate(
 ) -> Evaluation:
     """Runs whole episodes. The normaliser is frozen and the model's random streams are left alone.
 
-    Every environment gets an equal quota of episodes, fixed beforehand: counting the first to finish would favour
-    short ones.
+    Every environment plays the same number of episodes, which is fixed beforehand: to count the episodes that end
+    first would favour short ones.
 
     Args:
         model: from `learn` or `load`.

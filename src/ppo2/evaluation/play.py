@@ -47,7 +47,7 @@ def play(
 ) -> Evaluation:
     """Plays whole episodes one after the other: in a window where there is a display, or into a film.
 
-    The episodes are those of `evaluate` on one environment: of the same seeds, treatment, masks and time limit.
+    The episodes are those of `evaluate` on one environment: with the same seeds, wrappers, masks and time limit.
 
     Args:
         model: from `learn` or `load`.
@@ -56,12 +56,12 @@ def play(
         episodes: number of episodes.
         seed: seed of the environment.
         deterministic: the most probable action; False samples.
-        video: a file to film into, .mp4 or .gif; at the environment's own frames per second. It is there, whole, when
-            all episodes are over; after SIGINT (Ctrl-C) or SIGTERM it has what was filmed until then, and an error
-            leaves none.
+        video: a file to film into, .mp4 or .gif; at the environment's own frames per second. It is complete when
+            all episodes are over; after SIGINT (Ctrl-C) or SIGTERM it has the frames until then, and after an error
+            there is no file.
         on_episode: called at each episode's end: on_episode(number from 1, return, length in timesteps).
         max_steps: steps of one episode after which it is cut: see `evaluate`.
-        progress: say on standard error, every few seconds, how far a film is.
+        progress: print on standard error, every few seconds, how much of a film is made.
         device: see `evaluate`.
         env_kwargs: see `evaluate`.
         verbose: 0 prints nothing: see `learn`.

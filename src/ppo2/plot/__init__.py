@@ -51,11 +51,11 @@ def curve(
         runs: run directories; the directory of a sweep is all of its runs.
         out: a file to write too: .png, .svg or .pdf.
         x: "timesteps" of all environments, "updates", or wall "time".
-        y: "return" or "length" of episodes, a column of progress.csv, such as "loss/approxkl", or one that monitor.csv
-            has beside its own, such as "is_success"; several make an axes each.
-        smooth: number of episodes, or of rows of the log, that a point is the mean of: the last ones. None: of episodes
-            those within 5 % of the timesteps, so that the line lags behind them no more where they are long; of rows
-            each by itself. The axis says which.
+        y: "return" or "length" of episodes, a column of progress.csv, such as "loss/approxkl", or an additional column
+            of monitor.csv, such as "is_success"; each of several has its own axes.
+        smooth: number of the last episodes, or rows of the log, over which a point is the mean. None: the episodes
+            within 5 % of the timesteps, so that the line doesn't lag more where episodes are long; single rows. The
+            label of the axis says which.
         labels: names in the legend, one for each of `runs` (a sweep's runs share one); runs of one name share a line
             and a band. None: the names of the directories, and the settings that differ.
         title: None: the environment's id.

@@ -62,39 +62,38 @@ def sweep(
     """Trains every combination of the settings that are given as lists, and compares them.
 
     On a device environment, runs that differ only in seed, lr, cliprange, gamma, lam, ent_coef, vf_coef or
-    max_grad_norm train together, in one compiled program, spread over the devices that there are; other settings
-    (nsteps, network, ...) make one program each. Each run is the one that `learn` would make of its seed and settings,
-    to float tolerance.
+    max_grad_norm train together, in one compiled program, on all devices; each value of another setting (nsteps,
+    network, ...) needs a separate program. Each run has the result of `learn` with its seed and settings, to float
+    tolerance.
 
-    On host environments each run is the one of `learn`, to the last bit, and several train at a time: see `parallel`.
-    One that fails is reported, and the others go on.
+    On host environments each run has the result of `learn`, to the last bit, and several train at a time: see
+    `parallel`. A run that fails is reported, and the others continue.
 
     Args:
         env: environment to train on, in any form that `learn` takes. One that exists already can't be given to several
             processes: its runs train one after another.
         run_dir: directory for the table, the curves (CSV and PNG) and the models; None writes nothing. On host
-            environments it also gets a run directory for each run, and a sweep that was stopped goes on with the same
-            arguments: runs that are finished are not trained again, others from their checkpoints, those that failed
-            too. What was given as an object is taken for the same by its name.
-        verbose: see `learn`; progress is what there is to see of a sweep, so that this is 2.
+            environments it also gets a run directory for each run, and a sweep that was stopped continues with the same
+            arguments: finished runs are not trained again, and others, also failed ones, continue from their
+            checkpoints. Objects among the arguments count as the same if they have the same name.
+        verbose: see `learn`; 2 by default, because a sweep prints mostly progress.
         progress: see `learn`; of the table or lines, `best` is the best run's mean return.
         parallel: number of runs on host environments that train at a time, each in a process of its own with an equal
-            share of the processors; "auto": as many as there are processors, but one after another, in this process,
-            where runs learn on an accelerator or can't be sent to processes. 1: one after another. It makes no
-            difference to the results.
-        backend: "ray": each run trains in an actor of Ray, wherever its cluster has room, `parallel` of them at a time
+            share of the processors; "auto": as many as there are processors; one after another, in this process, if
+            runs learn on an accelerator or can't be sent to processes. 1: one after another. The results are the same.
+        backend: "ray": each run trains in an actor of Ray, on any machine of its cluster, `parallel` of them at a time
             ("auto": all). `run_dir` must then be on a disk that all its machines have. See docs/distributed.md.
         **arguments: arguments of `learn` and of the network's builder, each a value, or a list, range or array of
-            values to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" here unless given: one run
-            that diverges harms no other, and the table tells of its skipped updates.
+            values to sweep over: seed=range(16), lr=[1e-4, 3e-4]. `on_nonfinite` is "skip" by default: a run that
+            diverges doesn't stop the others, and the table shows its skipped updates.
 
     Returns:
         See `Sweep`; its `failures` has the runs that failed.
 
     Raises:
-        ValueError, TypeError: an argument that can't be, before any training; it says which, and why.
-        Exception: the error of the first run, where all runs failed.
-        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what there was by then is in `run_dir`, and
+        ValueError, TypeError: an argument that can't work, before any training; it says which, and why.
+        Exception: the error of the first run, if all runs failed.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; the results so far are in `run_dir`, and
             `ppo2.interrupted` returns it. In a notebook or at a prompt Ctrl-C returns it.
     """
     runtime.begin()

@@ -58,12 +58,12 @@ def tune(
     progress: bool | None = None,
     **arguments: Any,
 ) -> Tuning:
-    """Searches settings with which an environment is learned better than with its preset, with Optuna's TPE.
+    """Searches for settings that train better on an environment than its preset, with Optuna's TPE.
 
-    The first trial has the preset's settings (`ppo2.preset`), the others settings from a space. Trials that do worse
-    than half of those before, from two fifths of their training on, are given up. Then the best are trained again, and
-    the best of these and the preset with `final_seeds` new seeds each: where the preset isn't beaten on these, its
-    settings are the result. See docs/tuning.md.
+    The first trial has the settings of the preset (`ppo2.preset`), the others have settings from a space. From two
+    fifths of its training on, a trial is given up if it is worse than half of the earlier ones. Then the best trials
+    are trained again, and the best of these is compared with the preset on `final_seeds` new seeds. If it is no better,
+    the result is the preset. See docs/tuning.md.
 
     Args:
         env: environment to train on, in any form that `learn` takes. One that exists already can't be given to several
@@ -77,7 +77,7 @@ def tune(
             which has the one of each family: {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "nsteps": [64, 128]}.
             None: that of the environment's family, without what is given here as an argument.
         seed: seed of the search and, by way of it, of all trainings; None draws one. One trial at a time, the same
-            seed makes the same trials; of several, which is asked for first depends on which ends first.
+            seed makes the same trials; of several, the next one also depends on which of them ends first.
         run_dir: directory for the study (`study.db`, SQLite), a run directory for each training, the table
             (`trials.csv`), pictures and `best.yaml`, which `ppo2 train --config` takes; None writes nothing. A search
             that was stopped or killed goes on with the same arguments, of which the budget (`trials`, `time_limit`,
@@ -85,8 +85,8 @@ def tune(
         parallel: trainings at a time, on host environments each in a process of its own; "auto": as many as there are
             processors, as in `sweep`. On device environments the trials that train in one program; "auto": a quarter
             of all, 16 at most.
-        dry_run: True says what would be done, and the space, and does nothing.
-        verbose: see `learn`; the trials are what is notable.
+        dry_run: True prints the plan of the search and its space, and trains nothing.
+        verbose: see `learn`; the messages are about the trials.
         progress: see `learn`.
         **arguments: arguments of `learn` and of the network's builder, which all trainings have in place of the
             preset's; they are not searched. `total_timesteps` is that of each training. `eval_env` and `eval_episodes`
@@ -96,8 +96,8 @@ def tune(
         See `Tuning`: `best_settings`, `value`, `interval`, `trials`, `path`.
 
     Raises:
-        ValueError, TypeError: an argument that can't be, before any training; it says which, and why.
-        Exception: the error of the first trial, where all trials failed.
+        ValueError, TypeError: an argument that can't work, before any training; it says which, and why.
+        Exception: the error of the first trial, if all trials failed.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; trials that were training begin again in the next call,
             and `ppo2.interrupted` returns the result so far. In a notebook or at a prompt Ctrl-C returns it.
     """
