@@ -17,9 +17,13 @@ from typing import Any
 
 BENCH = Path(__file__).parent
 TIMEOUT = 900.0  # seconds that one measurement may take
-NOT_PASSED_ON = {"JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"}
-"""Environment variables of this process that the measured ones don't get: they may keep the bytecode of their sources,
-as packages that pip has installed have theirs."""
+NOT_PASSED_ON = {
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    "PYTHONDONTWRITEBYTECODE",
+}
+"""Environment variables of this process that the measured ones don't get: they may keep all programs that they compile,
+and the bytecode of their sources, as packages that pip has installed have theirs."""
 
 Settings = Mapping[str, Any]
 
