@@ -1,9 +1,9 @@
 """Compiled programs are kept between tests, processes and runs: compiling is most of what the tests do."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,27 +37,26 @@ def pytest_configure(config: pytest.Config) -> None:
         runtime.begin()
 
 
-QUICK: dict[Any, Any] = {}
-"""Programs that models share in tests with `quickly_compiled`; others, which look at bits, don't get them."""
-
-
 @pytest.fixture
-def quickly_compiled() -> Iterator[None]:
-    """Programs are hardly optimised: each takes half the time to compile, and only what it computes is looked at."""
-    import jax
+def quickly_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Programs are hardly optimised: each takes a third of the time to compile, and only what it computes is looked at.
+    Those of the core are compiled as users' are.
+    """
+    with contextlib.nullcontext() if request.node.get_closest_marker("core") else _quickly():
+        yield
 
-    from ppo2.agent.compiled import SHARED
 
-    programs = SHARED.copy()
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    SHARED.clear()
-    SHARED.update(QUICK)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-    QUICK.update(SHARED)
-    SHARED.clear()
-    SHARED.update(programs)
+@pytest.fixture(scope="module")
+def all_quickly_compiled() -> Iterator[None]:
+    """The same for what the tests of a module share, too."""
+    with _quickly():
+        yield
+
+
+def _quickly() -> contextlib.AbstractContextManager[None]:
+    from support.compiling import quickly  # loads JAX
+
+    return quickly()
 
 
 @pytest.fixture

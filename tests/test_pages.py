@@ -17,6 +17,7 @@ import pytest
 
 from ppo2 import cli
 from support.children import STRICT_PYTHON
+from support.compiling import quick_variables
 from support.pages import DOCS, ROOT, SHELLS, Block, blocks, command_lines, commands, documents, named, prose
 
 PLACES = {path.name for root in (ROOT, ROOT / "src" / "ppo2") for path in root.iterdir() if path.is_dir()}
@@ -45,8 +46,6 @@ WITH_SNIPPETS = [
     and any(block.language == "python" for block in blocks(page))
 ]
 """Pages in Chinese have the code of the English ones (test_chinese.py, test_readme.py)."""
-QUICKLY_COMPILED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-"""A page's programs run once, so that to compile them takes most of the time."""
 SHELL_LINES = [
     pytest.param(words, id=f"{named(page)}:{block.line}: {shlex.join(words)}"[:120])
     for page in documents()
@@ -100,7 +99,7 @@ def ran(page: Path, of: list[Block], place: Path) -> None:
     done = subprocess.run(
         [*STRICT_PYTHON, "-c", whole(page, of)],
         cwd=place,
-        env={**os.environ, **QUICKLY_COMPILED},
+        env={**os.environ, **quick_variables()},  # most of the time goes to compiling programs that run once
         capture_output=True,
         text=True,
         check=False,

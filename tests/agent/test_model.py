@@ -29,6 +29,8 @@ from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.host import Runner
 from support.environments import Spaced, vector
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 OBS = gym.spaces.Box(-1.0, 1.0, (3,))
 
 

@@ -10,6 +10,8 @@ import pytest
 from ppo2.callbacks import CheckpointByTime, EvaluateOn, OptunaPruning
 from support.runs import learn
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def test_checkpoints_by_wall_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock:

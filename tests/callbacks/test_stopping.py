@@ -9,6 +9,8 @@ import pytest
 from ppo2.callbacks import Callback, NoImprovement, RewardThreshold, Training
 from support.runs import learn
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def threshold_of_cartpole() -> RewardThreshold:
     return RewardThreshold(475)

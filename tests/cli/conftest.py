@@ -12,7 +12,7 @@ from support.commands import ENVIRONMENT, TINY, finish, interrupt, rows_of, star
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
-    """A directory to run in, with an environment of its own and a cache of compiled programs."""
+    """A directory to run in, with an environment of its own."""
     path = tmp_path_factory.mktemp("cli")
     (path / "slow.py").write_text(ENVIRONMENT)
     return path

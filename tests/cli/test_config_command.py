@@ -9,6 +9,8 @@ from ppo2.cli import main
 from ppo2.config import Config, read_settings
 from ppo2.reporting.repeat import command_line, python_call
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TINY = ["--num-envs", "2", "--nsteps", "8", "--nminibatches", "2", "--num-hidden", "4", "--total-timesteps", "32"]
 
 

@@ -10,6 +10,8 @@ from ppo2.cli import env_options, main
 from ppo2.cli.env_options import EnvArgument, EnvWords, UsageError, env_kwargs, literal, read, separated
 from ppo2.cli.output import shown
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 FROZEN = "FrozenLake-v1"
 WORDS = ["--env.is-slippery", "false", "--env.max_episode_steps=50", "--env.frame-stack", "4", "--env.workers", "0"]
 VALUES = {"is_slippery": False, "max_episode_steps": 50, "frame_stack": 4, "workers": 0}

@@ -8,6 +8,8 @@ from ppo2.cli import main
 from ppo2.cli.output import environment_traceback
 from ppo2.envs.host.failures import EnvironmentFailureError
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 MODULE = """
 import gymnasium as gym
 import numpy as np

@@ -14,6 +14,7 @@ from ppo2.tuning import tune as module
 from support.commands import TINY, finish, start
 
 pytest.importorskip("optuna")
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture

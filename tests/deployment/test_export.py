@@ -21,7 +21,7 @@ from support.device_cartpole import CartPole
 from support.policies import CASES, untrained
 from support.runs import SMALL
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("all_quickly_compiled")
 
 FORMATS = {"onnx": "policy.onnx", "stablehlo": "policy.stablehlo", "numpy": "policy.npz"}
 

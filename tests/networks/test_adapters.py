@@ -16,6 +16,8 @@ from ppo2.agent.policy import build_policy
 from ppo2.networks import registry
 from ppo2.networks.adapters import Adapted
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 os.environ["KERAS_BACKEND"] = "jax"
 
 KEY = jax.random.key(0)

@@ -13,6 +13,8 @@ import ppo2
 from ppo2 import networks
 from support.environments import Light
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 KEY = jax.random.key(0)
 ATARI = (84, 84, 4)
 

@@ -12,6 +12,8 @@ from ppo2.networks import layers
 from ppo2.networks.layers import as_float, dense, linear, linear_on_batch
 from support.networks import KEY, assert_orthogonal
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.mark.parametrize(("n_in", "n_out", "gain"), [(3, 5, math.sqrt(2)), (5, 3, 0.01), (4, 4, 1.0)])
 def test_dense_is_orthogonal_with_zero_bias(n_in, n_out, gain):

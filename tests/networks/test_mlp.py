@@ -11,6 +11,8 @@ from ppo2 import networks
 from ppo2.networks.mlp import ACTIVATIONS
 from support.networks import assert_orthogonal, build, message
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def by_hand(network, x, *, layer_norm=False):
     """Dense, layer norm, tanh, written out in NumPy."""

@@ -12,6 +12,8 @@ from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 from ppo2.runners import ends
 from ppo2.runners.ends import Ends, UpdateEpisodes, chosen_slots, handed_over, nth_true, to_ended
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 STEPS, ENVS = 40, 16
 
 

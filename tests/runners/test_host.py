@@ -18,6 +18,8 @@ from ppo2.numerics.randomness import root_key
 from ppo2.runners.host import Runner
 from support.environments import Script, Spaced, vector
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 MODES = list(AutoresetMode)
 
 

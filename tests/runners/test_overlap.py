@@ -11,6 +11,8 @@ import ppo2
 from ppo2.envs.host.vector import HostVectorEnv
 from support.environments import Legal, Recall
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "mlp": {"env": "CartPole-v1", "normalize_obs": True, "normalize_rewards": True},
     "truncated": {"env": "Pendulum-v1", "make": {"max_episode_steps": 9}},

@@ -26,7 +26,7 @@ TINY = ["--num-envs", "2", "--nsteps", "32", "--nminibatches", "2", "--noptepoch
 def start(place, *arguments, slow=0.0):
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "PPO2_LOG_FORMAT")
     environ = {name: value for name, value in os.environ.items() if name not in hidden}
-    environ |= {"JAX_COMPILATION_CACHE_DIR": str(place / "cache"), "SLOW": str(slow), "COLUMNS": "200"}
+    environ |= {"SLOW": str(slow), "COLUMNS": "200"}
     return subprocess.Popen(
         [sys.executable, "-m", "ppo2", *map(str, arguments)],
         cwd=place,

@@ -18,6 +18,8 @@ from support.device_envs import Count, Line
 from support.environments import Script
 from support.runs import SWEPT
 
+pytestmark = pytest.mark.usefixtures("all_quickly_compiled")
+
 
 @pytest.fixture(scope="module")
 def env() -> Line:

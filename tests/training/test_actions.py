@@ -1,6 +1,5 @@
 """Every action space from `learn` to a saved file: what environments get, what is learned from, what comes back."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from ppo2.envs import DeviceVector
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.evaluation.evaluate import run_episodes
 from support.environments import Spaced, vector
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 OBS = Box(-1.0, 1.0, (3,))
 NESTED = Dict(
@@ -47,15 +48,6 @@ SMALL: dict[str, Any] = {
     "ent_coef": 0.01,
     "seed": 1,
 }
-
-
-@pytest.fixture(autouse=True)
-def _quickly_compiled() -> Iterator[None]:
-    """Only what programs compute is looked at, and each of them takes half the time to compile."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @dataclass(frozen=True)

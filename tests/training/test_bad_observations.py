@@ -12,6 +12,8 @@ import pytest
 import ppo2
 from support.device_envs import good
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BOX = gym.spaces.Box(-1, 1, (1,), np.float32)
 
 

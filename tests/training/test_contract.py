@@ -14,6 +14,8 @@ import ppo2
 from ppo2.envs.host.vector import HostVectorEnv
 from support.environments import Bandit, vector
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SMALL: dict[str, Any] = {"nsteps": 8, "nminibatches": 2, "noptepochs": 1, "seed": 0, "num_hidden": 4}
 
 
@@ -83,7 +85,6 @@ SPACES = [
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-@pytest.mark.usefixtures("quickly_compiled")
 def test_actions_are_what_a_sample_is(space: Any) -> None:
     """In training by a factory, by workers, in a vector environment of Gymnasium's, in evaluation, and by `predict`."""
 

@@ -11,6 +11,8 @@ import ppo2
 from ppo2.config import Config, coded, decoded
 from ppo2.training import run_directory
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SMALL = {"total_timesteps": 64, "num_envs": 2, "nsteps": 16, "nminibatches": 2, "num_hidden": 4, "progress": False}
 FROZEN = {"is_slippery": False, "max_episode_steps": 5, "workers": 0}
 

@@ -14,6 +14,8 @@ from ppo2.agent.model import Model
 from ppo2.envs.families import registry
 from support.environments import Broken, Script, Spaced
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BOX = gym.spaces.Box(-1, 1, (2,))
 
 

@@ -16,6 +16,8 @@ from support.device_envs import Unending
 from support.environments import Script
 from support.runs import learn, params
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SECOND = [signal.SIGINT, signal.SIGINT]
 
 

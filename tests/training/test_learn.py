@@ -16,6 +16,8 @@ from ppo2.agent.model import Model
 from support.environments import Bandit, Script, Spaced, vector
 from support.runs import SMALL, learn, params, rows
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 # --- reproducibility
 
 

@@ -17,6 +17,8 @@ from support.jobs import SMALL as OF_TWO
 from support.jobs import Job, call_in_child
 from support.runs import learn, params
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 class Notes(Callback):
     """Notes its moments, counts updates, logs the count, and stops after an update."""

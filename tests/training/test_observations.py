@@ -18,6 +18,8 @@ from ppo2.agent.model import Model
 from ppo2.runners.host import Runner
 from support.environments import PARTS, Parts, Spaced, vector
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SMALL: dict[str, Any] = {
     "num_envs": 3,
     "nsteps": 8,

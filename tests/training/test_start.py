@@ -16,6 +16,8 @@ from ppo2.checkpoints import checkpoint
 from ppo2.training import run_directory
 from support.runs import learn, params, rows
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def test_load_path_begins_anew_from_the_weights(tmp_path: Path) -> None:
     trained = learn(run_dir=tmp_path)

@@ -24,7 +24,7 @@ from support.device_envs import Line
 from support.environments import Bandit, Legal, Script
 
 pytest.importorskip("optuna")
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = pytest.mark.usefixtures("all_quickly_compiled")
 
 SPACE = {"lr": {"low": 1e-4, "high": 1e-1, "log": True}, "gamma": [0.9, 0.99]}
 TINY: dict[str, Any] = {
