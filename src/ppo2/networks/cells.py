@@ -29,7 +29,10 @@ class Gated(eqx.Module):
     bias: Float[Array, " gates"]
 
     summed: ClassVar[bool] = False
-    """True if only the sum of inputs and product counts in `following`: their gradients are the same."""
+    """True if only the sum of inputs and product counts in `following`, and no other parameter: their gradients are the
+    same."""
+    by_unit: ClassVar[bool] = False
+    """True if in `following` a unit depends on no other unit's numbers."""
 
     @property
     def units(self) -> int:
@@ -51,12 +54,18 @@ class Gated(eqx.Module):
         """The part of the state that is the output, and that the weights multiply in the next step."""
 
     @abc.abstractmethod
-    def following(self, inputs: Float[Array, " gates"], product: Float[Array, " gates"], state: State) -> State:
-        """The next state, given the product of `state_weight` and the hidden part of this one."""
+    def kept(self, state: State) -> Float[Array, " units"]:
+        """The part of the state that the next one is made of directly, without weights."""
+
+    @abc.abstractmethod
+    def following(
+        self, inputs: Float[Array, " gates"], product: Float[Array, " gates"], kept: Float[Array, " units"]
+    ) -> State:
+        """The next state, given the product of `state_weight` and the hidden part of this one, and its kept part."""
 
     def step(self, inputs: Float[Array, " gates"], state: State) -> tuple[Float[Array, " units"], State]:
         """The output and the next state."""
-        after = self.following(inputs, multiplied(jnp.matmul, self.state_weight, self.hidden(state)), state)
+        after = self.following(inputs, multiplied(jnp.matmul, self.state_weight, self.hidden(state)), self.kept(state))
         return self.hidden(after), after
 
 
@@ -73,7 +82,7 @@ class LSTM(Gated):
     i, f, o, u = W x + U h + b;  c' = sigmoid(f) c + sigmoid(i) tanh(u);  h' = sigmoid(o) tanh(c')
     """
 
-    summed = True
+    summed = by_unit = True
 
     def initial_state(self) -> LSTMState:
         return LSTMState(*[jnp.zeros(self.units, jnp.float32)] * 2)
@@ -81,9 +90,12 @@ class LSTM(Gated):
     def hidden(self, state: LSTMState) -> Float[Array, " units"]:
         return state.h
 
-    def following(self, inputs: Array, product: Array, state: LSTMState) -> LSTMState:
+    def kept(self, state: LSTMState) -> Float[Array, " units"]:
+        return state.c
+
+    def following(self, inputs: Array, product: Array, kept: Array) -> LSTMState:
         i, f, o, u = _opened(inputs + product)
-        c = f * state.c + i * u
+        c = f * kept + i * u
         return LSTMState(c, o * jnp.tanh(c))
 
 
@@ -106,9 +118,12 @@ class LayerNormLSTM(Gated):
     def hidden(self, state: LSTMState) -> Float[Array, " units"]:
         return state.h
 
-    def following(self, inputs: Array, product: Array, state: LSTMState) -> LSTMState:
+    def kept(self, state: LSTMState) -> Float[Array, " units"]:
+        return state.c
+
+    def following(self, inputs: Array, product: Array, kept: Array) -> LSTMState:
         i, f, o, u = _opened(inputs + self.state_norm(product))
-        c = f * state.c + i * u
+        c = f * kept + i * u
         return LSTMState(c, o * jnp.tanh(self.memory_norm(c)))
 
 
@@ -134,17 +149,22 @@ class GRU(Gated):
 
     candidate_bias: Float[Array, " units"]
 
+    by_unit = True
+
     def initial_state(self) -> Float[Array, " units"]:
         return jnp.zeros(self.units, jnp.float32)
 
     def hidden(self, state: Array) -> Float[Array, " units"]:
         return state
 
-    def following(self, inputs: Array, product: Array, state: Array) -> Array:
-        split = 2 * state.shape[-1]
-        reset, kept = jnp.split(_sigmoid(inputs[:split] + product[:split]), 2)
+    def kept(self, state: Array) -> Array:
+        return state
+
+    def following(self, inputs: Array, product: Array, kept: Array) -> Array:
+        split = 2 * kept.shape[-1]
+        reset, old = jnp.split(_sigmoid(inputs[:split] + product[:split]), 2)
         candidate = jnp.tanh(inputs[split:] + reset * (product[split:] + self.candidate_bias))
-        return (1 - kept) * candidate + kept * state
+        return (1 - old) * candidate + old * kept
 
 
 def lstm(nlstm: int = 128) -> Callable[..., LSTM]:
