@@ -173,7 +173,8 @@ def _before(
 ) -> Float[Array, "L B units"]:
     """A part of the states that the steps begin with, given the same part after each step."""
     before = jnp.concatenate([first[None], after[:-1]])
-    return jax.vmap(lambda starts, state: _where(starts, initial, state))(starts, before)
+    states: Array = jax.vmap(lambda starts, state: _where(starts, initial, state))(starts, before)
+    return states
 
 
 def _next(starts: Bool[Array, "L B"]) -> Bool[Array, "L B"]:
