@@ -91,3 +91,14 @@ def test_the_loop_of_the_gradient_sums_no_weights() -> None:
     assert len(loops) == 2
     made = [out.aval.shape for eqn in loops for body in eqn.params["jaxpr"].eqns for out in body.outvars]
     assert cell.state_weight.shape not in made
+
+
+def test_loops_make_and_store_only_what_depends_on_other_steps() -> None:
+    """Few operations, which XLA then runs one after the other: outputs and derivatives of gates are made outside."""
+    cell, inputs, state = case("lstm")
+    traced = jax.make_jaxpr(jax.grad(lambda cell: jnp.sum(sequences.run(cell, inputs, state, STARTS) ** 2)))(cell)
+    forwards, backwards = (eqn for eqn in traced.eqns if eqn.primitive.name == "scan")
+    stored = [len(eqn.outvars) - eqn.params["num_carry"] for eqn in (forwards, backwards)]
+    assert stored == [2, 1]
+    assert "tanh" in str(forwards.params["jaxpr"])
+    assert "tanh" not in str(backwards.params["jaxpr"])
