@@ -40,17 +40,22 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def quickly_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
     """Programs are hardly optimised: each takes a third of the time to compile, and only what it computes is looked at.
-    Those of the core are compiled as users' are.
+    Those of the core, and of tests marked as exact, are compiled as users' are.
     """
-    with contextlib.nullcontext() if request.node.get_closest_marker("core") else _quickly():
+    with contextlib.nullcontext() if _is_exact(request.node) else _quickly():
         yield
 
 
 @pytest.fixture(scope="module")
-def all_quickly_compiled() -> Iterator[None]:
-    """The same for what the tests of a module share, too."""
+def all_quickly_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same for what the tests of a module share, too; none of them may be of the core, or exact."""
+    assert not any(_is_exact(item) for item in request.session.items if item.path == request.path)
     with _quickly():
         yield
+
+
+def _is_exact(test: pytest.Item) -> bool:
+    return any(test.get_closest_marker(name) for name in ("core", "exact"))
 
 
 def _quickly() -> contextlib.AbstractContextManager[None]:

@@ -127,6 +127,8 @@ def test_slow_snippets(page: Path, tmp_path: Path) -> None:
 def test_every_snippet_is_run_by_a_test() -> None:
     """A mark says that one is slow, or shorter in a test; none says that it isn't run."""
     assert not [named(page) for page in documents() if re.search(r"<!-- *not ", page.read_text(encoding="utf-8"))]
+    languages = {block.language for page in documents() for block in blocks(page)}
+    assert languages <= {"", "python", "c", "js", "text", "yaml", *SHELLS}, "only `python` is run"
     block = Block("python", "a = f(\n    x=1,  # why\n)\nm.f(a)\nh(1)\n", 7, shortened="f(x=[2], y=3)")
     assert block.program == "a = f(\n    x=[2], y=3,  # why\n)\nm.f(a, x=[2], y=3)\nh(1)\n"
 

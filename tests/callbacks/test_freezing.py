@@ -40,6 +40,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     ],
     ids=["mlp", "lstm", "device"],
 )
+@pytest.mark.exact
 def test_only_the_others_learn(settings: dict[str, Any], tmp_path: Path, capsys: Any) -> None:
     trained = train(**settings)  # so that there are moments
     start = arrays(trained)

@@ -180,6 +180,7 @@ def test_a_card_acts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert acting.choose(model, 1) == NUMPY
 
 
+@pytest.mark.exact
 def test_learn_saves_it_and_resumes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = learn(run_dir=tmp_path / "whole")
     run = {"run_dir": tmp_path / "run", "load_path": tmp_path / "run"}

@@ -37,6 +37,7 @@ def learned(case: str, *, workers: int, groups: int) -> Any:
 @pytest.mark.parametrize(
     "case", ["lstm", *(pytest.param(case, marks=pytest.mark.slow) for case in ("mlp", "masked", "truncated"))]
 )
+@pytest.mark.exact
 def test_two_groups_learn_what_one_does_and_the_same_each_time(case: str) -> None:
     once, once_more = (learned(case, workers=1, groups=2) for _ in range(2))
     here = learned(case, workers=0, groups=2)

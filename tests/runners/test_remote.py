@@ -326,7 +326,7 @@ def test_a_run_of_other_actors_goes_on_to_float_tolerance(
     whole = ppo2.learn(env=remote(), **settings)
     ppo2.learn(env=remote(), run_dir=tmp_path, update_fn=stopping(2), **settings)
     resumed = ppo2.learn(env=remote(actors=1), run_dir=tmp_path, load_path=tmp_path, **settings)
-    assert "held by 2 actors, and now by 1: it goes on to float tolerance" in capsys.readouterr().out
+    assert "held by 2 actors, and now by 1: it continues to float tolerance" in capsys.readouterr().out
     np.testing.assert_allclose(params(resumed), params(whole), atol=1e-5, rtol=0)
 
 

@@ -47,6 +47,7 @@ def test_training_touches_no_global_state() -> None:
     assert settings == dict(jax.config.values)
 
 
+@pytest.mark.exact
 def test_evaluating_and_saving_do_not_change_training(tmp_path: Path) -> None:
     plain = learn()
     busy = learn(eval_env="CartPole-v1", eval_interval=1, eval_episodes=2, run_dir=tmp_path / "r", save_interval=1)

@@ -70,6 +70,7 @@ def column(run_dir: Path, name: str) -> list[str]:
         return [row[name] for row in csv.DictReader(file)]
 
 
+@pytest.mark.exact
 def test_moments_come_in_order_and_a_stopped_run_goes_on_exactly(tmp_path: Path, capsys: Any) -> None:
     settings: dict[str, Any] = {
         "eval_env": "CartPole-v1", "eval_episodes": 2, "log_interval": 2, "save_interval": 2, "progress": False,
@@ -128,6 +129,7 @@ def test_a_figure_waits_in_the_checkpoint_for_its_row(tmp_path: Path) -> None:
     assert column(tmp_path, "misc/nupdates") == ["1", "4"]
 
 
+@pytest.mark.exact
 def test_only_callbacks_that_look_at_updates_shorten_chunks(tmp_path: Path) -> None:
     class AtTheEnd(Callback):
         def on_evaluation(self, training: Training) -> None: ...
@@ -233,7 +235,7 @@ def test_a_run_that_goes_on_with_other_callbacks_says_so(tmp_path: Path, capsys:
     capsys.readouterr()
     learn(callbacks=[Other()], run_dir=tmp_path, load_path=tmp_path)
     printed = capsys.readouterr().out
-    assert "the run had Notes so far, and goes on without" in printed
+    assert "the run had Notes so far, and continues without" in printed
     assert "the run had no Other so far" in printed
 
 

@@ -40,6 +40,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     assert not np.array_equal(params(first), params(other))
 
 
+@pytest.mark.exact
 def test_looking_does_not_change_training(tmp_path: Path) -> None:
     """Chunks end where there is something to log, evaluate or save."""
     updates: list[int] = []
@@ -261,6 +262,6 @@ def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> Non
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (130, "ppo2: stopped by SIGINT; `ppo2 resume x` goes on\n")
+    assert (process.returncode, error) == (130, "ppo2: stopped by SIGINT; `ppo2 resume x` continues it\n")
     last = json.loads(logged.read_text().splitlines()[-1])["misc/nupdates"]
     assert saved(tmp_path / "x")[-1] == last
