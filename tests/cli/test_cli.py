@@ -97,7 +97,7 @@ print({"jax", "equinox", "optax", "gymnasium", "matplotlib", "numpy"} & set(sys.
         (["train", "CartPole-v1", "--lr", "lin:1", "--run-dir", "None"], 1, r"ppo2: `lr` \(='lin:1'\) .*\n"),
         (["train", "CartPole-v1", "--nsteps", "many"], 2, r".*(?s:nsteps).*"),
         (["train", "CartPole-v1", "--seed"], 2, r".*(?s:Missing value for argument .*'--seed').*"),
-        (["train", "CartPole-v1", "--auto-resume"], 1, r"ppo2: --auto-resume goes on with .*: give that, .*\n"),
+        (["train", "CartPole-v1", "--auto-resume"], 1, r"ppo2: --auto-resume continues .*: give that, .*\n"),
         (["train", "CartPole-v1", "--auto-resume", "--run-dir", "None"], 1, r"ppo2: --auto-resume .*\n"),
         (["train"], 2, r".*(?s:ENV).*"),
         (["plot"], 2, r".*(?s:RUN).*"),

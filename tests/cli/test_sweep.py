@@ -43,7 +43,7 @@ def test_a_sweep_that_was_stopped_goes_on(place: Path) -> None:
     command = ["sweep", "slow:Slow-v0", "--seeds", "2", "--parallel", "2", "--total-timesteps", "1280", *TINY]
     stopped = start(place, *command, "--run-dir", "runs/stopped", slow=0.002)
     status, _, err = _stop(stopped, place / "runs" / "stopped", signal.SIGTERM)
-    assert (status, err) == (143, "ppo2: stopped by SIGTERM; `ppo2 resume runs/stopped` goes on\n")
+    assert (status, err) == (143, "ppo2: stopped by SIGTERM; `ppo2 resume runs/stopped` continues it\n")
     status, _, _ = _stop(start(place, "resume", "runs/stopped", slow=0.002), place / "runs" / "stopped", signal.SIGKILL)
     assert status == -signal.SIGKILL
     status, out, err = finish(start(place, "resume", "runs/stopped"))

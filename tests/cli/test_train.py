@@ -19,7 +19,7 @@ from support.commands import TINY, finish, interrupt, rows_of, start
 def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(place, interrupted):
     status, out, err, updates = interrupted
     assert status == 130
-    assert err == "ppo2: stopped by SIGINT; `ppo2 resume runs/x` goes on\n"
+    assert err == "ppo2: stopped by SIGINT; `ppo2 resume runs/x` continues it\n"
     assert "slow:Slow-v0 (default preset)" in out
     assert "num_layers 2" in out
     assert 0 < updates < 100  # of 6400 / (2 * 32)
@@ -29,7 +29,7 @@ def test_sigint_leaves_a_checkpoint_and_says_how_to_go_on(place, interrupted):
 def test_sigterm_leaves_a_checkpoint(place):
     arguments = ["train", "slow:Slow-v0", "--run-dir", "runs/term", "--total-timesteps", "6.4e3", *TINY]
     status, _, err = interrupt(start(place, *arguments, slow=0.001), place / "runs" / "term", signal.SIGTERM)
-    assert (status, err) == (143, "ppo2: stopped by SIGTERM; `ppo2 resume runs/term` goes on\n")
+    assert (status, err) == (143, "ppo2: stopped by SIGTERM; `ppo2 resume runs/term` continues it\n")
     assert list((place / "runs" / "term" / "checkpoints").iterdir())
 
 
@@ -150,12 +150,12 @@ def test_resume_from_one_of_the_checkpoints(tmp_path, capsys, monkeypatch):
     file = tmp_path / "run" / "checkpoints" / "00002.safetensors"
     for name in ("run/checkpoints/00002.safetensors", str(file)):
         assert main(["resume", name, "--no-progress"]) == 0
-        assert "going on from update 2; later checkpoints are set aside" in capsys.readouterr().out
+        assert "continuing from update 2; later checkpoints are set aside" in capsys.readouterr().out
         assert [row["misc/nupdates"] for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
     newest = file.with_name("00004.safetensors")
     newest.write_bytes(b"damaged")
     assert main(["resume", "run"]) == 1
-    assert "`ppo2 resume run/checkpoints/00003.safetensors` goes on from there" in capsys.readouterr().err
+    assert "`ppo2 resume run/checkpoints/00003.safetensors` continues from there" in capsys.readouterr().err
     assert main(["resume", "run/checkpoints/00003.safetensors", "--no-progress"]) == 0
     assert main(["eval", "run", "--episodes", "1"]) == 0
     for stopped in (tmp_path / "run" / "checkpoints").glob("*"):

@@ -93,7 +93,7 @@ def test_killed_and_interrupted_it_goes_on(place: Path) -> None:
     _stop(start(place, *words, "--trials", "8", slow=0.001), study, signal.SIGKILL, "0002-0")
     status, out, _ = _stop(start(place, *words, "--trials", "8", slow=0.001), study, signal.SIGINT, "0005-0")
     assert status == 130
-    assert "goes on" in out
+    assert "continues" in out
     status, out, err = finish(start(place, *words, "--trials", "8"))
     assert (status, err) == (0, "")
     assert "of 8 trials are done, 2 that were broken off begin again" in out

@@ -18,7 +18,7 @@ def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path: Path, rank: int)
     job.wait_for(checkpoint.file_of(run_dir, 20))
     job.processes[rank].send_signal(signal.SIGTERM)
     assert job.end() == [128 + signal.SIGTERM] * 2, job.output()
-    assert "goes on" in job.output()[0]
+    assert "continues" in job.output()[0]
     before = max(checkpoint.numbered(run_dir / checkpoint.FOLDER))
     resume = [sys.executable, "-m", "ppo2", "resume", str(as_each_calls_it), "--no-progress", "--heartbeat", "20"]
     again = Job(tmp_path, *resume)

@@ -113,7 +113,7 @@ def test_an_error_or_a_hang_ends_all_and_is_reported_once(tmp_path: Path, what: 
         "catch": "failed: RuntimeError: the disk of this node is full",
         "hang": "hangs: the others have waited",
         "exit": "left by sys.exit(3)",
-        "leave": "has ended, though the others go on",
+        "leave": "has ended, though the others continue",
     }
     assert "".join(job.output()).count(f"ppo2: rank {rank} {words[what]}") == 1
     assert ("in update_fn" in job.output()[rank]) == (what in ("raise", "catch", "exit"))  # its traceback

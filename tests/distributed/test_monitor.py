@@ -121,7 +121,7 @@ def test_a_silent_process_is_given_up(watch: Watch) -> None:
     assert watch.after(11.0) == ("rank 0 hasn't been heard of for 10 s", FAILED)
 
 
-@pytest.mark.parametrize(("left", "expected"), [(6, None), (5, "rank 2 has ended, though the others go on")])
+@pytest.mark.parametrize(("left", "expected"), [(6, None), (5, "rank 2 has ended, though the others continue")])
 def test_a_process_that_leaves_before_the_others(watch: Watch, left: int, expected: str | None) -> None:
     for rank in range(2):
         watch.hear(rank, progress=at_work(6))

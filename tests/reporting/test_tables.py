@@ -239,7 +239,7 @@ def test_tensorboard_waits_for_room(tmp_path, monkeypatch, capsys):
         for update in range(2, 12):
             files.log({**row(update), **{f"loss/{i}": float(i) for i in range(10)}})
         monkeypatch.setattr(trackers, "append_bytes", append)
-    assert capsys.readouterr().out.count("training goes on") == 1
+    assert capsys.readouterr().out.count("training continues") == 1
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert steps_of(events) == {step * 1024 for step in range(1, 12)}
 
@@ -272,7 +272,7 @@ def test_a_failing_service_does_not_end_training(tmp_path, monkeypatch, capsys):
         files.log(row(1))
         files.log(row(2))
     out = capsys.readouterr().out
-    assert out.count("wandb: RuntimeError: no network; training goes on\n") == 1
+    assert out.count("wandb: RuntimeError: no network; training continues\n") == 1
     assert "the end of wandb could not be written (RuntimeError: no network) and is lost" in out
     assert len(table(tmp_path / "progress.csv")) == 2
 

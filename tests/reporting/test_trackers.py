@@ -328,7 +328,7 @@ def test_a_tracker_that_refuses_to_begin_does_not_end_training(
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=refuse, __spec__=types.SimpleNamespace()))
     ppo2.learn(**SMALL, run_dir=tmp_path / "run", log="wandb")
-    told = "wandb: RuntimeError: api_key not configured; the run goes on without it"
+    told = "wandb: RuntimeError: api_key not configured; the run continues without it"
     assert capsys.readouterr().out.count(told) == 1
 
 

@@ -113,7 +113,7 @@ def test_runs_that_fail_and_a_sweep_that_goes_on(tmp_path: Path, capsys: pytest.
     log = run_dir / "runs" / f"{whole:04}" / "progress.csv"
     before = log.stat().st_mtime_ns
     again = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=2, run_dir=run_dir, **asked)
-    assert "goes on: 1 of 3 runs are finished" in capsys.readouterr().out
+    assert "continues: 1 of 3 runs are finished" in capsys.readouterr().out
     assert log.stat().st_mtime_ns == before
     in_turn = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=1, **asked)
     assert again.table == in_turn.table

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written while training goes on, kept or deleted, and what happens when the disk refuses."""
+"""Checkpoints of a run: written while training continues, kept or deleted, and what happens when the disk refuses."""
 
 import csv
 import errno
@@ -113,7 +113,7 @@ def test_keep_counts(keep: Any) -> None:
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return [line for line in capsys.readouterr().out.splitlines() if "training goes on" in line]
+    return [line for line in capsys.readouterr().out.splitlines() if "training continues" in line]
 
 
 def test_a_file_in_the_way_of_the_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +188,7 @@ def test_a_last_model_that_can_not_be_saved_is_the_last_word(
     assert line.startswith(f"ppo2: the model of update 6 could not be saved in {tmp_path} ({os.strerror(number)}): ")
     newest = f"the newest checkpoint on the disk is that of update 4. {files.remedy(OSError(number, '')).capitalize()}."
     assert (newest if interval else "no checkpoint of this run is on the disk") in line
-    assert (f"Then `ppo2 resume {tmp_path}` goes on from there" if interval else "Then train again") in line
+    assert (f"Then `ppo2 resume {tmp_path}` continues from there" if interval else "Then train again") in line
     assert "model.save(PATH) keeps the model that `learn` returns" in line
     assert f"ppo2: {model.unsaved}" == line
     monkeypatch.undo()
@@ -274,7 +274,7 @@ print("rows", [len((run / name).read_text().splitlines()) for name in ("progress
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the sizes of files")
 def test_files_that_may_not_grow(tmp_path: Path) -> None:
     out = outcome(LIMITED, tmp_path / "run")
-    assert out.count("training goes on") == 2, out  # once of the logs, once of the checkpoints
+    assert out.count("training continues") == 2, out  # once of the logs, once of the checkpoints
     assert out.count("File too large") >= 2
     assert "make room" in out
     assert "there [1, 2, 5, 6]" in out
@@ -338,7 +338,7 @@ def test_a_full_disk_and_one_that_is_read_only(tmp_path: Path) -> None:
     out = outcome(FULL, tmp_path / "disk", wrapper=unshare)
     full, _, fixed = out.partition("there [")
     assert full.count("could not be written ([Errno 28] No space left on device)") == 1, out
-    assert full.count("training goes on") <= 2  # the logs too, if their last blocks had no room
+    assert full.count("training continues") <= 2  # the logs too, if their last blocks had no room
     assert "make room" in full
     assert "meanwhile [1, 2] 2" in full
     assert ".tmp" not in fixed.splitlines()[0]

@@ -92,7 +92,7 @@ def test_parts_are_of_a_new_run_that_loads_something(tmp_path: Path) -> None:
     learn(run_dir=tmp_path)
     with pytest.raises(ValueError, match="`load_path`, which is None"):
         learn(load_parts="weights")
-    with pytest.raises(ValueError, match=r"for a new run, and `run_dir` .* holds one that goes on"):
+    with pytest.raises(ValueError, match=r"for a new run, and `run_dir` .* holds one that continues"):
         learn(load_parts="weights", load_path=tmp_path, run_dir=tmp_path)
     with pytest.raises(TypeError, match=r"`load_path` .* must be a path, or a model"):
         learn(load_path=3)
@@ -150,7 +150,7 @@ def test_resuming_from_a_checkpoint_of_the_run(tmp_path: Path, path: str, capsys
         aside = sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir() if "superseded" in file.name)
         if path == "checkpoints/00002.safetensors":
             assert updates == [3, 4, 5]
-            assert "going on from update 2; later checkpoints are set aside" in capsys.readouterr().out
+            assert "continuing from update 2; later checkpoints are set aside" in capsys.readouterr().out
             names = ["00003.safetensors.superseded", "00004.safetensors.superseded"]
             more = ["00003.safetensors.superseded-2", "00004.safetensors.superseded-2", "00005.safetensors.superseded"]
             assert aside == (sorted(names + more) if again else names)

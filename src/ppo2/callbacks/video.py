@@ -168,7 +168,7 @@ class Video(Callback):
                 self.films = sorted({*self.films, shot.path.name}, key=_timesteps)
             elif (reason := shot.failure.replace(shot.path.stem, "")) not in self._told:
                 self._told.add(reason)
-                training.warn(f"no film {shot.path.name}: {shot.failure.rstrip('.')}. Training goes on")
+                training.warn(f"no film {shot.path.name}: {shot.failure.rstrip('.')}. Training continues")
 
     def _subject(self, training: Training) -> Factory:
         """The factory of environments to film."""

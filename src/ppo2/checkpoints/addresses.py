@@ -55,7 +55,7 @@ def check_is_no_search(path: str | os.PathLike[str]) -> None:
     runs = f" Its trainings are in {name}/runs: `ppo2 plot {name}/runs/*`." if (folder / "runs").is_dir() else ""
     raise ValueError(
         f"{printable(folder)} is the directory of a search by `ppo2 tune`, and no run directory: the same command `ppo2"
-        f" tune ENV --run-dir {name} ...` goes on with it, `ppo2 train --config {name}/best.yaml` trains with the "
+        f" tune ENV --run-dir {name} ...` continues it, `ppo2 train --config {name}/best.yaml` trains with the "
         f"settings that it found.{runs}"
     )
 

@@ -120,7 +120,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             raise
         name = printable(before)
         raise ValueError(
-            f"{error.words}. The one before it, {name}, is whole: `ppo2 resume {shlex.quote(name)}` goes on from "
+            f"{error.words}. The one before it, {name}, is whole: `ppo2 resume {shlex.quote(name)}` continues from "
             f"there, ppo2.load({name!r}) loads it."
         ) from error
 

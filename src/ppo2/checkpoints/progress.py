@@ -55,7 +55,7 @@ class Progress(NamedTuple):
         if "update" not in run:
             raise ValueError(
                 f"{saved.path} was saved by hand and doesn't say where training stood: move it elsewhere, or name "
-                "another checkpoint, to go on from the run's own, or train from it in another `run_dir`."
+                "another checkpoint, to continue from the run's own, or train from it in another `run_dir`."
             )
         try:
             best = None if run.get("best") is None else Best(**run["best"])

@@ -168,7 +168,7 @@ def _telling_how_to_resume(run_dir: str | None) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
         if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number:
-            how = f"; `ppo2 resume {run_dir}` goes on" if runs is not None and runs.is_dir() else ""
+            how = f"; `ppo2 resume {run_dir}` continues it" if runs is not None and runs.is_dir() else ""
             say_error(f"stopped by {number.name}{how}")
         raise
 

@@ -76,7 +76,7 @@ class Train(options.Command):
         auto_resume, by_default = values.pop("auto_resume"), values["run_dir"] == self.chosen.run_dir_pattern()
         if auto_resume and (values["load_path"] is not None or values["run_dir"] is None or by_default):
             raise ValueError(
-                "--auto-resume goes on with the run in --run-dir when the same command is started again: give that, "
+                "--auto-resume continues the run in --run-dir when the same command is started again: give that, "
                 "and leave --load-path out."
             )
         start_processes(device=values["device"], heartbeat=extras.pop("heartbeat"), debug=extras.pop("debug"))
@@ -132,7 +132,7 @@ class Resume(options.TrainingOptions):
 
         if sweep.is_sweep(self.run):
             if self.total_timesteps is not None or self.until_solved or self.video_interval is not None:
-                raise ValueError(f"{self.run} is a sweep, which goes on as it began: leave the options of a run out.")
+                raise ValueError(f"{self.run} is a sweep, which continues as it began: leave the options of a run out.")
             _ask_for_logs(tensorboard=self.tensorboard, wandb=self.wandb)
             return sweep.resume(self.run, loudness=self._loudness, device=self.device)
         start_processes(device=self._device_to_start(), heartbeat=self.heartbeat, debug=self.debug)
@@ -260,7 +260,7 @@ def _telling_how_to_resume(run_dir: Path | None, *, quiet: bool) -> Iterator[Non
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
         if (isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number) and processes.is_first() and not quiet:
             saved = folder is not None and any(folder.glob(f"*{checkpoint.SUFFIX}"))
-            how = f"; `ppo2 resume {run_dir}` goes on" if saved else ""
+            how = f"; `ppo2 resume {run_dir}` continues it" if saved else ""
             say_error(f"stopped by {number.name}{how}")
         raise
 

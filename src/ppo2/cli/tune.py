@@ -44,8 +44,8 @@ Parallel = Annotated[
 RunDir = Annotated[
     str | None,
     arg(
-        help="directory for the study, its table, pictures, trainings and best.yaml. The same command again goes on "
-        "with the study in it, also with more --trials; None writes nothing"
+        help="directory for the study, its table, pictures, trainings and best.yaml. The same command again continues "
+        "the study in it, also with more --trials; None writes nothing"
     ),
 ]
 EvalEpisodes = Annotated[
@@ -147,7 +147,7 @@ def _telling_how_to_go_on(run_dir: Path | None) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
         if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + number:
-            how = "; the same command goes on" if there is not None and there.is_dir() else ""
+            how = "; the same command continues it" if there is not None and there.is_dir() else ""
             say_error(f"stopped by {number.name}{how}")
         raise
 

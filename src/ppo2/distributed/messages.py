@@ -15,7 +15,7 @@ DIED = "died without a word: killed, or out of memory?"
 def last_words(rank: object, words: str) -> str:
     """The line that says why all processes end, and what to do; `words` say what the process of a rank did."""
     stop = "" if words.endswith((".", "?")) else "."
-    advice = "All processes of this job end; started again, it can go on from its last checkpoint."
+    advice = "All processes of this job end; started again, it can continue from its last checkpoint."
     return f"rank {rank} {words}{stop} {advice}"
 
 

@@ -234,7 +234,7 @@ class Monitor:
         for rank, member in self._members.items():
             is_behind = member.progress.collectives < ahead
             if member.left and is_behind:
-                self._end_job(rank, "has ended, though the others go on")
+                self._end_job(rank, "has ended, though the others continue")
             if member.left or member.progress.may_pause or not (is_behind or some_left):
                 member.since = now  # nobody waits for it
             elif now - member.since > self._heartbeat:

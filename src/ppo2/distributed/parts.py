@@ -40,8 +40,9 @@ def synchronise_model(state: T, when: str) -> tuple[T, str]:
     if not others:
         return state, ""
     return state, (
-        f"{when}, the model was another one in rank {', '.join(map(str, others))} than in rank 0: all go on with that "
-        "one. What `network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same in all processes."
+        f"{when}, the model was another one in rank {', '.join(map(str, others))} than in rank 0: all continue with "
+        "that one. What `network`, `model_fn`, `init_fn` and `update_fn` do to the model must be the same in all "
+        "processes."
     )
 
 

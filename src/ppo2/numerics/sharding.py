@@ -128,7 +128,7 @@ def split_for(shards: int, *, devices: int | None = None) -> DataAxis:
     if shards % processes:
         raise ValueError(
             f"`shards` (={shards}) must be a multiple of the number of processes ({processes}): each holds whole "
-            "blocks of environments. A run that was begun with other `shards` can go on with fewer processes."
+            "blocks of environments. A run that was begun with other `shards` can continue with fewer processes."
         )
     mine = shards // processes
     each = next(n for n in range(min(_usable(devices), mine), 0, -1) if mine % n == 0)

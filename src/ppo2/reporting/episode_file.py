@@ -82,7 +82,7 @@ def keep_episodes(path: Path, count: int | None, facts: str) -> tuple[str, int, 
         last = csv.DictReader([names, *rows[-EPISODE_WINDOW:]])
         return facts, len(rows), [episode_of(row) for row in last]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({error}): fix it, or move it away to go on without it.") from error
+        raise ValueError(f"{path} is damaged ({error}): fix it, or move it away to continue without it.") from error
 
 
 def episode_of(row: Mapping[str, Any]) -> Episode:

@@ -235,7 +235,7 @@ class RunFiles:
         """
         for name in sorted({*formats} & TRACKERS.keys()):
             sink = TRACKERS[name](tracked)
-            self._try(sink.path, partial(sink.begin, before), end="the run goes on without it")
+            self._try(sink.path, partial(sink.begin, before), end="the run continues without it")
             if sink.is_open:
                 self._progress.append(sink)
 
@@ -326,7 +326,7 @@ class RunFiles:
     def _all(self) -> list[Sink[Any]]:
         return [*self._monitor, *self._progress]
 
-    def _try(self, path: Path, write: Callable[[], None], end: str = "training goes on") -> None:
+    def _try(self, path: Path, write: Callable[[], None], end: str = "training continues") -> None:
         try:
             write()
         except OSError as error:

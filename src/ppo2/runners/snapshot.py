@@ -35,7 +35,7 @@ def layout_changes(facts: Mapping[str, Any], layout: Mapping[str, int]) -> list[
     """A line for each way in which the environments are divided otherwise than they were."""
     pairs = {name: (facts.get(name, 1), layout.get(name, 1)) for name in LAYOUT_WORDS}
     return [
-        f"{LAYOUT_WORDS[name].format(before, now)}: it goes on to float tolerance, not bit for bit"
+        f"{LAYOUT_WORDS[name].format(before, now)}: it continues to float tolerance, not bit for bit"
         for name, (before, now) in pairs.items()
         if before != now
     ]

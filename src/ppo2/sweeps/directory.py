@@ -55,12 +55,12 @@ def check_same(before: Settings, now: Settings, path: Path) -> None:
     if listed := differences(saved, mine):
         raise ValueError(
             f"`run_dir` (={str(path)!r}) exists and isn't empty: it holds a sweep with other settings ({listed}). "
-            "Choose another, or remove it; or give the same settings, to go on with it."
+            "Choose another, or remove it; or give the same settings, to continue it."
         )
     if [*before["swept"]] != [*now["swept"]]:
         raise ValueError(
             f"`run_dir` (={str(path)!r}) exists and isn't empty: it holds a sweep whose settings were given in another "
-            f"order, which numbers its runs: {', '.join(before['swept'])}. Give them in that order, to go on with it."
+            f"order, which numbers its runs: {', '.join(before['swept'])}. Give them in that order, to continue it."
         )
 
 
@@ -94,8 +94,8 @@ def seeds(given: Sequence[int | None], before: Settings | None) -> list[int]:
 def note(runs: Sequence[SweepRun], path: Path) -> str:
     """The line that says how a sweep goes on."""
     finished, begun = (sum(test(run) for run in runs) for test in (_is_finished, _is_begun))
-    words = [f"{finished} of {len(runs)} runs are finished" if finished else "", f"{begun} go on" if begun else ""]
-    return f"the sweep in {path} goes on: {', '.join(filter(None, words)) or 'no run has a checkpoint'}"
+    words = [f"{finished} of {len(runs)} runs are finished" if finished else "", f"{begun} continue" if begun else ""]
+    return f"the sweep in {path} continues: {', '.join(filter(None, words)) or 'no run has a checkpoint'}"
 
 
 def _is_finished(run: SweepRun) -> bool:

@@ -217,7 +217,7 @@ class Moments:
         warn = self._setup.logger.warn
         if left:
             names = ", ".join(entry.type.rpartition(".")[2] for entry in left)
-            warn(f"`callbacks`: the run had {names} so far, and goes on without: give what it had, to go on as before")
+            warn(f"`callbacks`: the run had {names} so far, and continues without: to change nothing, give what it had")
         if new:
             warn(f"`callbacks`: the run had no {', '.join(new)} so far; it has from now on")
 

@@ -81,7 +81,7 @@ def _secrets(config: Config) -> Iterator[str]:
     if found:
         yield (
             f"{', '.join(found)} holds what looks like a secret: it is used now, but not saved, neither with the run "
-            "nor with its policy; give it again when the run goes on, best in the tracker's own environment variable"
+            "nor with its policy; give it again when the run continues, best in the tracker's own environment variable"
         )
 
 

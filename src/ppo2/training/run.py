@@ -126,7 +126,7 @@ class Run:
             self._saver.skip(self._done)
             raise ValueError(f"{where}: {words}.")
         saved_in = f", saved in {self._setup.saved_in}" if self._setup.saved_in else ""
-        skip = "" if kind in FATAL else " `on_nonfinite='skip'` goes on without such updates."
+        skip = "" if kind in FATAL else " `on_nonfinite='skip'` continues without such updates."
         raise ValueError(f"{where}: {words}. The model is as it was before{saved_in}.{skip}")
 
     def record(self, update: int, advance: Advance) -> None:

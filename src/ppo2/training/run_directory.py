@@ -116,7 +116,7 @@ def check_free(path: Path) -> None:
     if found:
         raise ValueError(
             f"`run_dir` (={str(path)!r}) already holds a run (it has {printable(found[0].name)}), and a run is never "
-            f"overwritten. Choose another directory, remove this one, or go on with it: ppo2 resume {path}, or "
+            f"overwritten. Choose another directory, remove this one, or continue it: ppo2 resume {path}, or "
             f"learn(load_path={str(path)!r}, run_dir={str(path)!r}) with the same arguments."
         )
     for log in logs:
@@ -144,7 +144,7 @@ def set_aside(path: Path, update: int) -> str:
         file.rename(aside)
     files.sync_folder(path / checkpoint.FOLDER)
     names = ", ".join(file.name for file in reversed(later))
-    return f"going on from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
+    return f"continuing from update {update:,}; later checkpoints are set aside, as *{SUPERSEDED}: {names}"
 
 
 def remove_interim(path: Path, config: Config, update: int) -> None:
@@ -193,7 +193,7 @@ def check_same(saved: Mapping[str, Any], config: Config, path: Path, done: int) 
         raise ValueError(
             f"`total_timesteps` (={config.total_timesteps:,}) is less than what the run in `run_dir` (={str(path)!r}) "
             f"has done: {done:,} updates of {config.nbatch:,} timesteps. Raise it to {done * config.nbatch:,} at "
-            "least, or go on from an earlier checkpoint."
+            "least, or continue from an earlier checkpoint."
         )
     if different:
         listed = "; ".join(f"`{name}` was {saved[name]!r}, is {mine[name]!r}" for name in different)

@@ -128,7 +128,7 @@ class Saver(Task):
             again = "Then train again"
             if newest is not None:
                 found = f"the newest checkpoint on the disk is that of update {newest:,}"
-                again = f"Then `ppo2 resume {run_dir}` goes on from there"
+                again = f"Then `ppo2 resume {run_dir}` continues from there"
             again += " (in Python model.save(PATH) keeps the model that `learn` returns)" if returned else ""
             words = (
                 f"the model of update {update:,} could not be saved in {run_dir} ({error.strerror or error}): {found}. "
@@ -171,8 +171,8 @@ class Saver(Task):
             reason = error.strerror or str(error)
             if reason != self._reported and not self._ending:
                 self._setup.logger.warn(
-                    f"the checkpoint of update {update} could not be written ({error}); training goes on, earlier ones "
-                    f"are intact. For the next to be written, {files.remedy(error)}."
+                    f"the checkpoint of update {update} could not be written ({error}); training continues, earlier "
+                    f"ones are intact. For the next to be written, {files.remedy(error)}."
                 )
             self._reported = reason
 

@@ -128,8 +128,8 @@ def find_start(
     kind, settings, saved = collectives.run_on_first(find)
     if parts is not None and kind != "weights":
         raise ValueError(
-            f"`load_parts` (={load_parts!r}) is for a new run, and `run_dir` (={str(run_dir)!r}) holds one that goes "
-            "on, with all its parts: leave it out, or choose another `run_dir`."
+            f"`load_parts` (={load_parts!r}) is for a new run, and `run_dir` (={str(run_dir)!r}) holds one that "
+            "continues, with all its parts: leave it out, or choose another `run_dir`."
         )
     if saved is None:
         return Start(kind, settings=settings)
@@ -177,9 +177,9 @@ def read_start(load_path: LoadPath, run_dir: str | os.PathLike[str] | None) -> S
         settings = run_directory.read_config(path)
         if began := began_from(settings):
             raise ValueError(
-                f"the run in {path} was stopped before its first checkpoint, so that nothing of it is there to go on "
-                f"from, and it had begun from `load_path` (={began['load_path']!r}): give that again, with another "
-                "`run_dir`, or remove this one."
+                f"the run in {path} was stopped before its first checkpoint, so that nothing of it is there to "
+                f"continue from, and it had begun from `load_path` (={began['load_path']!r}): give that again, with "
+                "another `run_dir`, or remove this one."
             )
         return Start("restarted", settings=settings)
     saved = checkpoint.load(load_path)

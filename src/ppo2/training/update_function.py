@@ -58,8 +58,8 @@ def _goes_on(answer: Any) -> bool:
     if getattr(answer, "shape", None) == () and getattr(answer, "dtype", None) == "bool":
         return bool(answer)
     raise TypeError(
-        f"`update_fn` returned {answer!r}, of type {type(answer).__name__}; it must return None or True to go on, or "
-        "False to stop. End it with `return False` only where training should stop, and without a value elsewhere."
+        f"`update_fn` returned {answer!r}, of type {type(answer).__name__}; it must return None or True to continue, "
+        "or False to stop. End it with `return False` only where training should stop, and without a value elsewhere."
     )
 
 

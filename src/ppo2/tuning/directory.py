@@ -62,7 +62,7 @@ def begin(path: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) 
     elif listed := differences(_flat(before), _flat(mine)):
         raise ValueError(
             f"`run_dir` (={str(path)!r}) holds a study with other settings ({listed}). Choose another `run_dir`, or "
-            "remove it; or give the same settings, to go on with it."
+            "remove it; or give the same settings, to continue it."
         )
 
 

@@ -74,7 +74,7 @@ def opened(
                 raise
             raise OSError(
                 f"the study {file} can't be written, or read ({_cause(error)}): make sure that there is room on the "
-                "disk, and that this process may write there; then the same call goes on."
+                "disk, and that this process may write there; then the same call continues."
             ) from error
         finally:
             if file is not None:

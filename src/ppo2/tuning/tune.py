@@ -235,7 +235,7 @@ class _Work:
         again = len(study.trials) - len(done)
         more = f", {again} that {'was' if again == 1 else 'were'} broken off begin again" if again else ""
         trials = max(self.plan.budget.trials, len(study.trials))
-        return [f"the study in {self.path} goes on: {len(done)} of {trials} trials are done{more}"]
+        return [f"the study in {self.path} continues: {len(done)} of {trials} trials are done{more}"]
 
 
 def _say_plan(made: Plan, parallel: Parallel) -> Tuning:
