@@ -55,17 +55,16 @@ def act(job: Job) -> Result:
     """Seconds from observations in NumPy to actions in NumPy."""
     import numpy as np
 
-    from ppo2.agent.compiled import program
-    from ppo2.runners.host_program import act_program
+    from ppo2.runners.acting import Actor
 
     mine, count = model(job), job["batch"]
     obs, memory = observations(job, count), mine.initial_state(count)
     episode_starts = np.zeros(count, bool) if mine.is_recurrent else None
     noise = np.asarray(mine.distribution.noise(mine.state.key, (count,)))
-    compiled_act, state = program(mine, act_program), mine.state
+    compiled_act = Actor(mine, count).begin(mine.acting_state())
 
     def acting() -> None:
-        actions, _ = compiled_act(state.params, state.normaliser, obs, noise, memory, episode_starts)
+        actions, _ = compiled_act(obs, noise, memory, episode_starts)
         np.asarray(actions)
 
     return seconds_of(acting, job["seconds"])

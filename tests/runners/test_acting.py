@@ -13,11 +13,14 @@ import pytest
 
 import ppo2
 from ppo2 import spaces
+from ppo2.agent.compiled import program
 from ppo2.agent.policy import build_policy
 from ppo2.checkpoints import checkpoint
+from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import root_key
 from ppo2.runners import acting
 from ppo2.runners.acting import NUMPY, XLA, Actor
+from ppo2.runners.host_program import act_program, weights_program
 from support.places import fake_card
 from support.runs import learn, params
 
@@ -211,3 +214,20 @@ def test_the_first_ratio_is_1_and_a_group_of_any_size_can_act(monkeypatch: pytes
     (obs, *_, none) = seen_by(model, 1, 0)[0], None
     found, _ = Actor(model, 1).begin(model.acting_state())(obs, np.zeros((1, 2), np.float32), none, none)
     assert isinstance(found, jax.Array)
+
+
+@pytest.mark.parametrize("case", ["numbers", "lstm", "images"])
+def test_xla_acts_with_weights_cut_once_as_with_all_of_them(case: str) -> None:
+    images = {"obs": gym.spaces.Box(0, 255, (36, 36, 4), np.uint8), "network": "cnn_small"}
+    model = model_of(**CASES.get(case, images))
+    whole = compiled(lambda params, *of: model.policy_of(params).act(*of))
+    actor, seen = Actor(model, 4), seen_by(model, 4, 0)
+    compilations = []
+    for factor in (1.0, 2.0):  # each rollout has weights of its own
+        state = model.acting_state()
+        state = state._replace(params=factor * state.params)
+        found, expected = actor.begin(state)(*seen), whole(state.params, state.normaliser, *seen)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        programs: Any = program(model, weights_program), program(model, act_program)
+        compilations.append([made._cache_size() for made in programs])
+    assert compilations[0] == compilations[1]

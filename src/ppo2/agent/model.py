@@ -148,7 +148,11 @@ class Model:
 
     def policy_of(self, params: Float[Array, " P"]) -> Policy:
         """The policy with the given flat parameters; pure."""
-        policy: Policy = eqx.combine(self.unravel(params), self._static)
+        return self.policy_with(self.unravel(params))
+
+    def policy_with(self, arrays: PyTree[Array]) -> Policy:
+        """The policy with the arrays that `unravel` makes; pure."""
+        policy: Policy = eqx.combine(arrays, self._static)
         return policy
 
     @property

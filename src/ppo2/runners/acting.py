@@ -20,7 +20,7 @@ from ppo2.numerics.compilation import platform
 from ppo2.numerics.numpy_calls import UntranslatableError
 from ppo2.numerics.numpy_function import NumpyFunction
 from ppo2.numerics.traced import Traced
-from ppo2.runners.host_program import act_program
+from ppo2.runners.host_program import act_program, weights_program
 
 NUMPY, XLA = "numpy", "xla"
 
@@ -86,7 +86,8 @@ class Actor:
     def begin(self, state: ActingState) -> Act:
         """The function that acts with these parameters."""
         if self._numpy is None:
-            return functools.partial(program(self._model, act_program), state.params, state.normaliser)
+            weights = program(self._model, weights_program)(state.params)
+            return functools.partial(program(self._model, act_program), weights, state.normaliser)
         self._numpy.fix((state.params, state.normaliser))
         return self._numpy
 
@@ -107,5 +108,5 @@ def _in_numpy(model: Model, num_envs: int) -> NumpyFunction:
 
 
 def _traced(model: Model, structure: Any, leaves: tuple[Any, ...]) -> Traced:
-    act, (fixed, varying) = act_program(model), jax.tree.unflatten(structure, leaves)
-    return Traced(lambda fixed, varying: act(*fixed, *varying), fixed, varying)
+    weights, act, (fixed, varying) = weights_program(model), act_program(model), jax.tree.unflatten(structure, leaves)
+    return Traced(lambda fixed, varying: act(weights(fixed[0]), *fixed[1:], *varying), fixed, varying)

@@ -1,4 +1,4 @@
-"""The compiled programs of the host's runner: noise, acting, values of final observations, completing a rollout."""
+"""The compiled programs of the host's runner: noise, weights, acting, values of final observations, the whole."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,11 +22,21 @@ QUICKLY_COMPILED = {"xla_backend_optimization_level": 1}
 compile in a third of the time, to the same bits. Nothing is gained from it where a program has many small kernels."""
 
 
-def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ..."]], networks.State]]:
-    """An action for each observation: nothing but what stepping the environments waits for."""
+def weights_program(model: Model) -> Callable[[Float[Array, " P"]], list[Array]]:
+    """The policy's arrays, cut out of the flat parameters: once per rollout, as it copies all of them."""
 
-    def act(params: Float[Array, " P"], *of: Any) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
-        return model.policy_of(params).act(*of)
+    def weights(params: Float[Array, " P"]) -> list[Array]:
+        return jax.tree.leaves(model.unravel(params))
+
+    return compiled(weights)
+
+
+def act_program(model: Model) -> Callable[..., tuple[PyTree[Shaped[Array, "N ..."]], networks.State]]:
+    """An action for each observation, by `weights_program`'s: nothing but what stepping the environments waits for."""
+
+    # A list, as JAX takes it apart at every call: a policy's tree would take longer.
+    def act(weights: list[Array], *of: Any) -> tuple[PyTree[Shaped[Array, "N ..."]], networks.State]:
+        return model.policy_with(jax.tree.unflatten(model.unravel.structure, weights)).act(*of)
 
     return compiled(act)
 
