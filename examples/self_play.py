@@ -2,8 +2,7 @@
 
 Usage: python examples/self_play.py --rounds 12
 
-The game is Nim: two players take 1 to 3 stones in turn, and the one who takes the last stone wins. A perfect
-move leaves a multiple of 4.
+The game is Nim: two players take 1 to 3 stones in turn. The last stone wins. A perfect move leaves a multiple of 4.
 """
 
 from typing import Any
