@@ -238,8 +238,7 @@ def resolve(
     if isinstance(env, VectorEnv | gym.Env):
         return _resolve_made(env, num_envs, name, info_keys)
     count = _count(DEFAULT_NUM_ENVS if num_envs is None else num_envs)
-    steps = None if timesteps is None else timesteps // count
-    options: dict[str, Any] = {"copy": False, "groups": groups, "info_keys": info_keys, "steps": steps}
+    options: dict[str, Any] = {"copy": False, "groups": groups, "info_keys": info_keys, "timesteps": timesteps}
     if isinstance(env, str):
         if env.startswith(ENVPOOL):
             return Made(own_vectors.make(env, count), owned=True)
@@ -300,8 +299,7 @@ def _as_asked(
         own["info_keys"] = options["info_keys"]
         if own.get("backend") != "ray" and options["groups"] is not None:
             own["groups"] = options["groups"]
-    steps = None if timesteps is None else timesteps // count
-    vector = _make(env, {**own, "num_envs": count, "kwargs": others}, name, copy=False, steps=steps)
+    vector = _make(env, {**own, "num_envs": count, "kwargs": others}, name, copy=False, timesteps=timesteps)
     return env, Made(vector, owned=not isinstance(vector, RemoteEnvs))
 
 

@@ -52,7 +52,7 @@ def vectorize(
     may_try: bool,
     workers: Workers = "auto",
     groups: int | None = None,
-    steps: int | None = None,
+    timesteps: int | None = None,
     **options: Any,
 ) -> HostVectorEnv:
     """Makes a vector environment of `count` environments.
@@ -63,7 +63,7 @@ def vectorize(
         workers: processes beside this one; "auto": see `choose_workers`, by a trial. None, with a notice, where the
             factory can't travel to them.
         groups: see `HostVectorEnv`; None: see `choose_groups`.
-        steps: steps that each will make, where that is known.
+        timesteps: steps to come of all of them, where that is known.
         options: other arguments of `HostVectorEnv`.
 
     Raises:
@@ -76,6 +76,7 @@ def vectorize(
     if workers == "auto":
         most = min(own_processors(), quota() or sys.maxsize) - 1
         most = min(most, count - 1 if groups == 1 else count // 2)
+        steps = None if timesteps is None else timesteps // count
         workers = _tried(first, count, most, steps) if may_try and most else 0
     if workers and (obstacle := worker_obstacle(factory)):
         say_error(f"{obstacle}, so that this process steps all environments itself.")
