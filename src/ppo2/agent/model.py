@@ -354,23 +354,26 @@ class Model:
         """
         steps, envs = rollout.valid.shape
         rows = jax.tree.leaves(rollout.recurrent_state)[0].shape[0] if self.is_recurrent else steps
-        return self._axis_for(steps, envs, rows, self.config.nminibatches)
+        return self._axis_for(steps, envs, rows, minibatches=self.config.nminibatches)
 
     def completing_axis(self, steps: int, envs: int) -> DataAxis:
         """The CPU devices of this process that complete a rollout together, each with all of it: as for learning."""
-        axis = self._axis_for(steps, envs, self.sequences_per_env(steps, envs) if self.is_recurrent else steps)
+        axis = self._axis_for(steps, envs)
         return axis if axis.by_sample else ONE_DEVICE
 
     @property
     def minibatch_parts(self) -> int:
         """The CPU devices that share each of its minibatches, and have the whole rollout; 1: none is divided."""
         steps, envs = self.config.nsteps, self.config.num_envs
-        rows = self.sequences_per_env(steps, envs) if self.is_recurrent else steps
-        axis = self._axis_for(steps, envs, rows, self.config.nminibatches)
+        axis = self._axis_for(steps, envs, minibatches=self.config.nminibatches)
         return axis.devices if axis.by_sample else 1
 
-    def _axis_for(self, steps: int, envs: int, rows: int, minibatches: int = 1) -> DataAxis:
-        """See `learning_axis`; `rows` are those of an environment: sequences of a recurrent policy, else steps."""
+    def _axis_for(self, steps: int, envs: int, rows: int | None = None, *, minibatches: int = 1) -> DataAxis:
+        """See `learning_axis`; `rows` are those of an environment: sequences of a recurrent policy, else steps. None:
+        as many as the config gives.
+        """
+        if rows is None:
+            rows = self.sequences_per_env(steps, envs) if self.is_recurrent else steps
         axis = sharding.across_processes()
         if not self._convolves or type(self) is not Model or axis != ONE_DEVICE:
             return axis  # whatever a subclass computes of a minibatch, it may need the whole
