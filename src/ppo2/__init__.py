@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ppo2.system.garbage import collection_put_off
+from ppo2.system.python_stack import with_room
 
 if TYPE_CHECKING:
     from ppo2 import callbacks, distributed, envs, networks, plot
@@ -111,10 +112,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _MODULES:
         return importlib.import_module(f"ppo2.{name}")
-    with collection_put_off():
-        found = getattr(importlib.import_module(_MODULES[name]), name)
-    globals()[name] = found
+    globals()[name] = found = _imported(name)
     return found
+
+
+@with_room
+@collection_put_off()
+def _imported(name: str) -> Any:
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -25,6 +25,7 @@ from ppo2.reporting.screens import shows_progress
 from ppo2.runners import acting
 from ppo2.system import runtime
 from ppo2.system.calls import told_plainly
+from ppo2.system.python_stack import with_room
 from ppo2.system.signals import StopSignals, raise_for
 from ppo2.system.verbosity import spoken
 from ppo2.training import construction, interruption, remarks, run_directory
@@ -38,6 +39,7 @@ from ppo2.training.start import find_start
 from ppo2.training.update_function import UpdateFunction
 
 
+@with_room
 @told_plainly("ppo2.learn(env='CartPole-v1', total_timesteps=1e5)")
 @spoken
 @transfers_allowed
