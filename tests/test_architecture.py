@@ -34,8 +34,8 @@ FLOORS = [
 """Folders and single files, from the ground up: each imports only from lower floors."""
 
 ORDER = """\
-agent: __init__ surroundings compiled files noise placement policy model_programs model freezing copies loading \
-    microbatched
+agent: __init__ pickling surroundings compiled files noise placement policy model_programs model freezing copies \
+    loading microbatched
 algorithm: __init__ gae hyperparameters rollout losses minibatches normaliser adam train_state faults update
 callbacks: base calls evaluation freezing saving stopping pruning video __init__
 checkpoints: __init__ hub addresses checkpoint state_dicts progress tensors writer
@@ -247,7 +247,7 @@ ON_THE_WORKERS_PIPE = {
     # likewise, between `doctor` and the process that checks an environment
     "diagnosis/subject.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     # likewise, between a training or a sweep and the processes that film it, or train its runs
-    "agent/surroundings.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
+    "agent/pickling.py": {"import cloudpickle", "cloudpickle.Pickler", "cloudpickle.loads"},
 }
 WITH_PLAIN_TYPES = {
     # a SafeLoader, which makes numbers, text, lists and dicts (tests/config/test_yaml_text.py)

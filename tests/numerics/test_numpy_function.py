@@ -154,6 +154,7 @@ def test_results_are_new_arrays_and_arguments_are_read_when_called() -> None:
         (lambda f, x: x[0] + jax.random.normal(jax.random.key(0), (4,)), "key<fry>"),
         (lambda f, x: x[0][:, :0] @ x[0][:0], "dot_general"),
         (lambda f, x: x[0] @ x[0].T[:, :0], "dot_general"),
+        (lambda f, x: jnp.bitwise_or.reduce(jnp.argmax(x[0], 0)), "reduce_or"),
     ],
 )
 def test_whatever_numpy_has_no_call_for(function: Any, reason: str) -> None:

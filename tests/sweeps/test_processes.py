@@ -24,27 +24,51 @@ SMALL: dict[str, Any] = {
 """Three updates, whose products are large enough for XLA to divide them among threads."""
 
 SCRIPT = """
-import sys, gymnasium as gym, numpy as np, ppo2
+import sys, equinox as eqx, gymnasium as gym, jax, numpy as np, ppo2
 with open("started", "a") as file: file.write("x")
 
 class Mine(gym.Wrapper):
-    pass
+    def __init__(self):
+        super().__init__(gym.make("Short-v0"))
+
+class Scaled(eqx.Module):
+    layer: eqx.nn.Linear
+    scale: float = eqx.field(static=True, default=2.0)
+
+    def __call__(self, x):
+        return jax.nn.relu(self.scale * self.layer(x))
+
+class Net(eqx.Module):
+    first: Scaled
+    last: eqx.nn.Linear
+
+    def __init__(self, width, key):
+        self.first, self.last = Scaled(eqx.nn.Linear(4, width, key=key)), eqx.nn.Linear(width, width, key=key)
+
+    def __call__(self, x):
+        return jax.nn.tanh(self.last(self.first(x)))
+
+    def wider(self):
+        return Net
 
 @ppo2.register("mine")
 def mine(width):
-    return ppo2.networks.known()["mlp"](num_hidden=width)
+    return lambda shape, *, key: Net(width, key)
 
-gym.register("Mine-v0", entry_point=lambda: Mine(gym.make("CartPole-v1")))
+gym.register("Short-v0", entry_point="gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=9)
+gym.register("Mine-v0", entry_point="__main__:Mine")
 small = {"num_envs": 2, "nsteps": 16, "total_timesteps": 96, "nminibatches": 2, "noptepochs": 1, "log_interval": 1}
 asked = {"env": "Mine-v0", "network": "mine", "width": 256, "seed": range(2), "lr": lambda frac: 1e-3 * frac, **small}
+asked["value_network"] = Net(256, jax.random.key(0))
 result = ppo2.sweep(parallel=int(sys.argv[1]), **asked)
+assert all(row["status"] == "finished" for row in result.table)
 np.save(sys.argv[2], np.stack([model.state.params for model in result.models]))
 """
 
 
 class Doomed(Script):
-    """In a process of a sweep: raises at its 5th step, or is killed at its 40th, where a file says so that is there
-    for one of them alone.
+    """In a process of a sweep: raises at its 5th step, is asked to stop at its 30th, or killed at its 40th, where a
+    file says so that is there for one of them alone.
     """
 
     def __init__(self, place: Path) -> None:
@@ -53,11 +77,11 @@ class Doomed(Script):
 
     def step(self, action: Any) -> Any:
         self.steps += 1
-        what = {5: "raise", 40: "die"}.get(self.steps)
+        what = {5: "raise", 30: "stop", 40: "die"}.get(self.steps)
         if what is not None and "PPO2_ALONE" in os.environ and self._takes(what):
-            if what == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise ZeroDivisionError("it broke")
+            if what == "raise":
+                raise ZeroDivisionError("it broke")
+            os.kill(os.getpid(), signal.SIGKILL if what == "die" else signal.SIGTERM)
         return super().step(action)
 
     def _takes(self, what: str) -> bool:
@@ -74,6 +98,11 @@ LOCK = threading.Lock()
 def with_lock(_lock: Any) -> Script:
     """An environment of a factory that can't be pickled."""
     return Script(3)
+
+
+def _how(error: Exception) -> tuple[bool, bool]:
+    """A key that sorts failures: those that raised, were asked to stop, were killed."""
+    return not isinstance(error, ZeroDivisionError), "killed" in str(error)
 
 
 def params(result: Any) -> list[Any]:
@@ -93,19 +122,22 @@ def test_a_script_without_a_guard_and_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_runs_that_fail_and_a_sweep_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One of three runs raises and the process of another is killed; called again, only these are trained."""
-    asked: dict[str, Any] = {**SMALL, "num_envs": 1, "seed": [3, 4, 5]}
+    """One of four runs raises, another's process is asked to stop, and one is killed; called again, only these are
+    trained.
+    """
+    asked: dict[str, Any] = {**SMALL, "num_envs": 1, "seed": [3, 4, 5, 6]}
     run_dir = tmp_path / "s"
-    for name in ("raise", "die"):
+    for name in ("raise", "stop", "die"):
         (tmp_path / name).touch()
     result = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=2, run_dir=run_dir, **asked)
-    raised, killed = sorted(result.failures, key=lambda failure: type(failure.error) is not ZeroDivisionError)
+    raised, stopped, killed = sorted(result.failures, key=lambda failure: _how(failure.error))
+    assert "its process was asked to stop by a signal that the sweep didn't get" in str(stopped.error)
     assert "its process was killed by SIGKILL" in str(killed.error)
     assert "in step\n" in raised.traceback
     seed = asked["seed"][raised.run]
     assert f"run {raised.run} (seed {seed}) failed: ZeroDivisionError: it broke" in capsys.readouterr().out
-    (whole,) = {0, 1, 2} - {raised.run, killed.run}
-    assert [row["status"] for row in result.table].count("failed") == 2
+    (whole,) = {0, 1, 2, 3} - {raised.run, stopped.run, killed.run}
+    assert [row["status"] for row in result.table].count("failed") == 3
     assert (result.models[raised.run], str(result.table[raised.run]["final"])) == (None, "nan")
     assert result.table[whole]["final"] == 6.0  # 1 + 2 + 3
     assert len(list((run_dir / "models").iterdir())) == 1
@@ -113,12 +145,12 @@ def test_runs_that_fail_and_a_sweep_that_goes_on(tmp_path: Path, capsys: pytest.
     log = run_dir / "runs" / f"{whole:04}" / "progress.csv"
     before = log.stat().st_mtime_ns
     again = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=2, run_dir=run_dir, **asked)
-    assert "continues: 1 of 3 runs are finished" in capsys.readouterr().out
+    assert "continues: 1 of 4 runs are finished, 1 continue" in capsys.readouterr().out
     assert log.stat().st_mtime_ns == before
     in_turn = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=1, **asked)
     assert again.table == in_turn.table
     np.testing.assert_array_equal(params(again), params(in_turn))
-    with pytest.raises(ValueError, match=r"a sweep with other settings \(`seed` was \[3, 4, 5\], is \[3, 4\]\)"):
+    with pytest.raises(ValueError, match=r"a sweep with other settings \(`seed` was \[3, 4, 5, 6\], is \[3, 4\]\)"):
         ppo2.sweep(env=functools.partial(Doomed, tmp_path), run_dir=run_dir, **{**asked, "seed": [3, 4]})
 
 

@@ -1,4 +1,4 @@
-"""Surroundings of this process for others that it starts, which run no script of the user's; and what they are sent."""
+"""Surroundings of this process for others that it starts, which run no script of the user's."""
 
 import contextlib
 import os
@@ -7,11 +7,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import cloudpickle
 import gymnasium as gym
 import jax
 
 from ppo2 import networks
+from ppo2.agent.pickling import packed, unpacked
+from ppo2.envs.host.env_types import portable_spec
 from ppo2.system import processors, runtime
 
 OWN_SETTINGS = ("jax_platforms", "jax_num_cpu_devices", "jax_default_device")
@@ -25,7 +26,7 @@ class Surroundings(NamedTuple):
         processors: see `processors.take_share`.
         jax_settings: values of JAX's settings here.
         builders: networks that were registered, by name; those that can travel, pickled.
-        environments: specifications of environments that were registered, likewise.
+        environments: specifications of all environments that are registered, likewise.
     """
 
     processors: int
@@ -39,7 +40,7 @@ class Surroundings(NamedTuple):
         values = {name: getattr(jax.config, name, value) for name, value in jax.config.values.items()}
         kept = {name: value for name, value in values.items() if isinstance(value, plain) and name not in OWN_SETTINGS}
         builders = {n: b for n, b in networks.known().items() if not _is_part_of(getattr(b, "__module__", ""), "ppo2")}
-        specs = {n: spec for n, spec in gym.registry.items() if not _is_part_of(spec.entry_point, "gymnasium")}
+        specs = {n: portable_spec(spec) for n, spec in gym.registry.items()}  # one may have another's name now
         return cls(processors.usable_processors(), kept, _pickled(builders), _pickled(specs))
 
     def take_up(self) -> None:
@@ -52,20 +53,8 @@ class Surroundings(NamedTuple):
                 with contextlib.suppress(Exception):  # of a module that isn't there: it is missed where it is used
                     networks.register(name)(unpacked(pickled))
         for name, pickled in self.environments.items():
-            if name not in gym.registry:
-                with contextlib.suppress(Exception):
-                    gym.registry[name] = unpacked(pickled)
-
-
-def packed(message: Any) -> bytes:
-    """A message for a process that this one started, or for Ray: functions and classes of a script travel whole."""
-    pickled: bytes = cloudpickle.dumps(message)
-    return pickled
-
-
-def unpacked(message: bytes) -> Any:
-    """The inverse of `packed`."""
-    return cloudpickle.loads(message)
+            with contextlib.suppress(Exception):
+                gym.registry[name] = unpacked(pickled)
 
 
 def environment_variables() -> dict[str, str]:

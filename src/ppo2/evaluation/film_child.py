@@ -24,7 +24,7 @@ def main(connection: Connection, lifeline: int) -> None:
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    from ppo2.agent.surroundings import packed, unpacked
+    from ppo2.agent.pickling import packed, unpacked
     from ppo2.system import runtime
 
     with contextlib.suppress(EOFError, OSError):  # the parent has no more work

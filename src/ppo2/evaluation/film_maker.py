@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ppo2.agent.copies import ActorWeights
-from ppo2.agent.surroundings import Surroundings, environment_variables, packed, unpacked
+from ppo2.agent.pickling import packed, unpacked
+from ppo2.agent.surroundings import Surroundings, environment_variables
 from ppo2.evaluation import renderers
 from ppo2.evaluation.studio import Scene, Shot
 from ppo2.system.exits import ACTION_SECONDS, EXIT_HOOKS

@@ -129,6 +129,7 @@ REDUCTIONS: dict[str, np.ufunc] = {
 def _reduce(calls: Calls, operation: Operation) -> None:
     (value,), (result,) = operation.arguments, operation.results
     require(operation, math.prod(value.shape) > 0 and value.dtype == result.dtype)
+    require(operation, operation.name not in ("reduce_and", "reduce_or") or value.dtype == np.bool_)
     function, axes = REDUCTIONS[operation.name].reduce, tuple(operation.settings["axes"])
     calls.add(function, calls.array(value), axes, value.dtype, calls.new(result), numbers=math.prod(value.shape))
 

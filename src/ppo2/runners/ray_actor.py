@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ppo2.agent.copies import ActorWeights, ModelTemplate, set_weights
+from ppo2.agent.copies import ActorWeights, set_weights
+from ppo2.agent.pickling import unpacked
 from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.envs.host.failures import FailureLog
@@ -43,10 +44,8 @@ class RolloutActor:
     Everything that may fail is in its methods, as Ray wraps the error of a constructor beyond recognition.
     """
 
-    def begin(
-        self, envs: RemoteEnvs, template: ModelTemplate, number: int, settings: Mapping[str, Any]
-    ) -> ActorLocation:
-        """Makes the environments and the policy; `settings` are for `Runner`.
+    def begin(self, envs: RemoteEnvs, template: bytes, number: int, settings: Mapping[str, Any]) -> ActorLocation:
+        """Makes the environments and the policy, of a packed `ModelTemplate`; `settings` are for `Runner`.
 
         Raises:
             ValueError: the environments have other spaces here.
@@ -60,7 +59,8 @@ class RolloutActor:
                     "install the same versions on all hosts."
                 )
         env.failures = FailureLog(first)
-        self._env, self._runner = env, Runner(env=env, model=template.build(), first=first, **settings)
+        model = unpacked(template).build()
+        self._env, self._runner = env, Runner(env=env, model=model, first=first, **settings)
         ray: Any = importlib.import_module("ray")
         return ActorLocation(node=ray.get_runtime_context().get_node_id(), host=socket.gethostname())
 

@@ -30,7 +30,7 @@ TERMINATED = 128 + signal.SIGTERM
 def main(connection: Connection, lifeline: int) -> None:
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     with StopSignals() as stop:
-        from ppo2.agent.surroundings import unpacked  # here, as JAX starts threads when it is imported
+        from ppo2.agent.pickling import unpacked  # here, as JAX starts threads when it is imported
         from ppo2.sweeps.messages import GIVE_UP
         from ppo2.system import runtime
 
@@ -46,7 +46,7 @@ def _train(
     connection: Connection, stop: StopSignals, run: int, episodes: int, run_dir: Any, pickled: bytes
 ) -> "Message":
     """Trains a run, and reports of it. Returns the message about how it ended."""
-    from ppo2.agent.surroundings import unpacked
+    from ppo2.agent.pickling import unpacked
     from ppo2.sweeps.messages import Failed, Reporter, train, trained
 
     report = Reporter(run, episodes, lambda message: _send(connection, message))
@@ -77,7 +77,7 @@ def _is_given_up(connection: Connection) -> bool:
 
 
 def _send(connection: Connection, message: "Message") -> None:
-    from ppo2.agent.surroundings import packed
+    from ppo2.agent.pickling import packed
 
     with contextlib.suppress(OSError):  # the parent is gone, and the run stops
         connection.send_bytes(packed(message))

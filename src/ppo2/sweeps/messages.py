@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ppo2.agent.files import in_memory
 from ppo2.agent.model import Model
-from ppo2.agent.surroundings import packed, unpacked
+from ppo2.agent.pickling import packed, unpacked
 from ppo2.algorithm.train_state import UpdateStats
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.sweeps.plan import Returns, has_row

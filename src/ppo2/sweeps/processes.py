@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from typing import Any, Self, TypeAlias
 
-from ppo2.agent.surroundings import Surroundings, environment_variables, packed, unpacked
-from ppo2.sweeps.messages import GIVE_UP, Failed, Message, Reported
+from ppo2.agent.pickling import packed, unpacked
+from ppo2.agent.surroundings import Surroundings, environment_variables
+from ppo2.sweeps.messages import GIVE_UP, Failed, Message, Reported, Trained
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import processors
@@ -217,6 +218,8 @@ class Pool:
             self._read_rest(process)
             process.run = None
             self._waiting += self._then(run)
+            if isinstance(message, Trained) and message.stopped:  # it heard a signal, and ends
+                self._bury(process)
         elif run.given_up:
             process.give_up()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ppo2.agent.model import Model
-from ppo2.agent.surroundings import Surroundings, alike, packed, unpacked
+from ppo2.agent.pickling import packed, unpacked
+from ppo2.agent.surroundings import Surroundings, alike
 from ppo2.runners import ray_cluster
 from ppo2.sweeps.messages import Failed, Message, Reported, Reporter, train, trained
 from ppo2.sweeps.plan import SweepRun

@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from ppo2 import spaces
 from ppo2.envs.families.masks import MaskedEnv
-from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, NDArray
+from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, NDArray, portable_spec
 from ppo2.envs.host.episode_statistics import recorder_in
 
 
@@ -76,6 +76,10 @@ class SpecFactory(EnvTraits):
         self.python_integers = str(spec.entry_point).startswith("gymnasium.envs.") and not spec.additional_wrappers
         self._spec = dataclasses.replace(spec, order_enforce=False, max_episode_steps=None)
         self._kwargs, self._options, self._wrappers = kwargs, options, wrappers
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        return {**state, "_spec": portable_spec(state["_spec"])} if "_spec" in state else state
 
     def _made(self) -> AnyEnv:
         """An environment without treatment."""
