@@ -1,5 +1,6 @@
 """Layers: initialisation, scaling of images, the linear layer and its gradients."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -21,6 +22,14 @@ def test_dense_is_orthogonal_with_zero_bias(n_in, n_out, gain):
     assert layer.weight.shape == (n_out, n_in)
     assert_orthogonal(layer.weight, gain)
     np.testing.assert_array_equal(layer.bias, np.zeros(n_out))
+
+
+def test_dense_has_all_that_a_linear_layer_of_equinox_has():
+    layer, theirs = dense(3, 5, 1.0, key=KEY), eqx.nn.Linear(3, 5, key=KEY)
+    assert isinstance(layer, eqx.nn.Linear)
+    shapes = [jax.tree.map(np.shape, dataclasses.asdict(one)) for one in (layer, theirs)]
+    assert shapes[0] == shapes[1]
+    np.testing.assert_allclose(layer(jnp.ones(3)), layer.weight.sum(axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(3, 96), (96, 3), (40, 30)])
