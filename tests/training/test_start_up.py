@@ -27,8 +27,8 @@ def start() -> dict[str, list[str]]:
 
 def test_only_the_programs_of_training_are_compiled(start):
     # each array made by `jnp` outside of them would be a program of its own: 20 took a third of a second; NumPy acts
-    assert set(start["programs"]) == {"noise", "completed", "observe", "train"}
-    assert len(start["programs"]) == 4
+    assert set(start["programs"]) == {"noise", "completed", "observe", "train", "product"}
+    assert len(start["programs"]) == 5
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "PIL", "tyro", "ray", "flax", "keras", "scipy.special"])

@@ -15,7 +15,7 @@ from ppo2.algorithm.train_state import UpdateStats
 from ppo2.config import Config
 from ppo2.distributed import collectives
 from ppo2.numerics import schedules
-from ppo2.numerics.compilation import can_compile_aside, compiling_aside
+from ppo2.numerics.compilation import can_compile_aside, compiling_aside, prepare_products
 from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.protocol import HostRunner
@@ -117,6 +117,7 @@ class HostTrainer(Trainer):
         """See `Trainer`; one update."""
         assert self.rollout is not None
         if self._wait_for_update is not None:  # else both would compile it
+            prepare_products()  # in the time that is waited for
             self._wait_for_update()
             self._wait_for_update = None
         stats = self.model.train(self.rollout, **self.numbers(first))
