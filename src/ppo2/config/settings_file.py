@@ -12,7 +12,6 @@ import difflib
 import json
 import os
 import textwrap
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,6 +143,8 @@ def _parsed(file: Path) -> Any:
         raise ValueError("it is no regular file")
     words = file.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
     if kind == "TOML":
+        import tomllib
+
         return _nulls(tomllib.loads(words))
     return json.loads(words) if kind == "JSON" else parsed(words)
 
