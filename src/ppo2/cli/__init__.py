@@ -29,6 +29,7 @@ from ppo2.cli.env_options import TakesEnvironment, UsageError, separated
 from ppo2.cli.help import help_page
 from ppo2.cli.output import environment_traceback
 from ppo2.system.garbage import collection_put_off
+from ppo2.system.python_stack import with_room
 from ppo2.system.text import say_error
 
 DESCRIPTION = f"""ppo2 {ppo2.__version__}: PPO on JAX. `ppo2 COMMAND --help` lists a command's options.
@@ -60,6 +61,7 @@ OF_TRAINING = (train.Train, config_command.ConfigCommand, sweep.SweepCommand, tu
 __all__ = ["main"]
 
 
+@with_room
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `ppo2`; `argv` is without the program's name. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)

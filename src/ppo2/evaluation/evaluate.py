@@ -19,6 +19,7 @@ from ppo2.evaluation.host_episodes import run_on_host
 from ppo2.evaluation.limits import EpisodeEnd, EpisodeLimit, PartialEpisodes
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
+from ppo2.system.python_stack import with_room
 from ppo2.system.verbosity import spoken
 
 NDArray = np.ndarray[Any, Any]
@@ -50,6 +51,7 @@ class Evaluation(NamedTuple):
         return float(self.returns.std()) if len(self.returns) else math.nan
 
 
+@with_room
 @told_plainly("ppo2.evaluate(model, 'CartPole-v1', episodes=100)")
 @spoken
 @transfers_allowed

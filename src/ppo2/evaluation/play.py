@@ -23,10 +23,12 @@ from ppo2.evaluation.renderers import has_display, headless
 from ppo2.evaluation.subject import MODE, subject_of
 from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
+from ppo2.system.python_stack import with_room
 from ppo2.system.signals import Interrupted, StopSignals
 from ppo2.system.verbosity import spoken
 
 
+@with_room
 @told_plainly("play(model, 'CartPole-v1', video='film.mp4')")
 @spoken
 @transfers_allowed
