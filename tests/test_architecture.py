@@ -52,7 +52,7 @@ envs: __init__ time_limit first construction presets
 envs/adapters: common brax craftax gymnax navix pgx xminigrid playground __init__
 envs/device: __init__ info env unroll check
 envs/families: __init__ foreign packages masks factories atari registry ids keywords arguments own_vectors
-envs/host: __init__ env_types constructors failures contract identity semaphore watchdog buffers replay \
+envs/host: __init__ env_types registrations constructors failures contract identity semaphore watchdog buffers replay \
     episode_statistics attributes actions infos vec_env outcome vector_arguments serial_envs worker_envs worker_loop \
     process_worker worker worker_pool transition vector_requests vector parallelism stepper remote
 evaluation: __init__ limits not_finite device_episodes host_episodes evaluate renderers pictures film camera \
@@ -242,6 +242,7 @@ RUNNING_METHODS = {
 ON_THE_WORKERS_PIPE = {
     # the pipe between a process and the workers that it started: nobody else can write to it
     "envs/host/parallelism.py": {"import cloudpickle", "cloudpickle.dumps"},
+    "envs/host/registrations.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     "envs/host/process_worker.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     "envs/host/worker_loop.py": {"import cloudpickle", "cloudpickle.dumps", "cloudpickle.loads"},
     # likewise, between `doctor` and the process that checks an environment

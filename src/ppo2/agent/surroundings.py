@@ -7,12 +7,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import jax
 
 from ppo2 import networks
 from ppo2.agent.pickling import packed, unpacked
-from ppo2.envs.host.env_types import portable_spec
+from ppo2.envs.host import registrations
 from ppo2.system import processors, runtime
 
 OWN_SETTINGS = ("jax_platforms", "jax_num_cpu_devices", "jax_default_device")
@@ -26,7 +25,7 @@ class Surroundings(NamedTuple):
         processors: see `processors.take_share`.
         jax_settings: values of JAX's settings here.
         builders: networks that were registered, by name; those that can travel, pickled.
-        environments: specifications of all environments that are registered, likewise.
+        environments: see `registrations.registered`.
     """
 
     processors: int
@@ -40,8 +39,7 @@ class Surroundings(NamedTuple):
         values = {name: getattr(jax.config, name, value) for name, value in jax.config.values.items()}
         kept = {name: value for name, value in values.items() if isinstance(value, plain) and name not in OWN_SETTINGS}
         builders = {n: b for n, b in networks.known().items() if not _is_part_of(getattr(b, "__module__", ""), "ppo2")}
-        specs = {n: portable_spec(spec) for n, spec in gym.registry.items()}  # one may have another's name now
-        return cls(processors.usable_processors(), kept, _pickled(builders), _pickled(specs))
+        return cls(processors.usable_processors(), kept, _pickled(builders), registrations.registered())
 
     def take_up(self) -> None:
         """Makes this process compute like that one."""
@@ -52,9 +50,7 @@ class Surroundings(NamedTuple):
             if name not in networks.known():
                 with contextlib.suppress(Exception):  # of a module that isn't there: it is missed where it is used
                     networks.register(name)(unpacked(pickled))
-        for name, pickled in self.environments.items():
-            with contextlib.suppress(Exception):
-                gym.registry[name] = unpacked(pickled)
+        registrations.take_up(self.environments)
 
 
 def environment_variables() -> dict[str, str]:

@@ -13,6 +13,7 @@ from ppo2.agent.copies import ActorWeights, set_weights
 from ppo2.agent.pickling import unpacked
 from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.envs.host import registrations
 from ppo2.envs.host.failures import FailureLog
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.runners.episodes import Ended
@@ -44,12 +45,18 @@ class RolloutActor:
     Everything that may fail is in its methods, as Ray wraps the error of a constructor beyond recognition.
     """
 
-    def begin(self, envs: RemoteEnvs, template: bytes, number: int, settings: Mapping[str, Any]) -> ActorLocation:
-        """Makes the environments and the policy, of a packed `ModelTemplate`; `settings` are for `Runner`.
+    def begin(self, envs: RemoteEnvs, pickled: bytes, number: int, settings: Mapping[str, Any]) -> ActorLocation:
+        """Makes the environments and the policy.
+
+        Args:
+            pickled: what is registered where `learn` was called, and the policy as a `ModelTemplate`.
+            settings: for `Runner`.
 
         Raises:
             ValueError: the environments have other spaces here.
         """
+        registered, template = unpacked(pickled)
+        registrations.take_up(registered)
         env, first = envs.part(), number * envs.each
         for name in ("single_observation_space", "single_action_space"):
             here, there = getattr(env, name), getattr(envs, name)
@@ -59,8 +66,7 @@ class RolloutActor:
                     "install the same versions on all hosts."
                 )
         env.failures = FailureLog(first)
-        model = unpacked(template).build()
-        self._env, self._runner = env, Runner(env=env, model=model, first=first, **settings)
+        self._env, self._runner = env, Runner(env=env, model=template.build(), first=first, **settings)
         ray: Any = importlib.import_module("ray")
         return ActorLocation(node=ray.get_runtime_context().get_node_id(), host=socket.gethostname())
 

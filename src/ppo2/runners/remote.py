@@ -17,6 +17,7 @@ from ppo2.agent.model import Model
 from ppo2.agent.pickling import packed
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
+from ppo2.envs.host import registrations
 from ppo2.envs.host.failures import WINDOW_SECONDS, EnvironmentFailureError, FailureWindow
 from ppo2.envs.host.remote import RemoteEnvs
 from ppo2.numerics.compilation import Aside
@@ -183,11 +184,11 @@ class RemoteRunner:
         how = {"num_cpus": self._processors, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
         how["runtime_env"] = {"env_vars": ray_cluster.jax_variables()}
         try:
-            template = packed(template_of(self.model))
+            pickled = packed((registrations.registered(), template_of(self.model)))
         except Exception as error:  # of whatever is asked to travel
             raise ValueError(f"the policy can't be sent to the actors: {error}") from error
         actor = self._ray.remote(**how)(RolloutActor).remote()
-        self._begin[number] = actor.begin.remote(self.envs, template, number, self._settings)
+        self._begin[number] = actor.begin.remote(self.envs, pickled, number, self._settings)
         return actor
 
     def _ask(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -1,15 +1,13 @@
 """Factories of single environments: options, treatments, and silence."""
 
-import sys
 from typing import Any
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
 
 import ppo2
-from ppo2.envs.families.factories import FrameStack, Options, SpecFactory
+from ppo2.envs.families.factories import FrameStack
 from support.environments import Script, Spaced
 
 MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "Swimmer", "Reacher")
@@ -31,14 +29,6 @@ def test_reward_scale_scales_rewards_and_logs_unscaled_returns(tmp_path: Any) ->
     model = ppo2.load(tmp_path)
     assert set(ppo2.evaluate(model, env, episodes=10).returns) <= {float(r) for r in range(4, 8)}
     env.close()
-
-
-def test_what_a_script_registers_by_a_name_in_it_travels_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    main, spec = sys.modules["__main__"], gym.envs.registration.EnvSpec("Mine-v0", entry_point="__main__:Mine")
-    monkeypatch.setattr(main, "Mine", Script, raising=False)
-    pickled = cloudpickle.dumps(SpecFactory(spec, {}, Options()))
-    monkeypatch.delattr(main, "Mine")  # as in a worker
-    assert isinstance(cloudpickle.loads(pickled)().unwrapped, Script)
 
 
 def test_frames_are_stacked_along_the_last_axis() -> None:

@@ -24,7 +24,9 @@ class Own(__import__("gymnasium").Env):  # of __main__
         return self.np.zeros(2, "f"), {}
     def step(self, action):
         return self.np.array([os.getpid() % 2, "jax" in sys.modules], "f") / 2, 1.0, False, False, {}
-env = HostVectorEnv([Own] * 2, workers=1)
+gym = Own.gym
+gym.register("Own-v0", entry_point="__main__:Own")
+env = HostVectorEnv([lambda: gym.make("Own-v0")] * 2, workers=1)
 env.reset(seed=0)
 print("imports jax:", env.step([0, 0])[0][:, 1].tolist())
 print("worker", env._pool.workers[-1].process.pid)

@@ -18,8 +18,9 @@ from gymnasium.envs.registration import EnvSpec
 
 from ppo2 import spaces
 from ppo2.envs.families.masks import MaskedEnv
-from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, NDArray, portable_spec
+from ppo2.envs.host.env_types import AnyEnv, EnvTraits, Factory, NDArray
 from ppo2.envs.host.episode_statistics import recorder_in
+from ppo2.envs.host.registrations import portable_spec
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,10 @@
 """Types of environments and of their factories, and the traits that a factory may declare; without JAX."""
 
-import contextlib
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 AnyEnv = gym.Env[Any, Any]
 AnyVectorEnv = gym.vector.VectorEnv[Any, Any, Any]
@@ -47,19 +44,6 @@ def time_limit_of(env: AnyEnv) -> int | None:
             steps = env.get_wrapper_attr(name)
             break
     return int(steps) if isinstance(steps, int | np.integer) and steps > 0 else None
-
-
-def portable_spec(spec: EnvSpec) -> EnvSpec:
-    """A registered environment for another process, which doesn't run the script of this one: what is registered by a
-    name in it (`entry_point="__main__:MyEnv"`) goes there itself.
-    """
-    found: dict[str, Any] = {}
-    for attribute in ("entry_point", "vector_entry_point"):
-        name = getattr(spec, attribute)
-        if isinstance(name, str) and name.startswith("__main__:"):
-            with contextlib.suppress(AttributeError, ValueError):  # whoever makes one will tell
-                found[attribute] = load_env_creator(name)
-    return dataclasses.replace(spec, **found) if found else spec
 
 
 def traits_of(factory: Any) -> EnvTraits:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from ppo2.config.info_keys import end_keys
+from ppo2.envs.host import registrations
 from ppo2.envs.host.buffers import Spaces, buffers_in, control_rows_in
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.identity import check_distinct
@@ -47,6 +48,7 @@ class WorkerSetup(NamedTuple):
         spin: True if it may spin while it waits.
         info_keys: see `WorkerEnvs`.
         argv: arguments of the program, for factories that read them.
+        environments: see `registrations.registered`, for factories that make them by their ids.
     """
 
     factories: list[list[Factory]]
@@ -59,6 +61,7 @@ class WorkerSetup(NamedTuple):
     spin: bool
     info_keys: tuple[str, ...]
     argv: list[str]
+    environments: Mapping[str, bytes]
 
 
 def answer_request(groups: Sequence[WorkerEnvs], method: str, arguments: Mapping[int, Any]) -> dict[int, Any]:
@@ -88,6 +91,7 @@ def _run(
     try:
         setup: WorkerSetup = cloudpickle.loads(connection.recv_bytes())
         sys.argv = setup.argv
+        registrations.take_up(setup.environments)
         memory = mmap.mmap(setup.descriptor, setup.size)
         os.close(setup.descriptor)
         buffers, size = buffers_in(memory, setup.spaces, setup.num_envs, len(end_keys(setup.info_keys)))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ppo2.config.info_keys import end_keys
+from ppo2.envs.host import registrations
 from ppo2.envs.host.buffers import ALIGNED, Spaces, buffers_in, control_rows_in, open_memory
 from ppo2.envs.host.env_types import AnyEnv, Factory, time_limit_of, traits_of
 from ppo2.envs.host.identity import check_distinct
@@ -123,6 +124,7 @@ class WorkerPool:
             self.workers.append(self._local_worker(self._rows[0], pattern))
         else:
             pattern.close()
+        environments = registrations.registered() if processes else {}
         for number, rows in enumerate(self._rows[len(self.workers) :]):
             setup = WorkerSetup(
                 factories=[self._factories[part] for part in rows],
@@ -135,6 +137,7 @@ class WorkerPool:
                 spin=processes + 1 <= own_processors(),
                 info_keys=info_keys,
                 argv=sys.argv,
+                environments=environments,
             )
             self.workers.append(ProcessWorker(setup, self.buffers, control_rows_in(memory, size)[number], timeout))
 
