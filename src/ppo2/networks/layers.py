@@ -38,7 +38,7 @@ class Dense(eqx.nn.Linear):
         self.out_features, self.in_features = weight.shape
 
 
-def dense(in_features: int, out_features: int, gain: float, *, key: PRNGKeyArray) -> Dense:
+def dense(in_features: int, out_features: int, gain: float, *, key: PRNGKeyArray) -> eqx.nn.Linear:
     """A linear layer with orthogonal weights of the given gain, and zero bias."""
     return Dense(orthogonal((out_features, in_features), gain, key=key), zeros(out_features, key=key))
 
