@@ -32,8 +32,10 @@ def test_an_environment_that_hangs_is_a_fault_with_its_place(tmp_path: Path) -> 
     assert found["determinism"].status == found["speed"].status == "ok"  # later checks were made
 
 
-def test_an_environment_that_kills_its_process_is_a_fault(tmp_path: Path) -> None:
-    found = ppo2.doctor(patients.Dying, env_kwargs={"file": tmp_path / "file"}, **QUICK)
+def test_an_environment_that_kills_its_process_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = gym.envs.registration.EnvSpec("Dying-v0", entry_point=patients.Dying)
+    monkeypatch.setitem(gym.registry, "Dying-v0", spec)  # as a script does, which the process doesn't run
+    found = ppo2.doctor(lambda: gym.make("Dying-v0", file=tmp_path / "file"), **QUICK)
     assert "was killed by SIGSEGV, in trouble" in found["reset and step"].words
     assert found["spaces"].status == "ok"
 

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ppo2.diagnosis.subject import packed, unpacked
+from ppo2.envs.host import registrations
 
 LOOK_SECONDS = 1.0
 """Interval of looking whether the process that started this one is there."""
@@ -60,8 +61,9 @@ def main(connection: Connection, stacks: int) -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     faulthandler.enable(file=stacks, all_threads=False)  # for what kills it, such as SIGSEGV
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=False)
-    paths, arguments, pickled, done = unpacked(connection.recv_bytes())
+    paths, arguments, registered, pickled, done = unpacked(connection.recv_bytes())
     sys.path[:], sys.argv[:] = paths, arguments
+    registrations.take_up(registered)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     examine(unpacked(pickled), done, lambda message: connection.send_bytes(packed(message)))

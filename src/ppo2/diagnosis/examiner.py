@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 from ppo2.diagnosis.child import examine
 from ppo2.diagnosis.findings import Finding, Proposal
 from ppo2.diagnosis.subject import Subject, packed, unpacked
+from ppo2.envs.host import registrations
 from ppo2.envs.host.constructors import LIBRARIES, OURS
 from ppo2.system import runtime
 
@@ -76,8 +77,9 @@ class ProcessExaminer:
             start_new_session=True,  # what it starts ends with it
         )
         theirs.close()
+        message = packed((sys.path, sys.argv, registrations.registered(), self._subject, tuple(done)))
         with contextlib.suppress(OSError):  # it died, which `receive` will see
-            self._connection.send_bytes(packed((list(sys.path), list(sys.argv), self._subject, tuple(done))))
+            self._connection.send_bytes(message)
 
     def receive(self, seconds: float) -> Any:
         try:
