@@ -30,6 +30,11 @@ def test_the_command(capsys: Any, tmp_path: Any) -> None:
     assert "`gamma` (=1.5)" in capsys.readouterr().err
 
 
+def test_no_seeds(capsys):
+    assert main(["sweep", "CartPole-v1", "--seeds", "0"]) == 2
+    assert capsys.readouterr().err == "ppo2: --seeds (=0) must be at least 1.\n"
+
+
 @pytest.mark.parametrize("words", [["--seeds", "2", "CartPole-v1"], ["CartPole-v1", "--lr", "1e-3", "1e-4"]])
 def test_the_preset_is_that_of_the_environment_wherever_it_is_named(words: list[str]) -> None:
     command: Any = SweepCommand.with_options(words)

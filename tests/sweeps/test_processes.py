@@ -145,7 +145,7 @@ def test_runs_that_fail_and_a_sweep_that_goes_on(tmp_path: Path, capsys: pytest.
     log = run_dir / "runs" / f"{whole:04}" / "progress.csv"
     before = log.stat().st_mtime_ns
     again = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=2, run_dir=run_dir, **asked)
-    assert "continues: 1 of 4 runs are finished, 1 continue" in capsys.readouterr().out
+    assert "continues: 1 of 4 runs is finished, 1 continues" in capsys.readouterr().out
     assert log.stat().st_mtime_ns == before
     in_turn = ppo2.sweep(env=functools.partial(Doomed, tmp_path), parallel=1, **asked)
     assert again.table == in_turn.table

@@ -66,6 +66,8 @@ class SweepCommand(options.Command):
         from ppo2.sweeps.sweep import sweep
 
         given = self._with_file()
+        if given["seeds"] < 1:
+            raise UsageError(f"--seeds (={given['seeds']}) must be at least 1.")
         start_jax(given["device"][0])
         settings = {o.name: given[o.name] if o.is_single else (given[o.name],) for o in _swept(self.chosen)}
         if len(settings["network"]) > 1:  # defaults are of the first: each takes its own

@@ -94,7 +94,8 @@ def seeds(given: Sequence[int | None], before: Settings | None) -> list[int]:
 def note(runs: Sequence[SweepRun], path: Path) -> str:
     """The line that says how a sweep goes on."""
     finished, begun = (sum(test(run) for run in runs) for test in (_is_finished, _is_begun))
-    words = [f"{finished} of {len(runs)} runs are finished" if finished else "", f"{begun} continue" if begun else ""]
+    are, go_on = "is" if finished == 1 else "are", "continues" if begun == 1 else "continue"
+    words = [f"{finished} of {len(runs)} runs {are} finished" if finished else "", f"{begun} {go_on}" if begun else ""]
     return f"the sweep in {path} continues: {', '.join(filter(None, words)) or 'no run has a checkpoint'}"
 
 

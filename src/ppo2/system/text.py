@@ -51,6 +51,11 @@ def human_bytes(count: float) -> str:
     return f"{count:.3g} GB"
 
 
+def plural(noun: str, count: int) -> str:
+    """A noun after its number."""
+    return noun if count == 1 else f"{noun}{'es' if noun.endswith('tch') else 's'}"
+
+
 def screen_width(stream: TextIO | None) -> int | None:
     """Characters in a line of the terminal that a stream writes to; None where it writes to none."""
     try:

@@ -4,7 +4,7 @@ from ppo2.agent.model import Model
 from ppo2.config import Config
 from ppo2.numerics import precision
 from ppo2.numerics.compilation import memory_limit
-from ppo2.system.text import human_bytes
+from ppo2.system.text import human_bytes, plural
 from ppo2.training.memory import MemoryNeed, rollout_bytes
 
 
@@ -34,13 +34,14 @@ def batch_plan(
     warm_up = f", after {warm_up_steps * config.num_envs:,} that only fill the normaliser" if warm_up_steps else ""
     by = f", stepped by {stepped_by}" if stepped_by is not None else ""
     gradient_steps = config.noptepochs * config.nminibatches
-    updates = "1 update" if config.nupdates == 1 else f"{config.nupdates:,} updates"
     return (
-        f"batch     {config.num_envs} environments x {config.nsteps} steps = {config.nbatch:,} timesteps an update"
-        f"{by}\n"
-        f"learning  {config.noptepochs} epochs x {config.nminibatches} minibatches of "
-        f"{config.nbatch // config.nminibatches:,} = {gradient_steps:,} gradient steps an update{_products(config)}\n"
-        f"total     {updates} = {taken:,} timesteps{asked}{warm_up}{going_on}\n"
+        f"batch     {config.num_envs} {plural('environment', config.num_envs)} x {config.nsteps} "
+        f"{plural('step', config.nsteps)} = {config.nbatch:,} timesteps an update{by}\n"
+        f"learning  {config.noptepochs} {plural('epoch', config.noptepochs)} x {config.nminibatches} "
+        f"{plural('minibatch', config.nminibatches)} of {config.nbatch // config.nminibatches:,} = {gradient_steps:,} "
+        f"gradient {plural('step', gradient_steps)} an update{_products(config)}\n"
+        f"total     {config.nupdates:,} {plural('update', config.nupdates)} = {taken:,} "
+        f"timesteps{asked}{warm_up}{going_on}\n"
         f"memory    {human_bytes(rollout_bytes(config, model))} for a rollout, {model.state.params.size:,} parameters; "
         f"{_total(need, together)}; seed {config.seed}"
     )
