@@ -315,6 +315,16 @@ def test_numbers_that_are_not_finite_leave_the_state_alone(field: str, fault: Fa
     assert int(train(model, rollout).fault) == FaultKind.NONE
 
 
+def test_the_state_before_an_update_stays() -> None:
+    """Training keeps it until it knows that the update has no fault, and so may others."""
+    model = make()
+    before, rollout = model.state, rollout_for(model)
+    assert int(train(model, rollout).fault) == FaultKind.NONE
+    assert int(before.counters.updates) == 0
+    assert int(model.state.counters.updates) == 1
+    assert np.any(np.asarray(before.params) != np.asarray(model.state.params))
+
+
 def test_a_loss_that_is_not_finite_is_a_fault() -> None:
     model = make()
     rollout = rollout_for(model)

@@ -12,6 +12,7 @@ import scipy.stats
 from gymnasium import spaces
 
 from ppo2.distributions import Bernoulli, Categorical, MultiCategorical, action_distribution
+from ppo2.distributions.choices import log_softmax
 from support.distributions import SAMPLES, entropy, log_density, sample
 
 # Weights of a distribution of each kind, every action, and each action's probability.
@@ -116,6 +117,30 @@ def test_extreme_logits_have_finite_values_and_gradients(kind):
         value, gradient = compiled(logits)
         assert np.isfinite(value)
         assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("kind", DISCRETE)
+def test_both_at_once_are_each_alone(kind):
+    actions = ACTIONS[kind]
+    made = discrete(kind, WEIGHTS[kind], len(actions))
+    logp, entropy = made.logp_and_entropy(actions)
+    np.testing.assert_array_equal(logp, made.logp(actions))
+    np.testing.assert_array_equal(entropy, made.entropy())
+
+
+def test_log_softmax_has_the_values_and_derivatives_of_jaxs():
+    logits, mask = (
+        jnp.array([[0.5, -2, 3], [0, 0, -1e9], [40, -40, 0]]),
+        jnp.array([[1.0, 2, -3], [0, 1, 0], [1, 1, 1]]),
+    )
+
+    def weighed(function):
+        return lambda x: jnp.sum(function(x) * mask)
+
+    np.testing.assert_array_equal(log_softmax(logits), jax.nn.log_softmax(logits))
+    for derivative in (jax.grad, lambda f: jax.jacfwd(jax.grad(f))):
+        found, expected = (derivative(weighed(f))(logits) for f in (log_softmax, jax.nn.log_softmax))
+        np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_extreme_logits_by_hand():

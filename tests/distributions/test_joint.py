@@ -77,6 +77,7 @@ def test_a_joint_distribution_is_its_parts():
 
     np.testing.assert_allclose(d.logp(actions), total(lambda part, own: part.logp(own), actions), rtol=1e-5)
     np.testing.assert_allclose(d.entropy(), total(lambda part: part.entropy()), rtol=1e-5)
+    np.testing.assert_array_equal(d.logp_and_entropy(actions), (d.logp(actions), d.entropy()))
     for found, wanted in zip(
         jax.tree.leaves(d.mode()),
         jax.tree.leaves(jax.tree.map(lambda part: part.mode(), parts, is_leaf=is_distribution)),

@@ -6,7 +6,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from tests.support.compiling import compilations
 
-from ppo2.numerics.flat import ravelled
+from ppo2.numerics.flat import Packed, ravelled
 
 TREE = {"a": np.float32([[1, 2, 3], [4, 5, 6]]), "b": (np.float32(7), np.float32([8, 9]))}
 
@@ -37,3 +37,19 @@ def test_nothing_is_compiled_on_the_host():
         flat, unravel = ravelled(jax.device_put(TREE))
         unravel(flat)
     assert programs == []
+
+
+def test_scalars_are_packed_by_dtype_and_come_back():
+    tree = {"a": np.float32(1.5), "n": np.int32(2**24 + 1), "rows": np.arange(3.0), "b": np.float32(-2), "none": None}
+    packed = jax.jit(Packed.of)(tree)
+    assert {name: x.shape for name, x in packed.scalars.items()} == {"float32": (2,), "int32": (1,)}
+    found = packed.unpacked()
+    jax.tree.map(np.testing.assert_array_equal, found, tree)
+    assert [type(found[name]) for name in "anb"] == [np.ndarray] * 3
+    assert found["n"].dtype == np.int32
+
+
+def test_packing_is_the_same_program_in_every_process():
+    """The order of a set of names differs, and another program isn't found among those on the disk."""
+    dtypes = ["int32", "float32", "bool", "uint8", "int8", "float16", "uint32"]
+    assert list(Packed.of([np.zeros((), dtype) for dtype in dtypes]).scalars) == dtypes

@@ -22,7 +22,7 @@ from ppo2.agent.model_programs import ActResult, act_on_program, initial_state_p
 from ppo2.agent.placement import UNPLACED, Placement
 from ppo2.agent.policy import Policy
 from ppo2.algorithm import adam
-from ppo2.algorithm.faults import Fault
+from ppo2.algorithm.faults import Fault, FaultKind, unlearned
 from ppo2.algorithm.gae import gae
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.losses import Stats, ppo_loss
@@ -338,15 +338,16 @@ class Model:
             value_cliprange: for this update; None: the value of `config.value_cliprange` at the start of training.
         """
         hyper = self.hyperparameters(lr=lr, cliprange=cliprange, value_cliprange=value_cliprange)
-        stats: UpdateStats
         with self.learning():
             axis = self.learning_axis(rollout)
             specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
             train = program(self, train_program, axis)
             heartbeat.at_collective(axis)
             after = train(*sharding.to_global((self.state, rollout, hyper), axis, specs))
-            self.state, stats = sharding.to_local(after, axis, REPLICATED)
-            return stats.on_host()
+            learned, packed = sharding.to_local(after, axis, REPLICATED)
+            stats: UpdateStats = packed.unpacked().on_host()
+            self.state = learned if stats.fault == FaultKind.NONE else unlearned(self.state, learned)
+        return stats
 
     def learning_axis(self, rollout: Rollout) -> DataAxis:
         """The devices that learn together from a rollout, or from one of these shapes: one of each process or, where a

@@ -7,14 +7,15 @@ import jax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ppo2 import networks, spaces
-from ppo2.algorithm.faults import Fault, only_finite
+from ppo2.algorithm.faults import Fault, judged
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
-from ppo2.algorithm.train_state import TrainState, UpdateStats
+from ppo2.algorithm.train_state import TrainState
 from ppo2.algorithm.update import fill_normaliser
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import compiled, transfers_allowed
+from ppo2.numerics.flat import Packed
 from ppo2.numerics.randomness import Purpose, for_drawing, stream
 from ppo2.numerics.sharding import ONE_DEVICE, REPLICATED, DataAxis
 
@@ -37,16 +38,17 @@ class ActResult(NamedTuple):
     no_legal_action: Bool[Array, " N"] | None
 
 
-def train_program(model: "Model", axis: DataAxis) -> Callable[..., tuple[TrainState, UpdateStats]]:
-    """`Model.update`, compiled; an update that meets a fault leaves the state as it was."""
+def train_program(model: "Model", axis: DataAxis) -> Callable[..., tuple[TrainState, Packed]]:
+    """`Model.update`, compiled, and `judged`; the figures are packed."""
 
     @transfers_allowed
-    def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, UpdateStats]:
+    def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, Packed]:
         after = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
-        return only_finite(state, *after)
+        learned, stats = judged(state, *after)
+        return learned, Packed.of(stats)
 
     specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
-    return compiled(sharding.over_blocks(train, axis, specs, REPLICATED), donate_argnums=0)
+    return compiled(sharding.over_blocks(train, axis, specs, REPLICATED))
 
 
 def observe_program(model: "Model", axis: DataAxis) -> Callable[..., tuple[TrainState, Fault]]:

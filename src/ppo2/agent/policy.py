@@ -127,7 +127,7 @@ class Policy(eqx.Module):
         """
         if episode_starts is None:
             distribution, values, _ = self(normaliser, obs)
-            return EvaluatedActions(distribution.logp(actions), distribution.entropy(), values)
+            return EvaluatedActions(*distribution.logp_and_entropy(actions), values)
         # as a batch of steps, but where the order matters
         obs, actions = jax.tree.map(merge_leading_axes, (obs, actions))
         inputs, mask = self._inputs(normaliser, obs)
@@ -139,7 +139,7 @@ class Policy(eqx.Module):
 
         features, value_features = self._features(run)
         distribution, values, _ = self._headed(features, value_features, mask, None)
-        found = (distribution.logp(actions), distribution.entropy(), values)
+        found = (*distribution.logp_and_entropy(actions), values)
         return EvaluatedActions(*(x.reshape(episode_starts.shape) for x in found))
 
     def _inputs(

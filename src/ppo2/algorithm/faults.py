@@ -1,17 +1,16 @@
 """Faults: reasons why an update can't be made, where they are found, and their messages."""
 
-import functools
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import spaces
 from ppo2.algorithm.rollout import Rollout
-from ppo2.algorithm.train_state import Counters, TrainState, UpdateStats
+from ppo2.algorithm.train_state import TrainState, UpdateStats
 from ppo2.distributions import ActionDistribution
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 
@@ -103,20 +102,31 @@ def is_finite(of: Any) -> Bool[Array, ""]:
 
 def first_not_finite(*parts: Any) -> Int[Array, ""]:
     """The index of the first of some parts of states that has NaN or infinity; their number where none has; pure."""
-    by_shape: dict[tuple[int, ...], Any] = {}  # one reduction for all of a shape: each is three kernels on CPU
+    first: Array = jnp.int32(len(parts))
     for index, part in reversed([*enumerate(parts)]):
-        for leaf in jax.tree.leaves(part):
-            if leaf.size and jnp.issubdtype(leaf.dtype, jnp.floating):
-                before = by_shape.get(leaf.shape, np.int32(len(parts)))
-                by_shape[leaf.shape] = jnp.where(jnp.isfinite(leaf), before, np.int32(index))
-    first: Array = functools.reduce(jnp.minimum, map(jnp.min, by_shape.values()), jnp.int32(len(parts)))
+        first = jnp.where(_zeros_of(part) == 0, first, np.int32(index))
     return first
 
 
-def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
-    """The result of an update, or where state or result are not finite the state as it was, and the fault; pure.
+def _zeros_of(part: Any) -> Float[Array, ""]:
+    """0 if all numbers of a part are finite, else NaN: the sum of x - x. On CPU a sum of many numbers is one operation,
+    and one for all of a shape, where a search takes four.
+    """
+    by_shape: dict[tuple[int, ...], Any] = {}
+    for leaf in jax.tree.leaves(part):
+        if leaf.size and jnp.issubdtype(leaf.dtype, jnp.floating):
+            by_shape[leaf.shape] = by_shape.get(leaf.shape, 0.0) + (leaf - leaf).astype(jnp.float32)
+    total: Array = jnp.float32(0)
+    for zeros in by_shape.values():
+        total += jnp.sum(zeros)
+    return total
 
-    Applied around `Model.update`, which a user may have overridden.
+
+def judged(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
+    """The result of an update, with the fault where state or result are not finite, and the update counted as skipped
+    where it has one; pure.
+
+    Applied around `Model.update`, which a user may have overridden; then see `unlearned`.
     """
     found = first_not_finite(before, (after.params, after.opt_state), after.normaliser)
     fault = jnp.asarray(stats.fault, jnp.int32)
@@ -124,14 +134,22 @@ def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tu
     late = jnp.where(found == 1, np.int32(FaultKind.STEP_NOT_FINITE), np.int32(FaultKind.STATISTICS_NOT_FINITE))
     fault = jnp.where((fault == FaultKind.NONE) & (found < 3), late, fault)
     fault = jnp.where(found == 0, np.int32(FaultKind.STATE_NOT_FINITE), fault)
-    good = fault == FaultKind.NONE
-    kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
-    counters = Counters(
-        updates=after.counters.updates,
-        gradient_steps=kept.counters.gradient_steps,
-        skipped_updates=before.counters.skipped_updates + (~good).astype(jnp.int32),
-    )
-    return kept._replace(counters=counters), stats._replace(fault=fault).in_program()
+    skipped = before.counters.skipped_updates + (fault != FaultKind.NONE).astype(jnp.int32)
+    counted = after._replace(counters=after.counters._replace(skipped_updates=skipped))
+    return counted, stats._replace(fault=fault).in_program()
+
+
+def unlearned(before: TrainState, after: TrainState) -> TrainState:
+    """The state after an update that has a fault: as it was, but counted as `judged` does."""
+    return before._replace(counters=after.counters._replace(gradient_steps=before.counters.gradient_steps))
+
+
+def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
+    """`judged`, and `unlearned` where there is a fault; pure."""
+    after, stats = judged(before, after, stats)
+    good = stats.fault == FaultKind.NONE
+    kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unlearned(before, after))
+    return kept, stats
 
 
 def _across(axis: DataAxis, mine: Fault, nenvs: int) -> Fault:

@@ -58,10 +58,7 @@ def policy_losses(
 ) -> Float[Array, " B"]:
     """`policy_loss` of each sample."""
     ratio = jnp.exp(logp - old_logp)
-    clipped_ratio = jnp.clip(ratio, 1.0 - cliprange, 1.0 + cliprange)
-    # Where the clipped one is larger it is constant. `jnp.maximum` would share the gradient of equal ones out between
-    # the two, as within the clip range all are: the same in sum, by twice the operations.
-    plain, clipped = -advantages * ratio, -advantages * jax.lax.stop_gradient(clipped_ratio)
+    plain, clipped = -advantages * ratio, -advantages * _clipped(ratio, jnp.ones_like(ratio), cliprange)
     return jax.lax.select(plain >= clipped, plain, clipped)
 
 
@@ -90,9 +87,20 @@ def value_losses(
     """`value_loss` of each sample."""
     squared_error = (values - returns) ** 2
     if value_cliprange is not None:
-        clipped_values = old_values + jnp.clip(values - old_values, -value_cliprange, value_cliprange)
-        squared_error = jnp.maximum(squared_error, (clipped_values - returns) ** 2)
+        clipped = (_clipped(values, old_values, value_cliprange) - returns) ** 2
+        squared_error = jax.lax.select(squared_error >= clipped, squared_error, clipped)
     return 0.5 * squared_error
+
+
+def _clipped(x: Float[Array, " B"], centre: Float[Array, " B"], by: Float[Array, ""]) -> Float[Array, " B"]:
+    """`x`, no further than `by` from `centre`, as a constant: of losses that are equal one takes the unclipped one.
+
+    `jnp.clip` and `jnp.maximum` would share the gradient of equal ones out between the two, as within the clip range
+    all are: the same in sum, by several times the operations.
+    """
+    distance = jax.lax.stop_gradient(x - centre)
+    edge = centre + jnp.sign(distance) * by
+    return jax.lax.select(jnp.abs(distance) > by, edge, jax.lax.stop_gradient(x))
 
 
 def approximate_kl(logp: Float[Array, " B"], old_logp: Float[Array, " B"]) -> Float[Array, " B"]:

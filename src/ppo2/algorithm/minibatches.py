@@ -124,11 +124,15 @@ def permutation(random: UInt32[Array, "rounds n"]) -> Int[Array, " n"]:
     """
     n = random.shape[1]
     bits = _position_bits(n)
-    order = jnp.arange(n, dtype=jnp.int32)
-    for row in random:
+
+    def positions(row: UInt32[Array, " n"]) -> Int[Array, " n"]:
         packed = (row >> bits << bits) | jnp.arange(n, dtype=jnp.uint32)
-        positions = jnp.sort(packed, stable=False) & jnp.uint32((1 << bits) - 1)
-        order = order[positions]
+        low: Array = jnp.sort(packed, stable=False) & jnp.uint32((1 << bits) - 1)
+        return low.astype(jnp.int32)
+
+    order = positions(random[0])
+    for row in random[1:]:
+        order = order[positions(row)]
     return order
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from ppo2 import spaces
 from ppo2.algorithm import adam
@@ -78,38 +78,42 @@ class Carry(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The figures of one minibatch.
+    """The figures of one minibatch, or their sums over several.
 
     | field | meaning |
     |---|---|
     | stats | see `Stats` |
     | grad_norm | norm of the gradient before it is clipped |
-    | finite | True if the gradient and the losses are finite |
-    | computed | 1.0 if a gradient was made; 0.0 if `target_kl` had ended the update before |
+    | finite | 1 if the gradient and the losses are finite, else 0 |
+    | computed | 1 if a gradient was made; 0 if `target_kl` had ended the update before |
     | taken | 1 if the parameters were changed, else 0 |
     """
 
     stats: Stats
     grad_norm: Float[Array, ""]
-    finite: Bool[Array, ""]
+    finite: Float[Array, ""]
     computed: Float[Array, ""]
-    taken: Int[Array, ""]
+    taken: Float[Array, ""]
 
     @classmethod
     def skipped(cls) -> "Step":
         """A minibatch without a gradient."""
-        return cls(Stats.zero(), jnp.float32(0), jnp.bool_(True), jnp.float32(0), jnp.int32(0))
+        nothing = jnp.float32(0)
+        return cls(Stats.zero(), grad_norm=nothing, finite=jnp.float32(1), computed=nothing, taken=nothing)
 
     def packed(self) -> Float[Array, " k"]:
-        """All figures in one array, as a loop stores each of its results by an operation of its own."""
+        """All figures in one array, as a loop adds up each of its results by an operation of its own."""
         return jnp.stack([jnp.asarray(figure, jnp.float32) for figure in jax.tree.leaves(self)])
 
     @classmethod
-    def unpacked(cls, figures: Float[Array, "... k"]) -> "Step":
-        """The figures of `packed`, which are whole numbers and flags again, as exactly."""
-        leaves, structure = jax.tree.flatten(cls.skipped())
-        found: Step = jax.tree.unflatten(structure, [figures[..., i].astype(x.dtype) for i, x in enumerate(leaves)])
+    def unpacked(cls, figures: Float[Array, " k"]) -> "Step":
+        """The figures of `packed`, or of a sum of several."""
+        found: Step = jax.tree.unflatten(jax.tree.structure(cls.skipped()), list(figures))
         return found
+
+
+SoFar = tuple[Carry, Float[Array, " k"]]
+"""The state between two minibatches, and the sums of the figures of those before (`Step.packed`)."""
 
 
 def update(
@@ -131,8 +135,7 @@ def update(
     config, over_envs, size = learner.config, axis.of_environments, state.params.shape[0]
     shards = config.shards // over_envs.devices
     normaliser = state.normaliser.with_returns(rollout, over_envs)
-    whole = batch_of(rollout, learner.advantages(normaliser, rollout))
-    batch = flatten(sequences(whole), shards)
+    batch = flatten(sequences(batch_of(rollout, learner.advantages(normaliser, rollout))), shards)
     bits = shuffle_bits(
         stream(state.key, Purpose.SHUFFLE, state.counters.updates),
         epochs=config.noptepochs,
@@ -150,27 +153,29 @@ def update(
         size=size,
     )
 
-    def stored_step(carry: Carry, minibatch: tuple[Batch, Array]) -> tuple[Carry, Array]:
+    def counted_step(so_far: SoFar, minibatch: tuple[Batch, Array]) -> tuple[SoFar, None]:
+        carry, figures = so_far
         after, made = step(carry, minibatch)
-        return after, made.packed()
+        return (after, figures + made.packed()), None
 
-    def epoch(carry: Carry, bits: Array) -> tuple[Carry, Array]:
+    def epoch(so_far: SoFar, bits: Array) -> tuple[SoFar, None]:
         part = (axis.index, axis.devices) if axis.by_sample else (0, 1)
         cut = minibatches(batch, bits, nminibatches=config.nminibatches, part=part)
         normalised = jax.vmap(lambda a, w: normalise_advantages(a, w, axis))(cut.advantages, cut.weights)
         mine = jnp.sum(cut.weights.reshape(cut.weights.shape[0], -1), axis=1)
         share = mine / jnp.maximum(axis.sum(mine), 1.0)  # of each minibatch's valid steps, this device's
-        return jax.lax.scan(stored_step, carry, (cut._replace(advantages=normalised), share))
+        return jax.lax.scan(counted_step, so_far, (cut._replace(advantages=normalised), share))
 
     start = jax.tree.map(_padded, Carry(state.params, state.opt_state, jnp.zeros((), bool)))
-    end, figures = jax.lax.scan(epoch, start, bits)
+    nothing = jnp.zeros(len(jax.tree.leaves(Step.skipped())), jnp.float32)
+    (end, figures), _ = jax.lax.scan(epoch, (start, nothing), bits)
     end = jax.tree.map(lambda x: x[:size] if x.ndim else x, end)
-    steps = Step.unpacked(figures)
+    sums = Step.unpacked(figures)
     fault = find_fault(
         learner.observation_space,
         learner.distribution,
         rollout,
-        jnp.all(steps.finite),
+        sums.finite == config.noptepochs * config.nminibatches,
         over_envs,
         statistics_finite=is_finite(normaliser.returns),
     )
@@ -180,10 +185,10 @@ def update(
         normaliser=normaliser.with_observations(rollout, over_envs),
         opt_state=end.opt_state,
         counters=before._replace(
-            updates=before.updates + 1, gradient_steps=before.gradient_steps + jnp.sum(steps.taken, dtype=jnp.int32)
+            updates=before.updates + 1, gradient_steps=before.gradient_steps + sums.taken.astype(jnp.int32)
         ),
     )
-    return learned, update_stats(steps, whole, fault, over_envs)
+    return learned, update_stats(sums, batch, fault, over_envs)
 
 
 def batch_of(rollout: Rollout, advantages: Float[Array, "T N"]) -> Batch:
@@ -242,7 +247,8 @@ def minibatch_step(
         stop = stats.approxkl > hyper.target_kl
         after = jax.tree.map(lambda new, old: jnp.where(stop, old, new), after, carry)._replace(stopped=stop)
     finite = jnp.isfinite(norm) & jnp.isfinite(stats.policy_loss) & jnp.isfinite(stats.value_loss)
-    return after, Step(stats, norm, finite, jnp.ones((), jnp.float32), (~after.stopped).astype(jnp.int32))
+    one = jnp.ones((), jnp.float32)
+    return after, Step(stats, norm, finite * one, computed=one, taken=~after.stopped * one)
 
 
 def _after(number: Float[Array, ""], x: T) -> T:
@@ -282,15 +288,14 @@ def step_unless_stopped(carry: Carry, minibatch: tuple[Batch, Float[Array, ""]],
     return stepped
 
 
-def update_stats(steps: Step, whole: Batch, fault: Fault, axis: DataAxis) -> UpdateStats:
-    """The figures of an update, from those of its minibatches, (epochs, nminibatches), and from its whole batch."""
-    share = steps.computed / jnp.sum(steps.computed)
-    means = Stats(*(jnp.sum(x * share) for x in steps.stats))
+def update_stats(sums: Step, batch: Batch, fault: Fault, axis: DataAxis) -> UpdateStats:
+    """The figures of an update, from the sums of those of its minibatches, and from its whole batch."""
+    means: Step = jax.tree.map(lambda total: total / sums.computed, sums)
     return UpdateStats(
-        **means._asdict(),
-        grad_norm=jnp.sum(steps.grad_norm * share),
-        explained_variance=explained_variance(whole.values.ravel(), whole.returns.ravel(), whole.weights.ravel(), axis),
-        gradient_steps=jnp.sum(steps.taken, dtype=jnp.int32),
+        **means.stats._asdict(),
+        grad_norm=means.grad_norm,
+        explained_variance=explained_variance(batch.values.ravel(), batch.returns.ravel(), batch.weights.ravel(), axis),
+        gradient_steps=sums.taken.astype(jnp.int32),
         fault=fault.kind,
         fault_index=fault.step,
     )

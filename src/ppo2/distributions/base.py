@@ -44,6 +44,12 @@ class Distribution(eqx.Module):
     def entropy(self) -> Float[Array, "..."]:
         """Entropy (continuous actions: differential entropy), in nats."""
 
+    def logp_and_entropy(
+        self, actions: PyTree[Shaped[Array, "..."]]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Both, which learning needs: overridden where they share a part."""
+        return self.logp(actions), self.entropy()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ActionDistribution(abc.ABC):

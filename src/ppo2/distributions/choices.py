@@ -13,6 +13,32 @@ from ppo2.distributions.base import ArrayActions, Distribution, for_each, split
 from ppo2.spaces import Spec
 
 
+@jax.custom_jvp
+def log_softmax(logits: Float[Array, "... n"]) -> Float[Array, "... n"]:
+    """`jax.nn.log_softmax`, whose derivative is made of the result: dx - sum(p dx), p = exp(result).
+
+    JAX's divides by the sum of exponentials once more, in operations of its own.
+    """
+    result: Float[Array, "... n"] = jax.nn.log_softmax(logits)
+    return result
+
+
+@log_softmax.defjvp
+def _derivative(logits: tuple[Array], tangent: tuple[Array]) -> tuple[Array, Array]:
+    result = log_softmax(*logits)
+    return result, tangent[0] - jnp.sum(jnp.exp(result) * tangent[0], axis=-1, keepdims=True)
+
+
+def _chosen(log_probs: Float[Array, "... n"], actions: Int[Array, "..."]) -> Float[Array, "..."]:
+    # A product with a one-hot is as fast as a gather forwards and much faster backwards (no scatter).
+    chosen = jax.nn.one_hot(actions, log_probs.shape[-1], dtype=log_probs.dtype)
+    return jnp.sum(log_probs * chosen, axis=-1)
+
+
+def _entropy(log_probs: Float[Array, "... n"]) -> Float[Array, "..."]:
+    return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
 class Categorical(Distribution):
     """One of n actions; sampled by the Gumbel trick: argmax(logits + g) is distributed as softmax(logits)."""
 
@@ -25,13 +51,14 @@ class Categorical(Distribution):
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def logp(self, actions: Int[Array, "..."]) -> Float[Array, "..."]:
-        # A product with a one-hot is as fast as a gather forwards and much faster backwards (no scatter).
-        chosen = jax.nn.one_hot(actions, self.logits.shape[-1], dtype=self.logits.dtype)
-        return jnp.sum(jax.nn.log_softmax(self.logits) * chosen, axis=-1)
+        return _chosen(log_softmax(self.logits), actions)
 
     def entropy(self) -> Float[Array, "..."]:
-        log_probs = jax.nn.log_softmax(self.logits)
-        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        return _entropy(log_softmax(self.logits))
+
+    def logp_and_entropy(self, actions: Int[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        log_probs = log_softmax(self.logits)
+        return _chosen(log_probs, actions), _entropy(log_probs)
 
 
 class MultiCategorical(Distribution):
@@ -57,6 +84,12 @@ class MultiCategorical(Distribution):
 
     def entropy(self) -> Float[Array, "..."]:
         return sum((choice.entropy() for choice in self.choices()), start=jnp.zeros((), self.logits.dtype))
+
+    def logp_and_entropy(self, actions: Int[Array, "... k"]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        pairs = [c.logp_and_entropy(actions[..., i]) for i, c in enumerate(self.choices())]
+        logps, entropies = zip(*pairs, strict=True)
+        nothing = jnp.zeros((), self.logits.dtype)
+        return sum(logps, start=nothing), sum(entropies, start=nothing)
 
 
 class Bernoulli(Distribution):

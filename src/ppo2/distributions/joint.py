@@ -45,6 +45,14 @@ class Joint(Distribution):
     def entropy(self) -> Float[Array, "..."]:
         return sum((part.entropy() for part in self.parts), start=jnp.zeros((), jnp.float32))
 
+    def logp_and_entropy(
+        self, actions: PyTree[Shaped[Array, "..."]]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        pairs = zip(self.parts, _parts(self.keys, actions), strict=True)
+        logps, entropies = zip(*(part.logp_and_entropy(own) for part, own in pairs), strict=True)
+        nothing = jnp.zeros((), jnp.float32)
+        return sum(logps, start=nothing), sum(entropies, start=nothing)
+
 
 @dataclass(frozen=True, kw_only=True)
 class JointActions(ActionDistribution):

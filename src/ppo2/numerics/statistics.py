@@ -78,10 +78,18 @@ def explained_variance(
     axis: DataAxis = ONE_DEVICE,
 ) -> Float[Array, ""]:
     """1 - Var[targets - predictions] / Var[targets]: 1 is perfect, 0 as good as a constant; NaN if all are equal."""
-    spread = weighted_moments(targets, weights, axis)
-    left = weighted_moments(targets - predictions, weights, axis).var
-    varies = spread.var > 1e-12 * spread.mean**2  # less is what rounding makes of equal targets
-    return jnp.where(varies, 1 - left / jnp.where(varies, spread.var, 1.0), jnp.nan)
+
+    def sums(columns: Float[Array, "B 2"]) -> Float[Array, " 3"]:
+        """Sums of the weights and of two columns, all at once, as each sum is several operations."""
+        rows = jnp.concatenate([weights[:, None], _only(columns, weights)], axis=-1)
+        return axis.sum(jnp.sum(rows, axis=0))
+
+    columns = jnp.stack([targets, targets - predictions], axis=-1)
+    totals = sums(columns)
+    means = totals[1:] / jnp.maximum(totals[0], 1.0)
+    _, spread, left = sums((columns - jnp.broadcast_to(means, columns.shape)) ** 2)
+    varies = spread > 1e-12 * means[0] ** 2 * totals[0]  # less is what rounding makes of equal targets
+    return jnp.where(varies, 1 - left / jnp.where(varies, spread, 1.0), jnp.nan)
 
 
 def _total(data: Float[Array, "B ..."], weights: Float[Array, " B"]) -> Float[Array, "..."]:
