@@ -217,6 +217,12 @@ import ppo2
 
 if sys.argv[1] == "configured":
     ppo2.configure_runtime(compilation_cache=False)
+if sys.argv[1] in ("begun", "updated"):
+    from ppo2.system import runtime
+
+    runtime.begin()
+    if sys.argv[1] == "updated":
+        runtime.updated()
 
 def touch() -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -233,6 +239,9 @@ print(touch())
 def test_freed_memory_is_kept() -> None:
     assert int(output(FAULTS, "configured")) < 16
     assert int(output(FAULTS, "plain")) >= 16  # else there is nothing to keep
+    # compiling comes between
+    assert int(output(FAULTS, "begun")) >= 16
+    assert int(output(FAULTS, "updated")) < 16
 
 
 def test_malloc_as_the_user_has_tuned_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ from ppo2.numerics.flat import ravelled
 from ppo2.numerics.pieces import fitting_size, piece_size
 from ppo2.numerics.randomness import copied_key
 from ppo2.numerics.sharding import ONE_DEVICE, REPLICATED, DataAxis
+from ppo2.system import runtime
 from ppo2.system.garbage import collection_put_off
 
 
@@ -347,6 +348,7 @@ class Model:
             learned, packed = sharding.to_local(after, axis, REPLICATED)
             stats: UpdateStats = packed.unpacked().on_host()
             self.state = learned if stats.fault == FaultKind.NONE else unlearned(self.state, learned)
+        runtime.updated()
         return stats
 
     def learning_axis(self, rollout: Rollout) -> DataAxis:

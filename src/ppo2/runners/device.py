@@ -26,6 +26,7 @@ from ppo2.runners.device_program import EnvState, iterate_program, rollout_progr
 from ppo2.runners.ends import UpdateEpisodes, slot_bytes, to_ended
 from ppo2.runners.episodes import Ended, EpisodeQueue
 from ppo2.runners.snapshot import Snapshot, facts_of, layout_changes, named, snapshot_tensors, taken
+from ppo2.system import runtime
 from ppo2.system.garbage import collection_put_off
 
 P = ParamSpec("P")
@@ -149,6 +150,7 @@ class DeviceRunner:
         state, self._envs, chunk = iterated(*self._placed(), *numbers)
         self.model.state, chunk = sharding.to_local((state, chunk), self.axis, (REPLICATED, CHUNK_SPECS))
         chunk = jax.device_get(chunk)  # in one go: the only wait for the device
+        runtime.updated()
         done = int(chunk.done)
         self.chunk_size.seconds = (time.perf_counter() - began) / done
         self._count(jax.tree.map(lambda x: x[:done], chunk.ended), self.nsteps, began)

@@ -36,6 +36,7 @@ class State(enum.Enum):
 
 _lock = threading.Lock()
 _state = State.OPEN
+_keeps = False  # freed memory
 
 
 def configure_runtime(*, compilation_cache: bool = True) -> None:
@@ -46,7 +47,8 @@ def configure_runtime(*, compilation_cache: bool = True) -> None:
     - There are as many CPU devices as processors (`jax_num_cpu_devices`), 8 at most, which device environments and
       sweeps spread over; unless `XLA_FLAGS` says how many.
     - Memory that was freed is kept for what comes next (on Linux with glibc), as page faults would take a tenth of an
-      update with large temporaries, as convolutions have.
+      update with large temporaries, as convolutions have. Where `learn` makes the settings, it is so from the end of
+      the first update, as compiling takes more memory than updates do.
     - Compiled programs are kept on disk, so that a second start trains within a second or two.
 
     What the user has set, by an environment variable (`JAX_NUM_CPU_DEVICES`) or in `jax.config`, stays; the variable
@@ -69,6 +71,7 @@ def configure_runtime(*, compilation_cache: bool = True) -> None:
                 "settings once, when it starts. Call it right after the imports."
             )
         _configure(compilation_cache)
+        _keep_freed_memory()
         _state = State.MADE
 
 
@@ -155,7 +158,6 @@ def _configure(compilation_cache: bool, processes: int | None = None) -> None:
     for name, value in settings.items():
         if value is not None and _is_free(name):
             jax.config.update(name, value)
-    _keep_freed_memory()
 
 
 def jax_platforms() -> str:
@@ -193,12 +195,26 @@ def _cache_folder() -> str | None:
 MALLOC = ((-4, "mmap_max", 0), (-1, "trim_threshold", 2**31 - 1), (-2, "top_pad", 64 * 2**20))
 
 
+def updated() -> None:
+    """To be called after each update: once `begin` has made the settings, and programs are compiled, freed memory is
+    kept.
+    """
+    global _keeps
+    if not _keeps and _state is State.MADE:
+        _keep_freed_memory()
+
+
 def _keep_freed_memory() -> None:
-    """Takes large blocks from the heap, which never shrinks, instead of mapping them and giving them back each time."""
+    """Takes large blocks from the heap, which never shrinks again, instead of mapping them and giving them back each
+    time.
+    """
+    global _keeps
+    _keeps = True
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
-            mallopt = ctypes.CDLL(None).mallopt
+            library = ctypes.CDLL(None)
             for number, name, value in MALLOC:
                 tuned = f"glibc.malloc.{name}" in os.environ.get("GLIBC_TUNABLES", "")
                 if not (tuned or os.environ.get(f"MALLOC_{name.upper()}_")):
-                    mallopt(number, value)
+                    library.mallopt(number, value)
+            library.malloc_trim(0)  # what compiling has freed isn't kept: about 100 MB
