@@ -70,7 +70,7 @@ sharing: __init__ zoo push
 spaces: parts images space_json checks __init__ device
 sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
 system: __init__ garbage python_stack calls exits descendants files launch verbosity text lock_owner directory_lock \
-    processors signals runtime
+    processors signals malloc runtime
 tuning: __init__ axes space study trial trainers search verdict directory pictures result plan tune
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction \
     moments setup update_function log_writer saver evaluator run learn

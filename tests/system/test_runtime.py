@@ -1,13 +1,11 @@
 """JAX's settings, in processes of their own: they are for a whole process."""
 
-import ctypes
 import json
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -242,20 +240,6 @@ def test_freed_memory_is_kept() -> None:
     # compiling comes between
     assert int(output(FAULTS, "begun")) >= 16
     assert int(output(FAULTS, "updated")) < 16
-
-
-def test_malloc_as_the_user_has_tuned_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_: list[int] = []
-    library = SimpleNamespace(mallopt=lambda number, _: set_.append(number))
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    runtime._keep_freed_memory()
-    monkeypatch.setenv("MALLOC_TOP_PAD_", "1000")
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_max=9")
-    runtime._keep_freed_memory()
-    assert set_ == [-4, -1, -2, -1]
 
 
 ADDS = """

@@ -43,9 +43,8 @@ def train_program(model: "Model", axis: DataAxis) -> Callable[..., tuple[TrainSt
 
     @transfers_allowed
     def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, Packed]:
-        after = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
-        learned, stats = judged(state, *after)
-        return learned, Packed.of(stats)
+        learned, stats = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
+        return learned, Packed.of(judged(state, learned, stats))
 
     specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
     return compiled(sharding.over_blocks(train, axis, specs, REPLICATED))

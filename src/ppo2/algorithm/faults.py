@@ -122,11 +122,10 @@ def _zeros_of(part: Any) -> Float[Array, ""]:
     return total
 
 
-def judged(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
-    """The result of an update, with the fault where state or result are not finite, and the update counted as skipped
-    where it has one; pure.
+def judged(before: TrainState, after: TrainState, stats: UpdateStats) -> UpdateStats:
+    """The figures of an update, with the fault where the state before or after it is not finite; pure.
 
-    Applied around `Model.update`, which a user may have overridden; then see `unlearned`.
+    Applied around `Model.update`, which a user may have overridden. Where there is a fault, see `unlearned`.
     """
     found = first_not_finite(before, (after.params, after.opt_state), after.normaliser)
     fault = jnp.asarray(stats.fault, jnp.int32)
@@ -134,19 +133,19 @@ def judged(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[T
     late = jnp.where(found == 1, np.int32(FaultKind.STEP_NOT_FINITE), np.int32(FaultKind.STATISTICS_NOT_FINITE))
     fault = jnp.where((fault == FaultKind.NONE) & (found < 3), late, fault)
     fault = jnp.where(found == 0, np.int32(FaultKind.STATE_NOT_FINITE), fault)
-    skipped = before.counters.skipped_updates + (fault != FaultKind.NONE).astype(jnp.int32)
-    counted = after._replace(counters=after.counters._replace(skipped_updates=skipped))
-    return counted, stats._replace(fault=fault).in_program()
+    return stats._replace(fault=fault).in_program()
 
 
 def unlearned(before: TrainState, after: TrainState) -> TrainState:
-    """The state after an update that has a fault: as it was, but counted as `judged` does."""
-    return before._replace(counters=after.counters._replace(gradient_steps=before.counters.gradient_steps))
+    """The state after an update that has a fault: as it was, but for the counters."""
+    counters = before.counters
+    skipped = counters.skipped_updates + 1
+    return before._replace(counters=counters._replace(updates=after.counters.updates, skipped_updates=skipped))
 
 
 def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
     """`judged`, and `unlearned` where there is a fault; pure."""
-    after, stats = judged(before, after, stats)
+    stats = judged(before, after, stats)
     good = stats.fault == FaultKind.NONE
     kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unlearned(before, after))
     return kept, stats

@@ -1,10 +1,7 @@
 """Settings of JAX that suit training on CPU: made by the first call that computes, never at import."""
 
-import contextlib
-import ctypes
 import enum
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -13,6 +10,7 @@ from typing import Any
 
 import jax
 
+from ppo2.system import malloc
 from ppo2.system.processors import usable_processors
 from ppo2.system.text import say_error
 
@@ -48,7 +46,7 @@ def configure_runtime(*, compilation_cache: bool = True) -> None:
       sweeps spread over; unless `XLA_FLAGS` says how many.
     - Memory that was freed is kept for what comes next (on Linux with glibc), as page faults would take a tenth of an
       update with large temporaries, as convolutions have. Where `learn` makes the settings, it is so from the end of
-      the first update, as compiling takes more memory than updates do.
+      the first update, as compiling takes more memory than updates do. Threads share it in fewer parts.
     - Compiled programs are kept on disk, so that a second start trains within a second or two.
 
     What the user has set, by an environment variable (`JAX_NUM_CPU_DEVICES`) or in `jax.config`, stays; the variable
@@ -148,7 +146,9 @@ def cpu_devices_variable() -> dict[str, str]:
 
 
 def _configure(compilation_cache: bool, processes: int | None = None) -> None:
-    settings: dict[str, Any] = {DISPATCH: False, CPU_DEVICES: min(MOST_CPU_DEVICES, usable_processors(processes))}
+    processors = usable_processors(processes)
+    malloc.share_arenas(processors)
+    settings: dict[str, Any] = {DISPATCH: False, CPU_DEVICES: min(MOST_CPU_DEVICES, processors)}
     if compilation_cache:
         # Even a program that compiles in a tenth of a second is loaded in a hundredth.
         settings |= {CACHE: _cache_folder() if _is_free(CACHE) else None, LEAST_SECONDS: 0.0, LEAST_BYTES: -1}
@@ -191,30 +191,15 @@ def _cache_folder() -> str | None:
     return None
 
 
-# of glibc's malloc.h: the number of each, the name that its environment variables have, our value
-MALLOC = ((-4, "mmap_max", 0), (-1, "trim_threshold", 2**31 - 1), (-2, "top_pad", 64 * 2**20))
-
-
 def updated() -> None:
     """To be called after each update: once `begin` has made the settings, and programs are compiled, freed memory is
     kept.
     """
-    global _keeps
     if not _keeps and _state is State.MADE:
         _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Takes large blocks from the heap, which never shrinks again, instead of mapping them and giving them back each
-    time.
-    """
     global _keeps
     _keeps = True
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            library = ctypes.CDLL(None)
-            for number, name, value in MALLOC:
-                tuned = f"glibc.malloc.{name}" in os.environ.get("GLIBC_TUNABLES", "")
-                if not (tuned or os.environ.get(f"MALLOC_{name.upper()}_")):
-                    library.mallopt(number, value)
-            library.malloc_trim(0)  # what compiling has freed isn't kept: about 100 MB
+    malloc.keep_freed_memory()
