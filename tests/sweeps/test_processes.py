@@ -29,7 +29,7 @@ with open("started", "a") as file: file.write("x")
 
 class Mine(gym.Wrapper):
     def __init__(self):
-        super().__init__(gym.make("Short-v0"))
+        super().__init__(gym.make("Short-v0", sutton_barto_reward=sys.argv[2].endswith(".npy")))
 
 class Scaled(eqx.Module):
     layer: eqx.nn.Linear

@@ -26,12 +26,14 @@ class Surroundings(NamedTuple):
         jax_settings: values of JAX's settings here.
         builders: networks that were registered, by name; those that can travel, pickled.
         environments: see `registrations.registered`.
+        argv: arguments of the program, for factories that read them.
     """
 
     processors: int
     jax_settings: Mapping[str, Any]
     builders: Mapping[str, bytes]
     environments: Mapping[str, bytes]
+    argv: list[str]
 
     @classmethod
     def here(cls) -> "Surroundings":
@@ -39,10 +41,12 @@ class Surroundings(NamedTuple):
         values = {name: getattr(jax.config, name, value) for name, value in jax.config.values.items()}
         kept = {name: value for name, value in values.items() if isinstance(value, plain) and name not in OWN_SETTINGS}
         builders = {n: b for n, b in networks.known().items() if not _is_part_of(getattr(b, "__module__", ""), "ppo2")}
-        return cls(processors.usable_processors(), kept, _pickled(builders), registrations.registered())
+        own = _pickled(builders), registrations.registered()
+        return cls(processors.usable_processors(), kept, *own, list(sys.argv))
 
     def take_up(self) -> None:
         """Makes this process compute like that one."""
+        sys.argv[:] = self.argv
         for name, value in self.jax_settings.items():
             if name in jax.config.values and jax.config.values[name] != value:
                 jax.config.update(name, value)
