@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 
 import ppo2
+from ppo2.agent.pickling import packed, unpacked
+from ppo2.agent.surroundings import Surroundings
+from ppo2.sweeps.ray import RunActor
+from ppo2.system import processors
 from support.cluster import local_ray
 from support.environments import Script
 
@@ -31,6 +35,17 @@ def ray() -> Iterator[Any]:
 def test_without_ray() -> None:
     with pytest.raises(ValueError, match=r"`backend` \(='ray'\) needs a package that isn't installed"):
         ppo2.sweep(env=Script, backend="ray", **SMALL)
+
+
+def test_an_actor_of_a_quiet_sweep_prints_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processors, "_of_all", None)  # which it sets, in a process of its own
+    work = packed((Script, {**SMALL, "seed": 3}))
+    for verbose in (1, 0):
+        answer = unpacked(RunActor().train(0, 0, None, packed(Surroundings.here()), work, verbose))
+        assert answer.model is not None
+        assert bool(capsys.readouterr().out) == bool(verbose)
 
 
 @pytest.mark.usefixtures("ray")

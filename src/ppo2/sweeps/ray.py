@@ -16,7 +16,7 @@ from ppo2.sweeps.messages import Failed, Message, Reported, Reporter, train, tra
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.processes import take_note
 from ppo2.sweeps.screen import SweepScreen
-from ppo2.system import processors
+from ppo2.system import processors, verbosity
 from ppo2.system.signals import StopSignals
 from ppo2.system.text import install_command, printable
 
@@ -32,9 +32,12 @@ class RunActor:
     def __init__(self) -> None:
         self._stop, self._reports = threading.Event(), list[Reported]()
 
-    def train(self, run: int, episodes: int, run_dir: Path | None, surroundings: bytes, pickled: bytes) -> bytes:
+    def train(
+        self, run: int, episodes: int, run_dir: Path | None, surroundings: bytes, pickled: bytes, verbose: int
+    ) -> bytes:
         """Trains a run. Returns the message about how it ended, packed."""
-        return packed(self._train(run, episodes, run_dir, surroundings, pickled))
+        with verbosity.speaking(verbose):
+            return packed(self._train(run, episodes, run_dir, surroundings, pickled))
 
     def reports(self, first: int) -> list[Reported]:
         """The reports so far, from a number of them on."""
@@ -79,6 +82,7 @@ def train_on_cluster(
     ray, owns = ray_cluster.connect(1)
     waiting, running = list(runs), dict[Any, tuple[SweepRun, Any]]()  # by the reference to the answer
     surroundings, told, read = packed(Surroundings.here()), False, Counter[int]()
+    verbose = 0 if verbosity.is_quiet() else 1
     most = most or max(1, int(ray.cluster_resources().get("CPU", 1)))
     try:
         while waiting or running:
@@ -86,7 +90,8 @@ def train_on_cluster(
                 run = waiting.pop(0)
                 actor = _start(ray)
                 work = packed((env, dict(run.settings)))
-                running[actor.train.remote(run.index, run.episodes, run.run_dir, surroundings, work)] = run, actor
+                asked = (run.index, run.episodes, run.run_dir, surroundings, work, verbose)
+                running[actor.train.remote(*asked)] = run, actor
                 run.status = "running"
             ended, _ = ray.wait([*running], timeout=LOOK_SECONDS)
             for answer, (run, actor) in running.items():
