@@ -1,8 +1,8 @@
 """Cost of looking for numbers that are not finite: `python bench/faults.py`.
 
-The same updates, in turns with the checks and without them (where find_fault says "none" and only_finite "as it is"),
-on the same rollout: the median of the differences of neighbours, and their share of the time of a whole update, rollout
-included.
+The same updates, in turns with the checks and without them (where `find_fault` says "none", and `judged` and
+`only_finite` "as it is"), on the same rollout: the median of the differences of neighbours, and their share of the time
+of a whole update, rollout included.
 """
 
 import argparse
@@ -32,12 +32,16 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def none_found(*_: Any) -> Fault:
+def none_found(*_: Any, **__: Any) -> Fault:
     return Fault(jnp.int32(FaultKind.NONE), jnp.int32(0))
 
 
+def not_judged(_: Any, __: Any, stats: Any) -> Any:
+    return stats.in_program()
+
+
 def as_it_is(_: Any, after: Any, stats: Any) -> Any:
-    return after, stats
+    return after, stats.in_program()
 
 
 def made(settings: dict[str, Any], checked: bool) -> tuple[Callable[[], None], float]:
@@ -51,7 +55,8 @@ def made(settings: dict[str, Any], checked: bool) -> tuple[Callable[[], None], f
     programs: Programs = OrderedDict()
     replaced: list[tuple[str, Any, list[str]]] = [
         ("find_fault", none_found, ["algorithm.update"]),
-        ("only_finite", as_it_is, ["agent.model", "runners.device_program"]),
+        ("judged", not_judged, ["agent.model_programs"]),
+        ("only_finite", as_it_is, ["runners.device_program"]),
     ]
     patches: list[Any] = [mock.patch("ppo2.agent.compiled.SHARED", programs)]
     for name, stand_in, modules in [] if checked else replaced:
