@@ -1,5 +1,6 @@
 """`ppo2 sweep`."""
 
+import io
 import json
 import signal
 import time
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from rich.console import Console
 
 from ppo2.cli import main
+from ppo2.cli.output import table_of_lines
 from ppo2.cli.sweep import SweepCommand
 from support.commands import TINY, finish, start
 from support.jobs import last_tensors
@@ -33,6 +36,13 @@ def test_the_command(capsys: Any, tmp_path: Any) -> None:
 def test_no_seeds(capsys):
     assert main(["sweep", "CartPole-v1", "--seeds", "0"]) == 2
     assert capsys.readouterr().err == "ppo2: --seeds (=0) must be at least 1.\n"
+
+
+def test_figures_are_whole_on_a_narrow_screen():
+    screen = Console(width=28, file=io.StringIO())
+    names, rows = ("network", "lr", "runs", "final"), [("lstm", "linear:1e-3", "5", "123.4")]
+    screen.print(table_of_lines(names, rows, screen.width))
+    assert screen.file.getvalue() == "netw…          lr runs final\n lstm linear:1e-3    5 123.4\n"
 
 
 @pytest.mark.parametrize("words", [["--seeds", "2", "CartPole-v1"], ["CartPole-v1", "--lr", "1e-3", "1e-4"]])

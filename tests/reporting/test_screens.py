@@ -17,7 +17,8 @@ from contextlib import closing
 from ppo2.reporting.figures import Pace
 from ppo2.reporting.screens import open_display
 pace = Pace(total=10, first=1)
-with closing(open_display(pace)) as shown:
+runs = [["run", "seed", "lr", "done", "return"], ["12", "3", "linear:1e-3", "97%", "501.25"]]
+with closing(open_display(pace, rows=lambda: runs)) as shown:
     shown.say("[bold]plan[/bold] :smile:")
     shown.say("memory    0.48 MB for a rollout, 9,155 parameters and a long text; seed 1")
     shown.begin()
@@ -62,6 +63,7 @@ def test_live_display(columns: int) -> None:
     assert status == 0
     for shown in ("[bold]plan[/bold] :smile:", "a print of the user", "update 4/10  40%", "4,096", "12.50", "33.25"):
         assert shown in text
+    assert re.search(r"12 +3 +linear:\S+ +97% +501.25", text)
     assert "compiling" in text
     assert "update 2/3" in text  # a line of the training inside
     assert max(len(line) for line in text.split("\n")) <= columns

@@ -11,7 +11,7 @@ from ppo2.cli import main
 from ppo2.cli.output import shown
 from ppo2.envs.host.failures import EnvFailure, FailureLog
 from ppo2.reporting import figures, screens
-from ppo2.system.text import as_options, parse_json, printable, say_error
+from ppo2.system.text import as_options, fitting_widths, parse_json, printable, say_error
 
 HOSTILE = "a\x1b[2J\x9b31m\u202e[red]b[/red]\r"
 HARMLESS = r"a\x1b[2J\x9b31m\u202e[red]b[/red]\r"
@@ -28,6 +28,16 @@ def test_what_steers_a_terminal_is_shown_as_escapes():
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+def test_a_table_that_is_too_wide_loses_headers_first_then_the_ends_of_its_longest_cells():
+    columns = [("network", "mlp", "lstm"), ("lr", "linear:1e-3", "3e-4"), ("final", "38.4", "120")]
+    assert fitting_widths(columns, 29) == ([7, 11, 5], 3)  # 7 + 11 + 5, and two gaps of 3
+    assert fitting_widths(columns, 28) == ([7, 11, 5], 1)
+    assert fitting_widths(columns, 23) == ([5, 11, 5], 1)
+    assert fitting_widths(columns, 20) == ([4, 10, 4], 1)
+    assert fitting_widths(columns, 14) == ([4, 4, 4], 1)
+    assert fitting_widths(columns, 2) == ([1, 1, 1], 1)
 
 
 def test_a_message_on_standard_error_breaks_at_blanks_and_steers_nothing(monkeypatch):

@@ -12,7 +12,7 @@ from tyro.conf import arg
 
 from ppo2.cli import options
 from ppo2.cli.env_options import UsageError
-from ppo2.cli.output import console, say, shown, start_jax, table, write_line
+from ppo2.cli.output import console, say, shown, start_jax, table_of_lines, write_line
 from ppo2.system.text import say_error
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _show(result: "Result") -> None:
         for row in result.configurations()
     ]
     screen = console()
-    screen.print(table((*result.swept, "runs", *FIGURES), rows))
+    screen.print(table_of_lines((*result.swept, "runs", *FIGURES), rows, screen.width))
     words = (
         f"Interquartile means over seeds: of the last {EPISODE_WINDOW} episodes, of the best {EPISODE_WINDOW}, of all. "
         "Best first."

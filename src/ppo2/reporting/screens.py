@@ -13,7 +13,7 @@ from ppo2.reporting.display import Display, Lines, Logged
 from ppo2.reporting.figures import LOSS_COLUMNS, OPTIONAL, RUN_COLUMNS, Column, Columns, Pace, human
 from ppo2.system import verbosity
 from ppo2.system.exits import EXIT_HOOKS
-from ppo2.system.text import for_screen
+from ppo2.system.text import fitting_widths, for_screen
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -131,9 +131,10 @@ class _Live(_InPlace):
         header, *rows = self._cells() or [[]]
         if not rows:
             return []
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-        for name in header:
-            table.add_column(Text(name), justify="right", no_wrap=True)
+        widths, gap = fitting_widths([*zip(header, *rows, strict=True)], self._console.width)
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+        for name, width in zip(header, widths, strict=True):
+            table.add_column(Text(name), justify="right", no_wrap=True, width=width)
         for row in rows:
             table.add_row(*map(Text, row))
         return [table]

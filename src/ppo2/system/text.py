@@ -9,13 +9,15 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from ppo2.system import verbosity
 
 LEAST_WIDTH = 20
 """Characters below which a terminal's width isn't believed."""
+GAP = 3
+"""Blanks between the columns of a table, where there is room."""
 DEEPEST = 64
 LARGEST = 2**1000  # what is larger doesn't fit a float
 
@@ -66,6 +68,22 @@ def screen_width(stream: TextIO | None) -> int | None:
     except (OSError, ValueError):  # closed, or a stream without a file
         return None
     return columns if columns >= LEAST_WIDTH else None
+
+
+def fitting_widths(columns: Sequence[Sequence[str]], width: int) -> tuple[list[int], int]:
+    """The widths of a table's columns, whose headers are their first cells, and the gap between them.
+
+    Where it is wider than a terminal, headers are cut before what is below them, and then the longest cells.
+    """
+    widths, gap = [max(map(len, column)) for column in columns], GAP
+    if sum(widths) + gap * (len(columns) - 1) <= width:
+        return widths, gap
+    below, room = [max(map(len, column[1:]), default=1) for column in columns], width - (len(columns) - 1)
+    while sum(widths) > room and max(widths) > 1:
+        with_header = [i for i, least in enumerate(below) if widths[i] > max(1, least)]
+        longest = max(with_header or range(len(widths)), key=widths.__getitem__)
+        widths[longest] -= 1
+    return widths, 1
 
 
 def for_screen(text: object, stream: TextIO | None = None) -> str:
