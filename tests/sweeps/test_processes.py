@@ -154,6 +154,15 @@ def test_runs_that_fail_and_a_sweep_that_goes_on(tmp_path: Path, capsys: pytest.
         ppo2.sweep(env=functools.partial(Doomed, tmp_path), run_dir=run_dir, **{**asked, "seed": [3, 4]})
 
 
+def test_a_run_that_calls_exit_has_failed_and_the_others_continue() -> None:
+    def lr(frac: float) -> float:
+        return 1e-3 if frac == 1 else sys.exit(3)
+
+    result = ppo2.sweep(env=functools.partial(Script, 3), lr=[lr, 1e-3], seed=0, parallel=1, **SMALL)
+    assert [row["status"] for row in result.table] == ["failed", "finished"]
+    assert str(result.failures[0].error) == "something called sys.exit(3)"
+
+
 def test_where_all_fail_the_first_error_is_raised() -> None:
     def env() -> Any:
         made = Script(3)

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from ppo2.system import exits, processors
-from ppo2.system.signals import StopSignals
+from ppo2.system.signals import StopSignals, signal_of
 
 if TYPE_CHECKING:
     from ppo2.agent.model import Model
@@ -47,7 +47,7 @@ def _train(
 ) -> "Message":
     """Trains a run, and reports of it. Returns the message about how it ended."""
     from ppo2.agent.pickling import unpacked
-    from ppo2.sweeps.messages import Failed, Reporter, train, trained
+    from ppo2.sweeps.messages import Failed, Reporter, called_exit, train, trained
 
     report = Reporter(run, episodes, lambda message: _send(connection, message))
 
@@ -59,9 +59,9 @@ def _train(
         env, settings = unpacked(pickled)
         model: Model | None = train(env, run_dir, settings, update_fn)
     except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard a signal, and finished its update
-        if isinstance(stopped, SystemExit) and stopped.code != TERMINATED:
-            return Failed.of(run, RuntimeError(f"something called sys.exit({stopped.code!r})"))
-        stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
+        stop.received = signal_of(stopped)
+        if stop.received is None:
+            return Failed.of(run, called_exit(stopped))
         return trained(run, report.model, stopped=True)
     except Exception as error:
         return Failed.of(run, error)

@@ -87,6 +87,11 @@ def train(
     return learn(env=env, run_dir=run_dir, load_path=load_path, update_fn=report, progress=False, **settings)
 
 
+def called_exit(error: KeyboardInterrupt | SystemExit) -> RuntimeError:
+    """The error of a run that called `sys.exit`, as a function among its settings may."""
+    return RuntimeError(f"something called sys.exit({getattr(error, 'code', None)!r})")
+
+
 class NewReturns:
     """Finds the returns that are new in each update, in what an `update_fn` gets.
 

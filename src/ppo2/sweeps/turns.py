@@ -1,7 +1,6 @@
 """The runs of a sweep in this process, one after another, and the choice between that and processes side by side."""
 
 import functools
-import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,11 @@ from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.envs import adapters
 from ppo2.envs.host.vec_env import is_made
-from ppo2.sweeps.messages import NewReturns, obstacle, train
+from ppo2.sweeps.messages import NewReturns, called_exit, obstacle, train
 from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import launch, processors
-from ppo2.system.signals import StopSignals
+from ppo2.system.signals import StopSignals, signal_of
 
 Parallel: TypeAlias = int | Literal["auto"]
 BACKENDS = ("local", "ray")
@@ -31,11 +30,16 @@ def train_in_turn(env: Any, runs: Sequence[SweepRun], screen: SweepScreen, stop:
             train(env, run.run_dir, run.settings, functools.partial(_record, run, screen, NewReturns(run.episodes)))
             run.status = "finished"
         except (KeyboardInterrupt, SystemExit) as stopped:  # learn has heard the signal, and finished its update
-            stop.received = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM
-            run.status = "stopped"
+            stop.received, run.status = signal_of(stopped), "stopped"
+            if stop.received is None:
+                _fail(run, called_exit(stopped), screen)
         except Exception as error:
-            run.fail(error, "".join(traceback.format_exception(error)))
-            screen.say_failure(run)
+            _fail(run, error, screen)
+
+
+def _fail(run: SweepRun, error: Exception, screen: SweepScreen) -> None:
+    run.fail(error, "".join(traceback.format_exception(error)))
+    screen.say_failure(run)
 
 
 def _record(run: SweepRun, screen: SweepScreen, returns: NewReturns, update: int, model: Model, stats: Any) -> bool:

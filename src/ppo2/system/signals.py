@@ -233,3 +233,10 @@ def raise_for(number: int) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt from None
     raise SystemExit(128 + number) from None
+
+
+def signal_of(error: KeyboardInterrupt | SystemExit) -> int | None:
+    """The signal for which `raise_for` raised an exception; None where the program itself called `sys.exit`."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return signal.SIGTERM if error.code == 128 + signal.SIGTERM else None
