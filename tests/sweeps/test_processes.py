@@ -154,6 +154,16 @@ def test_runs_that_fail_and_a_sweep_that_goes_on(tmp_path: Path, capsys: pytest.
         ppo2.sweep(env=functools.partial(Doomed, tmp_path), run_dir=run_dir, **{**asked, "seed": [3, 4]})
 
 
+@pytest.mark.usefixtures("quickly_compiled")
+def test_the_curves_of_finished_runs_are_read_again_as_they_were(tmp_path: Path) -> None:
+    """Also with the episodes that end while the normaliser is filled, before the first update."""
+    asked = {**SMALL, "nsteps": 64, "total_timesteps": 128 * 6, "log_interval": 100, "normalize_obs": True}
+    found = [ppo2.sweep(env="CartPole-v1", seed=[0], run_dir=tmp_path / "s", **asked).curves[0] for _ in range(2)]
+    for before, again in zip(*found, strict=True):
+        np.testing.assert_allclose(before, again, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("quickly_compiled")
 def test_a_run_that_calls_exit_has_failed_and_the_others_continue() -> None:
     def lr(frac: float) -> float:
         return 1e-3 if frac == 1 else sys.exit(3)

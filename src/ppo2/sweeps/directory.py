@@ -21,6 +21,7 @@ from ppo2.system import files
 from ppo2.system.directory_lock import LOCK
 from ppo2.system.text import parse_json
 from ppo2.training import run_directory
+from ppo2.training.construction import warm_up_steps
 
 INFO = "info/"
 """Beginning of the names of columns that are means of numbers of `info`."""
@@ -123,7 +124,8 @@ def take_up(run: SweepRun) -> None:
     if progress.unfinished is not None:  # the run that goes on writes it
         rows[progress.update] = row_of(progress.unfinished)
     logged = {u: row for u, row in rows.items() if u <= progress.update and has_row(run.config, u)}
-    for update, returns in _returns(folder, run.config.nbatch, progress.update, logged).items():
+    warm_up = warm_up_steps(run.config, run.model) * run.config.num_envs
+    for update, returns in _returns(folder, run.config.nbatch, progress.update, logged, warm_up).items():
         run.record(update, returns)
     run.update, run.episodes = progress.update, progress.episodes + progress.left_out
     if run.update >= run.config.nupdates:
@@ -131,11 +133,14 @@ def take_up(run: SweepRun) -> None:
         run.status = "finished"
 
 
-def _returns(folder: Path, nbatch: int, updates: int, logged: Mapping[int, Mapping[str, float]]) -> dict[int, Returns]:
+def _returns(
+    folder: Path, nbatch: int, updates: int, logged: Mapping[int, Mapping[str, float]], warm_up: int
+) -> dict[int, Returns]:
     """Known figures of a run's returns after each update.
 
     Args:
         logged: rows of the log, by update; of other updates the means are of the rows of monitor.csv.
+        warm_up: timesteps before the first update, whose episodes monitor.csv has too.
     """
     found = dict[int, Returns]()
     for update, row in sorted(logged.items()):
@@ -145,7 +150,8 @@ def _returns(folder: Path, nbatch: int, updates: int, logged: Mapping[int, Mappi
         timesteps, monitor = read_episodes(folder / "monitor.csv", read_table(folder / "progress.csv"))
     except ValueError:  # damaged: the rows of the log are there
         return found
-    ends = np.searchsorted(timesteps, np.arange(updates + 1) * nbatch, side="right")
+    ends = np.searchsorted(timesteps, warm_up + np.arange(updates + 1) * nbatch, side="right")
+    ends[0] = 0
     for update in range(1, updates + 1):
         before, end = ends[update - 1], ends[update]
         window = monitor["r"][max(0, end - EPISODE_WINDOW) : end]
