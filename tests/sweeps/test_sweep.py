@@ -235,7 +235,7 @@ def test_curves_have_a_point_for_each_update(env: Line, tmp_path: Any) -> None:
     assert result.table[0]["auc"] == pytest.approx(np.trapezoid(curve.returns, curve.timesteps) / 512)
 
 
-@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("parallel", [np.int64(1), 2])
 def test_curves_on_the_host_come_from_the_episodes(parallel: int, tmp_path: Any) -> None:
     """So do those of a finished sweep that is asked for again, of its runs' monitor.csv."""
     settings = {**SWEPT, "num_envs": 2, "total_timesteps": 5 * 32, "log_interval": 100, "seed": [0, 1]}

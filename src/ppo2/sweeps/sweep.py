@@ -29,8 +29,8 @@ from ppo2.sweeps.screen import SweepScreen
 from ppo2.sweeps.turns import (
     Parallel,
     check_one_process,
-    check_parallel,
     check_together,
+    checked_parallel,
     how_to_train,
     kwargs_to_look_at,
     may_need_processes,
@@ -98,7 +98,7 @@ def sweep(
     """
     runtime.begin()
     check_one_process("sweep")
-    check_parallel(parallel, backend)
+    parallel = checked_parallel(parallel, backend)
     if backend == "ray":
         check_ray()
     if arguments.get("env_kwargs", {}) is None:  # as in `learn`

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.envs import adapters
@@ -60,15 +62,21 @@ def check_one_process(what: str) -> None:
         )
 
 
-def check_parallel(parallel: Any, backend: Any) -> None:
-    """Raises ValueError where `parallel` or `backend` is none that there is."""
-    if parallel != "auto" and (isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1):
+def checked_parallel(parallel: Any, backend: Any) -> Parallel:
+    """`parallel`, a number as Python's own.
+
+    Raises:
+        ValueError: `parallel` or `backend` is none that there is.
+    """
+    is_whole = isinstance(parallel, int | np.integer) and not isinstance(parallel, bool)
+    if parallel != "auto" and (not is_whole or parallel < 1):
         raise ValueError(
             f"`parallel` (={parallel!r}) must be 'auto', or the number of runs that train at a time: a whole number of "
             "at least 1, which trains one after another."
         )
     if backend not in BACKENDS:
         raise ValueError(f"`backend` (={backend!r}) must be 'local', for processes of this machine, or 'ray'.")
+    return int(parallel) if is_whole else "auto"
 
 
 def check_together(parallel: Parallel, backend: str, log: Sequence[str] = (), video_interval: int = 0) -> None:

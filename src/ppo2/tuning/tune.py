@@ -17,7 +17,7 @@ from ppo2.sweeps.processes import Pool
 from ppo2.sweeps.turns import (
     Parallel,
     check_one_process,
-    check_parallel,
+    checked_parallel,
     how_to_train,
     kwargs_to_look_at,
     may_need_processes,
@@ -104,7 +104,7 @@ def tune(
     runtime.begin()
     check_one_process("search")
     check_optuna()
-    check_parallel(parallel, "local")
+    parallel = checked_parallel(parallel, "local")
     made = plan(env, arguments, space, Budget(trials, time_limit, seeds), final_seeds)
     asked_place(made.space.base.get("device", Config.device))
     if dry_run:

@@ -60,6 +60,12 @@ def test_two_groups_for_images_on_four_processors(monkeypatch: pytest.MonkeyPatc
         assert parallelism.choose_groups(vector, 8) == 1
 
 
+def test_a_number_of_numpy_is_a_number_of_workers() -> None:
+    env = ppo2.envs.resolve(lambda: Counting(0), 2, workers=np.int64(1)).env
+    assert env.stepped_by == "this process and 1 worker"
+    env.close()
+
+
 def test_workers_by_the_time_of_a_step_and_the_length_of_the_run() -> None:
     """8 steps of 5 us: a worker saves 20 us less 8, in 125,000 of them 1.5 seconds; two would save 25 less 16."""
     choose = parallelism.choose_workers

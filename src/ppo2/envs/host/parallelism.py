@@ -9,6 +9,7 @@ import time
 from typing import Any, Literal, TypeAlias
 
 import cloudpickle
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from ppo2 import spaces
@@ -71,7 +72,7 @@ def vectorize(
     """
     if groups is None:
         groups = choose_groups(first.observation_space, count)
-    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int)):
+    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int | np.integer)):
         raise ValueError(f"`workers` (={workers!r}) must be 'auto' or a whole number.")
     if workers == "auto":
         most = min(own_processors(), quota() or sys.maxsize) - 1
@@ -81,6 +82,7 @@ def vectorize(
     if workers and (obstacle := worker_obstacle(factory)):
         say_error(f"{obstacle}, so that this process steps all environments itself.")
         workers = 0
+    workers = int(workers)
     if 0 < workers == count - 1:  # one for each process, none of which could tell that they are all the same object
         second = factory()
         check_distinct([first, second])

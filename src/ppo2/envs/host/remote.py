@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ppo2 import spaces
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.parallelism import worker_obstacle
@@ -89,7 +91,7 @@ def remote(factory: Factory, first: Any, num_envs: int, actors: Any, workers: An
     count = _actor_count(num_envs, actors)
     workers = 0 if workers == "auto" else workers
     most = num_envs // count - 1
-    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= most:
+    if isinstance(workers, bool) or not isinstance(workers, int | np.integer) or not 0 <= workers <= most:
         raise ValueError(
             f"`workers` (={workers!r}) must be 'auto', which is none, or a whole number from 0 to {most}: beside each "
             f"of {count} actors, which has {most + 1} environments, and steps one at least itself."
@@ -102,7 +104,7 @@ def remote(factory: Factory, first: Any, num_envs: int, actors: Any, workers: An
         factory=factory,
         num_envs=num_envs,
         actors=count,
-        workers=workers,
+        workers=int(workers),
         options=options,
         single_observation_space=vector.single_observation_space,
         single_action_space=vector.single_action_space,
@@ -114,7 +116,7 @@ def _actor_count(num_envs: int, actors: Any) -> int:
     fitting = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
     if actors is None:
         return max(count for count in fitting if count <= max(1, num_envs // ENVS_PER_ACTOR))
-    if isinstance(actors, bool) or not isinstance(actors, int) or actors < 1:
+    if isinstance(actors, bool) or not isinstance(actors, int | np.integer) or actors < 1:
         raise ValueError(f"`actors` (={actors!r}) must be a whole number of at least 1, or None.")
     if actors not in fitting:
         near = sorted(sorted(fitting, key=lambda count: abs(count - actors))[:2])
@@ -122,4 +124,4 @@ def _actor_count(num_envs: int, actors: Any) -> int:
             f"`actors` (={actors}) must divide `num_envs` (={num_envs}), as each holds as many environments; "
             f"{' and '.join(map(str, near))} do."
         )
-    return actors
+    return int(actors)
