@@ -27,6 +27,7 @@ from ppo2.numerics.compilation import platform
 from ppo2.numerics.randomness import root_key
 from ppo2.numerics.sharding import ONE_DEVICE
 from ppo2.runners.host import Runner
+from ppo2.system import runtime
 from support.environments import Spaced, vector
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -325,6 +326,14 @@ def test_the_state_before_an_update_stays() -> None:
     assert np.any(np.asarray(before.params) != np.asarray(model.state.params))
 
 
+def test_memory_is_kept_from_an_update_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(runtime, "updated", lambda: calls.append(None))
+    model = make()
+    train(model, rollout_for(model))
+    assert len(calls) == 1
+
+
 def test_a_loss_that_is_not_finite_is_a_fault() -> None:
     model = make()
     rollout = rollout_for(model)
@@ -412,6 +421,24 @@ def test_a_subclass_replaces_the_loss() -> None:
     rollout = rollout_for(usual)
     told = [train(model, rollout) for model in (usual, own)]
     assert float(told[1].grad_norm) > 20 * float(told[0].grad_norm)
+
+
+class OwnFigures(Model):
+    """A user's own figures, of other types."""
+
+    def gradients(self, params: Any, normaliser: Any, batch: Any, hyper: Any) -> Any:
+        gradient, _ = super().gradients(params, normaliser, batch, hyper)
+        return gradient, Stats(*(0.25, 2, np.float64(3), jnp.bfloat16(1), True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target_kl", [None, 0.5])
+def test_figures_of_a_subclass_may_be_of_other_types(target_kl: float | None) -> None:
+    """Means over the minibatches that were computed: with `target_kl` the first, which is too far off."""
+    model = make(OwnFigures, target_kl=target_kl)
+    stats = train(model, rollout_for(model))
+    assert [float(x) for x in stats[:5]] == [0.25, 2, 3, 1, 1]
+    assert {x.dtype for x in stats[:7]} == {np.dtype(np.float32)}
+    assert int(stats.gradient_steps) == (16 if target_kl is None else 0)
 
 
 def test_parameters_of_the_normaliser_are_not_learned() -> None:

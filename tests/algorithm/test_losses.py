@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ppo2.algorithm.hyperparameters import Hyperparameters
-from ppo2.algorithm.losses import Stats, normalise_advantages, ppo_loss
+from ppo2.algorithm.losses import Stats, normalise_advantages, policy_loss, ppo_loss, value_loss
 from ppo2.algorithm.rollout import Batch, EvaluatedActions
 
 pytestmark = pytest.mark.core
@@ -87,6 +87,49 @@ def test_without_value_clip():
     total, stats = loss(samples(), value_cliprange=None)
     assert stats.value_loss == pytest.approx(UNCLIPPED_VALUE_LOSS, rel=1e-5)
     assert total == pytest.approx(POLICY_LOSS - 0.03 + 0.5 * UNCLIPPED_VALUE_LOSS, rel=1e-5)
+
+
+def test_predictions_of_lower_precision_are_compared_with_what_they_were():
+    """Bfloat16, as a subclass may make it, beside float32 and clip ranges of float32."""
+    low = {name: jnp.asarray(samples()[name], jnp.bfloat16) for name in ("logp", "entropy", "values")}
+    numbers = {"cliprange": np.float32(0.2), "value_cliprange": np.float32(0.3), "ent_coef": 0.01, "vf_coef": 0.5}
+
+    def found(new):
+        rows = {name: jnp.asarray(row, jnp.float32) for name, row in samples().items()}
+        batch = Batch(obs=None, actions=None, logp=rows["old_logp"], values=rows["old_values"],
+                      **{name: rows[name] for name in ("advantages", "returns", "weights")})  # fmt: skip
+        return jax.value_and_grad(lambda new: ppo_loss(new, batch, Hyperparameters(**numbers)), has_aux=True)(new)
+
+    (total, _), gradient = found(EvaluatedActions(**low))
+    (expected, _), exact = found(EvaluatedActions(**{name: x.astype(jnp.float32) for name, x in low.items()}))
+    assert total == pytest.approx(float(expected), rel=1e-3)
+    for one, other in zip(gradient, exact, strict=True):
+        np.testing.assert_allclose(one.astype(jnp.float32), other, rtol=1e-2)
+
+
+def test_one_value_for_several_samples():
+    numbers = {"weights": jnp.ones(2), "value_cliprange": 0.3}
+    found = value_loss(jnp.float32(1), jnp.float32([1, 0]), jnp.float32([0, 2]), **numbers)
+    assert found == pytest.approx(0.5 * (1 + 1.7**2) / 2)
+
+
+def test_gradients_at_the_edges_of_the_clip():
+    """A clip range of 0 clips all that moved; on the edge, and where nothing moved, the gradient is whole."""
+
+    def policy(logp, cliprange):
+        return policy_loss(logp, jnp.zeros(3), jnp.ones(3), jnp.ones(3), cliprange=cliprange)
+
+    def value(values, cliprange):
+        return value_loss(values, jnp.zeros(3), jnp.full(3, -8.0), jnp.ones(3), value_cliprange=cliprange)
+
+    # -A ratio / 3; ratios of 1, 1.25 and 0.5, of which the last is worth going back
+    ratios = np.float32([1, 1.25, 0.5])
+    for cliprange, kept in ((0.25, [1, 1, 1]), (0.0, [1, 0, 1])):
+        np.testing.assert_allclose(jax.grad(policy)(jnp.log(ratios), cliprange), -ratios * kept / 3, rtol=1e-5)
+    # (v - R) / 3; towards R only what isn't clipped
+    values = np.float32([0, 0.25, -0.5])
+    for cliprange, kept in ((0.25, [1, 1, 0]), (0.0, [1, 1, 0])):
+        np.testing.assert_allclose(jax.grad(value)(values, cliprange), (values + 8) * kept / 3, rtol=1e-5)
 
 
 def test_gradient_is_0_where_the_clip_is_active():

@@ -14,6 +14,7 @@ from ppo2.algorithm.rollout import Rollout
 from ppo2.checkpoints.checkpoint import Checkpoint
 from ppo2.runners.device import DeviceRunner
 from ppo2.runners.host import Runner
+from ppo2.system import runtime
 from support.device_cartpole import (
     CARTPOLE,
     LIMIT,
@@ -111,6 +112,14 @@ def test_a_chunk_is_rollouts_and_training() -> None:
     for name in ("value_loss", "policy_entropy", "explained_variance"):
         assert float(getattr(chunk.stats, name)) == pytest.approx(float(getattr(stats, name)), rel=1e-2)
     assert whole.state.counters == parts.state.counters
+
+
+def test_memory_is_kept_from_an_update_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(runtime, "updated", lambda: calls.append(None))
+    made = fresh()
+    runner_for(made).iterate(hypers(made, 4)[:1])
+    assert len(calls) == 1
 
 
 def test_updates_are_timed() -> None:

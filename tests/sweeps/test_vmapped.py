@@ -11,6 +11,7 @@ import pytest
 
 import ppo2
 from ppo2.sweeps import vmapped
+from ppo2.system import runtime
 from support.device_envs import Line
 from support.runs import SWEPT
 
@@ -41,6 +42,14 @@ def test_one_run_that_diverges_harms_no_other() -> None:
     assert result.table[0]["skipped_updates"] == 0
     assert result.table[1]["skipped_updates"] > 0
     assert np.isfinite(result.models[1].state.params).all()
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_memory_is_kept_from_an_update_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(runtime, "updated", lambda: calls.append(None))
+    ppo2.sweep(env=Line(), seed=[0], **{**SWEPT, "total_timesteps": 8 * 16})
+    assert len(calls) == 1
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,16 @@ def test_malloc_as_the_user_has_tuned_it_stays(told: list[tuple[int, int]], monk
     assert [number for number, _ in told] == [-1]
 
 
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_other_systems_are_left_alone(
+    system: str, told: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    malloc.share_arenas(3)
+    malloc.keep_freed_memory()
+    assert told == []
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
     monkeypatch.setattr(sys, "platform", "linux")

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from ppo2.agent.surroundings import environment_variables
-from ppo2.system import runtime
+from ppo2.system import malloc, runtime
 from ppo2.system.processors import usable_processors
 from support.children import STRICT_PYTHON
 
@@ -240,6 +240,19 @@ def test_freed_memory_is_kept() -> None:
     # compiling comes between
     assert int(output(FAULTS, "begun")) >= 16
     assert int(output(FAULTS, "updated")) < 16
+
+
+@pytest.mark.parametrize("state", runtime.State)
+def test_freed_memory_is_kept_once_and_only_where_the_settings_are_ours(
+    state: runtime.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(runtime, "_state", state)
+    monkeypatch.setattr(runtime, "_keeps", False)
+    monkeypatch.setattr(malloc, "keep_freed_memory", lambda: calls.append(None))
+    runtime.updated()
+    runtime.updated()
+    assert len(calls) == (state is runtime.State.MADE)
 
 
 ADDS = """

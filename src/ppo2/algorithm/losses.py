@@ -59,7 +59,7 @@ def policy_losses(
     """`policy_loss` of each sample."""
     ratio = jnp.exp(logp - old_logp)
     plain, clipped = -advantages * ratio, -advantages * _clipped(ratio, jnp.ones_like(ratio), cliprange)
-    return jax.lax.select(plain >= clipped, plain, clipped)
+    return jnp.where(plain >= clipped, plain, clipped)
 
 
 def value_loss(
@@ -88,7 +88,7 @@ def value_losses(
     squared_error = (values - returns) ** 2
     if value_cliprange is not None:
         clipped = (_clipped(values, old_values, value_cliprange) - returns) ** 2
-        squared_error = jax.lax.select(squared_error >= clipped, squared_error, clipped)
+        squared_error = jnp.where(squared_error >= clipped, squared_error, clipped)
     return 0.5 * squared_error
 
 
@@ -100,7 +100,7 @@ def _clipped(x: Float[Array, " B"], centre: Float[Array, " B"], by: Float[Array,
     """
     distance = jax.lax.stop_gradient(x - centre)
     edge = centre + jnp.sign(distance) * by
-    return jax.lax.select(jnp.abs(distance) > by, edge, jax.lax.stop_gradient(x))
+    return jnp.where(jnp.abs(distance) > by, edge, jax.lax.stop_gradient(x))
 
 
 def approximate_kl(logp: Float[Array, " B"], old_logp: Float[Array, " B"]) -> Float[Array, " B"]:

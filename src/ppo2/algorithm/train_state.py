@@ -49,7 +49,8 @@ UNDEFINED = 2.0
 
 
 class UpdateStats(NamedTuple):
-    """One update, on the device: means over its minibatches, then figures of the whole batch.
+    """The figures of one update: means over its minibatches, then figures of the whole batch; `Model.train` gives arrays
+    of NumPy.
 
     `fault` is a `FaultKind`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and
     `eplenmean`, over the last 100 episodes, `episodes`, how many ended so far, and `infos`, the means of numbers of

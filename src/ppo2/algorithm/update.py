@@ -103,7 +103,7 @@ class Step(NamedTuple):
 
     def packed(self) -> Float[Array, " k"]:
         """All figures in one array, as a loop adds up each of its results by an operation of its own."""
-        return jnp.stack([jnp.asarray(figure, jnp.float32) for figure in jax.tree.leaves(self)])
+        return jnp.stack(jax.tree.leaves(self))
 
     @classmethod
     def unpacked(cls, figures: Float[Array, " k"]) -> "Step":
@@ -121,8 +121,8 @@ def update(
 ) -> tuple[TrainState, UpdateStats]:
     """One update, pure: learning from a rollout, then counting its observations into the normaliser's statistics.
 
-    Numbers that are not finite, in the data or in the result, are reported in `UpdateStats.fault`, and kept from the
-    model by the caller: see `only_finite`.
+    Numbers that are not finite, in the data or on the way, are reported in `UpdateStats.fault`; the caller looks at the
+    result as well, and keeps them from the model: see `judged`.
 
     Args:
         learner: makes advantages and gradients.
@@ -247,8 +247,9 @@ def minibatch_step(
         stop = stats.approxkl > hyper.target_kl
         after = jax.tree.map(lambda new, old: jnp.where(stop, old, new), after, carry)._replace(stopped=stop)
     finite = jnp.isfinite(norm) & jnp.isfinite(stats.policy_loss) & jnp.isfinite(stats.value_loss)
-    one = jnp.ones((), jnp.float32)
-    return after, Step(stats, norm, finite * one, computed=one, taken=~after.stopped * one)
+    made = Step(stats, norm, finite, computed=jnp.float32(1), taken=~after.stopped)
+    # flags, and what a subclass makes of other types
+    return after, jax.tree.map(lambda figure: jnp.asarray(figure, jnp.float32), made)
 
 
 def _after(number: Float[Array, ""], x: T) -> T:

@@ -32,6 +32,7 @@ from ppo2.runners.ends import UpdateEpisodes, handed_over, slot_bytes
 from ppo2.runners.episodes import EPISODE_WINDOW
 from ppo2.sweeps.plan import NDArray, Returns, SweepRun
 from ppo2.sweeps.screen import SweepScreen
+from ppo2.system import runtime
 from ppo2.system.signals import StopSignals
 from ppo2.training.construction import warm_up_steps
 from ppo2.training.loop import Task, run_updates
@@ -135,6 +136,7 @@ class VmappedRuns(Trainer):
         ended = jax.device_get(chunk.ended)
         for k in range(count):
             self._count(first + k, jax.tree.map(lambda x, k=k: x[:, k], ended))
+        runtime.updated()
         self.chunk_size.seconds = (time.perf_counter() - began) / count
         return advance
 
