@@ -13,9 +13,11 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import ppo2
+from ppo2.agent.compiled import program
 from ppo2.agent.files import restore
 from ppo2.agent.microbatched import MicrobatchedModel
 from ppo2.agent.model import Model
+from ppo2.agent.model_programs import train_program
 from ppo2.agent.policy import build_policy
 from ppo2.algorithm.faults import FaultKind
 from ppo2.algorithm.losses import Stats
@@ -400,6 +402,27 @@ def test_results_of_a_users_own_update_that_are_not_finite_are_dropped() -> None
     assert int(train(model, rollout).fault) == FaultKind.STEP_NOT_FINITE  # division by 2 - 2
     np.testing.assert_array_equal(params(model), before)
     assert int(train(model, rollout).fault) == FaultKind.NONE
+
+
+class OtherTypes(Model):
+    """A user's own update, whose state has Python's numbers and 64 bits."""
+
+    def update(self, state: Any, rollout: Any, hyper: Any, *split: Any) -> Any:
+        after, stats = super().update(state, rollout, hyper, *split)
+        counters = after.counters._replace(skipped_updates=0)
+        return after._replace(params=after.params * np.float64(1), counters=counters), stats
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_state_of_other_types_changes_no_program(x64: bool) -> None:
+    with jax.enable_x64(x64):
+        model = make(OtherTypes)
+        rollout = rollout_for(model)
+        types = [x.aval for x in jax.tree.leaves(model.state)]
+        for _ in range(2):
+            train(model, rollout)
+            assert [x.aval for x in jax.tree.leaves(model.state)] == types
+    assert program(model, train_program, ONE_DEVICE)._cache_size() == 1
 
 
 def test_out_of_range_observations_are_a_fault() -> None:

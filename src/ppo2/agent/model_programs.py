@@ -11,7 +11,7 @@ from ppo2.algorithm.faults import Fault, judged
 from ppo2.algorithm.hyperparameters import Hyperparameters
 from ppo2.algorithm.normaliser import Normaliser
 from ppo2.algorithm.rollout import ROLLOUT_SPECS, Rollout
-from ppo2.algorithm.train_state import TrainState
+from ppo2.algorithm.train_state import TrainState, in_types_of
 from ppo2.algorithm.update import fill_normaliser
 from ppo2.numerics import sharding
 from ppo2.numerics.compilation import compiled, transfers_allowed
@@ -44,7 +44,7 @@ def train_program(model: "Model", axis: DataAxis) -> Callable[..., tuple[TrainSt
     @transfers_allowed
     def train(state: TrainState, rollout: Rollout, hyper: Hyperparameters) -> tuple[TrainState, Packed]:
         learned, stats = model.update(state, rollout, hyper, *[] if axis == ONE_DEVICE else [axis])
-        return learned, Packed.of(judged(state, learned, stats))
+        return in_types_of(state, learned), Packed.of(judged(state, learned, stats))
 
     specs = (REPLICATED, REPLICATED if axis.by_sample else ROLLOUT_SPECS, REPLICATED)
     return compiled(sharding.over_blocks(train, axis, specs, REPLICATED))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ppo2 import spaces
 from ppo2.algorithm.rollout import Rollout
-from ppo2.algorithm.train_state import TrainState, UpdateStats
+from ppo2.algorithm.train_state import TrainState, UpdateStats, in_types_of
 from ppo2.distributions import ActionDistribution
 from ppo2.numerics.sharding import ONE_DEVICE, DataAxis
 
@@ -145,7 +145,7 @@ def unlearned(before: TrainState, after: TrainState) -> TrainState:
 
 def only_finite(before: TrainState, after: TrainState, stats: UpdateStats) -> tuple[TrainState, UpdateStats]:
     """`judged`, and `unlearned` where there is a fault; pure."""
-    stats = judged(before, after, stats)
+    after, stats = in_types_of(before, after), judged(before, after, stats)
     good = stats.fault == FaultKind.NONE
     kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unlearned(before, after))
     return kept, stats

@@ -44,13 +44,25 @@ def copied(state: TrainState, copy: Callable[[Any], Any]) -> TrainState:
     return twin._replace(key=copied_key(state.key))
 
 
+def in_types_of(before: TrainState, after: TrainState) -> TrainState:
+    """The state after an update in the types of the one before: a subclass may make others, of which the next update
+    would need another program; pure.
+    """
+
+    def typed(new: Any, old: Any) -> Any:
+        return new if jnp.issubdtype(old.dtype, jax.dtypes.prng_key) else jnp.asarray(new, old.dtype)
+
+    same: TrainState = jax.tree.map(typed, after, before)
+    return same
+
+
 UNDEFINED = 2.0
 """Explained variance, inside compiled programs, of returns that are all equal; others are at most 1."""
 
 
 class UpdateStats(NamedTuple):
-    """The figures of one update: means over its minibatches, then figures of the whole batch; `Model.train` gives arrays
-    of NumPy.
+    """The figures of one update: means over its minibatches, then figures of the whole batch. `Model.train` gives them
+    as arrays of NumPy.
 
     `fault` is a `FaultKind`, `fault_index` the flat (T, N) index of the step to blame. `eprewmean` and
     `eplenmean`, over the last 100 episodes, `episodes`, how many ended so far, and `infos`, the means of numbers of
