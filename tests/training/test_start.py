@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -207,8 +208,10 @@ def test_a_checkpoint_that_is_not_finite_is_refused_before_the_first_step(tmp_pa
     model = learn()
     model.state = model.state._replace(opt_state=model.state.opt_state._replace(nu=model.state.opt_state.nu + np.inf))
     model.save(tmp_path / "bad.safetensors")
-    with pytest.raises(ValueError, match=r"bad\.safetensors holds parameters, .*NaN or infinite.*take an earlier one"):
-        learn(load_path=tmp_path / "bad.safetensors")
+    for debugs in (False, True):
+        message = r"bad\.safetensors holds parameters, .*NaN or infinite.*take an earlier one"
+        with jax.debug_nans(debugs), pytest.raises(ValueError, match=message):
+            learn(load_path=tmp_path / "bad.safetensors")
 
 
 def test_a_checkpoint_saved_by_hand_is_not_resumed_from(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ppo2.checkpoints.tensors import PARTS
 from ppo2.config import jsonable
 from ppo2.config.settings_file import began_from
 from ppo2.distributed import collectives
+from ppo2.numerics.compilation import compiled
 from ppo2.numerics.randomness import root_key
 from ppo2.training import run_directory
 
@@ -98,7 +99,7 @@ class Start(NamedTuple):
                 "`load_parts` (=('normaliser',)) takes statistics alone, and this run keeps none: set `normalize_obs` "
                 "or `normalize_rewards` as where they were made."
             )
-        if not bool(is_finite(model.state)):
+        if not bool(compiled(is_finite)(model.state)):  # compiled, `jax_debug_nans` looks at the answer alone
             raise ValueError(
                 f"the checkpoint {self.saved.path} holds parameters, moments of the optimiser or statistics that are "
                 "NaN or infinite, from which nothing can be learned: take an earlier one."
