@@ -460,7 +460,7 @@ def test_figures_of_a_subclass_may_be_of_other_types(target_kl: float | None) ->
     model = make(OwnFigures, target_kl=target_kl)
     stats = train(model, rollout_for(model))
     assert [float(x) for x in stats[:5]] == [0.25, 2, 3, 1, 1]
-    assert {x.dtype for x in stats[:7]} == {np.dtype(np.float32)}
+    assert {(type(x), x.dtype) for x in stats[:7]} == {(np.ndarray, np.dtype(np.float32))}
     assert int(stats.gradient_steps) == (16 if target_kl is None else 0)
 
 

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,24 @@ def test_freed_memory_is_kept_once_and_only_where_the_settings_are_ours(
     runtime.updated()
     runtime.updated()
     assert len(calls) == (state is runtime.State.MADE)
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_malloc_is_told_of_all_processors_unless_a_variable_forbids_it(
+    forbidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    for name, value in {"_state": runtime.State.OPEN, "_keeps": False, "has_started": lambda: False}.items():
+        monkeypatch.setattr(runtime, name, value)
+    monkeypatch.setattr(runtime, "_is_free", lambda _: False)  # JAX's settings stay
+    monkeypatch.setattr(runtime, "usable_processors", lambda _: 64)
+    monkeypatch.setattr(malloc, "share_arenas", told.append)
+    monkeypatch.setattr(malloc, "keep_freed_memory", lambda: told.append("keep"))
+    monkeypatch.setenv("PPO2_CONFIGURE", "0" if forbidden else "1")
+    with warnings.catch_warnings():
+        runtime.begin()
+        runtime.updated()
+    assert told == ([] if forbidden else [64, "keep"])
 
 
 ADDS = """
