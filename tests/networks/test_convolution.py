@@ -55,10 +55,15 @@ def test_factors_may_be_rounded_to_bfloat16(way, bytes_):
     kernel, bias, by = normal(3, 3, 3, 6, seed=1), normal(6, seed=2), (1, 2) if bytes_ else (0, 1, 2)
     with products("bf16"):
         found = value_and_gradients(lambda *a: way(2, "valid", *a), images, kernel, bias, by=by)
-    seen = of_bfloat16(images / np.float32(255)) if bytes_ else of_bfloat16(images)
-    exact = value_and_gradients(lambda *a: by_xla(2, "valid", *a), seen, of_bfloat16(kernel), bias, by=by)
+    if bytes_:  # which bfloat16 has exactly, so that the kernel is scaled
+        seen, scale = images.astype(np.float32), np.float32(255)
+    else:
+        seen, scale = of_bfloat16(images), np.float32(1)
+    exact = value_and_gradients(lambda *a: by_xla(2, "valid", *a), seen, of_bfloat16(kernel / scale), bias, by=by)
     assert_close(found[0], exact[0])  # the result, whose sums are float32
-    for one, other in zip(found[1], exact[1][-len(by) :], strict=True):  # the cotangent and XLA's sums are rounded too
+    by_kernel, by_bias = exact[1][-2:]
+    gradients = (*exact[1][:-2], by_kernel / scale, by_bias)
+    for one, other in zip(found[1], gradients, strict=True):  # the cotangent and XLA's sums are rounded too
         np.testing.assert_allclose(one, other, rtol=0, atol=2**-7 * np.abs(other).max())
     whole = value_and_gradients(lambda *a: way(2, "valid", *a), images, kernel, bias, by=by)
     assert np.abs(found[0][1] - whole[0][1]).max() > 1e-3

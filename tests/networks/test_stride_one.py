@@ -54,6 +54,20 @@ def test_factors_may_be_rounded_to_bfloat16():
     assert np.abs(found[0][1] - whole[0][1]).max() > 1e-3
 
 
+def test_pixels_are_exact_where_factors_are_rounded_to_bfloat16():
+    """It has the numbers 0 to 255, but not all of them over 255: the kernel is scaled instead."""
+    images = np.random.default_rng(3).integers(0, 256, (4, 6, 7, 4), np.uint8)
+    kernel, bias = normal(3, 3, 4, 6, seed=1), normal(6, seed=2)
+    with products("bf16"):
+        found = value_and_gradients(lambda *a: by_columns("same", *a), images, kernel, bias, by=(1, 2))
+    scale = np.float32(255)
+    seen = images.astype(np.float32), np.asarray(rounded(kernel / scale), np.float32)
+    exact = value_and_gradients(lambda *a: by_xla(1, "same", *a), *seen, bias, by=(1, 2))
+    assert_close(found[0], exact[0])
+    for one, other in zip(found[1], (exact[1][0] / scale, exact[1][1]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2**-7 * np.abs(other).max())
+
+
 @pytest.mark.parametrize("shared", [0, 1], ids=["images", "kernel"])
 def test_many_at_once(shared):
     """Images or kernels for each seed, or both: a sweep."""

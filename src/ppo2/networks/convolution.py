@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from ppo2.networks.layers import as_float
+from ppo2.networks.layers import kernel_for, pixels
 from ppo2.networks.stride_one import by_columns
 from ppo2.numerics.compilation import platform
 from ppo2.numerics.pieces import in_pieces, piece_size
@@ -59,7 +59,7 @@ def by_xla(stride: int, padding: Padding, images: Array, kernel: Array, bias: Ar
         padding=padding.upper(),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    product = multiplied(convolution, as_float(images), kernel)
+    product = multiplied(convolution, pixels(rounds(), images), kernel_for(rounds(), images, kernel))
     return product + jnp.broadcast_to(bias, product.shape)
 
 
@@ -75,6 +75,7 @@ def by_xla(stride: int, padding: Padding, images: Array, kernel: Array, bias: Ar
 def by_products(stride: int, padding: Padding, images: Array, kernel: Array, bias: Array) -> Float[Array, "B h w F"]:
     """`convolve` by matrix products."""
     blocks = _blocks(kernel.shape[0], stride, padding, images)
+    kernel = kernel_for(rounds(), images, kernel)
     return _over_blocks(rounds(), blocks, _kernel_blocks(stride, kernel), bias)
 
 
@@ -133,7 +134,7 @@ def _over_blocks(
     by_window = as_factor(rounding, weights.reshape(-1, features))
 
     def of_piece(blocks: Shaped[Array, "b I J D"]) -> Float[Array, "b h w F"]:
-        x = as_factor(rounding, as_float(blocks))
+        x = as_factor(rounding, pixels(rounding, blocks))
         if features < channels:
             places = _slices(across, jnp.matmul(x, by_place, preferred_element_type=jnp.float32))
             parts = [place[..., i * features : (i + 1) * features] for i, place in enumerate(places)]
@@ -161,7 +162,7 @@ def _backward(
     is_float = jnp.issubdtype(blocks.dtype, jnp.floating)
 
     def of_piece(sum_: Float[Array, "F mmD"], piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
-        x, cotangent = as_factor(rounding, as_float(piece[0])), as_factor(rounding, piece[1])
+        x, cotangent = as_factor(rounding, pixels(rounding, piece[0])), as_factor(rounding, piece[1])
         # Features, which are few, as rows: three times as fast on CPU as the transpose (see `layers.linear`).
         rows = jax.lax.optimization_barrier(cotangent.reshape(-1, features).T)
         places = [in_float32(rows, place.reshape(rows.shape[1], -1), 1) for place in _slices(across, x)]

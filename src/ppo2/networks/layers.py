@@ -26,6 +26,8 @@ MOST_CONDITION = 1e9
 """Squared condition number up to which one pass in float64, of 16 digits, leaves Q orthogonal to float32's 7."""
 MANY_ROWS, MANY_OUTPUTS = 128, 16
 """Rows and outputs from which on a transposed copy pays for itself in the gradient of a weight."""
+BYTES = 255.0
+"""Number that 8-bit images are divided by."""
 STREAMS = 8
 """Random streams of a large matrix, drawn side by side; the number decides about its bits."""
 
@@ -170,4 +172,17 @@ def zeros(size: int, *, key: PRNGKeyArray) -> Float[Array, " n"]:
 
 def as_float(x: Shaped[Array, "..."]) -> Float[Array, "..."]:
     """The input in float32; 8-bit integers (images) are scaled from 0..255 to 0..1."""
-    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+    return x.astype(jnp.float32) / BYTES if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+
+
+def pixels(rounding: bool, images: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """Images in float32, for a product with `kernel_for` them.
+
+    Where factors are then rounded to bfloat16, 8-bit ones stay 0..255, which it has exactly: the kernel is scaled.
+    """
+    return images.astype(jnp.float32) if rounding else as_float(images)
+
+
+def kernel_for(rounding: bool, images: Shaped[Array, "..."], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The kernel for the `pixels` of some images."""
+    return kernel / BYTES if rounding and images.dtype == jnp.uint8 else kernel

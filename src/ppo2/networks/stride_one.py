@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Shaped
 
-from ppo2.networks.layers import as_float
+from ppo2.networks.layers import kernel_for, pixels
 from ppo2.numerics.pieces import in_pieces, merge_leading_axes, piece_size
 from ppo2.numerics.precision import as_factor, rounds
 
@@ -36,7 +36,7 @@ def by_columns(padding: str, images: Array, kernel: Array, bias: Array) -> Float
     """`convolve` of stride 1."""
     size = kernel.shape[:2]
     edges = jax.lax.padtype_to_pads(images.shape[1:3], size, (1, 1), padding.upper())
-    whole = _convolution(rounds(), tuple(edges), images, kernel)
+    whole = _convolution(rounds(), tuple(edges), images, kernel_for(rounds(), images, kernel))
     return whole + jnp.broadcast_to(bias, whole.shape)
 
 
@@ -50,7 +50,11 @@ def _convolution(
         rounding: factors are rounded to bfloat16. An argument, as JAX may derive the gradient in another context.
     """
     kernel = as_factor(rounding, kernel)
-    return in_pieces(lambda piece: _wide(edges, as_factor(rounding, as_float(piece)), kernel), images, most=IMAGES)
+
+    def of_piece(images: Shaped[Array, "b H W C"]) -> Float[Array, "b h w F"]:
+        return _wide(edges, as_factor(rounding, pixels(rounding, images)), kernel)
+
+    return in_pieces(of_piece, images, most=IMAGES)
 
 
 def _forward(rounding: bool, edges: Edges, images: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -67,7 +71,7 @@ def _backward(
     is_float = jnp.issubdtype(images.dtype, jnp.floating)
 
     def of_piece(sum_: Array, piece: tuple[Array, Array]) -> tuple[Array, Array | None]:
-        images, cotangent = as_factor(rounding, as_float(piece[0])), as_factor(rounding, piece[1])
+        images, cotangent = as_factor(rounding, pixels(rounding, piece[0])), as_factor(rounding, piece[1])
         by_kernel = _by_kernel(edges, images, cotangent)
         return sum_ + by_kernel, _wide(beyond, cotangent, turned) if is_float else None
 
