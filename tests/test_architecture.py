@@ -69,8 +69,8 @@ runners: __init__ episodes ends chunk experience action_log rollout_ends device_
 sharing: __init__ zoo push
 spaces: parts images space_json checks __init__ device
 sweeps: __init__ axes plan result screen directory vmapped messages turns child processes ray sweep
-system: __init__ garbage python_stack calls exits descendants files launch verbosity text lock_owner directory_lock \
-    processors signals malloc runtime
+system: __init__ whole_numbers garbage python_stack calls exits descendants files launch verbosity text lock_owner \
+    directory_lock processors signals malloc runtime
 tuning: __init__ axes space study trial trainers search verdict directory pictures result plan tune
 training: __init__ memory plan remarks sessions interruption run_directory trainers loop start construction \
     moments setup update_function log_writer saver evaluator run learn

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from ppo2.cli import main
-from ppo2.cli.output import table_of_lines
 from ppo2.cli.sweep import SweepCommand
+from ppo2.reporting.screens import table_of_lines
 from support.commands import TINY, finish, start
 from support.jobs import last_tensors
 

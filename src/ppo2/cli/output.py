@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ppo2.system.text import fitting_widths, for_screen, printable, screen_width
+from ppo2.system.text import for_screen, printable, screen_width
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,20 +92,6 @@ def table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> "Table":
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for name in names:
         made.add_column(Text(name), justify="right" if name else "left")
-    for row in rows:
-        made.add_row(*map(Text, row))
-    return made
-
-
-def table_of_lines(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> "Table":
-    """A table with a line for each row, in which what is too long for a screen of such a width is cut."""
-    from rich.table import Table
-    from rich.text import Text
-
-    widths, gap = fitting_widths([*zip(names, *rows, strict=True)], width)
-    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
-    for name, columns in zip(names, widths, strict=True):
-        made.add_column(Text(name), justify="right", no_wrap=True, width=columns)
     for row in rows:
         made.add_row(*map(Text, row))
     return made

@@ -12,7 +12,7 @@ from tyro.conf import arg
 
 from ppo2.cli import options
 from ppo2.cli.env_options import UsageError
-from ppo2.cli.output import console, say, shown, start_jax, table_of_lines, write_line
+from ppo2.cli.output import console, say, shown, start_jax, write_line
 from ppo2.system.text import say_error
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def _many(option: options.Option) -> tuple[Any, ...]:
 
 def _show(result: "Result") -> None:
     """Prints the configurations, best first, and the directory of the results."""
+    from ppo2.reporting.screens import table_of_lines
     from ppo2.runners.episodes import EPISODE_WINDOW
 
     rows = [

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 
@@ -34,6 +33,7 @@ from ppo2.numerics.randomness import Purpose, environment_seeds
 from ppo2.system import runtime
 from ppo2.system.text import say_error
 from ppo2.system.verbosity import spoken
+from ppo2.system.whole_numbers import is_whole
 
 DEFAULT_NUM_ENVS = 8
 BACKENDS = ("local", "ray")
@@ -379,6 +379,6 @@ def _resolve_made(env: AnyVectorEnv | AnyEnv, num_envs: int | None, name: str, i
 
 
 def _count(num_envs: Any) -> int:
-    if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+    if not is_whole(num_envs) or num_envs < 1:
         raise ValueError(f"`num_envs` (={num_envs!r}) must be a whole number of at least 1.")
     return int(num_envs)

@@ -21,6 +21,7 @@ from ppo2.numerics.compilation import transfers_allowed
 from ppo2.system.calls import told_plainly
 from ppo2.system.python_stack import with_room
 from ppo2.system.verbosity import spoken
+from ppo2.system.whole_numbers import is_whole
 
 NDArray = np.ndarray[Any, Any]
 
@@ -141,7 +142,7 @@ def check_request(model: Any, episodes: Any, device: str) -> None:
     device.
     """
     asked_place(device)
-    if isinstance(episodes, bool) or not isinstance(episodes, int | np.integer) or episodes < 1:
+    if not is_whole(episodes) or episodes < 1:
         raise ValueError(f"`episodes` (={episodes!r}) must be a whole number of at least 1.")
     if not isinstance(model, Model):
         path = model if isinstance(model, str) else "PATH"

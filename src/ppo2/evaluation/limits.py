@@ -10,6 +10,7 @@ import numpy as np
 from ppo2.envs import AnyEnvs
 from ppo2.envs.time_limit import time_limit
 from ppo2.system.text import say_error
+from ppo2.system.whole_numbers import is_whole
 
 MAX_STEPS = 10_000
 """Steps after which an episode is cut unless the caller or the environment's own time limit allows more."""
@@ -67,7 +68,7 @@ class EpisodeLimit:
     ) -> None:
         if max_steps is not None:
             given: Any = max_steps
-            if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
+            if not is_whole(given) or given < 1:
                 raise ValueError(f"`max_steps` (={max_steps!r}) must be a whole number of at least 1, or None.")
         if partial not in get_args(PartialEpisodes):
             known = ", ".join(map(repr, get_args(PartialEpisodes)))

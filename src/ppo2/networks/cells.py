@@ -17,6 +17,7 @@ from ppo2.networks import registry
 from ppo2.networks.layers import orthogonal, weighted, zeros
 from ppo2.numerics.precision import multiplied
 from ppo2.numerics.randomness import host_split
+from ppo2.system.whole_numbers import is_whole
 
 State: TypeAlias = Any  # a pytree of float arrays
 
@@ -203,7 +204,7 @@ def gru(ngru: int = 128) -> Callable[..., GRU]:
 
 
 def _units(name: str, units: object) -> int:
-    if isinstance(units, bool) or not isinstance(units, int | np.integer) or units < 1:
+    if not is_whole(units) or units < 1:
         raise ValueError(f"`{name}` (={units!r}) must be a whole number of at least 1, for example 128.")
     return int(units)
 

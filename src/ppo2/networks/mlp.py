@@ -7,11 +7,11 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ppo2.networks.layers import SQRT2, as_float, dense, linear, linear_on_batch
 from ppo2.numerics.randomness import host_split
+from ppo2.system.whole_numbers import is_whole
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     name: getattr(jax.nn, name) for name in ("tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid")
@@ -67,7 +67,7 @@ def mlp(
     """
     whole: tuple[tuple[str, object, int], ...] = (("num_layers", num_layers, 0), ("num_hidden", num_hidden, 1))
     for name, value, least in whole:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        if not is_whole(value) or value < least:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least {least}, for example 2 or 64.")
     if num_layers > MOST_LAYERS:
         raise ValueError(f"`num_layers` (={num_layers}) must be at most {MOST_LAYERS}; usually it is 1 to 4.")

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppo2.reporting.display import Display, Lines, Logged
@@ -32,6 +32,24 @@ Rows = Callable[[], list[list[str]]]
 
 _IN_PLACE = threading.Lock()
 """Held by the display that is updated in place: two would draw over each other."""
+
+
+def table_of_lines(names: Sequence[str], rows: Sequence[Sequence[str]], width: int, style: str = "bold") -> "Table":
+    """A table with a line for each row, in which what is too long for a screen of such a width is cut.
+
+    Args:
+        style: style of the names of columns.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    widths, gap = fitting_widths([*zip(names, *rows, strict=True)], width)
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style=style)
+    for name, columns in zip(names, widths, strict=True):
+        made.add_column(Text(name), justify="right", no_wrap=True, width=columns)
+    for row in rows:
+        made.add_row(*map(Text, row))
+    return made
 
 
 class _InPlace(Display):
@@ -125,19 +143,8 @@ class _Live(_InPlace):
 
     def _below(self) -> "list[Table]":
         """The table below the figures, if there is one."""
-        from rich.table import Table
-        from rich.text import Text
-
         header, *rows = self._cells() or [[]]
-        if not rows:
-            return []
-        widths, gap = fitting_widths([*zip(header, *rows, strict=True)], self._console.width)
-        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
-        for name, width in zip(header, widths, strict=True):
-            table.add_column(Text(name), justify="right", no_wrap=True, width=width)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        return [table]
+        return [table_of_lines(header, rows, self._console.width, "dim")] if rows else []
 
     def _table(self, *columns: Column) -> "Table":
         from rich.table import Table

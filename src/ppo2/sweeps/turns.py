@@ -6,8 +6,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from ppo2 import distributed
 from ppo2.agent.model import Model
 from ppo2.envs import adapters
@@ -17,6 +15,7 @@ from ppo2.sweeps.plan import SweepRun
 from ppo2.sweeps.screen import SweepScreen
 from ppo2.system import launch, processors
 from ppo2.system.signals import StopSignals, signal_of
+from ppo2.system.whole_numbers import is_whole
 
 Parallel: TypeAlias = int | Literal["auto"]
 BACKENDS = ("local", "ray")
@@ -68,15 +67,14 @@ def checked_parallel(parallel: Any, backend: Any) -> Parallel:
     Raises:
         ValueError: `parallel` or `backend` is none that there is.
     """
-    is_whole = isinstance(parallel, int | np.integer) and not isinstance(parallel, bool)
-    if parallel != "auto" and (not is_whole or parallel < 1):
+    if parallel != "auto" and (not is_whole(parallel) or parallel < 1):
         raise ValueError(
             f"`parallel` (={parallel!r}) must be 'auto', or the number of runs that train at a time: a whole number of "
             "at least 1, which trains one after another."
         )
     if backend not in BACKENDS:
         raise ValueError(f"`backend` (={backend!r}) must be 'local', for processes of this machine, or 'ray'.")
-    return int(parallel) if is_whole else "auto"
+    return int(parallel) if is_whole(parallel) else "auto"
 
 
 def check_together(parallel: Parallel, backend: str, log: Sequence[str] = (), video_interval: int = 0) -> None:

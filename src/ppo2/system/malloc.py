@@ -25,18 +25,20 @@ def keep_freed_memory() -> None:
     time. What is free already is given back: after compiling about 100 MB.
     """
     _tune({"mmap_max": 0, "trim_threshold": 2**31 - 1, "top_pad": 64 * 2**20})
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+    _call("malloc_trim", 0)
 
 
 def _tune(values: Mapping[str, int]) -> None:
+    for name, value in values.items():
+        if not _is_tuned(name):
+            _call("mallopt", NUMBERS[name], value)
+
+
+def _call(function: str, *arguments: int) -> None:
+    """Calls a function of glibc; nothing where there is another C library."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            mallopt = ctypes.CDLL(None).mallopt
-            for name, value in values.items():
-                if not _is_tuned(name):
-                    mallopt(NUMBERS[name], value)
+        with contextlib.suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), function)(*arguments)
 
 
 def _is_tuned(name: str) -> bool:

@@ -9,7 +9,6 @@ import time
 from typing import Any, Literal, TypeAlias
 
 import cloudpickle
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from ppo2 import spaces
@@ -19,6 +18,7 @@ from ppo2.envs.host.serial_envs import ENV_ERRORS
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.system.processors import own_processors, quota, running_now, usable_processors
 from ppo2.system.text import say_error
+from ppo2.system.whole_numbers import is_whole
 
 Workers: TypeAlias = int | Literal["auto"]
 
@@ -72,7 +72,7 @@ def vectorize(
     """
     if groups is None:
         groups = choose_groups(first.observation_space, count)
-    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int | np.integer)):
+    if workers != "auto" and not is_whole(workers):
         raise ValueError(f"`workers` (={workers!r}) must be 'auto' or a whole number.")
     if workers == "auto":
         most = min(own_processors(), quota() or sys.maxsize) - 1

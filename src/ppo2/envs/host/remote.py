@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ppo2 import spaces
 from ppo2.envs.host.env_types import Factory
 from ppo2.envs.host.parallelism import worker_obstacle
 from ppo2.envs.host.vector import HostVectorEnv
 from ppo2.envs.host.vector_arguments import check_info_keys
 from ppo2.system.text import install_command
+from ppo2.system.whole_numbers import is_whole
 
 ENVS_PER_ACTOR = 8
 """Least number of environments of an actor, where the number of actors isn't given."""
@@ -91,7 +90,7 @@ def remote(factory: Factory, first: Any, num_envs: int, actors: Any, workers: An
     count = _actor_count(num_envs, actors)
     workers = 0 if workers == "auto" else workers
     most = num_envs // count - 1
-    if isinstance(workers, bool) or not isinstance(workers, int | np.integer) or not 0 <= workers <= most:
+    if not is_whole(workers) or not 0 <= workers <= most:
         raise ValueError(
             f"`workers` (={workers!r}) must be 'auto', which is none, or a whole number from 0 to {most}: beside each "
             f"of {count} actors, which has {most + 1} environments, and steps one at least itself."
@@ -116,7 +115,7 @@ def _actor_count(num_envs: int, actors: Any) -> int:
     fitting = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
     if actors is None:
         return max(count for count in fitting if count <= max(1, num_envs // ENVS_PER_ACTOR))
-    if isinstance(actors, bool) or not isinstance(actors, int | np.integer) or actors < 1:
+    if not is_whole(actors) or actors < 1:
         raise ValueError(f"`actors` (={actors!r}) must be a whole number of at least 1, or None.")
     if actors not in fitting:
         near = sorted(sorted(fitting, key=lambda count: abs(count - actors))[:2])

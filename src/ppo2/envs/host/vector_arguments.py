@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector import VectorObservationWrapper, VectorWrapper
 
 from ppo2.config.info_keys import end_keys
+from ppo2.system.whole_numbers import is_whole
 
 OWN_INFOS = ("final_obs", "final_info", "episode")
 """Entries of `infos` that a vector environment makes itself, as it does a mask `_key` for each `key`."""
@@ -17,7 +18,7 @@ def check_arguments(
     count: int, workers: int, groups: int, env_timeout: float, info_keys: Sequence[str], replay_limit: Any
 ) -> None:
     """Raises ValueError for an argument of `HostVectorEnv` that doesn't fit `count` environments."""
-    if isinstance(replay_limit, bool) or not isinstance(replay_limit, int | np.integer) or replay_limit < 0:
+    if not is_whole(replay_limit) or replay_limit < 0:
         raise ValueError(f"`replay_limit` (={replay_limit!r}) must be a whole number of steps, 0 or more.")
     if isinstance(groups, bool) or groups not in (1, 2) or groups > count:
         raise ValueError(f"`groups` (={groups!r}) must be 1 or 2, of at least one environment each (of {count}).")
